@@ -17,8 +17,8 @@ import {
 import { isIP, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
-import { systemClock } from '../base/clock.ts';
-import { checkMs, type PresenceNetConnectOptions } from './arguments.ts';
+import { checkMs } from './argument-checks.ts';
+import type { PresenceNetConnectOptions } from './arguments.ts';
 import type { SocketHost } from './host.ts';
 import { connect, type PresenceSocket } from './socket.ts';
 import { systemError } from './system-error.ts';
@@ -75,8 +75,8 @@ export function connector(host: SocketHost, options: ConnectorOptions = {}): Con
     const socket = isTls
       ? connectTls({
           ALPNProtocols: allowH2 ? ['h2', 'http/1.1'] : ['http/1.1'],
-          ...serverName(request.servername ?? options.tls?.servername, hostname),
           ...options.tls,
+          ...serverName(request.servername || options.tls?.servername, hostname),
           host: hostname,
           socket: plain,
           rejectUnauthorized: true,
@@ -85,7 +85,7 @@ export function connector(host: SocketHost, options: ConnectorOptions = {}): Con
     const stopTimeout =
       timeoutMs === 0
         ? undefined
-        : (host.clock ?? systemClock).after(timeoutMs, () => {
+        : host.clock.after(timeoutMs, () => {
             socket.destroy(
               systemError('ETIMEDOUT', 'connect', { address: hostname, port: Number(port) })
             );

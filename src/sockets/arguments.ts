@@ -1,9 +1,19 @@
 /**
- * The arguments of `connect` and `listen` in all their forms, and Node's own errors for wrong ones.
+ * The options of TCP sockets and servers, and the arguments of `connect` and `listen` in all their forms.
  * @module
  */
 import { isIP, type LookupFunction } from 'node:net';
 import { inspect } from 'node:util';
+import {
+  argumentError,
+  checkCallback,
+  checkMs,
+  checkName,
+  checkPort,
+  checkSignal,
+  familyOption,
+  wrongType,
+} from './argument-checks.ts';
 
 /** How bytes are delivered into memory that the program owns, as `onread` of `net.Socket`. */
 export interface OnReadOptions {
@@ -126,10 +136,9 @@ export function connectTarget(options: PresenceConnectOptions): ConnectTarget {
     checkPort('options.localPort', localPort);
   }
   if (lookup != null) checkCallback('options.lookup', lookup);
-  checkName('options.host', host);
   const wanted = familyOption(options.family);
   return {
-    host: host || 'localhost',
+    host: checkName('options.host', host) ?? 'localhost',
     port: checkPort('options.port', port),
     family: wanted === 0 && localAddress ? (isIP(localAddress) as 4 | 6) : wanted,
     options: {
@@ -159,13 +168,12 @@ export function listenTarget(
       `The argument 'options' must have the property "port". Received ${inspect(options)}`
     );
   }
-  checkName('options.host', options.host);
   checkSignal(options.signal);
   // The forms are (port, backlog) and (port, host, backlog).
   const count = Number(options.backlog ?? args.slice(1).find((arg) => Number(arg) >= 0));
   return {
     port: checkPort('options.port', options.port ?? 0),
-    host: options.host || undefined,
+    host: checkName('options.host', options.host),
     backlog: count > 0 ? count : DEFAULT_BACKLOG,
   };
 }
@@ -196,68 +204,6 @@ export function keepAliveMs(enable: boolean | undefined, initialDelay = 0): numb
   if (!enable) return 0;
   const seconds = Math.min(Math.trunc(initialDelay / 1000), MAX_KEEP_ALIVE_S);
   return seconds > 0 ? seconds * 1000 : KEEP_ALIVE_MS;
-}
-
-/** Returns the family as a number; anything else than 4 and 6 means both. */
-export function familyOption(family: unknown): 0 | 4 | 6 {
-  if (family === 4 || family === 'IPv4') return 4;
-  return family === 6 || family === 'IPv6' ? 6 : 0;
-}
-
-/** @throws {RangeError} ERR_SOCKET_BAD_PORT. */
-export function checkPort(name: string, port: unknown): number {
-  if (typeof port !== 'number' && typeof port !== 'string') throw wrongType(name, 'number', port);
-  const value = typeof port === 'string' && port.trim() === '' ? Number.NaN : Number(port);
-  if (Number.isInteger(value) && value >= 0 && value <= 65_535) return value;
-  throw argumentError(
-    RangeError,
-    'ERR_SOCKET_BAD_PORT',
-    `${name} should be >= 0 and < 65536. Received ${inspect(port)}.`
-  );
-}
-
-/** @throws {TypeError} ERR_INVALID_ARG_TYPE. */
-export function checkCallback(name: string, callback: unknown): void {
-  if (typeof callback !== 'function') throw wrongType(name, 'function', callback);
-}
-
-/** @throws {TypeError} ERR_INVALID_ARG_TYPE, if it is something else than a text or nothing. */
-export function checkName(name: string, value: unknown): void {
-  if (value && typeof value !== 'string') throw wrongType(name, 'string', value);
-}
-
-/** @throws {TypeError} ERR_INVALID_ARG_TYPE, if there is one and it is no AbortSignal. */
-export function checkSignal(signal: unknown): void {
-  const isSignal = typeof signal === 'object' && signal !== null && 'aborted' in signal;
-  if (signal !== undefined && !isSignal) throw wrongType('options.signal', 'AbortSignal', signal);
-}
-
-/** @throws {TypeError} ERR_INVALID_ARG_TYPE, or {RangeError} ERR_OUT_OF_RANGE. */
-export function checkMs(name: string, ms: unknown): number {
-  if (typeof ms !== 'number') throw wrongType(name, 'number', ms);
-  if (ms >= 0 && Number.isFinite(ms)) return Math.min(ms, MAX_TIMER_MS);
-  throw argumentError(
-    RangeError,
-    'ERR_OUT_OF_RANGE',
-    `The value of "${name}" is out of range. It must be a non-negative finite number. Received ${ms}`
-  );
-}
-
-/** Returns an error of Node's, for example `TypeError` with `code: 'ERR_INVALID_ARG_TYPE'`. */
-export function argumentError(
-  type: new (message: string) => Error,
-  code: string,
-  message: string
-): NodeJS.ErrnoException {
-  return Object.assign(new type(message), { code });
-}
-
-function wrongType(name: string, type: string, value: unknown): Error {
-  return argumentError(
-    TypeError,
-    'ERR_INVALID_ARG_TYPE',
-    `The "${name}" argument must be of type ${type}. Received ${inspect(value)}`
-  );
 }
 
 /** @throws Node's errors if the options of a socket that hold for all accepted ones of a server are wrong. */
@@ -303,8 +249,6 @@ const HIGH_WATER_MARKS = [
 ] as const;
 /** Node's default. */
 const DEFAULT_BACKLOG = 511;
-/** With a longer time, timers call at once; Node shortens to this too. */
-const MAX_TIMER_MS: number = 2 ** 31 - 1;
 /** The time before the first keepalive probe that Linux has by default. */
 const KEEP_ALIVE_MS = 7_200_000;
 /** The longest time that Linux takes. */

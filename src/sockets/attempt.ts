@@ -6,11 +6,12 @@
  */
 import { isIP, type LookupFunction } from 'node:net';
 import { IpAddress } from '../base/address.ts';
-import { type Clock, systemClock } from '../base/clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { type TcpConnection, TcpEvent, type TcpOwner } from '../tcp/index.ts';
 import type { ConnectTarget } from './arguments.ts';
-import { codeOfFailure } from './failure.ts';
+import { codeOfFailure } from './error-codes.ts';
 import type { SocketHost } from './host.ts';
+import { callLookup, type FoundAddress } from './program-lookup.ts';
 import { hasCode, lookupError, systemError } from './system-error.ts';
 
 /** The socket that connects. */
@@ -33,6 +34,8 @@ export class ConnectAttempt {
   /** How many addresses were tried. */
   #tried = 0;
   #connection: TcpConnection | undefined;
+  /** Whether the stack was closed before: the program then learns of the failure in any case. */
+  readonly isTooLate: boolean;
   #isOver = false;
   #stopTimeout: (() => void) | undefined;
   #stopAddressTimeout: (() => void) | undefined;
@@ -41,7 +44,8 @@ export class ConnectAttempt {
     this.#host = host;
     this.#target = target;
     this.#socket = socket;
-    this.#clock = host.clock ?? systemClock;
+    this.#clock = host.clock;
+    this.isTooLate = host.isClosed;
   }
 
   start(signal?: AbortSignal): void {
@@ -98,48 +102,35 @@ export class ConnectAttempt {
     }
   }
 
-  /** The function is the program's: it may throw, and answer twice or with anything. */
   #callLookup(lookup: LookupFunction): void {
     const { host, family, options } = this.#target;
     const all = family === 0 && options.autoSelectFamily !== false;
-    let isAnswered = false;
-    const answer = (run: () => void): void => {
-      if (isAnswered) return;
-      isAnswered = true;
-      this.#socket.runInContext(run);
-    };
-    try {
-      lookup(host, { family, hints: options.hints ?? 0, all }, (error, found, ofFamily) =>
-        answer(() => this.#onLookup(error, found, ofFamily))
-      );
-    } catch (error) {
-      if (isAnswered) throw error;
-      answer(() => this.#fail(error as Error));
-    }
+    callLookup(lookup, host, { family, hints: options.hints ?? 0, all }, (error, found) => {
+      this.#socket.runInContext(() => this.#onLookup(error, found));
+    });
   }
 
-  /** Takes what a function like `dns.lookup` has found: a list, or one address. */
-  #onLookup(error: Error | null, found: unknown, ofFamily?: number): void {
+  /** @param found undefined if the program's function has not answered with addresses */
+  #onLookup(error: Error | null, found: readonly FoundAddress[] | undefined): void {
     const { host, port } = this.#target;
     if (this.#isOver) return;
-    const list = error ? [] : listOf(found, ofFamily);
-    if (list === undefined) {
+    if (found === undefined) {
       this.#fail(systemError('EINVAL', 'connect', { address: host, port }));
       return;
     }
-    const reason = error ?? (list.length === 0 ? lookupError('ENOTFOUND', host) : undefined);
+    const reason = error ?? (found.length === 0 ? lookupError('ENOTFOUND', host) : undefined);
     if (reason) {
       this.#socket.emit('lookup', reason, undefined, undefined, host);
       this.#fail(reason);
       return;
     }
-    for (const { address, family } of list) {
+    for (const { address, family } of found) {
       this.#socket.emit('lookup', null, address, family, host);
       if (this.#isOver) return;
     }
     const isOne = this.#target.options.autoSelectFamily === false;
     this.#tryAll(() =>
-      (isOne ? list.slice(0, 1) : list).map(({ address }) => IpAddress.parse(address))
+      (isOne ? found.slice(0, 1) : found).map(({ address }) => IpAddress.parse(address))
     );
   }
 
@@ -269,19 +260,6 @@ export class ConnectAttempt {
     const cause = reason instanceof Error ? (reason.cause ?? reason) : reason;
     return systemError('ENETDOWN', 'connect', { address, port, cause });
   }
-}
-
-interface Found {
-  readonly address: string;
-  readonly family: number | undefined;
-}
-
-/** Returns undefined if it is not what `dns.lookup` would find. */
-function listOf(found: unknown, family: number | undefined): readonly Found[] | undefined {
-  if (found == null) return [];
-  if (typeof found === 'string') return [{ address: found, family }];
-  const isList = Array.isArray(found) && found.every((each) => typeof each?.address === 'string');
-  return isList ? (found as readonly Found[]) : undefined;
 }
 
 /** How long an address may leave a SYN unanswered if there are others: 2 s is the most that RFC 8305 (section 8) allows. */

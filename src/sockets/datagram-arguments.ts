@@ -4,7 +4,7 @@
  * @module
  */
 import { inspect } from 'node:util';
-import { argumentError, checkPort } from './arguments.ts';
+import { argumentError, checkName, checkPort, wrongType } from './argument-checks.ts';
 
 /** What `send` takes as one datagram. */
 export type DatagramPayload =
@@ -55,13 +55,10 @@ export function sendArguments(args: readonly unknown[], isConnected: boolean): S
   }
   const payload = payloadOf(isSliced ? sliceOf(message, offset, length) : message);
   const remotePort = isConnected ? 0 : checkRemotePort(port);
-  if (address != null && typeof address !== 'string') {
-    throw wrongType('address', 'of type string', address);
-  }
   return {
     payload,
     port: remotePort,
-    address: address || undefined,
+    address: checkName('address', address),
     callback: typeof callback === 'function' ? (callback as SendCallback) : undefined,
   };
 }
@@ -85,10 +82,10 @@ export function bindArguments(args: readonly unknown[]): { port: number; address
   }
   const port = typeof first === 'number' || typeof first === 'string' ? first : options.port;
   const address = typeof second === 'string' ? second : options.address;
-  if (address != null && typeof address !== 'string') {
-    throw wrongType('options.address', 'of type string', address);
-  }
-  return { port: checkPort('options.port', port || 0), address: address ?? '' };
+  return {
+    port: checkPort('options.port', port || 0),
+    address: checkName('options.address', address) ?? '',
+  };
 }
 
 /** @throws {RangeError} ERR_SOCKET_BAD_PORT. */
@@ -103,27 +100,8 @@ export function checkRemotePort(port: unknown): number {
   );
 }
 
-/** @throws {RangeError | TypeError} if it is not an unsigned 32-bit integer above 0. */
-export function checkSize(name: string, size: unknown): number {
-  if (typeof size !== 'number') throw wrongType(name, 'of type number', size);
-  if (Number.isInteger(size) && size > 0 && size < 2 ** 32) return size;
-  throw argumentError(
-    RangeError,
-    'ERR_OUT_OF_RANGE',
-    `The value of "${name}" is out of range. It must be >= 1 && < 4294967296. Received ${size}`
-  );
-}
-
 export function isConnectedError(): Error {
   return argumentError(Error, 'ERR_SOCKET_DGRAM_IS_CONNECTED', 'Already connected');
-}
-
-export function wrongType(name: string, expected: string, value: unknown): Error {
-  return argumentError(
-    TypeError,
-    'ERR_INVALID_ARG_TYPE',
-    `The "${name}" argument must be ${expected}. Received ${inspect(value)}`
-  );
 }
 
 function sliceOf(message: unknown, offset: unknown, length: unknown): Uint8Array {
@@ -164,5 +142,5 @@ function bytesOf(source: unknown): Uint8Array | undefined {
 }
 
 function wrongMessage(name: string, value: unknown): Error {
-  return wrongType(name, 'an instance of Buffer, TypedArray or DataView, or of type string', value);
+  return wrongType(name, 'string, Buffer, TypedArray or DataView', value);
 }

@@ -7,9 +7,10 @@ import { type Family, IpAddress } from '../base/address.ts';
 import type { SendCallback } from './datagram-arguments.ts';
 import { DATAGRAM_OVERHEAD, QUEUE_LIMIT } from './datagram-queue.ts';
 import type { SocketHost } from './host.ts';
+import { callLookup } from './program-lookup.ts';
 import { systemError } from './system-error.ts';
 import type { SentDatagram, UdpSocket } from './udp-socket.ts';
-import type { UpWait } from './up-wait.ts';
+import { WaitingCalls } from './waiting-calls.ts';
 
 /** Looks a name up: `(hostname, 4 or 6, callback)`, as `dgram` calls it. */
 export type DatagramLookup = (
@@ -36,7 +37,8 @@ export class DatagramSender {
   readonly #host: SocketHost;
   readonly #family: Family;
   readonly #lookup: DatagramLookup | undefined;
-  readonly #up: UpWait;
+  /** What waits for the stack to be up. Once it was, the rest waits in the queue of the UDP socket. */
+  readonly #up: WaitingCalls = new WaitingCalls();
   readonly #onLookupError: (error: Error) => void;
   #heldBytes = 0;
   #heldCount = 0;
@@ -46,13 +48,11 @@ export class DatagramSender {
     host: SocketHost,
     family: Family,
     lookup: DatagramLookup | undefined,
-    up: UpWait,
     onLookupError: (error: Error) => void
   ) {
     this.#host = host;
     this.#family = family;
     this.#lookup = lookup;
-    this.#up = up;
     this.#onLookupError = onLookupError;
   }
 
@@ -86,14 +86,30 @@ export class DatagramSender {
 
   /** Sends a datagram that is held. */
   send(datagram: Outgoing): void {
-    if (this.#up.isUp) {
+    if (this.#up.isOpen) {
       this.#lookUpAndSend(datagram);
       return;
     }
-    this.#up.whenUp(
+    this.whenUp(
       () => this.#lookUpAndSend(datagram),
       (error) => this.fail(datagram, error)
     );
+  }
+
+  /** Calls `run` when the stack is up, at once if it has been; or `fail` if that takes too long. */
+  whenUp(run: () => void, fail: (error: Error) => void): void {
+    this.#up.add(run, fail);
+    if (this.#up.size !== 1) return;
+    // What listeners throw must not become the rejection of this promise.
+    this.#host.whenUp().then(
+      () => process.nextTick(() => this.#up.open()),
+      (error: Error) => process.nextTick(() => this.#up.fail(error))
+    );
+  }
+
+  /** Fails what waits for the stack: the socket is closed. */
+  cancel(): void {
+    this.#up.fail(systemError('ECANCELED', 'send'));
   }
 
   /** Gives a datagram up that is held. */
@@ -117,8 +133,8 @@ export class DatagramSender {
   ): void {
     const hostname = name || (this.#family === 4 ? '127.0.0.1' : '::1');
     if (this.#lookup !== undefined) {
-      this.#lookup(hostname, this.#family, (error, found) =>
-        callback(error ?? null, error ? undefined : this.#addressOf(found))
+      callLookup(this.#lookup, hostname, this.#family, (error, found) =>
+        callback(error, found?.[0] && this.#addressOf(found[0].address))
       );
       return;
     }

@@ -15,17 +15,22 @@ import type { RemoteInfo } from 'node:dgram';
 import type { AddressInfo } from 'node:net';
 import type { Family, IpAddress } from '../base/address.ts';
 import { throwToProcess } from '../base/emitter.ts';
-import { argumentError } from './arguments.ts';
+import { closeOnAbort } from './abort.ts';
+import {
+  argumentError,
+  checkCallback,
+  checkName,
+  checkSignal,
+  checkWhole,
+} from './argument-checks.ts';
 import {
   bindArguments,
   checkRemotePort,
-  checkSize,
   type DatagramPayload,
   isConnectedError,
   type PresenceDatagramBindOptions,
   type SendCallback,
   sendArguments,
-  wrongType,
 } from './datagram-arguments.ts';
 import { QUEUE_LIMIT } from './datagram-queue.ts';
 import { type DatagramLookup, DatagramSender } from './datagram-sender.ts';
@@ -33,7 +38,7 @@ import { UnsupportedDatagramCalls } from './datagram-unsupported.ts';
 import type { SocketHost } from './host.ts';
 import { systemError } from './system-error.ts';
 import { UdpEvent, type UdpOwner, type UdpSocket } from './udp-socket.ts';
-import { UpWait } from './up-wait.ts';
+import { WaitingCalls } from './waiting-calls.ts';
 
 /** The options of `dgram.createSocket` that have a meaning here. */
 export interface PresenceDatagramOptions {
@@ -54,6 +59,8 @@ export type MessageListener = (message: Buffer, from: RemoteInfo) => void;
 /**
  * Emits `message` (bytes, `RemoteInfo`), `listening`, `connect`, `error` and `close`. When the stack is closed, the
  * socket is closed too; if somebody listens for `error`, an error ENETDOWN with the `cause` comes first.
+ * A connected socket whose peer or port is withdrawn from the site emits `error` (ECONNREFUSED with a `cause`), also only
+ * if somebody listens, and goes on.
  *
  * A socket of type `udp6` takes IPv6 alone. Multicast, broadcast and hop limits do not exist here: their methods throw
  * a system error ENOTSUP.
@@ -64,15 +71,14 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
   readonly #host: SocketHost;
   readonly #family: Family;
   readonly #resource: AsyncResource = new AsyncResource('PRESENCEDATAGRAM');
-  readonly #up: UpWait;
   readonly #sender: DatagramSender;
   readonly #owner: UdpOwner = { onUdpEvents: (_, events) => this.#onUdpEvents(events) };
   #recvBufferSize: number = QUEUE_LIMIT;
   #isOpen = true;
   #bindState: 'unbound' | 'binding' | 'bound' = 'unbound';
   #connectState: 'disconnected' | 'connecting' | 'connected' = 'disconnected';
-  /** What was called while the socket is bound; undefined if nothing was. */
-  #calls: Call[] | undefined;
+  /** What was called while the socket is not bound yet. */
+  readonly #bound: WaitingCalls = new WaitingCalls();
   #socket: UdpSocket | undefined;
 
   /** @throws Node's errors if the arguments are wrong. */
@@ -88,19 +94,21 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
       const text = 'Bad socket type specified. Valid types are: udp4, udp6';
       throw argumentError(TypeError, 'ERR_SOCKET_BAD_TYPE', text);
     }
-    if (lookup != null && typeof lookup !== 'function') {
-      throw wrongType('lookup', 'of type function', lookup);
-    }
+    if (lookup != null) checkCallback('lookup', lookup);
+    checkSignal(signal);
     this.type = type;
     this.#host = host;
     this.#family = type === 'udp4' ? 4 : 6;
-    this.#up = new UpWait(host);
     const emitError = (error: Error): void => process.nextTick(() => this.#emitError(error));
-    this.#sender = new DatagramSender(host, this.#family, lookup ?? undefined, this.#up, emitError);
+    this.#sender = new DatagramSender(host, this.#family, lookup ?? undefined, emitError);
     if (recvBufferSize) this.setRecvBufferSize(recvBufferSize);
     if (sendBufferSize) this.setSendBufferSize(sendBufferSize);
     if (typeof listener === 'function') this.on('message', listener);
-    if (signal !== undefined) this.#closeOn(signal);
+    const close = (): void => {
+      if (this.#isOpen) this.close();
+    };
+    if (signal?.aborted) close();
+    else if (signal) closeOnAbort(this, signal, close);
   }
 
   /**
@@ -129,7 +137,7 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
       const onLookup = (error: Error | null, local: IpAddress | undefined): void =>
         error ? fail(error) : this.#bindTo(address, local, port);
       const lookUp = (): void => this.#sender.lookUp(address, onLookup);
-      this.#up.whenUp(() => process.nextTick(lookUp), fail);
+      this.#sender.whenUp(() => process.nextTick(lookUp), fail);
     }
     return this;
   }
@@ -173,7 +181,7 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
     const datagram = { payload, port, address, callback: bound };
     if (this.#bindState === 'unbound') this.bind();
     if (!this.#sender.hold(datagram)) return;
-    this.#whenBound(
+    this.#bound.add(
       () => this.#sender.send(datagram),
       (error) => this.#sender.fail(datagram, error)
     );
@@ -190,18 +198,15 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
   connect(port: unknown, address?: unknown, callback?: unknown): void {
     const remotePort = checkRemotePort(port);
     if (typeof address === 'function') [address, callback] = [undefined, address];
-    if (address !== undefined && typeof address !== 'string') {
-      throw wrongType('address', 'of type string', address);
-    }
+    const name = checkName('address', address);
     this.#checkOpen();
     if (this.#connectState !== 'disconnected') throw isConnectedError();
     this.#connectState = 'connecting';
     if (this.#bindState === 'unbound') this.bind();
-    const name = address as string | undefined;
     const connected = typeof callback === 'function' ? (callback as () => void) : undefined;
     if (connected !== undefined) this.once('connect', connected);
     const fail = (error: Error): void => this.#connectFailed(error, connected);
-    this.#whenBound(() => this.#connect(remotePort, name, fail), fail);
+    this.#bound.add(() => this.#connect(remotePort, name, fail), fail);
   }
 
   /** @throws {Error} ERR_SOCKET_DGRAM_NOT_CONNECTED. */
@@ -219,15 +224,17 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
    */
   close(callback?: () => void): this {
     if (typeof callback === 'function') this.on('close', callback);
-    if (this.#calls !== undefined) {
-      const close = (): this => this.close();
-      this.#calls.push({ run: close, fail: close });
+    if (this.#bound.size > 0) {
+      const close = (): void => {
+        if (this.#isOpen) this.close();
+      };
+      this.#bound.add(close, close);
       return this;
     }
     this.#checkOpen();
     this.#isOpen = false;
     this.#sender.onSent(this.#socket?.close() ?? []);
-    this.#up.cancel(systemError('ECANCELED', 'send'));
+    this.#sender.cancel();
     process.nextTick(() => this.#inContext(() => this.emit('close')));
     return this;
   }
@@ -265,13 +272,13 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
 
   /** @param size in bytes; more than 262,144 counts as that, as a kernel has a limit too. */
   setRecvBufferSize(size: number): void {
-    this.#recvBufferSize = Math.min(checkSize('size', size), QUEUE_LIMIT);
+    this.#recvBufferSize = Math.min(checkWhole('size', size, 1, MAX_UINT32), QUEUE_LIMIT);
     if (this.#socket !== undefined) this.#socket.received.limit = this.#recvBufferSize;
   }
 
   /** @param size in bytes; more than 262,144 counts as that, as a kernel has a limit too. */
   setSendBufferSize(size: number): void {
-    this.#sender.limit = Math.min(checkSize('size', size), QUEUE_LIMIT);
+    this.#sender.limit = Math.min(checkWhole('size', size, 1, MAX_UINT32), QUEUE_LIMIT);
     if (this.#socket !== undefined) this.#socket.outgoing.limit = this.#sender.limit;
   }
 
@@ -309,21 +316,6 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
     throw argumentError(Error, 'ERR_SOCKET_DGRAM_NOT_CONNECTED', 'Not connected');
   }
 
-  #closeOn(signal: AbortSignal): void {
-    if (!(signal instanceof AbortSignal)) {
-      throw wrongType('options.signal', 'an instance of AbortSignal', signal);
-    }
-    const close = (): void => {
-      if (this.#isOpen) this.close();
-    };
-    if (signal.aborted) {
-      close();
-      return;
-    }
-    signal.addEventListener('abort', close, { once: true });
-    this.once('close', () => signal.removeEventListener('abort', close));
-  }
-
   #onceListening(callback: () => void): void {
     const forget = (): void => {
       this.removeListener('error', forget);
@@ -355,32 +347,17 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
     this.#socket = bound;
     this.#sender.socket = bound;
     this.#bindState = 'bound';
-    const calls = this.#calls ?? [];
-    this.#calls = undefined;
     this.#inContext(() => this.emit('listening'));
     // A listener of `listening` may have closed the socket.
-    for (const { run, fail } of calls) {
-      if (this.#isOpen) run();
-      else fail(systemError('ECANCELED', 'bind'));
-    }
+    if (this.#isOpen) this.#bound.open();
+    else this.#bound.fail(systemError('ECANCELED', 'bind'));
   }
 
   #bindFailed(error: Error): void {
     if (!this.#isOpen) return;
     this.#bindState = 'unbound';
-    const calls = this.#calls ?? [];
-    this.#calls = undefined;
     this.#emitError(error);
-    for (const { fail } of calls) fail(error);
-  }
-
-  #whenBound(run: () => void, fail: (error: Error) => void): void {
-    if (this.#bindState === 'bound') {
-      run();
-    } else {
-      this.#calls ??= [];
-      this.#calls.push({ run, fail });
-    }
+    this.#bound.fail(error);
   }
 
   #connect(port: number, name: string | undefined, fail: (error: Error) => void): void {
@@ -396,7 +373,7 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
       this.#connectState = 'connected';
       process.nextTick(() => this.#inContext(() => this.emit('connect')));
     };
-    this.#up.whenUp(() => this.#sender.lookUp(name, onLookup), fail);
+    this.#sender.whenUp(() => this.#sender.lookUp(name, onLookup), fail);
   }
 
   #connectFailed(error: Error, callback: (() => void) | undefined): void {
@@ -432,10 +409,14 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
     }
   }
 
-  #onFailure({ remote, remotePort: port }: UdpSocket): void {
-    const code = this.#socket?.takeFailure();
-    if (code === undefined || !this.#isOpen || remote === undefined) return;
-    this.#emitError(systemError(code, 'recvmsg', { address: remote.toString(), port }));
+  #onFailure(socket: UdpSocket): void {
+    const { remote, remotePort: port } = socket;
+    const failure = socket.takeFailure();
+    if (failure === undefined || !this.#isOpen || remote === undefined) return;
+    const { code, cause } = failure;
+    // `dgram` knows no withdrawals, so a program need not expect one.
+    if (cause !== undefined && this.listenerCount('error') === 0) return;
+    this.#emitError(systemError(code, 'recvmsg', { address: remote.toString(), port, cause }));
   }
 
   /**
@@ -464,8 +445,4 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
   }
 }
 
-/** Something that waits for the binding. */
-interface Call {
-  run(): void;
-  fail(error: Error): void;
-}
+const MAX_UINT32: number = 2 ** 32 - 1;

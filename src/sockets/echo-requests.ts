@@ -4,7 +4,6 @@
  */
 import type { IpAddress } from '../base/address.ts';
 import type { IcmpErrorKind } from '../tcp/index.ts';
-import type { RandomWords } from './random-words.ts';
 
 /** What became of an echo request. */
 export interface EchoOutcome {
@@ -21,10 +20,11 @@ export interface EchoRequest {
 }
 
 export class EchoRequests {
-  readonly #random: RandomWords;
+  readonly #random: () => number;
   readonly #requests = new Map<number, EchoRequest>();
 
-  constructor(random: RandomWords) {
+  /** @param random returns an unsigned 32-bit integer that nobody can predict */
+  constructor(random: () => number) {
     this.#random = random;
   }
 
@@ -40,7 +40,7 @@ export class EchoRequests {
     onOutcome: EchoRequest['onOutcome']
   ): EchoRequest | undefined {
     if (this.#requests.size >= MAX_REQUESTS) return undefined;
-    let identifier = this.#random.next() & 0xffff;
+    let identifier = this.#random() & 0xffff;
     while (this.#requests.has(identifier)) identifier = (identifier + 1) & 0xffff;
     const request: EchoRequest = { identifier, remote, payload, onOutcome };
     this.#requests.set(identifier, request);

@@ -39,9 +39,12 @@ export interface SocketHost {
   /** Why the stack no longer works: the cause of ENETDOWN and ECONNRESET. */
   readonly closedBy: Error | undefined;
 
-  /** Whether the stack was closed, after which nothing can be bound. */
-  readonly isClosed?: boolean;
+  /** Whether the program has closed the stack, or its gateway, after which nothing can be bound or connected. */
+  readonly isClosed: boolean;
 
-  /** The clock of the sockets' timers; the system's if there is none. */
-  readonly clock?: Clock | undefined;
+  /** The clock of the sockets' timers. */
+  readonly clock: Clock;
+
+  /** What listens. It is closed when the stack is. @internal */
+  readonly servers: Set<{ close(): unknown }>;
 }

@@ -9,33 +9,13 @@
 import { type Family, IpAddress } from '../base/address.ts';
 import { ICMP_HEADER, ICMP_IDENTIFIER, PacketKind, Parse, TCP_SEQUENCE } from '../packet/fields.ts';
 import { PacketHeader } from '../packet/header.ts';
-import type { IcmpErrorKind } from '../tcp/index.ts';
+import type { IcmpErrorKind, IcmpError as TcpIcmpError } from '../tcp/index.ts';
 import { plateauBelow } from './path-mtu.ts';
 
-/** The code of the system error that a program gets for an ICMP error. */
-export const ICMP_ERROR_CODES = {
-  'port-unreachable': 'ECONNREFUSED',
-  'protocol-unreachable': 'ECONNREFUSED',
-  'host-unreachable': 'EHOSTUNREACH',
-  'network-unreachable': 'ENETUNREACH',
-  prohibited: 'EHOSTUNREACH',
-  'too-big': 'EMSGSIZE',
-  'time-exceeded': 'EHOSTUNREACH',
-} as const satisfies Readonly<Record<IcmpErrorKind, string>>;
-
-/** An error about a packet that this stack has sent, if its quote is true. */
-export interface IcmpError {
-  readonly kind: IcmpErrorKind;
+/** An error about a packet that this stack has sent, if its quote is true. The ports of an echo are 0. */
+export interface IcmpError extends TcpIcmpError {
   readonly family: Family;
   readonly protocol: 'tcp' | 'udp' | 'echo';
-  /** The source of the quoted packet. */
-  readonly local: IpAddress;
-  /** 0 for an echo. */
-  readonly localPort: number;
-  /** The destination of the quoted packet. */
-  readonly remote: IpAddress;
-  /** 0 for an echo. */
-  readonly remotePort: number;
   /** The sequence number of the quoted TCP segment, a signed 32-bit integer; the identifier of a quoted echo. */
   readonly sequence: number;
   /** For `too-big`: the longest packet in bytes, as reported; else 0. */

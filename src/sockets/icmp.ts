@@ -31,12 +31,12 @@ import { type EchoOutcome, type EchoRequest, EchoRequests } from './echo-request
 import { type IcmpError, IcmpErrorReader } from './icmp-error.ts';
 import type { Identifications } from './identifications.ts';
 import type { PathMtus } from './path-mtu.ts';
-import type { RandomWords } from './random-words.ts';
 
 export interface IcmpEndpointOptions {
   /** Returns the time in ms, monotonic. */
   readonly now: () => number;
-  readonly random: RandomWords;
+  /** Returns an unsigned 32-bit integer that nobody can predict. */
+  readonly random: () => number;
   readonly identifications: Identifications;
   readonly pathMtus: PathMtus;
   /** The longest packet that the device takes, in bytes. */
@@ -121,11 +121,10 @@ export class IcmpEndpoint {
 
   /**
    * Answers a packet that nobody takes: a datagram to a closed port, or a protocol that the stack does not have. The
-   * packet is quoted as far as the length of an error allows.
+   * packet is quoted as far as the length of an error allows. Its source must be one host, as RFC 1122 section 3.2.2
+   * demands; the device lets no others through.
    */
   unreachable(buffer: Uint8Array, header: PacketHeader, what: 'port' | 'protocol'): void {
-    const view = this.#view.of(buffer);
-    if (!mayBeAnswered(view, header)) return;
     const { family, start, end, transport } = header;
     const isPlain = transport - start === IPV6_HEADER;
     if (family === 6 && what === 'protocol' && !isPlain) return;
@@ -200,7 +199,7 @@ export class IcmpEndpoint {
     const { family, source, transport, end } = header;
     const own = this.#options.localAddress(family);
     const at = source + (family === 4 ? 4 : 16);
-    if (own === undefined || !isAddressAt(view, at, own) || !mayBeAnswered(view, header)) return;
+    if (own === undefined || !isAddressAt(view, at, own)) return;
     if (!this.#echoLimit.take('', this.#options.now())) {
       this.counters.limited++;
       return;
@@ -289,17 +288,6 @@ function isIntact(view: DataView, vnet: number, header: PacketHeader): boolean {
   let sum = 0;
   if (family === 6) sum = sumView(view, source, source + 32, Protocol.Icmpv6 + end - transport);
   return fold(sumView(view, transport, end, sum)) === 0xffff;
-}
-
-/** Returns whether the source of the packet is one host ([RFC 1122 section 3.2.2](https://www.rfc-editor.org/rfc/rfc1122#section-3.2.2)). */
-function mayBeAnswered(view: DataView, { family, source }: PacketHeader): boolean {
-  const first = view.getUint8(source);
-  if (family === 4) return first !== 0 && first !== 127 && first < 224;
-  if (first === 0xff) return false;
-  let bits = 0;
-  for (let at = source; at < source + 12; at += 4) bits |= view.getInt32(at);
-  // The unspecified address, and loopback.
-  return bits !== 0 || view.getInt32(source + 12) >>> 0 > 1;
 }
 
 function newCounters(): IcmpCounters {

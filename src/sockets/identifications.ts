@@ -9,15 +9,15 @@
  * @module
  */
 import type { IpAddress } from '../base/address.ts';
-import type { RandomWords } from './random-words.ts';
 
 export class Identifications {
   readonly #counters: Uint32Array = new Uint32Array(COUNTERS);
   readonly #key: number;
 
-  constructor(random: RandomWords) {
-    this.#key = random.next();
-    for (let i = 0; i < COUNTERS; i++) this.#counters[i] = random.next();
+  /** @param random returns an unsigned 32-bit integer that nobody can predict */
+  constructor(random: () => number) {
+    this.#key = random();
+    for (let i = 0; i < COUNTERS; i++) this.#counters[i] = random();
   }
 
   /** Returns the next identification for this destination, an unsigned 32-bit integer; IPv4 takes its low half. */

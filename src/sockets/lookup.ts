@@ -6,7 +6,7 @@ import type { LookupAddress, LookupAllOptions, LookupOneOptions, LookupOptions }
 import { isIP } from 'node:net';
 import { promisify } from 'node:util';
 import type { IpAddress } from '../base/address.ts';
-import { argumentError, checkCallback, checkName, familyOption } from './arguments.ts';
+import { argumentError, checkCallback, checkName, familyOption } from './argument-checks.ts';
 import type { SocketHost } from './host.ts';
 import { hasCode, lookupError } from './system-error.ts';
 
@@ -61,11 +61,11 @@ export function lookupOf(host: SocketHost): PresenceLookup {
       callback = options;
       options = undefined;
     }
-    checkName('hostname', hostname);
+    const name = checkName('hostname', hostname) ?? '';
     checkCallback('callback', callback);
     const { family, all } = checkedOptions(options);
     const answer = callback!;
-    find(host, hostname || '', family).then(
+    find(host, name, family).then(
       (found) => process.nextTick(() => (all ? answer(null, found, 0) : answerOne(answer, found))),
       (error) => process.nextTick(() => answer(error, undefined as never, undefined as never))
     );
@@ -74,9 +74,9 @@ export function lookupOf(host: SocketHost): PresenceLookup {
     hostname: string,
     options?: LookupOptions | number
   ): Promise<LookupAddress | LookupAddress[]> => {
-    checkName('hostname', hostname);
+    const name = checkName('hostname', hostname) ?? '';
     const { family, all } = checkedOptions(options);
-    const found = await find(host, hostname || '', family);
+    const found = await find(host, name, family);
     return all ? found : found[0]!;
   };
   Object.defineProperty(lookup, promisify.custom, { value: ofPromise });
@@ -99,7 +99,6 @@ async function find(
     const cause = error instanceof Error ? (error.cause ?? error) : error;
     throw lookupError('ENETDOWN', hostname, cause);
   }
-  if (addresses.length === 0) throw lookupError('ENOTFOUND', hostname);
   return addresses.map((address) => ({ address: address.toString(), family: address.family }));
 }
 

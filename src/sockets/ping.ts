@@ -5,12 +5,12 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { IpAddress } from '../base/address.ts';
-import { systemClock } from '../base/clock.ts';
-import { argumentError, checkMs, checkName, checkSignal, familyOption } from './arguments.ts';
+import { abortError } from './abort.ts';
+import { checkMs, checkName, checkSignal, checkWhole, familyOption } from './argument-checks.ts';
 import type { EchoOutcome } from './echo-requests.ts';
+import { ICMP_CODES } from './error-codes.ts';
 import type { SocketHost } from './host.ts';
 import type { IcmpEndpoint } from './icmp.ts';
-import { ICMP_ERROR_CODES } from './icmp-error.ts';
 import { type SystemError, systemError } from './system-error.ts';
 
 export interface PingOptions {
@@ -47,15 +47,14 @@ export async function ping(
 ): Promise<PingResult> {
   const { timeout = DEFAULT_TIMEOUT_MS, signal, size = DEFAULT_SIZE, family = 0 } = options;
   const timeoutMs = checkMs('options.timeout', timeout);
-  checkSize(size);
+  checkWhole('options.size', size, 0, MAX_SIZE);
   checkName('target', target);
   // What the reply calls must not throw: it runs in the device.
   checkSignal(signal);
-  throwIfAborted(signal);
   await host.whenUp(signal);
-  throwIfAborted(signal);
+  if (signal?.aborted) throw abortError(signal);
   const { local, remote } = choose(host, target, familyOption(family));
-  const clock = host.clock ?? systemClock;
+  const clock = host.clock;
   const sinceMs = clock.monotonicMs();
   const outcome = await new Promise<EchoOutcome | 'timeout' | 'abort' | undefined>((resolve) => {
     const request = icmp.request(local, remote, randomBytes(size), settle);
@@ -80,7 +79,7 @@ export async function ping(
   if (outcome === 'abort') throw abortError(signal!);
   if (outcome.error === undefined) return { address, bytes: size, rttMs };
   if (outcome.error === 'closed') throw pingError('ENETDOWN', address, host.closedBy);
-  throw pingError(ICMP_ERROR_CODES[outcome.error], address);
+  throw pingError(ICMP_CODES[outcome.error], address);
 }
 
 /** Returns the first address that may be asked, and the stack's own of its family. */
@@ -101,27 +100,6 @@ function choose(
 
 function pingError(code: string, address: string, cause?: unknown): SystemError {
   return systemError(code, 'ping', { address, cause });
-}
-
-function checkSize(size: unknown): void {
-  if (Number.isInteger(size) && (size as number) >= 0 && (size as number) <= MAX_SIZE) return;
-  throw argumentError(
-    RangeError,
-    'ERR_OUT_OF_RANGE',
-    `The value of "options.size" is out of range. It must be an integer >= 0 && <= ${MAX_SIZE}. Received ${String(size)}`
-  );
-}
-
-function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw abortError(signal);
-}
-
-/** Returns an error as the functions of Node throw it. */
-function abortError(signal: AbortSignal): Error {
-  const error = argumentError(Error, 'ABORT_ERR', 'The operation was aborted');
-  error.name = 'AbortError';
-  error.cause = signal.reason;
-  return error;
 }
 
 const DEFAULT_TIMEOUT_MS = 5000;

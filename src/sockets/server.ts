@@ -6,9 +6,11 @@ import { AsyncResource } from 'node:async_hooks';
 import { EventEmitter } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import type { IpAddress } from '../base/address.ts';
+import { throwToProcess } from '../base/emitter.ts';
 import type { ListenerOwner, TcpConnection, TcpListener } from '../tcp/index.ts';
+import { closeOnAbort } from './abort.ts';
+import { argumentError } from './argument-checks.ts';
 import {
-  argumentError,
   checkSocketOptions,
   listenTarget,
   normalizeArguments,
@@ -17,7 +19,7 @@ import {
 } from './arguments.ts';
 import type { SocketHost } from './host.ts';
 import { PresenceSocket } from './socket.ts';
-import { type SocketServer, throwLater } from './socket-stream.ts';
+import type { SocketServer } from './socket-stream.ts';
 import { listenError } from './system-error.ts';
 
 /** The options of `createServer`. Those of sockets hold for each accepted one. */
@@ -124,7 +126,7 @@ abstract class ServerBase extends EventEmitter implements ListenerOwner, SocketS
         this.emit('connection', this.#socketOf(connection));
       }
     } catch (error) {
-      throwLater(error);
+      throwToProcess(error);
     }
   }
 
@@ -145,7 +147,10 @@ abstract class ServerBase extends EventEmitter implements ListenerOwner, SocketS
   }
 }
 
-/** A server for TCP connections from presences. Events: `listening`, `connection`, `drop`, `error`, `close`. */
+/**
+ * A server for TCP connections from presences. Events: `listening`, `connection`, `drop`, `error`, `close`. It is closed
+ * when the program closes its stack.
+ */
 export class PresenceServer extends ServerBase {
   /** The address that it was told to listen at. */
   #address: IpAddress | undefined;
@@ -168,7 +173,6 @@ export class PresenceServer extends ServerBase {
     const [options, listener] = normalizeArguments<PresenceListenOptions>(args);
     const { port, host, backlog } = listenTarget(args, options);
     if (listener !== undefined) this.once('listening', listener);
-    if (options.signal !== undefined) this.#closeOnAbort(options.signal);
     this._context = new AsyncResource('PRESENCESERVER', { requireManualDestroy: true });
     try {
       if (this._host.isClosed) {
@@ -181,11 +185,14 @@ export class PresenceServer extends ServerBase {
       }
       this.#address = this.#ownAddress(host, port);
       this._listener = this._host.tcp.listen(this.#address, port, this, backlog);
+      this._host.servers.add(this);
     } catch (error) {
       process.nextTick(emitError, this, this.#listenError(error, host, port));
       return this;
     }
     process.nextTick(emitListening, this);
+    if (options.signal?.aborted) process.nextTick(close, this);
+    else if (options.signal) closeOnAbort(this, options.signal, () => void this.close());
     return this;
   }
 
@@ -217,6 +224,7 @@ export class PresenceServer extends ServerBase {
     }
     this._listener?.close();
     this._listener = undefined;
+    this._host.servers.delete(this);
     this._emitCloseIfDrained();
     return this;
   }
@@ -256,18 +264,6 @@ export class PresenceServer extends ServerBase {
   #unspecified(): string {
     return this._host.localAddress(6) === undefined ? '0.0.0.0' : '::';
   }
-
-  #closeOnAbort(signal: AbortSignal): void {
-    const onAbort = (): void => {
-      this.close();
-    };
-    if (signal.aborted) {
-      process.nextTick(onAbort);
-      return;
-    }
-    signal.addEventListener('abort', onAbort, { once: true });
-    this.once('close', () => signal.removeEventListener('abort', onAbort));
-  }
 }
 
 function describe({ flow }: TcpConnection): DroppedConnection {
@@ -284,6 +280,10 @@ function describe({ flow }: TcpConnection): DroppedConnection {
 
 function emitListening(server: PresenceServer): void {
   if (server.listening) server.emit('listening');
+}
+
+function close(server: PresenceServer): void {
+  server.close();
 }
 
 function emitError(server: PresenceServer, error: Error): void {

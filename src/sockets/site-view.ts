@@ -30,7 +30,8 @@ export type StackProtocol = 'tcp' | 'udp' | 'icmp';
 
 /** A connection of the stack, as `withdrawalOf` sees it. */
 export interface StackConnection {
-  readonly local: IpAddress;
+  /** Undefined for a UDP socket that takes part with any address of the stack. */
+  readonly local: IpAddress | undefined;
   readonly remote: IpAddress;
   readonly remotePort: number;
 }
@@ -135,9 +136,12 @@ export class SiteView {
    * Returns why a connection that was possible in the state `before` is not possible now; undefined if it is. An
    * address whose names are all different is withdrawn too, because another host may have it now.
    */
-  withdrawalOf(connection: StackConnection, before: SiteView): string | undefined {
-    const { local, remote, remotePort } = connection;
-    if (!this.#own.get(local.family)?.equals(local)) {
+  withdrawalOf(
+    protocol: 'tcp' | 'udp',
+    { local, remote, remotePort }: StackConnection,
+    before: SiteView
+  ): string | undefined {
+    if (local !== undefined && !this.#own.get(local.family)?.equals(local)) {
       return `${local} is no longer the address of this stack`;
     }
     if (!this.isPresence(remote)) return `${remote} is not in the pools of the site any more`;
@@ -148,9 +152,9 @@ export class SiteView {
       now !== undefined && then !== undefined && !then.some((it) => now.includes(it));
     if (isAnother) return `${remote} was withdrawn, and belongs to ${now[0]} now`;
     // A port that was not allowed before is that of a client, and the snapshot does not name all of these.
-    const isService = before.#allows('tcp', remote, remotePort);
-    if (!isService || this.#allows('tcp', remote, remotePort)) return undefined;
-    return `tcp/${remotePort} of ${then?.[0] ?? remote} was withdrawn`;
+    const isService = before.#allows(protocol, remote, remotePort);
+    if (!isService || this.#allows(protocol, remote, remotePort)) return undefined;
+    return `${protocol}/${remotePort} of ${then?.[0] ?? remote} was withdrawn`;
   }
 
   #add(name: string, address: IpAddress, ports: readonly PortRange[]): void {

@@ -11,9 +11,10 @@
 import { AsyncResource } from 'node:async_hooks';
 import type { EventEmitter } from 'node:events';
 import { addAbortSignal, Duplex } from 'node:stream';
+import { throwToProcess } from '../base/emitter.ts';
 import { type Flow, type TcpConnection, TcpEvent } from '../tcp/index.ts';
+import { argumentError } from './argument-checks.ts';
 import {
-  argumentError,
   checkedOnRead,
   checkSocketOptions,
   keepAliveMs,
@@ -22,7 +23,7 @@ import {
   streamOptions,
 } from './arguments.ts';
 import type { AttemptOwner, ConnectAttempt } from './attempt.ts';
-import { codeOfFailure } from './failure.ts';
+import { codeOfFailure } from './error-codes.ts';
 import type { SocketHost } from './host.ts';
 import type { IdleTimer } from './idle-timer.ts';
 import { PendingWrite, type WriteCallback, type WriteEntry } from './pending-write.ts';
@@ -158,8 +159,9 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     this.connecting = false;
     this._idle?.stop();
     this._idle = undefined;
-    this._attempt?.cancel();
+    const attempt = this._attempt;
     this._attempt = undefined;
+    attempt?.cancel();
     const connection = this._connection;
     this._connection = undefined;
     if (this._isResetting) connection?.abort();
@@ -168,7 +170,8 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     const pending = this.#pending;
     this.#pending = undefined;
     this.#onFinal = undefined;
-    callback(error);
+    // Without an error here the stream emits none; it knows it nevertheless, for those who ask later.
+    callback(this.#isExpected(error, attempt) ? null : error);
     pending?.callback(error ?? closedEarly(connection !== undefined));
     this.#emitCloseLater(error !== null);
     this._server?.onSocketDestroyed();
@@ -199,7 +202,6 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
 
   /** @internal */
   onConnectFailed(error: Error): void {
-    this._attempt = undefined;
     this.destroy(error);
   }
 
@@ -222,9 +224,11 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
         this._idle?.touch();
         if ((events & ~TcpEvent.Writable) !== 0) this.#receive();
         if ((events & (TcpEvent.Writable | TcpEvent.Closed)) !== 0) this.#flush();
+        if ((events & TcpEvent.Closed) !== 0) this.#leaveStack();
       }
     } catch (error) {
-      throwLater(error);
+      // The other sockets, and the rest of the data, are not hurt if the program goes on.
+      throwToProcess(error);
       process.nextTick(receiveLater, this);
     }
   }
@@ -261,6 +265,24 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     } else if (connection.failure !== undefined) {
       this.destroy(this.#failureError(connection, 'read'));
     }
+  }
+
+  /** A closed stack ends also those who do not read, and would never learn of it, unless they have something to read. */
+  #leaveStack(): void {
+    const connection = this._connection;
+    if (!this._host.isClosed || connection?.failure === undefined) return;
+    if (connection.available > 0 || this.readableLength > 0) return;
+    this.destroy(this.#failureError(connection, 'read'));
+  }
+
+  /**
+   * Whether the program has brought the error about by closing the stack, and nobody listens: an `error` event would
+   * then end the process.
+   */
+  #isExpected(error: Error | null, attempt: ConnectAttempt | undefined): boolean {
+    const { isClosed, closedBy } = this._host;
+    if (error === null || !isClosed || error.cause !== closedBy) return false;
+    return attempt?.isTooLate !== true && this.listenerCount('error') === 0;
   }
 
   #push(connection: TcpConnection): void {
@@ -331,6 +353,8 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
   protected _revive(): void {
     (this as unknown as { _undestroy(): void })._undestroy();
     this._flow = undefined;
+    // What it was told to watch went with the first life.
+    this._signal = undefined;
     this._isResetting = false;
     this.#isEnded = false;
     this.#bytesRead = 0;
@@ -347,16 +371,6 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
       context.emitDestroy();
     }
   }
-}
-
-/**
- * Makes an uncaught exception of what a listener has thrown, in a tick of its own: the other sockets, and the rest of
- * the data, are not hurt if the program goes on.
- */
-export function throwLater(error: unknown): void {
-  process.nextTick(() => {
-    throw error;
-  });
 }
 
 /** Captures the async context of the caller. */

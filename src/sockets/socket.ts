@@ -6,12 +6,9 @@
  */
 import type { AddressInfo } from 'node:net';
 import { addAbortSignal } from 'node:stream';
-import { systemClock } from '../base/clock.ts';
 import type { Flow } from '../tcp/index.ts';
+import { argumentError, checkCallback, checkMs } from './argument-checks.ts';
 import {
-  argumentError,
-  checkCallback,
-  checkMs,
   connectTarget,
   keepAliveMs,
   normalizeArguments,
@@ -134,7 +131,7 @@ export class PresenceSocket extends SocketStream {
       if (listener !== undefined) this.removeListener('timeout', listener);
       return this;
     }
-    this._idle = new IdleTimer(this._host.clock ?? systemClock, limitMs, () => {
+    this._idle = new IdleTimer(this._host.clock, limitMs, () => {
       this.runInContext(() => this.emit('timeout'));
     });
     if (listener !== undefined) this.once('timeout', listener);

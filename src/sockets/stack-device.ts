@@ -16,6 +16,7 @@ import {
   VNET_HEADER_LENGTH,
 } from '../packet/index.ts';
 import { PacketView } from '../packet/view.ts';
+import { isHostAt } from './address-at.ts';
 import { DeadlineTimer } from './deadline-timer.ts';
 import type { SiteView } from './site-view.ts';
 import { type PacketSource, SourceRing } from './source-ring.ts';
@@ -26,10 +27,10 @@ export interface StackEndpoint extends PacketSource {
   /** The time, in ms of the monotonic clock, that holds for what follows. */
   advance(nowMs: number): void;
   /**
-   * Takes `buffer[vnet .. end)`, a frame that has come for the stack. `header` has its checked headers; it holds
+   * Takes the frame at `buffer[vnet ..]`, which has come for the stack. `header` has its checked headers; it holds
    * during the call, as the bytes do.
    */
-  receive(buffer: Buffer, vnet: number, end: number, header: PacketHeader): void;
+  receive(buffer: Buffer, vnet: number, header: PacketHeader): void;
   /** When `expire` is due, in ms of the monotonic clock; Infinity if it is not. */
   readonly deadline: number;
   expire(): void;
@@ -203,9 +204,7 @@ export class StackDevice implements PacketDevice {
     counters.writtenBytes += length - VNET_HEADER_LENGTH;
     this.#setTime();
     const endpoint = this.#endpointOf(buffer, offset + VNET_HEADER_LENGTH, offset + length);
-    if (endpoint !== undefined) {
-      endpoint.receive(buffer, offset, offset + length, this.#header);
-    }
+    endpoint?.receive(buffer, offset, this.#header);
     return true;
   }
 
@@ -238,8 +237,8 @@ export class StackDevice implements PacketDevice {
     // An ICMP error may come from any router on the way.
     const isKnown =
       header.kind === PacketKind.IcmpError || site.isPresenceAt(header.family, words, 0);
-    const isBad = width === 1 ? isBadSource4(words[0]!) : isBadSource6(words);
-    if (!isKnown || isBad || site.isOwn(header.family, words, 0)) {
+    const isHost = isHostAt(view, header.source, header.family);
+    if (!isKnown || !isHost || site.isOwn(header.family, words, 0)) {
       counters.dropBadSource++;
       return undefined;
     }
@@ -335,16 +334,4 @@ export class StackDevice implements PacketDevice {
       this.#settle();
     }
   }
-}
-
-/** Whether an IPv4 address is in 0.0.0.0/8 or 127.0.0.0/8 (RFC 1122 section 3.2.1.3), or is no unicast address. */
-function isBadSource4(word: number): boolean {
-  const first = word >>> 24;
-  return first === 0 || first === 127 || first >= 224;
-}
-
-/** Whether an IPv6 address is `::`, `::1` or a multicast address (RFC 4291 sections 2.5.2, 2.5.3 and 2.7). */
-function isBadSource6(words: ArrayLike<number>): boolean {
-  if (words[0]! >>> 24 === 0xff) return true;
-  return (words[0]! | words[1]! | words[2]!) === 0 && words[3]! >>> 1 === 0;
 }

@@ -39,7 +39,7 @@ export class TcpSide implements StackEndpoint {
     this.#tcp.advance();
   }
 
-  receive(buffer: Buffer, vnet: number, _end: number, header: PacketHeader): void {
+  receive(buffer: Buffer, vnet: number, header: PacketHeader): void {
     this.#tcp.receivePacket(buffer, this.#views.of(buffer), vnet, header);
   }
 
@@ -90,7 +90,7 @@ export class UdpSide implements StackEndpoint {
 
   advance(): void {}
 
-  receive(buffer: Buffer, vnet: number, _end: number, header: PacketHeader): void {
+  receive(buffer: Buffer, vnet: number, header: PacketHeader): void {
     if (header.part === FragmentPart.Whole) this.#receiveWhole(buffer, vnet, header);
     else this.#receiveFragment(buffer, vnet, header);
   }
@@ -147,7 +147,7 @@ export class IcmpSide implements StackEndpoint {
 
   advance(): void {}
 
-  receive(buffer: Buffer, vnet: number, _end: number, header: PacketHeader): void {
+  receive(buffer: Buffer, vnet: number, header: PacketHeader): void {
     this.#icmp.receive(buffer, vnet, header);
   }
 

@@ -11,6 +11,7 @@ import type { Family, IpAddress } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
 import type { PacketDevice } from '../device/index.ts';
 import { TcpEndpoint } from '../tcp/index.ts';
+import { randomWord } from '../tcp/ports.ts';
 import {
   type Connector,
   type ConnectorOptions,
@@ -26,7 +27,6 @@ import { Identifications } from './identifications.ts';
 import { lookupOf, type PresenceLookup } from './lookup.ts';
 import { PathMtus } from './path-mtu.ts';
 import { type PingOptions, type PingResult, ping } from './ping.ts';
-import { RandomWords } from './random-words.ts';
 import { Reassembler } from './reassembly.ts';
 import {
   type ConnectionListener,
@@ -54,6 +54,8 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
   readonly udp: UdpEndpoint;
   /** @internal */
   readonly icmp: IcmpEndpoint;
+  /** @internal */
+  readonly servers: Set<{ close(): unknown }> = new Set();
   /** A function like `dns.lookup`, which knows the names of the site's zone and addresses. */
   readonly lookup: PresenceLookup;
   readonly #device: StackDevice;
@@ -80,11 +82,11 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     // The device is not there yet, and its endpoints ask for the time in their constructors.
     let device: StackDevice | undefined;
     const now = (): number => device?.now() ?? clock.monotonicMs();
-    const words = new RandomWords(random);
-    const identifications = new Identifications(words);
+    const word = (): number => randomWord(random);
+    const identifications = new Identifications(word);
     const pathMtus = new PathMtus(now);
     const localAddress = (family: Family): IpAddress | undefined => this.localAddress(family);
-    const common = { now, random: words, identifications, pathMtus, mtu, localAddress };
+    const common = { now, random: word, identifications, pathMtus, mtu, localAddress };
     this.tcp = new TcpEndpoint({
       now,
       random,
@@ -180,7 +182,8 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
 
   /**
    * The site is like this from now on. Connections to presences or ports that are withdrawn, and those of an own address
-   * that has changed, are reset: their error has the code ECONNRESET and a `cause` that says what was withdrawn.
+   * that has changed, are reset: their error has the code ECONNRESET and a `cause` that says what was withdrawn. A UDP
+   * socket that is connected to what was withdrawn stays as it is, and its listeners get an error ECONNREFUSED.
    *
    * @throws {ApiMisuseError} or {ConfigError} if the site has a text that is not an address, a prefix or a port.
    */
@@ -189,8 +192,12 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     const view = new SiteView(site, this.#given, before === SiteView.NONE ? undefined : before);
     this.#view = view;
     for (const connection of [...this.tcp.connections()]) {
-      const reason = view.withdrawalOf(connection.flow, before);
+      const reason = view.withdrawalOf('tcp', connection.flow, before);
       if (reason !== undefined) connection.abort(new Error(reason));
+    }
+    for (const socket of this.udp.connected()) {
+      const reason = view.withdrawalOf('udp', socket, before);
+      if (reason !== undefined) socket.onFailed('ECONNREFUSED', new Error(reason));
     }
     const hasAddress = [4, 6].some((family) => view.localAddress(family as Family) !== undefined);
     this.#wait.setAddress(hasAddress);
@@ -218,12 +225,11 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
   }
 
   /**
-   * Resets all connections before the link is taken away, and fails new ones. Resolves when the resets are on their way.
+   * Begins to close, before the link is taken away: ends all servers, resets all connections, and fails new ones.
+   * Resolves when the resets are on their way.
    */
   async finish(cause: Error): Promise<void> {
-    this.setFailure(cause, true);
-    this.#closedBy ??= cause;
-    this.interrupt(cause);
+    this.#end(cause);
     // One turn for the ticks, and one for what did not fit.
     for (let i = 0; i < 2; i++) await new Promise<void>((resolve) => setImmediate(resolve));
   }
@@ -253,7 +259,7 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
   }
 
   get isClosed(): boolean {
-    return this.#device.isClosed;
+    return this.#closedBy !== undefined;
   }
 
   // The packet device.
@@ -302,12 +308,13 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     this.#wait.setUp(isUp);
   }
 
-  /** Ends all sockets: connections fail with ECONNRESET, new ones with ENETDOWN. */
+  /**
+   * Ends all servers and all sockets. Connections fail with ECONNRESET, but a socket without a listener for `error` only
+   * emits `close`, because the program does this itself. New connections fail with ENETDOWN.
+   */
   close(): Promise<void> {
-    const cause = this.#closedBy ?? new Error(`the stack ${this.name} is closed`);
-    this.setFailure(cause, true);
-    this.#closedBy = cause;
-    this.tcp.close(cause);
+    this.#end(new Error(`the stack ${this.name} is closed`));
+    this.tcp.close(this.#closedBy);
     this.udp.close();
     this.icmp.close();
     return this.#device.close();
@@ -315,5 +322,13 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #end(cause: Error): void {
+    if (this.#closedBy !== undefined) return;
+    this.setFailure(cause, true);
+    this.#closedBy = cause;
+    for (const server of [...this.servers]) server.close();
+    this.interrupt(cause);
   }
 }

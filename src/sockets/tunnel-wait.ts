@@ -3,6 +3,7 @@
  * @module
  */
 import type { Clock } from '../base/clock.ts';
+import { abortError } from './abort.ts';
 import { systemError } from './system-error.ts';
 
 /** What new connections wait for: the link and an address of the stack. */
@@ -59,12 +60,13 @@ export class TunnelWait {
         end();
       };
       const look = (): void => {
-        if (signal?.aborted) settle(() => reject(abortError(signal.reason)));
+        if (signal?.aborted) settle(() => reject(abortError(signal)));
         else if (this.isOpen) settle(resolve);
         else if (this.#isFinal) settle(() => reject(this.#error()));
       };
       const onTimeout = (): void => settle(() => reject(this.#error()));
-      const endTimer = this.#clock.after(this.#waitMs, onTimeout);
+      // Whatever brings the tunnel up keeps the process alive; those who wait may be gone already.
+      const endTimer = this.#clock.after(this.#waitMs, onTimeout, true);
       this.#waiting.add(look);
       signal?.addEventListener('abort', look);
       look();
@@ -80,10 +82,4 @@ export class TunnelWait {
   #look(): void {
     for (const look of [...this.#waiting]) look();
   }
-}
-
-/** Returns an error as Node's own functions reject with when their signal is aborted. */
-function abortError(cause: unknown): Error {
-  const error = new Error('The operation was aborted', { cause });
-  return Object.assign(error, { name: 'AbortError', code: 'ABORT_ERR' });
 }

@@ -13,7 +13,7 @@ export const UdpEvent = {
   Readable: 1,
   /** `takeSent` has datagrams that left the queue. */
   Sent: 2,
-  /** `takeFailure` says what an ICMP error has reported. */
+  /** `takeFailure` says what became of the peer. */
   Failed: 4,
   /** The endpoint was closed; no more events follow. */
   Closed: 8,
@@ -39,6 +39,13 @@ export interface SentDatagram {
   readonly bytes: number;
   /** Why it was not sent; undefined if it was. */
   readonly failure: UdpFailure | undefined;
+}
+
+/** What a connected socket learns of its peer. */
+export interface PeerFailure {
+  readonly code: UdpFailure;
+  /** What was withdrawn; undefined if an ICMP error has reported it. */
+  readonly cause: Error | undefined;
 }
 
 /** System error codes. */
@@ -83,9 +90,6 @@ export class UdpSocket {
   /** The peer, if it is connected. */
   remote: IpAddress | undefined;
   remotePort = 0;
-  /** Datagrams that were dropped because the queue was full. */
-  drops = 0;
-
   /** Of the endpoint: whether it is in the ring of those that have something to send. */
   isWaiting = false;
   readonly received: DatagramQueue<ReceivedDatagram> = new DatagramQueue();
@@ -95,7 +99,7 @@ export class UdpSocket {
   #owner: UdpOwner | undefined;
   #events = 0;
   #sent: SentDatagram[] | undefined;
-  #failure: UdpFailure | undefined;
+  #failure: PeerFailure | undefined;
 
   constructor(
     driver: UdpDriver,
@@ -164,8 +168,8 @@ export class UdpSocket {
     return sent;
   }
 
-  /** Takes the code of the last ICMP error. */
-  takeFailure(): UdpFailure | undefined {
+  /** Takes the last failure of the peer. */
+  takeFailure(): PeerFailure | undefined {
     const failure = this.#failure;
     this.#failure = undefined;
     return failure;
@@ -189,10 +193,9 @@ export class UdpSocket {
     return sent;
   }
 
-  /** Of the endpoint: a datagram arrived. */
+  /** Of the endpoint: a datagram arrived, which fits into the queue. */
   onReceived(datagram: ReceivedDatagram): void {
     if (this.received.push(datagram)) this.#raise(UdpEvent.Readable);
-    else this.drops++;
   }
 
   /** Of the endpoint: a datagram left the queue. */
@@ -203,9 +206,9 @@ export class UdpSocket {
     this.#raise(UdpEvent.Sent);
   }
 
-  /** Of the endpoint: an ICMP error of the peer. */
-  onFailed(failure: UdpFailure): void {
-    this.#failure = failure;
+  /** Of the stack: an ICMP error is about the peer, or the peer was withdrawn. */
+  onFailed(code: UdpFailure, cause?: Error): void {
+    this.#failure = { code, cause };
     this.#raise(UdpEvent.Failed);
   }
 

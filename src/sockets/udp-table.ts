@@ -32,8 +32,8 @@ export class UdpTable {
     else this.#ports.set(socket.localPort, others);
   }
 
-  all(): UdpSocket[] {
-    return [...this.#ports.values()].flat();
+  *[Symbol.iterator](): IterableIterator<UdpSocket> {
+    for (const sockets of [...this.#ports.values()]) yield* [...sockets];
   }
 
   /** Returns the socket of a packet: one that is connected to its source goes first, then one bound to its address. */

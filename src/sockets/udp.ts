@@ -31,10 +31,10 @@ import { pickPort } from '../tcp/ports.ts';
 import { isAddressAt } from './address-at.ts';
 import { QUEUE_LIMIT } from './datagram-queue.ts';
 import { DatagramWriter } from './datagram-writer.ts';
-import { ICMP_ERROR_CODES, type IcmpError } from './icmp-error.ts';
+import { ICMP_CODES } from './error-codes.ts';
+import type { IcmpError } from './icmp-error.ts';
 import type { Identifications } from './identifications.ts';
 import type { PathMtus } from './path-mtu.ts';
-import type { RandomWords } from './random-words.ts';
 import {
   type UdpDriver,
   type UdpFailure,
@@ -47,7 +47,8 @@ import { UdpTable } from './udp-table.ts';
 export interface UdpEndpointOptions {
   /** Returns the time in ms, monotonic. */
   readonly now: () => number;
-  readonly random: RandomWords;
+  /** Returns an unsigned 32-bit integer that nobody can predict. */
+  readonly random: () => number;
   readonly identifications: Identifications;
   readonly pathMtus: PathMtus;
   /** The longest packet that the device takes, in bytes. */
@@ -135,6 +136,11 @@ export class UdpEndpoint {
     return this.#size;
   }
 
+  /** The sockets that are connected to a peer. */
+  *connected(): IterableIterator<UdpSocket & { readonly remote: IpAddress }> {
+    for (const socket of this.#sockets()) if (isConnected(socket)) yield socket;
+  }
+
   /** When `expire` has something to do, in ms; `Infinity` if nothing waits. It may be early. */
   get deadline(): number {
     return this.#deadline;
@@ -159,7 +165,7 @@ export class UdpEndpoint {
     if (this.#size >= MAX_SOCKETS) return 'ENOBUFS';
     const table = this.#table(family);
     const isUsed = (each: number): boolean => table.isTaken(each, local);
-    const chosen = port === 0 ? pickPort(() => this.#options.random.next(), isUsed) : port;
+    const chosen = port === 0 ? pickPort(this.#options.random, isUsed) : port;
     if (chosen < 0 || isUsed(chosen)) return 'EADDRINUSE';
     const socket = new UdpSocket(this.#driver, owner, family, local, chosen);
     table.add(socket);
@@ -192,7 +198,6 @@ export class UdpEndpoint {
         socket.onReceived({ payload: bytes, remote, remotePort });
         this.counters.received++;
       } else {
-        socket.drops++;
         this.counters.receiveDrops++;
       }
       from = to;
@@ -206,7 +211,7 @@ export class UdpEndpoint {
     const socket = this.#table(family).findSender(error);
     if (socket === undefined) return false;
     // RFC 1122 section 4.1.3.3. Only a connected socket can tell which peer an error is about, as in Linux.
-    const failure: UdpFailure = ICMP_ERROR_CODES[error.kind];
+    const failure: UdpFailure = ICMP_CODES[error.kind];
     const isReported = socket.remote !== undefined && !(family === 4 && failure === 'EMSGSIZE');
     if (isReported) socket.onFailed(failure);
     return true;
@@ -280,7 +285,12 @@ export class UdpEndpoint {
     }
     this.#ring = [];
     this.#deadline = Number.POSITIVE_INFINITY;
-    for (const socket of [...this.#ipv4.all(), ...this.#ipv6.all()]) socket.onEndpointClosed();
+    for (const socket of this.#sockets()) socket.onEndpointClosed();
+  }
+
+  *#sockets(): IterableIterator<UdpSocket> {
+    yield* this.#ipv4;
+    yield* this.#ipv6;
   }
 
   /** Verifies a packet. Returns the payload bytes of each of its datagrams, at least 1; -1 if it is not valid. */
@@ -373,6 +383,10 @@ export class UdpEndpoint {
   #table(family: Family): UdpTable {
     return family === 4 ? this.#ipv4 : this.#ipv6;
   }
+}
+
+function isConnected(socket: UdpSocket): socket is UdpSocket & { readonly remote: IpAddress } {
+  return socket.remote !== undefined;
 }
 
 function newCounters(): UdpCounters {

@@ -8,7 +8,7 @@ import type { Flow } from './flow.ts';
 import type { SequenceNumbers } from './isn.ts';
 import type { ListenerTable } from './listener.ts';
 import { TcpOpenError } from './open-error.ts';
-import { pickPort } from './ports.ts';
+import { pickPort, randomWord } from './ports.ts';
 import { TIME_WAIT_MS, type TimeWaitTable } from './time-wait.ts';
 
 export interface LocalPortsOptions {
@@ -91,10 +91,7 @@ export class LocalPorts {
     return !timeWait.hasTimestamps(entry) || now - since < TIME_WAIT_REUSE_MS;
   }
 
-  readonly #random32 = (): number => {
-    const [a, b, c, d] = this.#options.random(4);
-    return ((a! << 24) | (b! << 16) | (c! << 8) | d!) >>> 0;
-  };
+  readonly #random32 = (): number => randomWord(this.#options.random);
 }
 
 function takenError(port: number): TcpOpenError {

@@ -25,4 +25,10 @@ export function pickPort(random: () => number, isUsed: (port: number) => boolean
   return -1;
 }
 
+/** Returns an unsigned 32-bit integer of a source of random bytes. */
+export function randomWord(random: (length: number) => Uint8Array): number {
+  const [a, b, c, d] = random(4);
+  return ((a! << 24) | (b! << 16) | (c! << 8) | d!) >>> 0;
+}
+
 const COUNT = LAST_EPHEMERAL_PORT - FIRST_EPHEMERAL_PORT + 1;

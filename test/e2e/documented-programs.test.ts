@@ -24,6 +24,7 @@ function run(code: string): string {
       timeout: 60_000,
     });
     expect(status, stderr).toBe(0);
+    expect(stderr).toBe('');
     return stdout;
   } finally {
     rmSync(file, { force: true });

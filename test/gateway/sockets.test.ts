@@ -254,6 +254,19 @@ describe('a connection of an edge gateway', () => {
     });
   });
 
+  test('ends without an exception when the program closes the gateway and listens for no error', async () => {
+    await serve(7, echo);
+    const edge = await edgeWith();
+    const sockets = [await connected(edge), (await connected(edge)).pause()];
+    const server = edge.sockets.createServer().listen(6080);
+    const closed = sockets.map((socket) => new Promise((resolve) => socket.once('close', resolve)));
+    const over = once(server, 'close');
+    await edge.close();
+    expect(await Promise.all(closed)).toEqual([true, true]);
+    await over;
+    expect(server.listening).toBe(false);
+  });
+
   test('waits for the tunnel, and fails with the reason if that does not come up', async () => {
     const edge = await gateways.edge({ device: { type: 'sockets', tunnelWaitMs: 600_000 } });
     expect(await failureOf(edge.sockets.connect({ host: 'bus', port: 7 }))).toMatchObject({

@@ -11,10 +11,10 @@ import type { SocketHost } from '../../src/sockets/host.ts';
 import { IcmpEndpoint } from '../../src/sockets/icmp.ts';
 import { Identifications } from '../../src/sockets/identifications.ts';
 import { PathMtus } from '../../src/sockets/path-mtu.ts';
-import { RandomWords } from '../../src/sockets/random-words.ts';
 import { Reassembler } from '../../src/sockets/reassembly.ts';
 import { lookupError, systemError } from '../../src/sockets/system-error.ts';
 import { UdpEndpoint, UdpVerdict } from '../../src/sockets/udp.ts';
+import { randomWord } from '../../src/tcp/ports.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { VNET } from '../support/vnet.ts';
 
@@ -66,7 +66,9 @@ export class DatagramHost implements SocketHost {
   readonly udp: UdpEndpoint;
   readonly icmp: IcmpEndpoint;
   readonly reassembler: Reassembler = new Reassembler(() => this.clock.monotonicMs());
+  readonly servers: Set<{ close(): unknown }> = new Set();
   closedBy: Error | undefined;
+  isClosed = false;
   isUp = true;
   /** Ports and hosts that are refused at once, with their code. */
   readonly refused: Map<number | string, string> = new Map();
@@ -80,7 +82,7 @@ export class DatagramHost implements SocketHost {
     this.#n = n;
     this.#onReady = onReady;
     const now = (): number => this.clock.monotonicMs();
-    const random = new RandomWords((count) => randomBytes(count));
+    const random = (): number => randomWord(randomBytes);
     const shared = {
       now,
       random,
@@ -142,6 +144,7 @@ export class DatagramHost implements SocketHost {
 
   close(cause?: Error): void {
     this.closedBy = cause;
+    this.isClosed = true;
     this.udp.close();
     this.icmp.close();
   }

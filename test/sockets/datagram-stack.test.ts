@@ -149,6 +149,49 @@ test('mutated packets throw nothing, and afterwards datagrams still arrive', asy
   expect(counters.dropMalformed).toBeGreaterThan(100);
 });
 
+test('a connected socket learns that its peer or its port is withdrawn, and goes on', async () => {
+  const [near, far] = open({});
+  const site = {
+    sources: [`${OWN[4]}/32`],
+    pools: [`${FAR[4]}/32`],
+    zone: 'example.test',
+    hosts: [{ name: 'far.example.test', addresses: [FAR[4]], ports: ['udp/514'] }],
+  };
+  near!.setSite(site);
+  const [socket, quiet, free] = [1, 2, 3].map(() => near!.datagram('udp4'));
+  const errors: unknown[] = [];
+  socket!.on('error', (error) => errors.push(error));
+  free!.on('error', (error) => errors.push(error));
+  for (const each of [socket!, quiet!]) {
+    each.connect(514, 'far');
+    await once(each, 'connect');
+  }
+  await bound(free!);
+  for (const [change, reason] of [
+    [{ hosts: [] }, 'udp/514 of far.example.test was withdrawn'],
+    [{ pools: [] }, `${FAR[4]} is not in the pools of the site any more`],
+  ] as const) {
+    near!.setSite({ ...site, ...change });
+    await new Promise(setImmediate);
+    expect(errors.splice(0)).toMatchObject([
+      {
+        code: 'ECONNREFUSED',
+        syscall: 'recvmsg',
+        address: FAR[4],
+        port: 514,
+        cause: { message: reason },
+      },
+    ]);
+    near!.setSite(site);
+    await new Promise(setImmediate);
+    expect(errors).toEqual([]);
+  }
+  const receiver = far!.datagram('udp4').bind(514);
+  const arrived = once(receiver, 'message');
+  socket!.send('again');
+  expect(String((await arrived)[0])).toBe('again');
+});
+
 test('the end of a stack ends its sockets and echoes', async () => {
   const [near, far] = open({});
   await far!.close();

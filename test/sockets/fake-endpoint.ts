@@ -2,6 +2,7 @@
  * A protocol of a stack that a test plays: it sends the frames that the test queues, and notes what it is told.
  * @module
  */
+import type { PacketHeader } from '../../src/packet/index.ts';
 import type { StackEndpoint } from '../../src/sockets/stack-device.ts';
 
 export class FakeEndpoint implements StackEndpoint {
@@ -37,8 +38,8 @@ export class FakeEndpoint implements StackEndpoint {
     this.nowMs = nowMs;
   }
 
-  receive(buffer: Buffer, vnet: number, end: number): void {
-    const frame = Buffer.from(buffer.subarray(vnet, end));
+  receive(buffer: Buffer, vnet: number, header: PacketHeader): void {
+    const frame = Buffer.from(buffer.subarray(vnet, header.end));
     this.received.push(frame);
     this.onFrame(frame);
   }

@@ -32,7 +32,7 @@ class IcmpKit extends UdpKit {
   isSent = true;
   readonly icmp: IcmpEndpoint = new IcmpEndpoint({
     now: () => this.nowMs,
-    random: this.words,
+    random: this.word,
     identifications: this.identifications,
     pathMtus: this.pathMtus,
     mtu: 65_515,
@@ -111,15 +111,9 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     expect(answer.subarray(8).equals(counting(20_000))).toBe(true);
   });
 
-  test('a request to another address, with a wrong checksum or of no host gets no answer', () => {
+  test('a request to another address or with a wrong checksum gets no answer', () => {
     const kit = new IcmpKit();
-    const [multicast, loopback, nobody, other] =
-      family === 4
-        ? ['224.0.0.1', '127.0.0.1', '0.0.0.0', '10.0.0.7']
-        : ['ff02::1', '::1', '::', 'fd00::7'];
-    for (const source of [multicast, loopback, nobody]) {
-      kit.deliver(echoPacket({ ...toUs, source }, {}));
-    }
+    const other = family === 4 ? '10.0.0.7' : 'fd00::7';
     kit.deliver(echoPacket({ ...toUs, destination: other }, {}));
     kit.deliver(echoPacket(toUs, { checksum: 1 }));
     expect(kit.sent()).toEqual([]);
@@ -171,15 +165,6 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     kit.unreachable(quoted, 'protocol');
     const error = family === 4 ? { type: 3, code: 2 } : { type: 4, code: 1, rest: 6 };
     sameBut(kit.sent()[0]!, (ip) => icmpError(fromUs, { ...error, quoted, ...ip }));
-  });
-
-  test('multicast and loopback get no error', () => {
-    const kit = new IcmpKit();
-    for (const source of family === 4 ? ['239.1.1.1', '127.1.2.3'] : ['ff05::2', '::1']) {
-      const fields = { sourcePort: 1, destinationPort: 2 };
-      kit.unreachable(udpPacket({ ...toUs, source }, fields), 'port');
-    }
-    expect(kit.sent()).toEqual([]);
   });
 
   const segment = tcpPacket(fromUs, {

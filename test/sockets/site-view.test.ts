@@ -172,10 +172,10 @@ describe('withdrawalOf', () => {
     SITE.hosts.filter((host) => host.name !== name);
 
   test('is undefined while nothing changes that matters to the connection', () => {
-    expect(view().withdrawalOf(to('10.0.0.129', 5672), before)).toBeUndefined();
+    expect(view().withdrawalOf('tcp', to('10.0.0.129', 5672), before)).toBeUndefined();
     const after = view({ hosts: without('www.example.test') });
-    expect(after.withdrawalOf(to('10.0.0.130', 80), before)).toBeUndefined();
-    expect(after.withdrawalOf(to('10.0.0.140', 33_000), before)).toBeUndefined();
+    expect(after.withdrawalOf('tcp', to('10.0.0.130', 80), before)).toBeUndefined();
+    expect(after.withdrawalOf('tcp', to('10.0.0.140', 33_000), before)).toBeUndefined();
   });
 
   test.each([
@@ -197,13 +197,13 @@ describe('withdrawalOf', () => {
       to('10.0.0.140', 33_000),
     ],
   ])('says why if %s', (_, change, connection) => {
-    const reason = view(change, [], before).withdrawalOf(connection, before);
+    const reason = view(change, [], before).withdrawalOf('tcp', connection, before);
     expect(reason).toMatch(/withdrawn|no longer|any more/);
   });
 
   test('is undefined for a client that the snapshot does not name, as it names only some', () => {
     const after = view({ hosts: without('10-0-0-7.cloud.example.test') });
-    expect(after.withdrawalOf(to('10.0.0.140', 33_000), before)).toBeUndefined();
-    expect(after.withdrawalOf(to('10.0.0.141', 33_000), before)).toBeUndefined();
+    expect(after.withdrawalOf('tcp', to('10.0.0.140', 33_000), before)).toBeUndefined();
+    expect(after.withdrawalOf('tcp', to('10.0.0.141', 33_000), before)).toBeUndefined();
   });
 });

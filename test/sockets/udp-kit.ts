@@ -7,9 +7,9 @@ import { Parse } from '../../src/packet/fields.ts';
 import { PacketHeader } from '../../src/packet/header.ts';
 import { Identifications } from '../../src/sockets/identifications.ts';
 import { PathMtus } from '../../src/sockets/path-mtu.ts';
-import { RandomWords } from '../../src/sockets/random-words.ts';
 import { UdpEndpoint, type UdpVerdict } from '../../src/sockets/udp.ts';
 import type { UdpOwner, UdpSocket } from '../../src/sockets/udp-socket.ts';
+import { randomWord } from '../../src/tcp/ports.ts';
 import { type Ends, isIpv6, type UdpFields, udpPacket } from '../support/packets.ts';
 import { Random } from '../support/random.ts';
 import { framed, VNET, type VnetHeader } from '../support/vnet.ts';
@@ -31,7 +31,7 @@ export interface KitOptions {
 export class UdpKit {
   nowMs = 1000;
   readonly random: Random;
-  readonly words: RandomWords;
+  readonly word: () => number;
   readonly identifications: Identifications;
   readonly pathMtus: PathMtus;
   readonly udp: UdpEndpoint;
@@ -41,12 +41,12 @@ export class UdpKit {
   constructor({ seed = 1, mtu = 65_515, offload = true }: KitOptions = {}) {
     const now = (): number => this.nowMs;
     this.random = new Random(seed);
-    this.words = new RandomWords((count) => this.random.bytes(count));
-    this.identifications = new Identifications(this.words);
+    this.word = () => randomWord((count) => this.random.bytes(count));
+    this.identifications = new Identifications(this.word);
     this.pathMtus = new PathMtus(now);
     this.udp = new UdpEndpoint({
       now,
-      random: this.words,
+      random: this.word,
       identifications: this.identifications,
       pathMtus: this.pathMtus,
       mtu,

@@ -187,9 +187,9 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     expect(told('port-unreachable')).toBe(true);
     kit.udp.takeEvents();
     expect(events).toEqual([UdpEvent.Failed]);
-    expect(socket.takeFailure()).toBe('ECONNREFUSED');
+    expect(socket.takeFailure()?.code).toBe('ECONNREFUSED');
     expect(told('prohibited')).toBe(true);
-    expect(socket.takeFailure()).toBe('EHOSTUNREACH');
+    expect(socket.takeFailure()?.code).toBe('EHOSTUNREACH');
     expect(socket.takeFailure()).toBeUndefined();
   });
 });
@@ -257,7 +257,6 @@ describe('queues', () => {
       expect(socket.received.bytes).toBeLessThanOrEqual(262_144);
       const { received: taken, receiveDrops } = kit.udp.counters;
       expect(taken + receiveDrops).toBe(2000);
-      expect(socket.drops).toBe(receiveDrops);
       expect(receiveDrops).toBeGreaterThan(900);
       expect(received(socket)).toHaveLength(taken);
       expect(socket.received.bytes).toBe(0);

@@ -1,0 +1,198 @@
+/**
+ * A stack that its own program closes, while there are sockets and servers of all kinds.
+ */
+import { once } from 'node:events';
+import { beforeEach, describe, expect, test } from 'vitest';
+import type { PresenceServer } from '../../src/sockets/server.ts';
+import type { PresenceSocket } from '../../src/sockets/socket.ts';
+import type { SocketStack } from '../../src/sockets/stack.ts';
+import { SITE, StackNetwork } from './stack-network.ts';
+import { catchUncaught } from './uncaught.ts';
+import { settled } from './worlds.ts';
+
+const uncaught = catchUncaught();
+let network: StackNetwork;
+let near: SocketStack;
+let far: SocketStack;
+let server: PresenceServer;
+let accepted: PresenceSocket;
+
+beforeEach(() => {
+  network = new StackNetwork();
+  near = network.stack('10.1.0.1');
+  far = network.stack('10.2.0.1');
+  server = far.createServer({ allowHalfOpen: true }, (socket) => {
+    accepted = socket;
+    socket.on('error', () => {});
+  });
+  server.listen(80);
+});
+
+/** Connects, and waits until both ends know. */
+async function connected(options: object = {}): Promise<PresenceSocket> {
+  const socket = near.connect({ port: 80, host: 'server.test', ...options });
+  await Promise.all([
+    new Promise<void>((resolve) => socket.once('connect', resolve)),
+    new Promise((resolve) => server.once('connection', resolve)),
+  ]);
+  return socket;
+}
+
+/** Resolves with the argument of `close`. No listener for `error` is added. */
+const closeOf = (socket: PresenceSocket): Promise<boolean> =>
+  new Promise((resolve) => socket.once('close', resolve));
+
+/** Sockets without a listener for `error`, in each state. */
+const states: readonly [name: string, open: () => Promise<PresenceSocket>][] = [
+  ['reads', async () => (await connected()).resume()],
+  ['does nothing', async () => connected()],
+  ['is paused', async () => (await connected()).pause()],
+  [
+    'writes more than there is room for',
+    async () => {
+      const socket = await connected();
+      accepted.pause();
+      while (socket.writableLength < 100_000) socket.write(Buffer.alloc(1_000_000));
+      return socket;
+    },
+  ],
+  [
+    'has ended its direction',
+    async () => {
+      const socket = (await connected()).resume();
+      socket.end();
+      await once(accepted.resume(), 'end');
+      return socket;
+    },
+  ],
+  [
+    'has seen the end, and may write',
+    async () => {
+      const socket = (await connected({ allowHalfOpen: true })).resume();
+      accepted.end();
+      await new Promise((resolve) => socket.once('end', resolve));
+      return socket;
+    },
+  ],
+  [
+    'waits for an answer to its SYN',
+    async () => {
+      network.silent.add('10.2.0.1');
+      const socket = near.connect(80, 'server.test');
+      await settled();
+      return socket;
+    },
+  ],
+  [
+    'waits for the tunnel',
+    async () => {
+      near.linkChanged(false);
+      const socket = near.connect(80, 'server.test');
+      socket.write('early');
+      await settled();
+      return socket;
+    },
+  ],
+];
+
+describe.each(states)('a socket that %s', (_, open) => {
+  test('emits close alone if nobody listens for error', async () => {
+    const socket = await open();
+    const closed = closeOf(socket);
+    await near.close();
+    expect(await closed).toBe(true);
+    expect(socket.errored).toMatchObject({ cause: near.closedBy });
+    expect(uncaught).toEqual([]);
+  });
+
+  test('emits error first if somebody listens', async () => {
+    const socket = await open();
+    const log: unknown[] = [];
+    socket
+      .on('error', (error) => log.push(error))
+      .on('close', (hadError: boolean) => log.push(hadError));
+    await near.close();
+    await settled();
+    const code = expect.stringMatching(/ECONNRESET|ENETDOWN/);
+    expect(log).toEqual([expect.objectContaining({ code, cause: near.closedBy }), true]);
+  });
+});
+
+describe('a stack that is closed', () => {
+  test('fails what begins later, which ends the process if nobody listens', async () => {
+    await near.close();
+    const socket = near.connect(80, 'server.test');
+    expect(await closeOf(socket)).toBe(true);
+    expect(uncaught.splice(0)).toMatchObject([{ code: 'ENETDOWN', cause: near.closedBy }]);
+  });
+
+  test('fails the writes that are under way', async () => {
+    const socket = await connected();
+    accepted.pause();
+    const errors: unknown[] = [];
+    for (let i = 0; i < 8; i++) {
+      socket.write(Buffer.alloc(1_000_000), (error) => error && errors.push(error));
+    }
+    const closed = closeOf(socket);
+    await near.close();
+    await closed;
+    expect(errors[0]).toMatchObject({ code: 'ECONNRESET', cause: near.closedBy });
+    expect(near.tcp.memory.used).toBe(0);
+  });
+
+  test('leaves what has arrived to be read, and then fails', async () => {
+    const socket = (await connected()).pause();
+    accepted.write(Buffer.alloc(200_000));
+    while (socket.readableLength === 0 || near.tcp.memory.used === 0) await settled();
+    await near.close();
+    await settled();
+    let length = 0;
+    const reading = (async () => {
+      for await (const chunk of socket) length += chunk.length;
+    })();
+    await expect(reading).rejects.toMatchObject({ code: 'ECONNRESET', cause: near.closedBy });
+    expect(length).toBeGreaterThan(16_384);
+  });
+
+  test('closes its servers, when their last connection is gone', async () => {
+    await connected().then((socket) => socket.on('error', () => {}));
+    const idle = far.createServer().listen(81);
+    const log: string[] = [];
+    accepted.on('close', () => log.push('socket'));
+    server.on('close', () => log.push('server'));
+    const closed = [once(server, 'close'), once(idle, 'close')];
+    const closing = far.close();
+    expect([server.listening, server.address(), idle.listening]).toEqual([false, null, false]);
+    await Promise.all([closing, ...closed]);
+    expect(log).toEqual(['socket', 'server']);
+    expect(far.servers.size).toBe(0);
+    await server[Symbol.asyncDispose]();
+  });
+
+  test('takes no connection while it finishes, and tells it to the other ends', async () => {
+    const socket = await connected();
+    const failed = once(socket, 'error');
+    await far.finish(new Error('the gateway is closed'));
+    expect([(await failed)[0].code, server.listening]).toEqual(['ECONNRESET', false]);
+    const [error] = await once(near.connect(80, 'server.test'), 'error');
+    expect(error.code).toBe('ECONNREFUSED');
+    const again = far.createServer().listen(80);
+    expect(await once(again, 'error')).toMatchObject([{ code: 'ENETDOWN', cause: far.closedBy }]);
+  });
+});
+
+describe('what others do to a connection', () => {
+  test('ends the process if nobody listens for error: a withdrawal, a revocation', async () => {
+    for (const end of [
+      () => near.setSite({ ...SITE, pools: [] }),
+      () => near.interrupt(new Error('the site is revoked')),
+    ]) {
+      near.setSite(SITE);
+      const socket = (await connected()).resume();
+      const closed = closeOf(socket);
+      end();
+      expect(await closed).toBe(true);
+      expect(uncaught.splice(0)).toMatchObject([{ code: 'ECONNRESET' }]);
+    }
+  });
+});
