@@ -87,7 +87,14 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     const pathMtus = new PathMtus(now);
     const localAddress = (family: Family): IpAddress | undefined => this.localAddress(family);
     const common = { now, random: word, identifications, pathMtus, mtu, localAddress };
-    this.tcp = new TcpEndpoint({ now, random, mtu, offload, limits });
+    this.tcp = new TcpEndpoint({
+      now,
+      random,
+      mtu,
+      offload,
+      limits,
+      pathMtu: (remote) => pathMtus.get(remote),
+    });
     this.udp = new UdpEndpoint({ ...common, offload, maxWaitMs: tunnelWaitMs });
     this.icmp = new IcmpEndpoint({
       ...common,

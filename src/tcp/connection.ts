@@ -24,6 +24,7 @@ export class TcpConnection {
   cause: Error | undefined;
   readonly #block: ControlBlock;
 
+  /** @internal */
   constructor(block: ControlBlock, owner: TcpOwner | undefined) {
     block.connection = this;
     this.#block = block;
@@ -190,7 +191,7 @@ export class TcpConnection {
   }
 }
 
-/** The connection of a control block. */
+/** The connection of a control block. @internal */
 export function connectionOf(block: ControlBlock): TcpConnection {
   return block.connection as TcpConnection;
 }

@@ -8,6 +8,7 @@
  * is not set is Infinity.
  * @module
  */
+import type { IpAddress } from '../base/address.ts';
 import { Congestion } from './congestion.ts';
 import type { TcpCounters } from './counters.ts';
 import type { Flow } from './flow.ts';
@@ -40,6 +41,8 @@ export interface BlockHost {
   readonly now: number;
   /** Whether many connections wait to send. */
   readonly isCrowded: boolean;
+  /** Returns the longest packet that is known to reach `remote`, in bytes, at most `mtu`. */
+  pathMtu(remote: IpAddress): number;
   /** Reads the clock: `now` is the time of this call. */
   advance(): void;
   /** Looks again whether the block has something to send, and when its next deadline is. */
@@ -180,7 +183,7 @@ export class ControlBlock implements Timed, Ready {
     this.receive = new ReceiveBuffer(host.memory);
     this.window = new ReceiveWindow(host.maxBufferBytes);
     this.loss = new LossRecovery(this.rtt);
-    this.pathMtu = host.mtu;
+    this.pathMtu = host.pathMtu(flow.remote);
     this.congestion = new Congestion(this.unit);
   }
 

@@ -3,6 +3,9 @@
  * @module
  */
 
+import type { IpAddress } from '../base/address.ts';
+import { checkWhole } from '../base/option-check.ts';
+
 /** Bounds of an endpoint. */
 export interface TcpLimits {
   readonly connections: number;
@@ -36,7 +39,28 @@ export interface TcpEndpointOptions {
   readonly mtu?: number;
   /** Whether frames may be super-segments with partial checksums; default true. */
   readonly offload?: boolean;
+  /** Default for each that is absent: that of `TCP_LIMITS`. */
   readonly limits?: Partial<TcpLimits>;
+  /**
+   * Returns the longest packet in bytes that is known to reach a destination, 0 if nothing is known. New connections ask;
+   * those that exist follow ICMP errors. Default: nothing is known.
+   */
+  readonly pathMtu?: (remote: IpAddress) => number;
+}
+
+/** @throws {ApiMisuseError} if one is not a whole number in its range. */
+export function checkedLimits(limits: Partial<TcpLimits> = {}): TcpLimits {
+  const all = { ...TCP_LIMITS, ...limits };
+  for (const name of Object.keys(TCP_LIMITS) as (keyof TcpLimits)[]) {
+    checkWhole(`limits.${name}`, all[name], 1, Number.MAX_SAFE_INTEGER);
+  }
+  return all;
+}
+
+/** @throws {ApiMisuseError} if it is not in its range. */
+export function checkedMtu(mtu: number = DEFAULT_TCP_MTU): number {
+  return checkWhole('mtu', mtu, LEAST_TCP_MTU, DEFAULT_TCP_MTU);
 }
 
 export const DEFAULT_TCP_MTU = 65_515;
+const LEAST_TCP_MTU = 1_280;

@@ -51,13 +51,18 @@ export function onIcmpError(block: ControlBlock, error: IcmpError): boolean {
   return true;
 }
 
+/** Returns the path MTU that follows from a report: an attacker must not make us send tiny segments. */
+export function usableMtu(family: 4 | 6, reported: number): number {
+  return Math.max(reported, LEAST_MTU[family]);
+}
+
 /**
- * Follows the path's MTU down (RFC 1191, RFC 8201), but not below what every path should carry: an attacker would make
- * us send tiny segments. What is outstanding is sent again in smaller segments, and that is no sign of congestion.
+ * Follows the path's MTU down (RFC 1191, RFC 8201). What is outstanding is sent again in smaller segments, and that is no
+ * sign of congestion.
  */
 function lowerMtu(block: ControlBlock, mtu: number): void {
   const { mss } = block;
-  block.pathMtu = Math.min(block.pathMtu, Math.max(mtu, LEAST_MTU[block.flow.family]));
+  block.pathMtu = Math.min(block.pathMtu, usableMtu(block.flow.family, mtu));
   if (block.mss === mss) return;
   block.adaptUnit();
   block.loss.markUnsent();

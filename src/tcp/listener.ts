@@ -23,6 +23,7 @@ export class TcpListener {
   waiting = 0;
   readonly #close: (listener: TcpListener) => void;
 
+  /** @internal */
   constructor(
     local: IpAddress | undefined,
     port: number,

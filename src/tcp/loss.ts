@@ -13,7 +13,7 @@
 import { delivery } from './delivery.ts';
 import { type Findings, findings } from './findings.ts';
 import { lastTransmission } from './last-transmission.ts';
-import { type LossTimer, LossTimers } from './loss-timers.ts';
+import { LossTimers } from './loss-timers.ts';
 import { Rack } from './rack.ts';
 import { type LossPhase, Recovery } from './recovery.ts';
 import type { RttEstimator } from './rtt.ts';
@@ -47,7 +47,7 @@ export class LossRecovery {
    */
   readonly probe: TailProbe = new TailProbe();
   private readonly recovery: Recovery = new Recovery();
-  private readonly timers: LossTimers = new LossTimers();
+  readonly timers: LossTimers = new LossTimers();
   private roundEnd = 0;
   private isStarted = false;
 
@@ -86,11 +86,6 @@ export class LossRecovery {
   /** When `expire` is due, in ms; Infinity if no timer runs. */
   get deadline(): number {
     return this.timers.deadline;
-  }
-
-  /** Which timer `deadline` is that of. */
-  get timer(): LossTimer {
-    return this.timers.next;
   }
 
   /**

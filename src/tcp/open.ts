@@ -7,7 +7,6 @@ import { type BlockHost, ControlBlock } from './control-block.ts';
 import type { Flow } from './flow.ts';
 import type { HalfOpen } from './half-open.ts';
 import { acceptHandshake } from './handshake.ts';
-import type { SequenceNumbers } from './isn.ts';
 import { listenerOf } from './listener.ts';
 import { WINDOW_SCALE } from './receive-window.ts';
 import type { SegmentReader } from './segment.ts';
@@ -18,14 +17,15 @@ import { TcpState } from './state.ts';
 export function openActive(
   flow: Flow,
   host: BlockHost,
-  numbers: SequenceNumbers,
+  iss: number,
+  timestampOffset: number,
   owner: TcpOwner
 ): ControlBlock {
-  const block = newBlock(flow, host, numbers.isn(flow, host.now), owner);
+  const block = newBlock(flow, host, iss, owner);
   block.hasScale = true;
   block.hasSack = true;
   block.timestamps.isUsed = true;
-  block.timestamps.offset = numbers.timestampOffset(flow);
+  block.timestamps.offset = timestampOffset;
   block.window.scale = WINDOW_SCALE;
   block.state = TcpState.SynSent;
   block.isSynDue = true;

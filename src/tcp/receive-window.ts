@@ -33,7 +33,7 @@ export class ReceiveWindow {
 
   /** Returns the window field of our SYN, which is not scaled. Later ones do not take back what the first has offered. */
   offerFirst(spare: number): number {
-    if (this.size === 0) this.edge = (this.next + firstWindow(spare)) | 0;
+    if (this.size === 0) this.edge = (this.next + Math.min(spare, FIRST_WINDOW)) | 0;
     return this.size;
   }
 
@@ -106,11 +106,6 @@ export class ReceiveWindow {
   #step(): number {
     return Math.max(Math.min(this.#capacity / 2, this.largest), 1);
   }
-}
-
-/** Returns the window of a SYN or SYN-ACK if there is memory for `spare` bytes. */
-export function firstWindow(spare: number): number {
-  return Math.min(spare, FIRST_WINDOW);
 }
 
 /** The largest window of a SYN or SYN-ACK, which is not scaled. */

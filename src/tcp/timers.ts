@@ -40,6 +40,7 @@ export function expireTimers(block: ControlBlock, now: number, isLinkUp: boolean
   if (now >= block.retryAt) {
     block.retryAt = NEVER;
     block.isHeldBack = false;
+    if (block.state < TcpState.Established) block.isSynDue = true;
   }
   if (now >= block.resendAt) {
     block.resendAt = NEVER;

@@ -99,8 +99,9 @@ export class Transmitter {
     const { now } = block.host;
     block.host.counters.refused++;
     if (this.#sent === Sent.Control) {
-      // The timers of a SYN and of probes try again; an ACK is tried again soon.
+      // The timers of probes try again; an ACK and a SYN are tried again soon.
       if (block.state >= TcpState.Established) block.ackAt = Math.min(block.ackAt, now + RETRY_MS);
+      else block.retryAt = now + MAX_RETRY_MS;
     } else {
       block.loss.onRefused();
       block.congestion.onTransmit(-this.#lastLength);
@@ -369,7 +370,7 @@ function wholeSegments(length: number, mss: number): number {
   return length > mss ? length - (length % mss) : length;
 }
 
-/** When data is tried again that the device did not take, if nothing is outstanding. */
+/** When data that the device did not take is tried again if nothing is outstanding, and when a SYN is. */
 const MAX_RETRY_MS = 100;
 /** When an ACK is tried again that the device did not take. */
 const RETRY_MS = 10;

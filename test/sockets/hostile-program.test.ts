@@ -19,6 +19,7 @@ let far: SocketStack;
 let server: PresenceServer;
 /** All that was accepted: what a program that throws has left open. */
 let accepted: PresenceSocket[];
+let opened: PresenceSocket[];
 /** The listener of the next accepted sockets. */
 let onConnection: (socket: PresenceSocket) => void;
 
@@ -28,6 +29,7 @@ beforeEach(async () => {
   far = network.stack(SERVER);
   onConnection = (socket) => socket.pipe(socket);
   accepted = [];
+  opened = [];
   server = far.createServer((socket) => {
     accepted.push(socket);
     socket.on('error', () => {});
@@ -41,8 +43,11 @@ afterEach(async () => {
   await Promise.all([client.close(), far.close()]);
 });
 
-const open = (options: object = {}): PresenceSocket =>
-  client.connect({ port: 80, host: SERVER, ...options });
+const open = (options: object = {}): PresenceSocket => {
+  const socket = client.connect({ port: 80, host: SERVER, ...options });
+  opened.push(socket);
+  return socket.on('error', () => {});
+};
 
 /** Whether a new connection carries bytes there and back. */
 async function works(): Promise<boolean> {
@@ -264,4 +269,140 @@ describe('an abort signal', () => {
     expect(error.name).toBe('AbortError');
     expect(getEventListeners(controller.signal, 'abort')).toHaveLength(0);
   });
+});
+
+describe('a callback that throws', () => {
+  const deed = (): never => {
+    throw new Error('deed');
+  };
+  const callbacks: Record<string, () => void> = {
+    'of write': () => void open().write('x', deed),
+    'of end': () => void open().end('x', deed),
+    'of a connection': () => void open().once('connect', deed),
+    'of setTimeout': () => void open({ timeout: 1 }).setTimeout(1, deed),
+    'of the error': () => void client.connect(81, SERVER).on('error', deed),
+    'of onread': () =>
+      void open({ onread: { buffer: Buffer.alloc(10), callback: deed } }).write('x'),
+    'of the buffer of onread': () =>
+      void open({ onread: { buffer: deed, callback: () => true } }).write('x'),
+    'of a server that listens': () => void far.createServer().listen(90, deed),
+    'of a server that closes': () => void far.createServer().listen(91).close(deed),
+    'of getConnections': () => void server.getConnections(deed),
+    'of a connector': () =>
+      client.connector()({ hostname: SERVER, protocol: 'http:', port: '80' }, (_, socket) => {
+        socket?.destroy();
+        deed();
+      }),
+    'of a lookup': () => client.lookup('server.test', deed),
+    'of a datagram': () => client.datagram('udp4').send('x', 5, SERVER, deed),
+    'of a datagram socket that is bound': () => void client.datagram('udp4').bind(5, deed),
+    'of a datagram socket that is closed': () => void client.datagram('udp4').bind(6).close(deed),
+  };
+  test.each(Object.entries(callbacks))(
+    '%s is an uncaught exception, and no more',
+    async (_, act) => {
+      act();
+      for (let round = 0; round < 5_000 && uncaught.length === 0; round++) await nextRound();
+      for (const socket of opened) socket.destroy();
+      const messages = new Set(uncaught.splice(0).map(({ message }) => message));
+      expect([...messages]).toEqual(['deed']);
+      expect(await works()).toBe(true);
+      await rounds();
+      expect(uncaught).toEqual([]);
+    }
+  );
+});
+
+describe('a listener that closes', () => {
+  test.each(['connect', 'data', 'end', 'close'])(
+    'the stack in `%s` ends all of its sockets',
+    async (event) => {
+      const sockets = Array.from({ length: 20 }, () => open());
+      let ends = 0;
+      for (const socket of sockets) {
+        socket.on('error', () => {});
+        socket.on('close', () => ends++);
+        socket.resume().write('x');
+        if (event === 'end' || event === 'close') socket.end();
+      }
+      const closing = new Promise<void>((resolve) => {
+        sockets[7]!.once(event, () => client.close().then(resolve));
+      });
+      await closing;
+      await rounds();
+      expect(ends).toBe(20);
+      const { connections, halfOpen, timers } = client.tcp.sizes;
+      expect([connections, halfOpen, timers]).toEqual([0, 0, 0]);
+      expect(client.tcp.memory.used + client.tcp.memory.usedSmall).toBe(0);
+    }
+  );
+
+  test('the server in its first connection drops those that wait', async () => {
+    onConnection = () => server.close();
+    const sockets = Array.from({ length: 10 }, () => open());
+    const events = sockets.map(
+      (socket) =>
+        new Promise((resolve) => {
+          socket.on('error', () => {});
+          socket.on('close', resolve);
+        })
+    );
+    await rounds();
+    expect(accepted).toHaveLength(1);
+    accepted[0]!.destroy();
+    await Promise.all(events);
+    await untilGone();
+  });
+
+  test('all other sockets, in the middle of their events', async () => {
+    const sockets = Array.from({ length: 20 }, () => open());
+    await Promise.all(sockets.map((socket) => once(socket, 'connect')));
+    let calls = 0;
+    for (const socket of sockets) {
+      socket.on('error', () => {});
+      socket.on('data', () => {
+        calls++;
+        for (const other of sockets) other.destroy();
+      });
+      socket.write('x');
+    }
+    await rounds();
+    expect(calls).toBe(1);
+    expect(await works()).toBe(true);
+    await untilGone();
+  });
+});
+
+test('a listener that blocks for the time of a retransmission causes none', async () => {
+  onConnection = (socket) => socket.pipe(socket);
+  const socket = open();
+  socket.once('data', () => {
+    const until = performance.now() + 300;
+    while (performance.now() < until);
+  });
+  let length = 0;
+  socket.on('data', (chunk: Buffer) => {
+    length += chunk.length;
+  });
+  socket.end(Buffer.alloc(3_000_000));
+  await once(socket, 'close');
+  expect(length).toBe(3_000_000);
+  expect(client.tcp.counters.retransmitted + far.tcp.counters.retransmitted).toBe(0);
+});
+
+test('a program that changes what it has written, and what it has read, harms nobody', async () => {
+  const sent = Buffer.alloc(300_000, 'a');
+  const one = open();
+  const other = open();
+  const texts: string[] = ['', ''];
+  for (const [i, socket] of [one, other].entries()) {
+    socket.on('data', (chunk: Buffer) => {
+      texts[i] += chunk.toString('latin1');
+      chunk.fill(0);
+    });
+  }
+  one.end(sent, () => sent.fill('b'));
+  other.end(Buffer.alloc(300_000, 'c'));
+  await Promise.all([once(one, 'close'), once(other, 'close')]);
+  expect(texts).toEqual(['a'.repeat(300_000), 'c'.repeat(300_000)]);
 });

@@ -27,6 +27,7 @@ export const ENDPOINT_CHOICES: Partial<Choices> = {
   // RFC 5961 section 4: a forged SYN does not end a handshake.
   synInSynReceived: 'challenge',
   takesFinBehindWindow: true,
+  emptySegments: 'in the window',
 };
 
 /** Segments that are handled otherwise than the RFC has it, on purpose. */

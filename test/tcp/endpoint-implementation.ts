@@ -39,11 +39,12 @@ export class EndpointImplementation implements Implementation {
       mtu: random.pick([1280, 1500, 65_515]),
       offload: random.chance(0.5),
     });
-    const { update } = this.#endpoint;
+    const { host } = this.#endpoint;
+    const { update } = host;
     // Each block passes here when its connection begins.
-    this.#endpoint.update = (block: ControlBlock): void => {
+    host.update = (block: ControlBlock): void => {
       this.#blocks.set(connectionOf(block), block);
-      update.call(this.#endpoint, block);
+      update.call(host, block);
     };
   }
 

@@ -16,6 +16,7 @@ export interface Sent {
   readonly acknowledgement: number;
   readonly flags: number;
   readonly window: number;
+  readonly optionsLength: number;
   readonly payload: Buffer;
 }
 
@@ -84,11 +85,20 @@ export class RawEnd {
   peer(source: string, port: number, to: number, options: PeerOptions = {}): RawPeer {
     const { mss = 1_460, window = 65_535, scale = 7 } = options;
     const iss = 1_000_000;
-    const tcpOptions = Uint8Array.from([2, 4, mss >> 8, mss & 255, 4, 2, 1, 3, 3, scale]);
+    const scaleOption = scale < 0 ? [1, 1, 1, 1] : [1, 3, 3, scale];
+    const tcpOptions = Uint8Array.from([2, 4, mss >> 8, mss & 255, 4, 2, ...scaleOption]);
     this.receive(source, port, to, { sequence: iss, flags: SYN, window, tcpOptions });
     const [synAck] = this.take();
     if (synAck === undefined) throw new Error('the SYN is not answered');
-    const peer = new RawPeer(this, source, port, to, iss + 1, synAck.sequence + 1, window >> scale);
+    const peer = new RawPeer(
+      this,
+      source,
+      port,
+      to,
+      iss + 1,
+      synAck.sequence + 1,
+      window >> Math.max(scale, 0)
+    );
     peer.offered = synAck.window;
     peer.send();
     this.endpoint.takeEvents();
@@ -99,6 +109,7 @@ export class RawEnd {
 export interface PeerOptions {
   readonly mss?: number;
   readonly window?: number;
+  /** -1 without the option. */
   readonly scale?: number;
 }
 
@@ -169,6 +180,7 @@ function parse(packet: Buffer): Sent {
     acknowledgement: packet.readUInt32BE(tcp + 8),
     flags: packet[tcp + 13]!,
     window: packet.readUInt16BE(tcp + 14),
+    optionsLength: (packet[tcp + 12]! >> 4) * 4 - 20,
     payload: packet.subarray(tcp + (packet[tcp + 12]! >> 4) * 4),
   };
 }

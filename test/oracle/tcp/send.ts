@@ -3,7 +3,7 @@
  * @module
  */
 import { type Control, endOf, has, type Segment, segmentOf } from './segment.ts';
-import { minus, plus } from './sequence.ts';
+import { isLess, minus, plus } from './sequence.ts';
 import type { Tcb, Why } from './tcb.ts';
 
 /** `<SEQ=ISS><CTL=SYN>` or `<SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK>`, with the options that are offered. */
@@ -32,7 +32,7 @@ export function sendSyn(tcb: Tcb, isAcknowledging: boolean): void {
 
 /** `<SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>`. */
 export function sendAck(tcb: Tcb, why: Why): void {
-  emit(tcb, ordinary(tcb, tcb.SND.NXT, ['ACK'], []), why);
+  emit(tcb, ordinary(tcb, emptySequence(tcb), ['ACK'], []), why);
 }
 
 /** A challenge ACK, "SEQ=SND.NXT, ACK=RCV.NXT, CTL=ACK", unless it is throttled (RFC 5961 section 7). */
@@ -42,7 +42,14 @@ export function sendChallengeAck(tcb: Tcb): void {
 
 /** `<SEQ=SND.NXT><CTL=RST>`. */
 export function sendAbort(tcb: Tcb): void {
-  emit(tcb, segmentOf({ SEQ: tcb.SND.NXT, CTL: ['RST'] }), 'abort');
+  emit(tcb, segmentOf({ SEQ: emptySequence(tcb), CTL: ['RST'] }), 'abort');
+}
+
+/** The number of a segment without text. A FIN, or the rounding of a scaled window, may be one behind the edge. */
+function emptySequence({ choices, SND }: Tcb): number {
+  const edge = plus(SND.UNA, SND.WND);
+  const isBehind = isLess(plus(edge, 2 ** SND.shift), SND.NXT);
+  return choices.emptySegments === 'in the window' && isBehind ? edge : SND.NXT;
 }
 
 /** `<SEQ=SEG.ACK><CTL=RST>`. */

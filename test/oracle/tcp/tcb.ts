@@ -78,6 +78,11 @@ export interface Choices {
   readonly resetInTimeWait: 'challenge' | 'silence';
   /** Whether a FIN directly behind the window is taken: it needs no place in a buffer. */
   readonly takesFinBehindWindow: boolean;
+  /**
+   * The sequence number of ACKs and RSTs without text: SND.NXT, or the right edge of the send window if the peer has moved
+   * that back in front of SND.NXT, because the peer finds nothing behind it acceptable.
+   */
+  readonly emptySegments: 'SND.NXT' | 'in the window';
   /** Whether CLOSE in SYN-SENT deletes the TCB (section 3.10.4), or waits for ESTABLISHED as in SYN-RECEIVED. */
   readonly closeInSynSent: 'delete' | 'queue';
   /** RFC 7323 section 2: the shift count that is offered; undefined: none. */
@@ -108,6 +113,7 @@ export const DEFAULT_CHOICES: Choices = {
   resetInFront: 'silence',
   resetInTimeWait: 'challenge',
   takesFinBehindWindow: false,
+  emptySegments: 'SND.NXT',
   closeInSynSent: 'delete',
   windowScale: undefined,
   keepsTextOfSyn: true,

@@ -23,15 +23,16 @@ export class Watch {
 
   constructor(endpoint: TcpEndpoint) {
     this.endpoint = endpoint;
-    const { update } = endpoint;
+    const { host } = endpoint;
+    const { update } = host;
     // Each block passes here when its connection begins.
-    endpoint.update = (block: ControlBlock): void => {
+    host.update = (block: ControlBlock): void => {
       if (!this.#reached.has(block) && block.state !== TcpState.Closed) {
         const { window, sndUna, sndNxt } = block;
         const { edge, next } = window;
         this.#reached.set(block, { isSynchronized: false, edge, next, sndUna, sndNxt });
       }
-      update.call(endpoint, block);
+      update.call(host, block);
     };
   }
 

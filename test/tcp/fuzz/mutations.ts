@@ -141,7 +141,7 @@ const HARMLESS: readonly Harmless[] = [
   (random, frame, block) => {
     if (frame.has(SYN) || frame.has(RST)) return false;
     const beyond = (block.sndNxt + 1 + random.below(100_000)) | 0;
-    const before = (block.sndUna - block.maxSndWnd - 1 - random.below(100_000)) | 0;
+    const before = (block.sndUna - block.sendWindow.max - 1 - random.below(100_000)) | 0;
     frame.acknowledgement = random.chance(0.5) ? beyond : before;
     seal(random, frame);
     return true;
@@ -183,8 +183,8 @@ function nearReceive(random: Random, block: ControlBlock | undefined, frame: Fra
 
 function nearSend(random: Random, block: ControlBlock | undefined, _: Frame): number {
   if (block === undefined || random.chance(0.05)) return random.below(2 ** 32) | 0;
-  const { sndUna, sndNxt, maxSndWnd } = block;
-  const edge = random.pick([sndUna, sndNxt, sndUna - maxSndWnd, sndUna + 1448]);
+  const { sndUna, sndNxt, sendWindow } = block;
+  const edge = random.pick([sndUna, sndNxt, sndUna - sendWindow.max, sndUna + 1448]);
   return (edge + random.between(-2, 2)) | 0;
 }
 
