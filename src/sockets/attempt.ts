@@ -84,7 +84,7 @@ export class ConnectAttempt {
     if (this.#isOver) return;
     const { host, family, options } = this.#target;
     if (isIP(host) !== 0) {
-      this.#tryAll(() => [IpAddress.parse(host)]);
+      this.#tryAll([host]);
     } else if (options.lookup != null) {
       this.#callLookup(options.lookup);
     } else {
@@ -129,14 +129,12 @@ export class ConnectAttempt {
       if (this.#isOver) return;
     }
     const isOne = this.#target.options.autoSelectFamily === false;
-    this.#tryAll(() =>
-      (isOne ? found.slice(0, 1) : found).map(({ address }) => IpAddress.parse(address))
-    );
+    this.#tryAll((isOne ? found.slice(0, 1) : found).map(({ address }) => address));
   }
 
-  #tryAll(addresses: () => readonly IpAddress[]): void {
+  #tryAll(texts: readonly string[]): void {
     try {
-      this.#addresses = addresses();
+      this.#addresses = texts.map((text) => this.#addressOf(text));
     } catch (cause) {
       const { host: address, port } = this.#target;
       this.#fail(systemError('EINVAL', 'connect', { address, port, cause }));
@@ -144,6 +142,12 @@ export class ConnectAttempt {
     }
     if (this.#addresses.length > 1) this.#socket.autoSelectFamilyAttemptedAddresses = [];
     this.#tryNext();
+  }
+
+  /** @throws {Error} if it is no address. */
+  #addressOf(text: string): IpAddress {
+    // What is no address must not be taken for a name.
+    return isIP(text) === 0 ? IpAddress.parse(text) : this.#host.resolve(text, 0)[0]!;
   }
 
   /** Tries addresses until one does not fail at once. */

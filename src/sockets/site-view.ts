@@ -111,7 +111,12 @@ export class SiteView {
    */
   resolve(host: string, family: 0 | Family): readonly IpAddress[] {
     // An address with a zone index (`fe80::1%eth0`) names an interface of the host, and nothing here.
-    if (isIP(host) !== 0) return host.includes('%') ? [] : [IpAddress.parse(host)];
+    if (isIP(host) !== 0) {
+      // All connections to a presence share the object of its address.
+      return host.includes('%')
+        ? []
+        : [this.#presences.get(host)?.address ?? IpAddress.parse(host)];
+    }
     const name = host.toLowerCase().replace(/\.$/, '');
     const found = this.#addresses.get(name) ?? this.#addresses.get(`${name}.${this.#zone}`) ?? [];
     return family === 0 ? found : found.filter((address) => address.family === family);
@@ -163,8 +168,9 @@ export class SiteView {
     else if (!list.some((other) => other.equals(address))) list.push(address);
     const key = address.toString();
     const presence = this.#presences.get(key);
-    if (presence === undefined) this.#presences.set(key, { names: [name], ports: [...ports] });
-    else {
+    if (presence === undefined) {
+      this.#presences.set(key, { address, names: [name], ports: [...ports] });
+    } else {
       presence.names.push(name);
       presence.ports.push(...ports);
     }
@@ -213,6 +219,7 @@ export class SiteView {
 }
 
 interface Presence {
+  readonly address: IpAddress;
   /** In lower case. */
   readonly names: string[];
   readonly ports: PortRange[];

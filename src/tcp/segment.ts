@@ -70,6 +70,9 @@ export class SegmentReader {
   readonly #destination4 = this.destination;
   readonly #source6 = this.words.subarray(0, 4);
   readonly #destination6 = this.words.subarray(4, 8);
+  /** The ends of the flow made last. The next one often has the same, and then need not keep them again. */
+  #local: IpAddress | undefined;
+  #remote: IpAddress | undefined;
 
   /** The length in sequence numbers (SEG.LEN): the payload, and one each for SYN and FIN. */
   get length(): number {
@@ -95,11 +98,13 @@ export class SegmentReader {
 
   /** Makes the flow of the segment, as this endpoint sees it. */
   flow(hash: number): Flow {
+    this.#local = addressOf(this.destination, this.#local);
+    this.#remote = addressOf(this.source, this.#remote);
     return {
       family: this.family,
-      local: IpAddress.fromWords([...this.destination]),
+      local: this.#local,
       localPort: this.destinationPort,
-      remote: IpAddress.fromWords([...this.source]),
+      remote: this.#remote,
       remotePort: this.sourcePort,
       hash,
     };
@@ -208,6 +213,12 @@ export class SegmentWriter {
     }
     return end - at;
   }
+}
+
+function addressOf(words: Int32Array, last: IpAddress | undefined): IpAddress {
+  return last !== undefined && sameWords(words, last.words)
+    ? last
+    : IpAddress.fromWords([...words]);
 }
 
 function sameWords(a: Int32Array, b: readonly number[]): boolean {

@@ -271,3 +271,45 @@ test('a server of Node serves presences and the host alike', async () => {
   ]);
   server.close();
 });
+
+describe('a server that closes idle connections', () => {
+  test('costs a client with an agent nothing but a new connection', async () => {
+    const server = http.createServer({ keepAliveTimeout: 1 }, echo);
+    const served = serve(server, 80);
+    const connections: PresenceSocket[] = [];
+    served.on('connection', (socket: PresenceSocket) => connections.push(socket));
+    const agent = httpAgent(stack, { keepAlive: true, maxSockets: 1 });
+    const post = (): http.ClientRequest =>
+      http.request('http://server.test', { agent, method: 'POST' });
+    for (let i = 0; i < 3; i++) {
+      const [socket] = (await Promise.all([
+        new Promise((resolve) => post().on('socket', resolve).end('x')),
+      ])) as [PresenceSocket];
+      // The server ends the connection, and the agent learns of it.
+      await once(socket, 'close');
+      expect(Object.keys(agent.freeSockets)).toEqual([]);
+    }
+    expect(connections).toHaveLength(3);
+    const { text, request } = await ask(post(), 'hello');
+    expect([text, request.reusedSocket]).toEqual(['hello', false]);
+    agent.destroy();
+  });
+
+  test('fails a request that is under way with ECONNRESET, and says that the socket was reused', async () => {
+    const accepted: PresenceSocket[] = [];
+    createServer(far, (socket) => {
+      accepted.push(socket);
+      socket.on('error', () => {});
+      socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'));
+    }).listen(80);
+    const agent = httpAgent(stack, { keepAlive: true });
+    const { text } = await ask(http.request('http://server.test', { agent }));
+    expect(text).toBe('ok');
+    const request = http.request('http://server.test', { agent });
+    request.on('socket', () => accepted[0]!.destroy()).end();
+    const [error] = await once(request, 'error');
+    expect([error.code, request.reusedSocket]).toEqual(['ECONNRESET', true]);
+    await settled();
+    expect(stack.tcp.sizes.connections).toBe(0);
+  });
+});

@@ -378,6 +378,33 @@ describe('a presence', () => {
     expect(lookup).toHaveBeenCalledWith('anything', 4, expect.any(Function));
   });
 
+  test('fails if the lookup function of the program throws, and is sent once if it answers twice', async () => {
+    const b = presence(2);
+    const port = await bound(b);
+    const received: string[] = [];
+    b.on('message', (message) => received.push(String(message)));
+    const thrower = presence(1, {
+      type: 'udp4',
+      lookup: () => {
+        throw new Error('deed');
+      },
+    });
+    const [error] = await sent(thrower, 'x', port, 'anything');
+    expect(error).toMatchObject({ message: 'deed' });
+    const twice = presence(1, {
+      type: 'udp4',
+      lookup: (_name, _family, callback) => {
+        callback(null, '10.0.0.2', 4);
+        callback(null, '10.0.0.2', 4);
+      },
+    });
+    await sent(twice, 'y', port, 'anything');
+    await sent(twice, 'z', port, 'anything');
+    await new Promise(setImmediate);
+    expect(received).toEqual(['y', 'z']);
+    expect(twice.getSendQueueSize()).toBe(0);
+  });
+
   test('fails at once where nobody can be', async () => {
     const [host] = hosts;
     host.refused.set('10.0.0.9', 'ENETUNREACH').set(99, 'ECONNREFUSED');
