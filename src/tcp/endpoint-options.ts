@@ -10,9 +10,9 @@ import { checkWhole } from '../base/option-check.ts';
 export interface TcpLimits {
   /** Connections that exist; default 16,384. */
   readonly connections: number;
-  /** Connections whose handshake a peer has begun and not completed; default 1,024. */
+  /** Connections whose handshake a peer has begun and not completed, of which the oldest go; default 1,024. */
   readonly halfOpen: number;
-  /** Half-open connections of one remote address; default 128. */
+  /** Half-open connections of one remote address, once half of `halfOpen` is in use; default 128. */
   readonly halfOpenPerClient: number;
   /** Connections in TIME-WAIT, of which the oldest go; default 16,384. */
   readonly timeWait: number;

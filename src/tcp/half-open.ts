@@ -2,8 +2,9 @@
  * The connections of which a SYN arrived and whose handshake is not complete (SYN-RECEIVED).
  *
  * An entry is far smaller than a connection and has no buffers, so that a flood of SYNs costs little. Two bounds limit
- * it: one for all entries, and one for each client, so that one client does not take the place of all others. There are
- * no SYN cookies.
+ * it: one for all entries, and one for each client once half of the table is in use, so that one client does not take
+ * the place of all others, and may yet open many connections at once. When the table is full, the oldest entry goes: a
+ * handshake needs one round trip, and the entries of a flood stay for a minute. There are no SYN cookies.
  * @module
  */
 import { type Flow, sameFlow } from './flow.ts';
@@ -54,7 +55,7 @@ export class HalfOpen implements Timed {
 export interface HalfOpenBounds {
   /** The most entries. Default: 1,024. */
   readonly limit?: number;
-  /** The most entries of one remote address. Default: 128. */
+  /** The most entries of one remote address, once half of the table is in use. Default: 128. */
   readonly perClient?: number;
 }
 
@@ -90,9 +91,9 @@ export class HalfOpenTable {
     return entry;
   }
 
-  /** Returns whether the bounds allow one more entry of this flow's remote address. */
+  /** Returns whether one more entry of this flow's remote address may be added. */
   hasRoomFor(flow: Flow): boolean {
-    return this.size < this.#limit && this.countOf(flow) < this.#perClient;
+    return 2 * this.size < this.#limit || this.countOf(flow) < this.#perClient;
   }
 
   /** How many remote addresses have entries. */
@@ -105,16 +106,30 @@ export class HalfOpenTable {
     return this.#clients.get(flow.remote.toString()) ?? 0;
   }
 
-  /** Adds an entry whose flow is not in the table. Returns false, and changes nothing, when a bound is reached. */
-  add(entry: HalfOpen): boolean {
+  /**
+   * Adds an entry whose flow is not in the table; in a full table it takes the place of the oldest one. Returns the entry
+   * that had to go for it: the new one itself, if its client has too many.
+   */
+  add(entry: HalfOpen): HalfOpen | undefined {
     const { flow } = entry;
-    if (!this.hasRoomFor(flow)) return false;
+    if (!this.hasRoomFor(flow)) return entry;
+    const oldest = this.size < this.#limit ? undefined : this.#oldest();
+    if (oldest !== undefined) this.remove(oldest);
     entry.nextOfHash = this.#entries.get(flow.hash);
     this.#entries.set(flow.hash, entry);
     this.#clients.set(flow.remote.toString(), this.countOf(flow) + 1);
     this.#timers.schedule(entry, entry.deadlineMs);
     this.size++;
-    return true;
+    return oldest;
+  }
+
+  /** The entry that was added first, or nearly so: a hash keeps its place while it has entries. */
+  #oldest(): HalfOpen | undefined {
+    for (let entry of this.#entries.values()) {
+      while (entry.nextOfHash !== undefined) entry = entry.nextOfHash;
+      return entry;
+    }
+    return undefined;
   }
 
   /** Moves the deadline of an entry that is in the table. */

@@ -78,8 +78,9 @@ export class PassiveOpens {
     opening.openedAt = now;
     opening.deadlineMs = now + FIRST_RETRY_MS;
     opening.listener = listener;
-    if (this.#table.add(opening)) this.#answerSyn(opening, now);
-    else counters.dropSyn++;
+    const gone = this.#table.add(opening);
+    if (gone !== undefined) counters.dropSyn++;
+    if (gone !== opening) this.#answerSyn(opening, now);
   }
 
   /** Handles a segment of a half-open connection. Returns false if there is none for the segment. */

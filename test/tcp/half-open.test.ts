@@ -10,7 +10,7 @@ function tableOf(bounds?: HalfOpenBounds): HalfOpenTable {
 test('an entry is found by its ends, of which a copy is enough', () => {
   const table = tableOf();
   const entry = new HalfOpen(flowOf('10.1.0.1', 5_000));
-  expect(table.add(entry)).toBe(true);
+  expect(table.add(entry)).toBeUndefined();
   expect(table.find(flowOf('10.1.0.1', 5_000))).toBe(entry);
   expect(table.find(flowOf('10.1.0.1', 5_001))).toBeUndefined();
   expect(table.remove(entry)).toBe(true);
@@ -43,21 +43,32 @@ test('entries with the same hash are told apart, and each can be removed', () =>
 
 test('one client gets no more than its share, and others still get theirs', () => {
   const table = tableOf({ limit: 10, perClient: 4 });
-  const entries = Array.from({ length: 5 }, (_, i) => new HalfOpen(flowOf('10.1.0.1', i)));
-  expect(entries.map((entry) => table.add(entry))).toEqual([true, true, true, true, false]);
-  expect(table.countOf(entries[0]!.flow)).toBe(4);
-  expect(table.find(entries[4]!.flow)).toBeUndefined();
-  expect(table.add(new HalfOpen(flowOf('10.1.0.2', 1)))).toBe(true);
+  const entries = Array.from({ length: 6 }, (_, i) => new HalfOpen(flowOf('10.1.0.1', i)));
+  // Half of the table is for whoever comes.
+  expect(entries.map((entry) => table.add(entry) === entry)).toEqual([
+    false,
+    false,
+    false,
+    false,
+    false,
+    true,
+  ]);
+  expect(table.countOf(entries[0]!.flow)).toBe(5);
+  expect(table.find(entries[5]!.flow)).toBeUndefined();
+  expect(table.add(new HalfOpen(flowOf('10.1.0.2', 1)))).toBeUndefined();
   table.remove(entries[0]!);
-  expect(table.add(entries[4]!)).toBe(true);
+  table.remove(entries[1]!);
+  expect(table.add(entries[5]!)).toBeUndefined();
 });
 
 test('no more entries than the limit are kept', () => {
   const table = tableOf();
   for (let i = 0; i < 2_000; i++) {
-    const flow = flowOf(`10.1.${i >> 8}.${i & 255}`, 1);
-    expect(table.hasRoomFor(flow)).toBe(i < 1_024);
-    expect(table.add(new HalfOpen(flow))).toBe(i < 1_024);
+    const flow = flowOf(`10.1.${i >> 8}.${i & 255}`, 1, 80, i);
+    const gone = table.add(new HalfOpen(flow));
+    // The oldest goes.
+    const number = gone === undefined ? -1 : gone.flow.remote.words[0]! & 0xffff;
+    expect(number).toBe(i < 1_024 ? -1 : i - 1_024);
   }
   expect(table.size).toBe(1_024);
 });
@@ -110,9 +121,12 @@ test('it does what a list does, with many collisions', () => {
       list = list.filter((entry) => entry !== known);
     } else {
       const entry = new HalfOpen(flow);
-      const isAdded = table.add(entry);
-      expect(isAdded).toBe(list.length < 40 && count < 8);
-      if (isAdded) list.push(entry);
+      const gone = table.add(entry);
+      expect(gone === entry).toBe(list.length >= 20 && count >= 8);
+      if (gone !== entry) {
+        expect(gone !== undefined).toBe(list.length === 40);
+        list = [...list.filter((one) => one !== gone), entry];
+      }
     }
     expect(table.size).toBe(list.length);
   }
