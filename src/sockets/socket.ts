@@ -49,12 +49,15 @@ export class PresenceSocket extends SocketStream {
     const target = connectTarget(options);
     if (listener !== undefined) this.once('connect', listener);
     const signal = (options as PresenceSocketOptions).signal || this._signal;
-    if (signal !== this._signal) {
+    if (signal?.aborted && this.destroyed) return this;
+    // A socket that is destroyed has left its signal.
+    const isWatched = signal === this._signal && !this.destroyed;
+    if (this.destroyed) this._revive();
+    if (signal && !isWatched) {
       this._signal = signal;
-      addAbortSignal(signal!, this);
+      addAbortSignal(signal, this);
     }
     if (signal?.aborted) return this;
-    if (this.destroyed) this._revive();
     if (this._attempt !== undefined || this._connection !== undefined) {
       const code = this.connecting ? 'EALREADY' : 'EISCONN';
       this.destroy(systemError(code, 'connect', { address: target.host, port: target.port }));

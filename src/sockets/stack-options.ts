@@ -42,7 +42,7 @@ export interface SocketStackLimits {
    * The bytes of all buffers, besides 4 KiB for each direction of each connection, 1 to 16 GiB; default 67,108,864.
    */
   readonly bufferBytes?: number | undefined;
-  /** The bytes of the send buffer and of the receive buffer of one connection, 64 KiB to 4 MiB, the default. */
+  /** The bytes of each buffer, for sending and for receiving, of one connection, 64 KiB to 4 MiB; default 4,194,304. */
   readonly connectionBufferBytes?: number | undefined;
   /** How many resets answer segments of no connection in a second, 0 to 1,048,576; default 1,000. */
   readonly resetsPerSecond?: number | undefined;
