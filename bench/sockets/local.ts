@@ -15,6 +15,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { VNET_HEADER_LENGTH } from 'virtual-presence/packet';
 import { type PresenceSocket, SocketStack } from 'virtual-presence/sockets';
 import { IpAddress } from '../../src/base/address.ts';
+import { systemClock } from '../../src/base/clock.ts';
 import {
   type ListenerOwner,
   type TcpConnection,
@@ -57,7 +58,7 @@ async function main(): Promise<void> {
 function endpoint(size?: string, mebibytes?: string): LocalBulk {
   const total = Number(mebibytes) * 2 ** 20;
   const now = () => performance.now();
-  const options = { now, ...sizeOptions(size) };
+  const options = { clock: systemClock, ...sizeOptions(size) };
   const sender = new TcpEndpoint(options);
   const receiver = new TcpEndpoint(options);
   const sink = Buffer.alloc(2 ** 20);

@@ -63,8 +63,15 @@ export class DeadlineTimer {
   readonly #onTimer = (): void => {
     this.#calledMs = this.#clock.monotonicMs();
     // `#setForMs` stays, so that no second timer is set until the immediate has run.
-    const immediate = setImmediate(this.#onImmediate);
-    this.#cancel = () => clearImmediate(immediate);
+    let isCancelled = false;
+    setImmediate(() => {
+      if (!isCancelled) this.#onImmediate();
+    });
+    // Not `clearImmediate`: Node (20 at least) calls for ever if an immediate that is next is cleared in a tick, and
+    // that tick ends with an exception which the process survives. A listener that throws makes such a tick.
+    this.#cancel = () => {
+      isCancelled = true;
+    };
   };
 
   readonly #onImmediate = (): void => {

@@ -20,7 +20,9 @@ const TCP_CODES: Readonly<Record<TcpFailure, string>> = {
 };
 
 /** The code that a UDP socket or a `ping` gets for an ICMP error. */
-export const ICMP_CODES = {
+export const ICMP_CODES: Readonly<
+  Record<IcmpErrorKind, 'ECONNREFUSED' | 'EHOSTUNREACH' | 'ENETUNREACH' | 'EMSGSIZE'>
+> = {
   'port-unreachable': 'ECONNREFUSED',
   'protocol-unreachable': 'ECONNREFUSED',
   'host-unreachable': 'EHOSTUNREACH',
@@ -28,4 +30,4 @@ export const ICMP_CODES = {
   prohibited: 'EHOSTUNREACH',
   'too-big': 'EMSGSIZE',
   'time-exceeded': 'EHOSTUNREACH',
-} as const satisfies Readonly<Record<IcmpErrorKind, string>>;
+};

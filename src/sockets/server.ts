@@ -222,7 +222,7 @@ export class PresenceServer extends ServerBase {
         this.once('close', () => callback(error));
       }
     }
-    this._listener?.close();
+    this._listener?.stop();
     this._listener = undefined;
     this._host.servers.delete(this);
     this._emitCloseIfDrained();

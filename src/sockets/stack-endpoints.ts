@@ -133,7 +133,7 @@ export class UdpSide implements StackEndpoint {
 /** ICMP has no events: what waits for an echo reply is a promise, which calls nobody at once. */
 export class IcmpSide implements StackEndpoint {
   readonly #icmp: IcmpEndpoint;
-  readonly deadline = Number.POSITIVE_INFINITY;
+  readonly deadline: number = Number.POSITIVE_INFINITY;
   onEvents: () => void = () => {};
   onDeadline: () => void = () => {};
 

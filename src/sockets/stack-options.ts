@@ -13,7 +13,7 @@ import {
   type Schema,
   wholeNumber,
 } from '../base/schema.ts';
-import { DEFAULT_TCP_MTU, TCP_LIMITS, type TcpLimits } from '../tcp/index.ts';
+import { TCP_ENDPOINT_DEFAULTS, type TcpLimits } from '../tcp/index.ts';
 
 /** The options that an operator may have a reason to set. */
 export interface SocketStackSettings {
@@ -42,7 +42,7 @@ export interface SocketStackLimits {
    * The bytes of all buffers, besides 4 KiB for each direction of each connection, 1 to 16 GiB; default 67,108,864.
    */
   readonly bufferBytes?: number | undefined;
-  /** The bytes of each buffer, for sending and for receiving, of one connection, 64 KiB to 4 MiB; default 4,194,304. */
+  /** The bytes of the send buffer and of the receive buffer of one connection, 64 KiB to 4 MiB; default 4 MiB. */
   readonly connectionBufferBytes?: number | undefined;
   /** How many resets answer segments of no connection in a second, 0 to 1,048,576; default 1,000. */
   readonly resetsPerSecond?: number | undefined;
@@ -71,9 +71,9 @@ export const SOCKET_STACK_DEFAULTS: Readonly<{
 }> = Object.freeze({
   name: 'sockets0',
   tunnelWaitMs: 5000,
-  mtu: DEFAULT_TCP_MTU,
+  mtu: TCP_ENDPOINT_DEFAULTS.mtu,
   offload: true,
-  limits: TCP_LIMITS,
+  limits: TCP_ENDPOINT_DEFAULTS.limits,
 });
 
 export interface ResolvedStackSettings {
@@ -143,7 +143,7 @@ export const STACK_SETTINGS_ENTRIES: v.ObjectEntries = {
 const StackOptionsSchema: Schema<ResolvedStackOptions> = v.strictObject({
   ...STACK_SETTINGS_ENTRIES,
   name: v.optional(v.pipe(v.string(), v.regex(/./, 'a name')), name),
-  mtu: v.optional(wholeNumber(1280, DEFAULT_TCP_MTU), mtu),
+  mtu: v.optional(wholeNumber(1280, TCP_ENDPOINT_DEFAULTS.mtu), mtu),
   offload: v.optional(v.boolean(), offload),
   clock: v.optional(
     hostObject<Clock>('a clock', ['wallMs', 'monotonicMs', 'after']),

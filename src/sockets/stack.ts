@@ -88,7 +88,7 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     const localAddress = (family: Family): IpAddress | undefined => this.localAddress(family);
     const common = { now, random: word, identifications, pathMtus, mtu, localAddress };
     this.tcp = new TcpEndpoint({
-      now,
+      clock: { monotonicMs: now },
       random,
       mtu,
       offload,
@@ -314,7 +314,7 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
    */
   close(): Promise<void> {
     this.#end(new Error(`the stack ${this.name} is closed`));
-    this.tcp.close(this.#closedBy);
+    this.tcp.destroy(this.#closedBy);
     this.udp.close();
     this.icmp.close();
     return this.#device.close();

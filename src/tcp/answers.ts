@@ -70,11 +70,17 @@ export class AnswerQueue {
   /**
    * Queues an answer. Returns false if a bound is reached; the answer is then dropped.
    *
-   * @param isLimited whether the bound of resets counts: a segment that belongs to no connection caused the answer
+   * @param isLimited whether a segment that belongs to no connection caused the answer: resets are then bounded
    */
   push(answer: Answer, now: number, isLimited: boolean): boolean {
+    const isReset = (answer.flags & FLAG_RST) !== 0;
+    // A connection sends one reset at most: there are no more of those than connections.
+    if (isReset && !isLimited) {
+      this.#waiting.push(answer);
+      return true;
+    }
     if (this.size >= MAX_WAITING) return false;
-    if (isLimited && (answer.flags & FLAG_RST) !== 0) {
+    if (isReset) {
       if (now - this.#secondStart >= 1_000) {
         this.#secondStart = now;
         this.#resets = 0;

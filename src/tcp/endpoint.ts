@@ -74,7 +74,7 @@ export class TcpEndpoint {
     const answers = new AnswerQueue(writer, limits.resetsPerSecond);
     const transmitter = new Transmitter(writer);
     const host = new Connections({
-      clock: options.now,
+      clock: () => options.clock.monotonicMs(),
       limits,
       mtu,
       offload,
@@ -313,8 +313,8 @@ export class TcpEndpoint {
   }
 
   /** Resets all connections and ends all listeners. */
-  close(cause?: Error): void {
-    for (const listener of this.#listeners) listener.close();
+  destroy(cause?: Error): void {
+    for (const listener of this.#listeners) listener.stop();
     for (const block of this.host.blocks) connectionOf(block).abort(cause);
     this.host.timeWait.clear();
   }

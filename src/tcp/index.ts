@@ -6,8 +6,7 @@ export { TcpConnection, type TcpOwner } from './connection.ts';
 export type { TcpCounters } from './counters.ts';
 export { TcpEndpoint } from './endpoint.ts';
 export {
-  DEFAULT_TCP_MTU,
-  TCP_LIMITS,
+  TCP_ENDPOINT_DEFAULTS,
   type TcpEndpointOptions,
   type TcpLimits,
 } from './endpoint-options.ts';

@@ -11,7 +11,7 @@ export interface ListenerOwner {
   onTcpConnection(connection: TcpConnection): void;
 }
 
-/** Listens from `TcpEndpoint.listen` to `close`. */
+/** Listens from `TcpEndpoint.listen` to `stop`. */
 export class TcpListener {
   /** The address that it listens on; undefined for all. */
   readonly local: IpAddress | undefined;
@@ -21,7 +21,7 @@ export class TcpListener {
   readonly backlog: number;
   /** How many do. */
   waiting = 0;
-  readonly #close: (listener: TcpListener) => void;
+  readonly #stop: (listener: TcpListener) => void;
 
   /** @internal */
   constructor(
@@ -29,18 +29,18 @@ export class TcpListener {
     port: number,
     owner: ListenerOwner,
     backlog: number,
-    close: (listener: TcpListener) => void
+    stop: (listener: TcpListener) => void
   ) {
     this.local = local;
     this.port = port;
     this.owner = owner;
     this.backlog = backlog;
-    this.#close = close;
+    this.#stop = stop;
   }
 
   /** Ends the listening. Half-open connections are forgotten; established ones go on. A second call does nothing. */
-  close(): void {
-    this.#close(this);
+  stop(): void {
+    this.#stop(this);
   }
 }
 

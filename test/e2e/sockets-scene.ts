@@ -41,7 +41,7 @@ const LAN = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'], zone: ZONE };
 const DEVICE = { type: 'tun', name: 'vp0', mtu: 1500, routes: LAN.pools, proxyArp: ['lan0'] };
 const CLOUD_WAN = '198.51.100.1';
 /** Where the cloud gateway is for those who are in its network. */
-export const CLOUD_ENDPOINT = `${CLOUD_WAN}:7443`;
+export const CLOUD_ENDPOINT: string = `${CLOUD_WAN}:7443`;
 const DESIRED = {
   sites: ['cloud', 'site-a', 'site-b', 'site-c'].map((name) => ({ name, ...LAN })),
   services: [

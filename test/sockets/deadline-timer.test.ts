@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { DeadlineTimer } from '../../src/sockets/deadline-timer.ts';
 import { turn } from '../device/conformance.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -59,6 +59,20 @@ describe('the timer of a stack', () => {
     timer.set(Number.POSITIVE_INFINITY);
     await turn();
     expect(calls).toEqual([]);
+  });
+
+  test('clears no immediate: Node would call for ever if a listener throws in the same tick', async () => {
+    const clear = vi.spyOn(globalThis, 'clearImmediate');
+    timer.set(startMs + 10);
+    clock.advance(50);
+    timer.set(Number.POSITIVE_INFINITY);
+    timer.set(startMs + 60);
+    clock.advance(10);
+    timer.close();
+    await turn();
+    expect(calls).toEqual([]);
+    expect(clear).not.toHaveBeenCalled();
+    clear.mockRestore();
   });
 
   test('stays as it is when the deadline moves away, and is set anew when it comes closer', () => {

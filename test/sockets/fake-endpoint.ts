@@ -11,7 +11,7 @@ export class FakeEndpoint implements StackEndpoint {
   onDeadline: () => void = () => {};
   deadline: number = Number.POSITIVE_INFINITY;
   /** The time that `advance` has set last. */
-  nowMs = Number.NaN;
+  nowMs: number = Number.NaN;
   readonly received: Buffer[] = [];
   /** Each call but `receive`, in order. */
   readonly calls: string[] = [];

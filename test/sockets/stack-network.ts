@@ -26,7 +26,7 @@ export class StackNetwork {
   readonly #stacks = new Map<string, SocketStack>();
   readonly #clock: Clock | undefined;
   /** Addresses whose packets are lost. */
-  readonly silent = new Set<string>();
+  readonly silent: Set<string> = new Set();
   /** How many packets were sent. */
   packets = 0;
 

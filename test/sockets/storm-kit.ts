@@ -19,7 +19,9 @@ export class RoundClock extends FakeClock {
       isOver = true;
     });
     done.catch(() => {});
+    const endMs = this.monotonicMs() + MAX_WAIT_MS;
     while (!isOver) {
+      if (this.monotonicMs() > endMs) throw new Error('nothing has come of it in ten minutes');
       this.advance(1);
       await nextRound();
     }
@@ -27,7 +29,7 @@ export class RoundClock extends FakeClock {
   }
 
   /** Lets time pass until the condition holds. Returns how many ms that took. */
-  async until(isTrue: () => boolean, limitMs: number = Number.POSITIVE_INFINITY): Promise<number> {
+  async until(isTrue: () => boolean, limitMs: number = MAX_WAIT_MS): Promise<number> {
     const sinceMs = this.monotonicMs();
     while (!isTrue() && this.monotonicMs() - sinceMs < limitMs) {
       this.advance(1);
@@ -94,5 +96,8 @@ function makeCollector(): () => void {
   setFlagsFromString('--expose-gc');
   return runInNewContext('gc') as () => void;
 }
+
+/** Nobody waits longer: a test that fails must end. */
+const MAX_WAIT_MS = 600_000;
 
 const collect: () => void = makeCollector();

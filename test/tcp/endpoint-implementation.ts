@@ -34,7 +34,7 @@ export class EndpointImplementation implements Implementation {
     this.#ends = { source, destination };
     this.#now = random.below(2 ** 33) + random.next();
     this.#endpoint = new TcpEndpoint({
-      now: () => this.#now,
+      clock: { monotonicMs: () => this.#now },
       random: (length) => random.bytes(length),
       mtu: random.pick([1280, 1500, 65_515]),
       offload: random.chance(0.5),

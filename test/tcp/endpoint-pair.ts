@@ -46,7 +46,7 @@ export class EndpointPair {
     const source = new Random(seed);
     const random = (): number => source.next();
     const options: TcpEndpointOptions = {
-      now: () => this.now,
+      clock: { monotonicMs: () => this.now },
       random: (length) => Uint8Array.from({ length }, () => Math.floor(random() * 256)),
     };
     this.a = new TcpEndpoint({ ...options, ...a });

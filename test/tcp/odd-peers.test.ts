@@ -2,6 +2,7 @@
  * Peers that do odd things, rightly or not, and what an endpoint must make of them.
  */
 import { expect, test } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
 import { ApiMisuseError } from '../../src/errors.ts';
 import type { ControlBlock } from '../../src/tcp/control-block.ts';
 import {
@@ -263,12 +264,13 @@ test('a new connection asks for the path MTU, an old one follows the report', ()
 });
 
 test('options out of their range are a misuse', () => {
-  const now = (): number => 0;
   for (const mtu of [0, 1_279, 65_516, 1_500.5, Number.NaN]) {
-    expect(() => new TcpEndpoint({ now, mtu })).toThrow(ApiMisuseError);
+    expect(() => new TcpEndpoint({ clock: systemClock, mtu })).toThrow(ApiMisuseError);
   }
   for (const connections of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
-    expect(() => new TcpEndpoint({ now, limits: { connections } })).toThrow(ApiMisuseError);
+    expect(() => new TcpEndpoint({ clock: systemClock, limits: { connections } })).toThrow(
+      ApiMisuseError
+    );
   }
 });
 

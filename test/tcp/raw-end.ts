@@ -39,7 +39,7 @@ export class RawEnd {
   constructor(limits: Partial<TcpLimits> = {}, options: Partial<TcpEndpointOptions> = {}) {
     const random = new Random(1);
     this.endpoint = new TcpEndpoint({
-      now: () => this.now,
+      clock: { monotonicMs: () => this.now },
       random: (length) => random.bytes(length),
       limits,
       ...options,

@@ -199,7 +199,7 @@ export class FuzzRun {
     this.#leave();
     for (const endpoint of [a, b]) {
       for (const connection of [...endpoint.connections()]) connection.abort();
-      endpoint.close();
+      endpoint.destroy();
       endpoint.takeEvents();
     }
     this.#pair.run(() => false, 300_000);

@@ -11,7 +11,7 @@ import type { Script } from './script.ts';
 /** Scripts that wait longer run in the long form only. */
 const LONGEST_MS = 5_000;
 /** By how many ms the machine may be late without a script being repeated. */
-const LATE_MS = 8;
+const LATE_MS = 2;
 const ATTEMPTS = 10;
 const PAUSE_MS = 50;
 

@@ -52,7 +52,7 @@ class StackSubject implements Subject {
     this.place = place;
     const random = new Random(seed);
     this.#endpoint = new TcpEndpoint({
-      now: () => this.#now,
+      clock: { monotonicMs: () => this.#now },
       random: (length) => random.bytes(length),
       // The MSS is 1460 in both IP versions.
       mtu: place.family === 4 ? 1500 : 1520,
@@ -107,7 +107,7 @@ class StackSubject implements Subject {
   }
 
   end(): void {
-    this.#endpoint.close();
+    this.#endpoint.destroy();
   }
 
   #call(name: CallName, argument: number, content: StreamContent): Outcome {
