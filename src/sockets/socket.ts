@@ -14,7 +14,6 @@ import {
   normalizeArguments,
   type PresenceConnectOptions,
   type PresenceNetConnectOptions,
-  type PresenceSocketOptions,
 } from './arguments.ts';
 import { ConnectAttempt } from './attempt.ts';
 import type { SocketHost } from './host.ts';
@@ -48,7 +47,7 @@ export class PresenceSocket extends SocketStream {
     const [options, listener] = normalizeArguments<PresenceConnectOptions>(args);
     const target = connectTarget(options);
     if (listener !== undefined) this.once('connect', listener);
-    const signal = (options as PresenceSocketOptions).signal || this._signal;
+    const signal = options.signal || this._signal;
     if (signal?.aborted && this.destroyed) return this;
     // A socket that is destroyed has left its signal.
     const isWatched = signal === this._signal && !this.destroyed;
