@@ -68,6 +68,8 @@ export interface PresenceConnectOptions {
   readonly connectTimeout?: number | undefined;
   /** How many ms data may stay unacknowledged (RFC 5482); without it 924 s. */
   readonly userTimeout?: number | undefined;
+  /** Destroys the socket with an AbortError; without it, nothing does. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** The options of `sockets.connect`. */

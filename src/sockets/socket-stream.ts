@@ -353,8 +353,6 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
   protected _revive(): void {
     (this as unknown as { _undestroy(): void })._undestroy();
     this._flow = undefined;
-    // What it was told to watch went with the first life.
-    this._signal = undefined;
     this._isResetting = false;
     this.#isEnded = false;
     this.#bytesRead = 0;

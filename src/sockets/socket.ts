@@ -14,7 +14,6 @@ import {
   normalizeArguments,
   type PresenceConnectOptions,
   type PresenceNetConnectOptions,
-  type PresenceSocketOptions,
 } from './arguments.ts';
 import { ConnectAttempt } from './attempt.ts';
 import type { SocketHost } from './host.ts';
@@ -48,13 +47,16 @@ export class PresenceSocket extends SocketStream {
     const [options, listener] = normalizeArguments<PresenceConnectOptions>(args);
     const target = connectTarget(options);
     if (listener !== undefined) this.once('connect', listener);
-    const signal = (options as PresenceSocketOptions).signal || this._signal;
-    if (signal !== this._signal) {
+    const signal = options.signal || this._signal;
+    if (signal?.aborted && this.destroyed) return this;
+    // A socket that is destroyed has left its signal.
+    const isWatched = signal === this._signal && !this.destroyed;
+    if (this.destroyed) this._revive();
+    if (signal && !isWatched) {
       this._signal = signal;
-      addAbortSignal(signal!, this);
+      addAbortSignal(signal, this);
     }
     if (signal?.aborted) return this;
-    if (this.destroyed) this._revive();
     if (this._attempt !== undefined || this._connection !== undefined) {
       const code = this.connecting ? 'EALREADY' : 'EISCONN';
       this.destroy(systemError(code, 'connect', { address: target.host, port: target.port }));

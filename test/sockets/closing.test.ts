@@ -1,7 +1,7 @@
 /**
  * A stack that its own program closes, while there are sockets and servers of all kinds.
  */
-import { once } from 'node:events';
+import { getEventListeners, once } from 'node:events';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { PresenceServer } from '../../src/sockets/server.ts';
 import type { PresenceSocket } from '../../src/sockets/socket.ts';
@@ -179,6 +179,23 @@ describe('a stack that is closed', () => {
     const again = far.createServer().listen(80);
     expect(await once(again, 'error')).toMatchObject([{ code: 'ENETDOWN', cause: far.closedBy }]);
   });
+});
+
+test('a signal holds for each connection of a socket that connects again', async () => {
+  const controller = new AbortController();
+  const { signal } = controller;
+  const socket = await connected({ signal });
+  const log: unknown[] = [];
+  socket.on('connect', () => log.push('connect')).on('close', () => log.push('close'));
+  socket.on('error', (error: NodeJS.ErrnoException) => log.push(error.code));
+  socket.destroy();
+  await settled();
+  socket.connect({ port: 80, host: 'server.test', signal });
+  await settled();
+  controller.abort();
+  await settled();
+  expect(log).toEqual(['close', 'connect', 'ABORT_ERR', 'close']);
+  expect(getEventListeners(signal, 'abort')).toEqual([]);
 });
 
 describe('what others do to a connection', () => {
