@@ -46,13 +46,16 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
 
   // No `#` where subclasses look, and an underscore as in Node, since programs keep things of their own in sockets.
   protected readonly _host: SocketHost;
+  /** @internal */
   protected _server: SocketServer | undefined;
   readonly #onread: OnReadOptions | undefined;
   protected _context: AsyncResource | undefined;
+  /** @internal */
   protected _attempt: ConnectAttempt | undefined;
   protected _connection: TcpConnection | undefined;
   /** The ends of the connection, also after it was destroyed. */
   protected _flow: Flow | undefined;
+  /** @internal */
   protected _idle: IdleTimer | undefined;
   /** The stream or the `onread` callback wants data. */
   #isReading = false;
@@ -141,10 +144,12 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     this.#wait(new PendingWrite([{ chunk }], taken, callback));
   }
 
+  /** @internal */
   override _writev(chunks: WriteEntry[], callback: WriteCallback): void {
     this.#wait(new PendingWrite(chunks, 0, callback));
   }
 
+  /** @internal */
   override _final(callback: WriteCallback): void {
     if (this._connection === undefined) {
       this.#onFinal = callback;
