@@ -129,6 +129,7 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     else process.nextTick(receiveLater, this);
   }
 
+  /** @internal */
   override _write(chunk: Uint8Array, _encoding: BufferEncoding, callback: WriteCallback): void {
     const connection = this._connection;
     let taken = 0;
