@@ -139,9 +139,6 @@ export {
   type SiteInput,
 } from './registry/index.ts';
 export {
-  type PresenceDatagramSocket,
-  type PresenceServer,
-  type PresenceSocket,
   SocketStack,
   type SocketStackLimits,
   type SocketStackOptions,

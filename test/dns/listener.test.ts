@@ -2,7 +2,7 @@ import { createSocket } from 'node:dgram';
 import { Resolver } from 'node:dns/promises';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { encodeFrame } from '../../src/dns/framing.ts';
 import {
   DnsListener,
@@ -310,7 +310,8 @@ describe('DnsListener over TCP', () => {
     const closed = once(client, 'close');
     await Promise.all([listener.close(), listener.close()]);
     await closed;
-    expect(listeningPorts()).toBe(0);
+    // The handle is freed in a later turn of the event loop.
+    await vi.waitFor(() => expect(listeningPorts()).toBe(0));
   });
 });
 
