@@ -7,6 +7,14 @@
 import { type AddressInput, IpAddress } from '../base/address.ts';
 import { ApiMisuseError } from '../errors.ts';
 import { fold, sumBytes } from './checksum.ts';
+import {
+  ipHeaderLength,
+  pseudoHeaderSum,
+  sourceOffset,
+  writeAddresses,
+  writeIpv4Header,
+  writeIpv6Header,
+} from './ip-writer.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from './virtio.ts';
 
 export interface UdpDatagram {
@@ -41,7 +49,7 @@ export function udpFrame(datagram: UdpDatagramInput): Buffer {
   }
   checkPort(sourcePort);
   checkPort(destinationPort);
-  const ipLength = source.family === 4 ? IPV4_HEADER_LENGTH : IPV6_HEADER_LENGTH;
+  const ipLength = ipHeaderLength(source.family);
   const udpLength = UDP_HEADER_LENGTH + payload.length;
   if (ipLength + udpLength > MAX_PACKET_LENGTH) {
     const most = MAX_PACKET_LENGTH - ipLength - UDP_HEADER_LENGTH;
@@ -49,27 +57,17 @@ export function udpFrame(datagram: UdpDatagramInput): Buffer {
   }
   const frame = Buffer.alloc(VNET_HEADER_LENGTH + ipLength + udpLength);
   const ip = frame.subarray(VNET_HEADER_LENGTH);
-  const addressesAt = source.family === 4 ? 12 : 8;
-  const words = [...source.words, ...destination.words];
-  for (const [i, word] of words.entries()) ip.writeInt32BE(word, addressesAt + 4 * i);
-  if (source.family === 4) {
-    ip[0] = 0x45;
-    ip.writeUInt16BE(ip.length, 2);
-    ip[8] = HOP_LIMIT;
-    ip[9] = UDP;
-    ip.writeUInt16BE(~fold(sumBytes(ip, 0, ipLength, 0)) & 0xffff, 10);
-  } else {
-    ip[0] = 0x60;
-    ip.writeUInt16BE(udpLength, 4);
-    ip[6] = UDP;
-    ip[7] = HOP_LIMIT;
-  }
+  const view = new DataView(ip.buffer, ip.byteOffset, ip.length);
+  writeAddresses(view, 0, source, destination);
+  if (source.family === 4) writeIpv4Header(view, 0, ip.length, UDP, 0, 0);
+  else writeIpv6Header(view, 0, udpLength, UDP);
   const udp = ip.subarray(ipLength);
   udp.writeUInt16BE(sourcePort, 0);
   udp.writeUInt16BE(destinationPort, 2);
   udp.writeUInt16BE(udpLength, 4);
   udp.set(payload, UDP_HEADER_LENGTH);
-  const pseudoHeader = sumBytes(ip, addressesAt, ipLength, UDP + udpLength);
+  const { family } = source;
+  const pseudoHeader = pseudoHeaderSum(view, sourceOffset(family), family, UDP, udpLength);
   const checksum = ~fold(sumBytes(udp, 0, udp.length, pseudoHeader)) & 0xffff;
   // RFC 768: zero means "no checksum", so a computed zero becomes 0xffff.
   udp.writeUInt16BE(checksum === 0 ? 0xffff : checksum, 6);
@@ -111,7 +109,6 @@ function checkPort(port: number): void {
 }
 
 const UDP = 17;
-const HOP_LIMIT = 64;
 const IPV4_HEADER_LENGTH = 20;
 const IPV6_HEADER_LENGTH = 40;
 const UDP_HEADER_LENGTH = 8;

@@ -11,35 +11,22 @@ import type { IpAddress } from '../base/address.ts';
 import { fold, sumBytes } from '../packet/checksum.ts';
 import {
   ICMP_CHECKSUM,
-  IPV4_CHECKSUM,
-  IPV4_DESTINATION,
-  IPV4_FRAGMENT,
-  IPV4_IDENTIFICATION,
   IPV4_MIN_HEADER,
   IPV4_MORE_FRAGMENTS,
-  IPV4_PROTOCOL,
-  IPV4_SOURCE,
-  IPV4_TOTAL_LENGTH,
-  IPV4_TTL,
-  IPV6_DESTINATION,
   IPV6_HEADER,
-  IPV6_HOP_LIMIT,
-  IPV6_NEXT_HEADER,
-  IPV6_PAYLOAD_LENGTH,
-  IPV6_SOURCE,
   Protocol,
   UDP_CHECKSUM,
 } from '../packet/fields.ts';
-import { Extension, FRAGMENT_HEADER } from '../packet/ipv6-extensions.ts';
-import { PacketView } from '../packet/view.ts';
 import {
-  MAX_PACKET_LENGTH,
-  VNET_CSUM_OFFSET,
-  VNET_CSUM_START,
-  VNET_F_NEEDS_CSUM,
-  VNET_FLAGS,
-  VNET_HEADER_LENGTH,
-} from '../packet/virtio.ts';
+  ipHeaderLength,
+  writeAddresses,
+  writeIpv4Header,
+  writeIpv6Header,
+} from '../packet/ip-writer.ts';
+import { Extension, FRAGMENT_HEADER } from '../packet/ipv6-extensions.ts';
+import { markPartial } from '../packet/transport-checksum.ts';
+import { PacketView } from '../packet/view.ts';
+import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import type { Identifications } from './identifications.ts';
 import type { PathMtus } from './path-mtu.ts';
 
@@ -93,7 +80,7 @@ export class DatagramWriter {
     this.#done = 0;
     this.#piece = 0;
     const isIpv4 = remote.family === 4;
-    const header = isIpv4 ? IPV4_MIN_HEADER : IPV6_HEADER;
+    const header = ipHeaderLength(remote.family);
     const limit = this.#limit(remote);
     const isLong = header + TRANSPORT_HEADER + payload.length > limit;
     if (isIpv4 || isLong) this.#identification = this.#options.identifications.next(remote);
@@ -119,9 +106,10 @@ export class DatagramWriter {
     if (to === length) this.#datagram = undefined;
 
     const ip = at + VNET_HEADER_LENGTH;
+    writeAddresses(view, ip, datagram.local, datagram.remote);
     const transport =
       datagram.remote.family === 4
-        ? this.#writeIpv4(buffer, view, ip, datagram, from, to, to < length)
+        ? this.#writeIpv4(view, ip, datagram, from, to, to < length)
         : this.#writeIpv6(view, ip, datagram, from, to, to < length);
     if (from === 0) {
       view.setInt32(transport, datagram.first);
@@ -149,44 +137,30 @@ export class DatagramWriter {
   }
 
   #writeIpv4(
-    buffer: Buffer,
     view: DataView,
     ip: number,
-    { protocol, local, remote }: OutgoingDatagram,
+    { protocol }: OutgoingDatagram,
     from: number,
     to: number,
     isMore: boolean
   ): number {
-    view.setUint16(ip, 0x4500);
-    view.setUint16(ip + IPV4_TOTAL_LENGTH, IPV4_MIN_HEADER + to - from);
-    view.setUint16(ip + IPV4_IDENTIFICATION, this.#identification & 0xffff);
-    view.setUint16(ip + IPV4_FRAGMENT, (from >>> 3) | (isMore ? IPV4_MORE_FRAGMENTS : 0));
-    view.setUint8(ip + IPV4_TTL, HOP_LIMIT);
-    view.setUint8(ip + IPV4_PROTOCOL, protocol);
-    view.setUint16(ip + IPV4_CHECKSUM, 0);
-    writeAddress(view, ip + IPV4_SOURCE, local);
-    writeAddress(view, ip + IPV4_DESTINATION, remote);
-    const sum = sumBytes(buffer, ip, ip + IPV4_MIN_HEADER, 0);
-    view.setUint16(ip + IPV4_CHECKSUM, ~fold(sum));
+    const fragment = (from >>> 3) | (isMore ? IPV4_MORE_FRAGMENTS : 0);
+    const length = IPV4_MIN_HEADER + to - from;
+    writeIpv4Header(view, ip, length, protocol, this.#identification & 0xffff, fragment);
     return ip + IPV4_MIN_HEADER;
   }
 
   #writeIpv6(
     view: DataView,
     ip: number,
-    { protocol, local, remote }: OutgoingDatagram,
+    { protocol }: OutgoingDatagram,
     from: number,
     to: number,
     isMore: boolean
   ): number {
     const isFragment = this.#piece > 0;
     const extension = isFragment ? FRAGMENT_HEADER : 0;
-    view.setUint32(ip, 0x60000000);
-    view.setUint16(ip + IPV6_PAYLOAD_LENGTH, extension + to - from);
-    view.setUint8(ip + IPV6_NEXT_HEADER, isFragment ? Extension.Fragment : protocol);
-    view.setUint8(ip + IPV6_HOP_LIMIT, HOP_LIMIT);
-    writeAddress(view, ip + IPV6_SOURCE, local);
-    writeAddress(view, ip + IPV6_DESTINATION, remote);
+    writeIpv6Header(view, ip, extension + to - from, isFragment ? Extension.Fragment : protocol);
     if (isFragment) {
       const at = ip + IPV6_HEADER;
       view.setUint16(at, protocol << 8);
@@ -203,9 +177,7 @@ export class DatagramWriter {
       view.setUint16(transport + field, this.#checksum);
     } else if (isUdp && this.#options.offload) {
       view.setUint16(transport + field, fold(pseudoSum(datagram)));
-      view.setUint8(at + VNET_FLAGS, VNET_F_NEEDS_CSUM);
-      view.setUint16(at + VNET_CSUM_START, transport - at - VNET_HEADER_LENGTH, true);
-      view.setUint16(at + VNET_CSUM_OFFSET, field, true);
+      markPartial(view, at, transport - at - VNET_HEADER_LENGTH, field);
     } else {
       view.setUint16(transport + field, completeChecksum(datagram));
     }
@@ -228,14 +200,8 @@ function pseudoSum({ protocol, local, remote, payload }: OutgoingDatagram): numb
   return sum;
 }
 
-function writeAddress(view: DataView, at: number, address: IpAddress): void {
-  const { words } = address;
-  for (let i = 0; i < words.length; i++) view.setInt32(at + 4 * i, words[i]!);
-}
-
 /** Bytes of the header of UDP and of ICMP. */
 export const TRANSPORT_HEADER = 8;
-const HOP_LIMIT = 64;
 
 /**
  * The longest IPv6 packet of a datagram to a destination of which no report is known, in bytes. The device's own MTU

@@ -6,7 +6,6 @@
  */
 import { type Family, IpAddress } from '../base/address.ts';
 import { RateLimit } from '../base/rate-limit.ts';
-import { fold, sumView } from '../packet/checksum.ts';
 import {
   ICMP_HEADER,
   ICMP_IDENTIFIER,
@@ -17,13 +16,9 @@ import {
   Protocol,
 } from '../packet/fields.ts';
 import type { PacketHeader } from '../packet/header.ts';
+import { hasRightChecksum, isChecksumTrusted } from '../packet/transport-checksum.ts';
 import { PacketView } from '../packet/view.ts';
-import {
-  VNET_F_DATA_VALID,
-  VNET_F_NEEDS_CSUM,
-  VNET_FLAGS,
-  VNET_GSO_TYPE,
-} from '../packet/virtio.ts';
+import { VNET_GSO_TYPE } from '../packet/virtio.ts';
 import { isAddressAt } from './address-at.ts';
 import { DatagramQueue } from './datagram-queue.ts';
 import { DatagramWriter, type OutgoingDatagram } from './datagram-writer.ts';
@@ -279,15 +274,8 @@ interface Message extends OutgoingDatagram {
 }
 
 function isIntact(view: DataView, vnet: number, header: PacketHeader): boolean {
-  if (vnet >= 0) {
-    if (view.getUint8(vnet + VNET_GSO_TYPE) !== 0) return false;
-    const flags = view.getUint8(vnet + VNET_FLAGS);
-    if ((flags & (VNET_F_NEEDS_CSUM | VNET_F_DATA_VALID)) !== 0) return true;
-  }
-  const { family, source, transport, end } = header;
-  let sum = 0;
-  if (family === 6) sum = sumView(view, source, source + 32, Protocol.Icmpv6 + end - transport);
-  return fold(sumView(view, transport, end, sum)) === 0xffff;
+  if (vnet >= 0 && view.getUint8(vnet + VNET_GSO_TYPE) !== 0) return false;
+  return isChecksumTrusted(view, vnet) || hasRightChecksum(view, header);
 }
 
 function newCounters(): IcmpCounters {

@@ -13,13 +13,12 @@
  */
 import { type Family, IpAddress } from '../base/address.ts';
 import { throwToProcess } from '../base/emitter.ts';
-import { fold, sumView } from '../packet/checksum.ts';
 import { Protocol, UDP_CHECKSUM, UDP_HEADER } from '../packet/fields.ts';
 import type { PacketHeader } from '../packet/header.ts';
 import { makesTooManySegments } from '../packet/segments.ts';
+import { hasRightChecksum, isChecksumTrusted } from '../packet/transport-checksum.ts';
 import { PacketView } from '../packet/view.ts';
 import {
-  VNET_F_DATA_VALID,
   VNET_F_NEEDS_CSUM,
   VNET_FLAGS,
   VNET_GSO_NONE,
@@ -295,29 +294,24 @@ export class UdpEndpoint {
 
   /** Verifies a packet. Returns the payload bytes of each of its datagrams, at least 1; -1 if it is not valid. */
   #check(view: DataView, vnet: number, header: PacketHeader): number {
-    const { family, source, transport, end } = header;
+    const { family, transport, end } = header;
     const payload = end - transport - UDP_HEADER;
     let segment = Math.max(payload, 1);
-    if (vnet >= 0) {
-      const flags = view.getUint8(vnet + VNET_FLAGS);
+    if (vnet >= 0 && view.getUint8(vnet + VNET_GSO_TYPE) !== VNET_GSO_NONE) {
       const type = view.getUint8(vnet + VNET_GSO_TYPE);
-      if (type !== VNET_GSO_NONE) {
-        segment = view.getUint16(vnet + VNET_GSO_SIZE, true);
-        const isPartial = (flags & VNET_F_NEEDS_CSUM) !== 0;
-        const isOdd = type !== VNET_GSO_UDP_L4 || !isPartial || segment === 0;
-        if (isOdd || makesTooManySegments(true, payload, segment)) {
-          this.counters.malformed++;
-          return -1;
-        }
+      const isPartial = (view.getUint8(vnet + VNET_FLAGS) & VNET_F_NEEDS_CSUM) !== 0;
+      segment = view.getUint16(vnet + VNET_GSO_SIZE, true);
+      const isOdd = type !== VNET_GSO_UDP_L4 || !isPartial || segment === 0;
+      if (isOdd || makesTooManySegments(true, payload, segment)) {
+        this.counters.malformed++;
+        return -1;
       }
-      if ((flags & (VNET_F_NEEDS_CSUM | VNET_F_DATA_VALID)) !== 0) return segment;
     }
+    if (isChecksumTrusted(view, vnet)) return segment;
     // RFC 768: over IPv4 a zero means that there is no checksum. RFC 8200 section 8.1: over IPv6 there must be one.
     const isAbsent = view.getUint16(transport + UDP_CHECKSUM) === 0;
     if (isAbsent && family === 4) return segment;
-    const addresses = source + (family === 4 ? 8 : 32);
-    const pseudo = sumView(view, source, addresses, Protocol.Udp + end - transport);
-    if (!isAbsent && fold(sumView(view, transport, end, pseudo)) === 0xffff) return segment;
+    if (!isAbsent && hasRightChecksum(view, header)) return segment;
     this.counters.badChecksums++;
     return -1;
   }

@@ -6,14 +6,8 @@
  */
 import { IpAddress } from '../base/address.ts';
 import { fold } from '../packet/checksum.ts';
-import { copySum } from '../packet/copy-sum.ts';
 import {
-  IPV4_DESTINATION,
   IPV4_DONT_FRAGMENT,
-  IPV4_MIN_HEADER,
-  IPV4_SOURCE,
-  IPV6_HEADER,
-  IPV6_SOURCE,
   Protocol,
   TCP_ACKNOWLEDGEMENT,
   TCP_CHECKSUM,
@@ -27,13 +21,27 @@ import {
   TCP_SEQUENCE,
 } from '../packet/fields.ts';
 import type { PacketHeader } from '../packet/header.ts';
+import {
+  ipHeaderLength,
+  pseudoHeaderSum,
+  sourceOffset,
+  writeAddresses,
+  writeIpv4Header,
+  writeIpv6Header,
+} from '../packet/ip-writer.ts';
+import {
+  hasRightChecksum,
+  isChecksumTrusted,
+  markPartial,
+  transportSum,
+} from '../packet/transport-checksum.ts';
 import { PacketView } from '../packet/view.ts';
 import {
-  VNET_F_DATA_VALID,
-  VNET_F_NEEDS_CSUM,
-  VNET_FLAGS,
+  VNET_GSO_SIZE,
   VNET_GSO_TCPV4,
   VNET_GSO_TCPV6,
+  VNET_GSO_TYPE,
+  VNET_HDR_LEN,
   VNET_HEADER_LENGTH,
 } from '../packet/virtio.ts';
 import type { Flow } from './flow.ts';
@@ -116,8 +124,7 @@ export class SegmentReader {
 
   /**
    * Reads the segment of a packet that `header` has parsed as TCP. Returns false if its checksum is wrong. The checksum
-   * is not computed if the virtio-net header says that it is partial, or that it was verified: a peer that lies there
-   * could as well send the right sum.
+   * is not computed if the virtio-net header vouches for it.
    *
    * @param vnet the offset of the virtio-net header in `buffer`
    */
@@ -129,9 +136,7 @@ export class SegmentReader {
     this.destination = isIpv4 ? this.#destination4 : this.#destination6;
     const words = isIpv4 ? 2 : 8;
     for (let i = 0; i < words; i++) this.words[i] = view.getInt32(source + 4 * i);
-    const flags = view.getUint8(vnet + VNET_FLAGS);
-    const isTrusted = (flags & (VNET_F_NEEDS_CSUM | VNET_F_DATA_VALID)) !== 0;
-    if (!isTrusted && !this.#isIntact(view, transport, end, words)) return false;
+    if (!isChecksumTrusted(view, vnet) && !hasRightChecksum(view, header)) return false;
     this.sourcePort = header.sourcePort;
     this.destinationPort = header.destinationPort;
     this.sequence = view.getInt32(transport + TCP_SEQUENCE);
@@ -143,13 +148,6 @@ export class SegmentReader {
     this.end = end;
     this.options.read(view, transport + TCP_MIN_HEADER, this.payload);
     return true;
-  }
-
-  #isIntact(view: DataView, transport: number, end: number, words: number): boolean {
-    let sum = Protocol.Tcp + end - transport;
-    for (let i = 0; i < words; i++) sum += (this.words[i]! >>> 16) + (this.words[i]! & 0xffff);
-    sum += copySum(view, transport, summed(), 0, end - transport);
-    return fold(sum) === 0xffff;
   }
 }
 
@@ -184,15 +182,17 @@ export class SegmentWriter {
   write(buffer: Uint8Array, at: number, flow: Flow, length: number, mss: number): number {
     const view = this.#views.of(buffer);
     const start = at + VNET_HEADER_LENGTH;
-    const transport = start + (flow.family === 4 ? IPV4_MIN_HEADER : IPV6_HEADER);
+    const transport = start + ipHeaderLength(flow.family);
     const payload = transport + TCP_MIN_HEADER + this.options.length;
     const end = payload + length;
     for (let i = at; i < start; i += 2) view.setInt16(i, 0);
-    let sum =
-      flow.family === 4
-        ? writeIpv4(view, start, flow, end - start)
-        : writeIpv6(view, start, flow, end - transport);
-    sum = fold(sum + Protocol.Tcp + end - transport);
+    writeAddresses(view, start, flow.local, flow.remote);
+    // The identification is 0, because DF is set (RFC 6864 section 4.1).
+    if (flow.family === 4)
+      writeIpv4Header(view, start, end - start, Protocol.Tcp, 0, IPV4_DONT_FRAGMENT);
+    else writeIpv6Header(view, start, end - transport, Protocol.Tcp);
+    const source = start + sourceOffset(flow.family);
+    const sum = pseudoHeaderSum(view, source, flow.family, Protocol.Tcp, end - transport);
     view.setUint16(transport, flow.localPort);
     view.setUint16(transport + 2, flow.remotePort);
     view.setInt32(transport + TCP_SEQUENCE, this.sequence);
@@ -203,13 +203,12 @@ export class SegmentWriter {
     view.setUint16(transport + TCP_URGENT, 0);
     this.options.write(view, transport + TCP_MIN_HEADER);
     if (this.#offload) {
-      view.setUint16(transport + TCP_CHECKSUM, sum);
-      writeVnet(view, at, transport - start);
+      view.setUint16(transport + TCP_CHECKSUM, fold(sum));
+      markPartial(view, at, transport - start, TCP_CHECKSUM);
       if (length > mss) writeGso(view, at, flow.family, payload - start, mss);
     } else {
       view.setUint16(transport + TCP_CHECKSUM, 0);
-      sum += copySum(view, transport, summed(), 0, end - transport);
-      view.setUint16(transport + TCP_CHECKSUM, ~fold(sum) & 0xffff);
+      view.setUint16(transport + TCP_CHECKSUM, ~fold(sum + transportSum(view, transport, end)));
     }
     return end - at;
   }
@@ -228,63 +227,15 @@ function sameWords(a: Int32Array, b: readonly number[]): boolean {
 
 /** Returns the bytes of an IP header and a TCP header without options. */
 export function headersOf(family: 4 | 6): number {
-  return (family === 4 ? IPV4_MIN_HEADER : IPV6_HEADER) + TCP_MIN_HEADER;
-}
-
-/** Writes the header and returns the sum of the addresses. The ID is 0, because DF is set (RFC 6864 section 4.1). */
-function writeIpv4(view: DataView, start: number, flow: Flow, length: number): number {
-  const local = flow.local.words[0]!;
-  const remote = flow.remote.words[0]!;
-  const addresses = (local >>> 16) + (local & 0xffff) + (remote >>> 16) + (remote & 0xffff);
-  const head = 0x4500;
-  const lifetime = (HOP_LIMIT << 8) | Protocol.Tcp;
-  view.setInt32(start, (head << 16) | length);
-  view.setInt32(start + 4, IPV4_DONT_FRAGMENT);
-  const checksum = ~fold(addresses + head + length + IPV4_DONT_FRAGMENT + lifetime) & 0xffff;
-  view.setInt32(start + 8, (lifetime << 16) | checksum);
-  view.setInt32(start + IPV4_SOURCE, local);
-  view.setInt32(start + IPV4_DESTINATION, remote);
-  return addresses;
-}
-
-/** Writes the header and returns the sum of the addresses. `length` is that of the segment. */
-function writeIpv6(view: DataView, start: number, flow: Flow, length: number): number {
-  view.setInt32(start, 0x60000000);
-  view.setInt32(start + 4, (length << 16) | (Protocol.Tcp << 8) | HOP_LIMIT);
-  let sum = 0;
-  for (let i = 0; i < 4; i++) {
-    const local = flow.local.words[i]!;
-    const remote = flow.remote.words[i]!;
-    view.setInt32(start + IPV6_SOURCE + 4 * i, local);
-    view.setInt32(start + IPV6_SOURCE + 16 + 4 * i, remote);
-    sum += (local >>> 16) + (local & 0xffff) + (remote >>> 16) + (remote & 0xffff);
-  }
-  return sum;
-}
-
-function writeVnet(view: DataView, at: number, checksumStart: number): void {
-  view.setUint8(at + VNET_FLAGS, VNET_F_NEEDS_CSUM);
-  view.setUint16(at + 6, checksumStart, true);
-  view.setUint16(at + 8, TCP_CHECKSUM, true);
+  return ipHeaderLength(family) + TCP_MIN_HEADER;
 }
 
 function writeGso(view: DataView, at: number, family: 4 | 6, headers: number, mss: number): void {
-  view.setUint8(at + 1, family === 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6);
-  view.setUint16(at + 2, headers, true);
-  view.setUint16(at + 4, mss, true);
+  view.setUint8(at + VNET_GSO_TYPE, family === 4 ? VNET_GSO_TCPV4 : VNET_GSO_TCPV6);
+  view.setUint16(at + VNET_HDR_LEN, headers, true);
+  view.setUint16(at + VNET_GSO_SIZE, mss, true);
 }
-
-/** Where `copySum` puts the bytes that it sums, which nobody reads; allocated when a checksum is computed first. */
-function summed(): Int32Array {
-  scratch ??= new Int32Array(SCRATCH_WORDS);
-  return scratch;
-}
-
-let scratch: Int32Array | undefined;
-const SCRATCH_WORDS = 16_400;
 
 const TCP_WINDOW = 14;
 const TCP_URGENT = 18;
-/** RFC 1122 section 3.2.1.7 leaves the value to the host; 64 is the default of most systems. */
-const HOP_LIMIT = 64;
 const EMPTY: Uint8Array = new Uint8Array(0);

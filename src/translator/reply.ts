@@ -11,19 +11,8 @@ import {
   FragmentPart,
   ICMP_CHECKSUM,
   ICMP_HEADER,
-  IPV4_CHECKSUM,
   IPV4_DONT_FRAGMENT,
-  IPV4_FRAGMENT,
   IPV4_MIN_HEADER,
-  IPV4_PROTOCOL,
-  IPV4_SOURCE,
-  IPV4_TOTAL_LENGTH,
-  IPV4_TTL,
-  IPV6_HEADER,
-  IPV6_HOP_LIMIT,
-  IPV6_NEXT_HEADER,
-  IPV6_PAYLOAD_LENGTH,
-  IPV6_SOURCE,
   PacketKind,
   Protocol,
   SCTP_CHUNK_ABORT,
@@ -40,6 +29,13 @@ import {
   TCP_SEQUENCE,
 } from '../packet/fields.ts';
 import type { PacketHeader } from '../packet/header.ts';
+import {
+  ipHeaderLength,
+  pseudoHeaderSum,
+  sourceOffset,
+  writeIpv4Header,
+  writeIpv6Header,
+} from '../packet/ip-writer.ts';
 import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import type { Reject } from './plan.ts';
 
@@ -115,7 +111,7 @@ export class Replies {
 
   #error(view: DataView, header: PacketHeader, type: number, code: number, rest: number): number {
     const isIpv4 = header.family === 4;
-    const ipHeader = isIpv4 ? IPV4_MIN_HEADER : IPV6_HEADER;
+    const ipHeader = ipHeaderLength(header.family);
     const most = (isIpv4 ? MAX_IPV4_ERROR : MAX_IPV6_ERROR) - ipHeader - ICMP_HEADER;
     const quoted = Math.min(header.end - header.start, most);
     const at = VNET_HEADER_LENGTH + ipHeader;
@@ -129,14 +125,14 @@ export class Replies {
     const length = ICMP_HEADER + quoted;
     const protocol = isIpv4 ? Protocol.Icmp : Protocol.Icmpv6;
     this.#ip(view, header, protocol, length);
-    const pseudo = isIpv4 ? 0 : this.#pseudoSum(protocol, length);
+    const pseudo = isIpv4 ? 0 : this.#pseudoSum(header, protocol, length);
     to.setUint16(at + ICMP_CHECKSUM, ~fold(sumBytes(this.frame, at, at + length, pseudo)));
     return VNET_HEADER_LENGTH + ipHeader + length;
   }
 
   #reset(view: DataView, header: PacketHeader): number {
     const { transport } = header;
-    const ipHeader = header.family === 4 ? IPV4_MIN_HEADER : IPV6_HEADER;
+    const ipHeader = ipHeaderLength(header.family);
     const at = VNET_HEADER_LENGTH + ipHeader;
     const to = this.#view;
     const flags = view.getUint8(transport + TCP_FLAGS);
@@ -157,44 +153,30 @@ export class Replies {
     to.setUint16(at + 14, 0);
     to.setInt32(at + TCP_CHECKSUM, 0);
     this.#ip(view, header, Protocol.Tcp, TCP_MIN_HEADER);
-    const pseudo = this.#pseudoSum(Protocol.Tcp, TCP_MIN_HEADER);
+    const pseudo = this.#pseudoSum(header, Protocol.Tcp, TCP_MIN_HEADER);
     to.setUint16(at + TCP_CHECKSUM, ~fold(sumBytes(this.frame, at, at + TCP_MIN_HEADER, pseudo)));
     return VNET_HEADER_LENGTH + ipHeader + TCP_MIN_HEADER;
   }
 
   /** Writes the IP header of an answer, from the packet's destination to its source. */
-  #ip(view: DataView, header: PacketHeader, protocol: number, length: number): void {
+  #ip(view: DataView, { family, source }: PacketHeader, protocol: number, length: number): void {
     const to = this.#view;
     const at = VNET_HEADER_LENGTH;
-    if (header.family === 4) {
-      to.setUint16(at, 0x4500);
-      to.setUint16(at + IPV4_TOTAL_LENGTH, IPV4_MIN_HEADER + length);
-      to.setUint16(at + 4, 0);
-      to.setUint16(at + IPV4_FRAGMENT, IPV4_DONT_FRAGMENT);
-      to.setUint8(at + IPV4_TTL, HOP_LIMIT);
-      to.setUint8(at + IPV4_PROTOCOL, protocol);
-      to.setUint16(at + IPV4_CHECKSUM, 0);
-      to.setInt32(at + IPV4_SOURCE, view.getInt32(header.source + 4));
-      to.setInt32(at + IPV4_SOURCE + 4, view.getInt32(header.source));
-      const sum = sumBytes(this.frame, at, at + IPV4_MIN_HEADER, 0);
-      to.setUint16(at + IPV4_CHECKSUM, ~fold(sum));
-      return;
+    const first = at + sourceOffset(family);
+    const width = family === 4 ? 4 : 16;
+    for (let i = 0; i < width; i += 4) {
+      to.setInt32(first + i, view.getInt32(source + width + i));
+      to.setInt32(first + width + i, view.getInt32(source + i));
     }
-    to.setInt32(at, 0x60000000);
-    to.setUint16(at + IPV6_PAYLOAD_LENGTH, length);
-    to.setUint8(at + IPV6_NEXT_HEADER, protocol);
-    to.setUint8(at + IPV6_HOP_LIMIT, HOP_LIMIT);
-    for (let i = 0; i < 16; i += 4) {
-      to.setInt32(at + IPV6_SOURCE + i, view.getInt32(header.source + 16 + i));
-      to.setInt32(at + IPV6_SOURCE + 16 + i, view.getInt32(header.source + i));
-    }
+    if (family === 4)
+      writeIpv4Header(to, at, IPV4_MIN_HEADER + length, protocol, 0, IPV4_DONT_FRAGMENT);
+    else writeIpv6Header(to, at, length, protocol);
   }
 
   /** Returns the sum of the pseudo-header of the packet in the frame. */
-  #pseudoSum(protocol: number, length: number): number {
-    const isIpv4 = this.frame[VNET_HEADER_LENGTH]! >>> 4 === 4;
-    const at = VNET_HEADER_LENGTH + (isIpv4 ? IPV4_SOURCE : IPV6_SOURCE);
-    return sumBytes(this.frame, at, at + (isIpv4 ? 8 : 32), protocol + length);
+  #pseudoSum({ family }: PacketHeader, protocol: number, length: number): number {
+    const source = VNET_HEADER_LENGTH + sourceOffset(family);
+    return pseudoHeaderSum(this.#view, source, family, protocol, length);
   }
 }
 
@@ -211,4 +193,3 @@ function mayBeAnswered(view: DataView, header: PacketHeader): boolean {
 /** The largest ICMP errors in bytes (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4). */
 const MAX_IPV4_ERROR = 576;
 const MAX_IPV6_ERROR = 1280;
-const HOP_LIMIT = 64;

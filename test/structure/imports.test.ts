@@ -92,14 +92,15 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/device/contract.ts': ['sockets'],
   // The offsets and sums of packets are for the modules on the packet path, and not public. A translator
   // needs no segmenter either.
-  'src/packet/copy-sum.ts': ['tcp'],
   'src/packet/checksum.ts': ['sockets', 'tcp', 'translator'],
   'src/packet/fields.ts': ['sockets', 'tcp', 'translator'],
   'src/packet/flow-hash.ts': ['tunnel'],
   'src/packet/header.ts': ['sockets', 'tcp', 'translator'],
+  'src/packet/ip-writer.ts': ['sockets', 'tcp', 'translator'],
   'src/packet/ipv6-extensions.ts': ['sockets', 'translator'],
   'src/packet/pcapng.ts': ['translator'],
   'src/packet/segments.ts': ['sockets', 'tcp', 'translator'],
+  'src/packet/transport-checksum.ts': ['sockets', 'tcp'],
   'src/packet/view.ts': ['sockets', 'tcp', 'translator'],
   'src/packet/virtio.ts': ['device', 'sockets', 'tcp', 'translator', 'tunnel'],
   // The options of a stack are a part of those of a gateway.
