@@ -9,18 +9,19 @@
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { whatIsMissing } from '../../test/support/network.ts';
 import type { Contender } from './contender.ts';
 import { contenders } from './contenders/index.ts';
 import { buildGateways } from './gateway-build.ts';
 import { compileLoad } from './load.ts';
+import { surveyMachine } from './machine.ts';
 import { type Figures, measure } from './measures.ts';
-import { resultsOf, rounded, tableOf, targetsOf, targetTableOf } from './report.ts';
+import { resultsOf, tableOf, targetsOf, targetTableOf } from './report.ts';
 import { Scene } from './scene.ts';
+import { wholeNumber } from './whole-number.ts';
 
 interface Options {
   readonly rounds: number;
@@ -63,20 +64,7 @@ async function main(): Promise<void> {
     const reason = ask();
     if (reason !== undefined) missing[name] = reason;
   }
-  const machine = {
-    node: process.version,
-    cpu: cpus()[0]?.model ?? 'unknown',
-    cores: cpus().length,
-    /** The share of the machine that other programs used before the first turn. */
-    busyBefore: await busyShare(1_000),
-    congestion: options.congestion,
-  };
-  console.log(
-    `Node ${machine.node}, ${machine.cores} cores (${machine.cpu}), ${options.congestion}`
-  );
-  if (machine.busyBefore > 0.1) {
-    console.log(`others take ${Math.round(machine.busyBefore * 100)} % of it: expect odd figures`);
-  }
+  const machine = await surveyMachine(options.congestion);
   for (const [name, reason] of Object.entries(missing)) console.log(`${name}: ${reason}`);
 
   const installed = chosen.filter(({ name }) => missing[name] === undefined);
@@ -139,32 +127,11 @@ async function runRounds(
   return { figures, failures };
 }
 
-/** How much of the time of all cores is in use, over so many ms. */
-async function busyShare(ms: number): Promise<number> {
-  const total = () => {
-    const times = cpus().map((core) => core.times);
-    const idle = times.reduce((sum, each) => sum + each.idle, 0);
-    const all = times.flatMap((each) => Object.values(each)).reduce((sum, each) => sum + each, 0);
-    return { idle, all };
-  };
-  const before = total();
-  await delay(ms);
-  const after = total();
-  return rounded(1 - (after.idle - before.idle) / (after.all - before.all));
-}
-
 function choose(all: readonly Contender[], only: readonly string[] | undefined): Contender[] {
   const names = all.map(({ name }) => name);
   const unknown = only?.find((name) => !names.includes(name));
   if (unknown !== undefined) throw new Error(`"${unknown}" is none of ${names.join(', ')}`);
   return all.filter(({ name }) => only?.includes(name) ?? true);
-}
-
-function wholeNumber(name: string, text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1)
-    throw new Error(`--${name} is "${text}", not 1 or more`);
-  return value;
 }
 
 await main().catch((error: Error) => {

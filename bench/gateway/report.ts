@@ -39,10 +39,7 @@ export function targetsOf(results: readonly Result[]): Target[] {
     const exact =
       rival === undefined ? ours[field] : ratio(ours, findResult(results, rival), field);
     const value = exact == null ? null : rounded(exact);
-    const limit = (least ?? most)!;
-    const isLeast = least !== undefined;
-    const isMet = value === null ? null : isLeast ? value >= limit : value <= limit;
-    return { what, value, limit, isLeast, isMet };
+    return targetOf(what, value, least, most);
   });
 }
 
@@ -55,14 +52,28 @@ export function tableOf(results: readonly Result[]): string {
   return aligned([heads, ...rows]);
 }
 
-export function targetTableOf(targets: readonly Target[]): string {
+/** Compares a figure with what it should be at least, or at most. */
+export function targetOf(
+  what: string,
+  value: number | null,
+  least: number | undefined,
+  most: number | undefined
+): Target {
+  const limit = (least ?? most)!;
+  const isLeast = least !== undefined;
+  const isMet = value === null ? null : isLeast ? value >= limit : value <= limit;
+  return { what, value, limit, isLeast, isMet };
+}
+
+/** @param of whose targets these are */
+export function targetTableOf(targets: readonly Target[], of: string = 'ours'): string {
   const rows = targets.map(({ what, value, limit, isLeast, isMet }) => [
     what,
     value === null ? '-' : String(value),
     `${isLeast ? 'at least' : 'at most'} ${limit}`,
     isMet === null ? 'not measured' : isMet ? 'met' : 'NOT MET',
   ]);
-  return aligned([['ours', 'is', 'target', ''], ...rows]);
+  return aligned([[of, 'is', 'target', ''], ...rows]);
 }
 
 /** Rounds to four digits, which are more than the machine reproduces. */
@@ -102,7 +113,8 @@ function findResult<T extends Named>(all: readonly T[], rival: string): T | unde
   return all.find(({ name }) => name === rival);
 }
 
-function aligned(rows: readonly (readonly string[])[]): string {
+/** Returns a table of which the first column is a text, and the others are numbers. */
+export function aligned(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
   const line = (row: readonly string[]) =>
     row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)));

@@ -15,7 +15,7 @@ export type StreamKind = 'send' | 'onread' | 'data';
 
 export interface Carried {
   readonly gbps: number;
-  /** Of all processes that were asked about. */
+  /** The CPU time of all processes that were asked about, in s per GiB. */
   readonly cpuSecondsPerGiB: number;
   /** The bytes of each stream. */
   readonly shares: readonly number[];

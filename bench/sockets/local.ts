@@ -33,7 +33,7 @@ export interface LocalBulk {
   readonly retransmitted: number;
 }
 
-/** Of one connection with its request; both ends together. */
+/** What one connection with its request costs, both ends together, in µs. */
 export interface LocalRequests {
   readonly us: number;
   readonly cpuUs: number;

@@ -9,15 +9,16 @@
  * @module
  */
 import { mkdtempSync, rmSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { whatIsMissing } from '../../test/support/network.ts';
 import { buildGateways } from '../gateway/gateway-build.ts';
 import { compileLoad } from '../gateway/load.ts';
+import { surveyMachine } from '../gateway/machine.ts';
 import { rounded } from '../gateway/report.ts';
 import { Scene } from '../gateway/scene.ts';
+import { wholeNumber } from '../gateway/whole-number.ts';
 import { compileForwarder } from '../wan/wan.ts';
 import { buildSocketPrograms, compileService } from './build.ts';
 import { type Contender, contenders } from './contenders.ts';
@@ -45,18 +46,7 @@ async function main(): Promise<void> {
   const rounds = values.quick ? 1 : wholeNumber('rounds', values.rounds);
   const parts = partsOf(values.only?.split(','), values.quick);
   const sockets = await buildSocketPrograms();
-  const machine = {
-    node: process.version,
-    cpu: cpus()[0]?.model ?? 'unknown',
-    cores: cpus().length,
-    /** The share of the machine that other programs used before the first turn. */
-    busyBefore: await busyShare(1_000),
-    congestion: CONGESTION,
-  };
-  console.log(`Node ${machine.node}, ${machine.cores} cores (${machine.cpu}), ${CONGESTION}`);
-  if (machine.busyBefore > 0.1) {
-    console.log(`others take ${Math.round(machine.busyBefore * 100)} % of it: expect odd figures`);
-  }
+  const machine = await surveyMachine(CONGESTION);
 
   const home = mkdtempSync(join(tmpdir(), 'vp-bench-sockets-'));
   process.on('exit', () => rmSync(home, { recursive: true, force: true }));
@@ -146,29 +136,8 @@ function partsOf(only: readonly string[] | undefined, isQuick: boolean): readonl
   return names.filter((name) => only?.includes(name) ?? true);
 }
 
-/** How much of the time of all cores is in use, over so many ms. */
-async function busyShare(ms: number): Promise<number> {
-  const total = () => {
-    const times = cpus().map((core) => core.times);
-    const idle = times.reduce((sum, each) => sum + each.idle, 0);
-    const all = times.flatMap((each) => Object.values(each)).reduce((sum, each) => sum + each, 0);
-    return { idle, all };
-  };
-  const before = total();
-  await delay(ms);
-  const after = total();
-  return rounded(1 - (after.idle - before.idle) / (after.all - before.all));
-}
-
-function wholeNumber(name: string, text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1)
-    throw new Error(`--${name} is "${text}", not 1 or more`);
-  return value;
-}
-
 const CONTENDERS: readonly string[] = ['tunPair', 'agent', 'agent1460'];
-/** Of TCP on all hosts; ours is the same. */
+/** The congestion control of TCP on all hosts; ours is the same. */
 const CONGESTION = 'cubic';
 
 await main().catch((error: Error) => {

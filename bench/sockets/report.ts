@@ -3,7 +3,7 @@
  * @module
  */
 import { median } from '../gateway/median.ts';
-import { rounded } from '../gateway/report.ts';
+import { aligned, rounded, type Target, targetOf, targetTableOf } from '../gateway/report.ts';
 
 export type Figures = Readonly<Record<string, number | null>>;
 
@@ -11,16 +11,6 @@ export interface Failure {
   readonly name: string;
   readonly round: number;
   readonly message: string;
-}
-
-/** A target of sockets.md. */
-export interface Target {
-  readonly what: string;
-  /** Null where a figure is missing. */
-  readonly value: number | null;
-  readonly limit: number;
-  readonly isLeast: boolean;
-  readonly isMet: boolean | null;
 }
 
 export class Report {
@@ -50,10 +40,7 @@ export class Report {
         const above = figures[of[0]]?.[of[1]];
         const below = to === undefined ? 1 : figures[to[0]]?.[to[1]];
         const value = above == null || below == null || below === 0 ? null : rounded(above / below);
-        const limit = (least ?? most)!;
-        const isLeast = least !== undefined;
-        const isMet = value === null ? null : isLeast ? value >= limit : value <= limit;
-        return { what, value, limit, isLeast, isMet };
+        return targetOf(what, value, least, most);
       }
     );
   }
@@ -83,13 +70,7 @@ export class Report {
       ]);
       tables.push(aligned([['the TUN pair with programs in C', 'is', 'documented'], ...rows]));
     }
-    const rows = this.targets.map(({ what, value, limit, isLeast, isMet }) => [
-      what,
-      value === null ? '-' : String(value),
-      `${isLeast ? 'at least' : 'at most'} ${limit}`,
-      isMet === null ? 'not measured' : isMet ? 'met' : 'NOT MET',
-    ]);
-    tables.push(aligned([['', 'is', 'target', ''], ...rows]));
+    tables.push(targetTableOf(this.targets, ''));
     return tables.join('\n\n');
   }
 }
@@ -100,13 +81,6 @@ function mediansOf(rounds: readonly Figures[]): Figures {
     return [field, values.length === 0 ? null : rounded(median(values))] as const;
   });
   return Object.fromEntries(medians);
-}
-
-function aligned(rows: readonly (readonly string[])[]): string {
-  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
-  const line = (row: readonly string[]) =>
-    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)));
-  return rows.map((row) => line(row).join('  ').trimEnd()).join('\n');
 }
 
 const CONTENDERS: readonly string[] = ['tunPair', 'agent', 'agent1460'];
