@@ -63,7 +63,7 @@ export class DatagramQueue<T extends Queued> {
     return item;
   }
 
-  /** Those that wait, the first one first. */
+  /** Returns the datagrams that wait, in their order. */
   values(): readonly T[] {
     return this.#items?.slice(this.#head) ?? [];
   }

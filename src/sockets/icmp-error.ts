@@ -98,7 +98,7 @@ function kindOfIcmpv6(type: number, code: number): IcmpErrorKind | undefined {
   }
 }
 
-/** By code: RFC 792, and [RFC 1812 section 5.2.7.1](https://www.rfc-editor.org/rfc/rfc1812#section-5.2.7.1). */
+/** The kinds by code: RFC 792 and [RFC 1812 section 5.2.7.1](https://www.rfc-editor.org/rfc/rfc1812#section-5.2.7.1). */
 const ICMP_UNREACHABLE: readonly IcmpErrorKind[] = [
   'network-unreachable',
   'host-unreachable',
@@ -118,7 +118,7 @@ const ICMP_UNREACHABLE: readonly IcmpErrorKind[] = [
   'prohibited', // precedence cut off
 ];
 
-/** By code: RFC 4443 section 3.1. */
+/** The kinds by code (RFC 4443 section 3.1). */
 const ICMPV6_UNREACHABLE: readonly IcmpErrorKind[] = [
   'network-unreachable', // no route
   'prohibited',

@@ -7,6 +7,7 @@
  * @module
  */
 import type { IpAddress } from '../base/address.ts';
+import { LEAST_MTU, usableMtu } from '../tcp/icmp-error.ts';
 
 export class PathMtus {
   readonly #now: () => number;
@@ -46,8 +47,8 @@ export class PathMtus {
    *   it must be discarded ([RFC 8201 section 4](https://www.rfc-editor.org/rfc/rfc8201#section-4)).
    */
   learn(remote: IpAddress, reported: number): number {
-    if (remote.family === 6 && reported < IPV6_MIN_MTU) return 0;
-    const mtu = Math.max(reported, IPV4_FLOOR);
+    if (remote.family === 6 && reported < LEAST_MTU[6]) return 0;
+    const mtu = usableMtu(remote.family, reported);
     const known = this.get(remote);
     if (known !== 0 && mtu >= known) return 0;
     const key = remote.toString();
@@ -71,7 +72,7 @@ export class PathMtus {
  */
 export function plateauBelow(length: number): number {
   for (const plateau of PLATEAUS) if (plateau < length) return plateau;
-  return IPV4_FLOOR;
+  return LEAST_MTU[4];
 }
 
 interface Entry {
@@ -79,10 +80,6 @@ interface Entry {
   readonly atMs: number;
 }
 
-/** The minimum link MTU of IPv6 ([RFC 8200 section 5](https://www.rfc-editor.org/rfc/rfc8200#section-5)). */
-export const IPV6_MIN_MTU = 1280;
-/** As Linux has it (`net.ipv4.route.min_pmtu`): IPv4 networks with less are not in use. */
-const IPV4_FLOOR = 552;
 /** Recommended in RFC 1191 section 6.3 and RFC 8201 section 4. */
 const AGE_MS = 10 * 60_000;
 const DEFAULT_LIMIT = 1024;

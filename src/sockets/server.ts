@@ -203,7 +203,7 @@ export class PresenceServer extends ServerBase {
   /** Where it listens: the unspecified address if it listens at all addresses; null if it does not listen. */
   address(): AddressInfo | null {
     if (this._listener === undefined) return null;
-    const { port } = this._listener;
+    const { localPort: port } = this._listener;
     const address = this.#address?.toString() ?? this.#unspecified();
     return { address, family: address.includes(':') ? 'IPv6' : 'IPv4', port };
   }

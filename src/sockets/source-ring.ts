@@ -1,5 +1,6 @@
 /**
- * Chooses which protocol sends next: TCP, UDP and ICMP in turn, each with about as many bytes as the others. Which connection of a protocol sends next is for the protocol to decide.
+ * Chooses which protocol sends next: TCP, UDP and ICMP in turn, each with about as many bytes as the others. The
+ * protocol chooses which of its connections sends next.
  * @module
  */
 

@@ -19,7 +19,7 @@ export const UdpEvent = {
   Closed: 8,
 } as const;
 
-/** Who gets the events of a socket. */
+/** The owner of a socket gets its events. */
 export interface UdpOwner {
   /** @param events bits of `UdpEvent` */
   onUdpEvents(socket: UdpSocket, events: number): void;
@@ -90,7 +90,7 @@ export class UdpSocket {
   /** The peer, if it is connected. */
   remote: IpAddress | undefined;
   remotePort = 0;
-  /** Of the endpoint: whether it is in the ring of those that have something to send. */
+  /** Whether the endpoint has it in the ring of sockets that have something to send. Only the endpoint sets it. */
   isWaiting = false;
   readonly received: DatagramQueue<ReceivedDatagram> = new DatagramQueue();
   readonly outgoing: DatagramQueue<WaitingDatagram> = new DatagramQueue();
@@ -193,12 +193,12 @@ export class UdpSocket {
     return sent;
   }
 
-  /** Of the endpoint: a datagram arrived, which fits into the queue. */
+  /** The endpoint calls this with a datagram that has arrived and fits into the queue. */
   onReceived(datagram: ReceivedDatagram): void {
     if (this.received.push(datagram)) this.#raise(UdpEvent.Readable);
   }
 
-  /** Of the endpoint: a datagram left the queue. */
+  /** The endpoint calls this when a datagram has left the queue. */
   onLeft({ request, payload }: WaitingDatagram, failure: UdpFailure | undefined): void {
     if (request === undefined || this.isClosed) return;
     this.#sent ??= [];
@@ -206,18 +206,18 @@ export class UdpSocket {
     this.#raise(UdpEvent.Sent);
   }
 
-  /** Of the stack: an ICMP error is about the peer, or the peer was withdrawn. */
+  /** The stack calls this when an ICMP error is about the peer, or when the peer was withdrawn. */
   onFailed(code: UdpFailure, cause?: Error): void {
     this.#failure = { code, cause };
     this.#raise(UdpEvent.Failed);
   }
 
-  /** Of the endpoint: it is closed. */
+  /** The endpoint calls this when it is closed. */
   onEndpointClosed(): void {
     this.#raise(UdpEvent.Closed);
   }
 
-  /** Of the endpoint: hands the events to the owner. */
+  /** Hands the events to the owner. Only the endpoint calls this. */
   deliverEvents(): void {
     const events = this.#events;
     this.#events = 0;

@@ -4,6 +4,7 @@
  * a peer decides how many there are.
  * @module
  */
+import { RateLimit } from '../base/rate-limit.ts';
 import type { Flow } from './flow.ts';
 import { FLAG_ACK, FLAG_FIN, FLAG_RST, type SegmentReader, type SegmentWriter } from './segment.ts';
 import { seqAdd } from './sequence.ts';
@@ -52,15 +53,13 @@ export const ANSWER_INTERVAL_MS = 500;
 
 export class AnswerQueue {
   readonly #writer: SegmentWriter;
-  readonly #resetsPerSecond: number;
+  readonly #resets: RateLimit;
   #waiting: Answer[] = [];
   #next = 0;
-  #resets = 0;
-  #secondStart: number = Number.NEGATIVE_INFINITY;
 
   constructor(writer: SegmentWriter, resetsPerSecond: number) {
     this.#writer = writer;
-    this.#resetsPerSecond = resetsPerSecond;
+    this.#resets = new RateLimit(resetsPerSecond, resetsPerSecond, 1);
   }
 
   get size(): number {
@@ -80,14 +79,7 @@ export class AnswerQueue {
       return true;
     }
     if (this.size >= MAX_WAITING) return false;
-    if (isReset) {
-      if (now - this.#secondStart >= 1_000) {
-        this.#secondStart = now;
-        this.#resets = 0;
-      }
-      if (this.#resets >= this.#resetsPerSecond) return false;
-      this.#resets++;
-    }
+    if (isReset && !this.#resets.take('', now)) return false;
     this.#waiting.push(answer);
     return true;
   }

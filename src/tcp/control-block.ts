@@ -106,7 +106,7 @@ export class ControlBlock implements Timed, Ready {
   hasScale = false;
 
   /** The MSS that the peer announced, and the path's MTU. */
-  peerMss: number = DEFAULT_MSS;
+  peerMss: number;
   pathMtu: number;
   readonly rtt: RttEstimator = new RttEstimator();
   readonly loss: LossRecovery;
@@ -183,6 +183,7 @@ export class ControlBlock implements Timed, Ready {
     this.receive = new ReceiveBuffer(host.memory);
     this.window = new ReceiveWindow(host.maxBufferBytes);
     this.loss = new LossRecovery(this.rtt);
+    this.peerMss = DEFAULT_MSS[flow.family];
     this.pathMtu = host.pathMtu(flow.remote);
     this.congestion = new Congestion(this.unit);
   }
@@ -292,8 +293,8 @@ export class ControlBlock implements Timed, Ready {
   }
 }
 
-/** RFC 9293 section 3.7.1: without the option, 536; IPv6 has 1220 (`endpoint.ts` sets it). */
-const DEFAULT_MSS = 536;
+/** What a peer takes that does not announce an MSS (RFC 9293 section 3.7.1). */
+const DEFAULT_MSS: Readonly<Record<4 | 6, number>> = { 4: 536, 6: 1_220 };
 const MAX_UNIT = 1_460;
 /** As Linux: 15 retransmissions, which take 924.6 s. */
 const DEFAULT_USER_TIMEOUT_MS = 924_600;

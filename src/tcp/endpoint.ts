@@ -1,6 +1,6 @@
 /**
  * A TCP endpoint in user space, without I/O: frames go in by `receive` and come out by `read`, time is what the option
- * `now` returns, and the caller sets a timer for `deadline`.
+ * `clock` says, and the caller sets a timer for `deadline`.
  *
  * Packets and the code of the application never meet: `receive`, `read` and `expire` only note that a connection has
  * events, and `takeEvents` calls the owners later.
@@ -298,7 +298,7 @@ export class TcpEndpoint {
     return listener;
   }
 
-  /** Handles an ICMP error about a segment of this endpoint. */
+  /** Handles an ICMP error. Returns whether it is about a segment of this endpoint that is outstanding. */
   onIcmpError(error: IcmpError): boolean {
     const { local, localPort, remote, remotePort } = error;
     const hash = this.#numbers.flowHash(local.words, localPort, remote.words, remotePort);

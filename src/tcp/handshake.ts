@@ -29,7 +29,7 @@ export function receiveInSynSent(block: ControlBlock, segment: SegmentReader, no
   const hasAck = segment.has(FLAG_ACK);
   if (hasAck && segment.acknowledgement !== block.sndNxt) {
     block.host.counters.dropBadAck++;
-    if (!segment.has(FLAG_RST)) answerWrongAck(block, segment.acknowledgement);
+    if (!segment.has(FLAG_RST)) block.host.answer(block, true, segment.acknowledgement);
     return;
   }
   if (segment.has(FLAG_RST)) {
@@ -117,24 +117,20 @@ export function establish(block: ControlBlock, segment: SegmentReader): void {
 
 /** @param mss what the peer's SYN announced, -1 if nothing (RFC 9293 section 3.7.1) */
 function setPeerMss(block: ControlBlock, mss: number): void {
-  block.peerMss = mss < 0 ? DEFAULT_MSS[block.flow.family] : Math.max(mss, MIN_PEER_MSS);
+  if (mss >= 0) block.peerMss = Math.max(mss, MIN_PEER_MSS);
 }
 
 /** In SYN-RECEIVED the ACK must cover our SYN; else RFC 9293 answers with a reset. */
 export function completeHandshake(block: ControlBlock, segment: SegmentReader): boolean {
   if (segment.acknowledgement !== block.sndNxt) {
     block.host.counters.dropBadAck++;
-    answerWrongAck(block, segment.acknowledgement);
+    block.host.answer(block, true, segment.acknowledgement);
     return false;
   }
   sampleHandshake(block, segment, block.host.now);
   establish(block, segment);
   block.sendWindow.take(segment);
   return true;
-}
-
-function answerWrongAck(block: ControlBlock, acknowledgement: number): void {
-  block.host.answer(block, true, acknowledgement);
 }
 
 /** The round trip of the SYN, if it was sent once or the echo says which one was answered (RFC 6298 section 3). */
@@ -147,7 +143,6 @@ function sampleHandshake(block: ControlBlock, segment: SegmentReader, now: numbe
   }
 }
 
-const DEFAULT_MSS: Readonly<Record<4 | 6, number>> = { 4: 536, 6: 1_220 };
 /** As Linux: a smaller MSS makes us send many small segments (CVE-2019-11479). */
 const MIN_PEER_MSS = 48;
 /** The time of all repetitions of a SYN. */

@@ -77,5 +77,5 @@ const FAILURES: Readonly<Partial<Record<IcmpErrorKind, TcpFailure>>> = {
   prohibited: 'host-unreachable',
 };
 
-/** As Linux's `min_pmtu`; RFC 8200 section 5. */
-const LEAST_MTU: Readonly<Record<4 | 6, number>> = { 4: 552, 6: 1_280 };
+/** As Linux's `min_pmtu`: IPv4 networks with less are not in use. IPv6 has a minimum (RFC 8200 section 5). */
+export const LEAST_MTU: Readonly<Record<4 | 6, number>> = { 4: 552, 6: 1_280 };

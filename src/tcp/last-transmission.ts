@@ -24,7 +24,7 @@ class LastTransmission {
   time: number = Number.NaN;
   wasRetransmitted = false;
 
-  /** Whose transmission it was; undefined if it cannot be taken back any more. */
+  /** The sender of the transmission; undefined if it cannot be taken back any more. */
   private of: object | undefined;
 
   /** Notes a transmission of `of`, before it changes `records`. */

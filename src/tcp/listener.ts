@@ -4,6 +4,7 @@
  */
 import type { IpAddress } from '../base/address.ts';
 import type { TcpConnection } from './connection.ts';
+import { PortTable } from './port-table.ts';
 
 /** Takes the connections of a listener. */
 export interface ListenerOwner {
@@ -15,7 +16,7 @@ export interface ListenerOwner {
 export class TcpListener {
   /** The address that it listens on; undefined for all. */
   readonly local: IpAddress | undefined;
-  readonly port: number;
+  readonly localPort: number;
   readonly owner: ListenerOwner;
   /** How many connections may wait for the owner to learn of them. */
   readonly backlog: number;
@@ -26,13 +27,13 @@ export class TcpListener {
   /** @internal */
   constructor(
     local: IpAddress | undefined,
-    port: number,
+    localPort: number,
     owner: ListenerOwner,
     backlog: number,
     stop: (listener: TcpListener) => void
   ) {
     this.local = local;
-    this.port = port;
+    this.localPort = localPort;
     this.owner = owner;
     this.backlog = backlog;
     this.#stop = stop;
@@ -50,48 +51,15 @@ export function listenerOf(of: { readonly listener: unknown }): TcpListener | un
 }
 
 /** The listeners of an endpoint by port. */
-export class ListenerTable {
-  readonly #ports = new Map<number, TcpListener[]>();
-
+export class ListenerTable extends PortTable<TcpListener> {
   /** Returns the listener for a destination; one for the address itself comes before one for all. */
   find(port: number, address: ArrayLike<number>): TcpListener | undefined {
-    const listeners = this.#ports.get(port);
-    if (listeners === undefined) return undefined;
     let found: TcpListener | undefined;
-    for (const listener of listeners) {
+    for (const listener of this.at(port)) {
       if (listener.local === undefined) found ??= listener;
       else if (isSame(listener.local.words, address)) return listener;
     }
     return found;
-  }
-
-  /** Whether somebody listens on the port, on this address or on all; any address counts if none is given. */
-  isTaken(port: number, local?: IpAddress): boolean {
-    const listeners = this.#ports.get(port) ?? [];
-    return listeners.some(
-      (listener) =>
-        local === undefined || listener.local === undefined || listener.local.equals(local)
-    );
-  }
-
-  add(listener: TcpListener): void {
-    const listeners = this.#ports.get(listener.port);
-    if (listeners === undefined) this.#ports.set(listener.port, [listener]);
-    else listeners.push(listener);
-  }
-
-  /** Returns false if the listener was removed before. */
-  remove(listener: TcpListener): boolean {
-    const listeners = this.#ports.get(listener.port) ?? [];
-    const at = listeners.indexOf(listener);
-    if (at < 0) return false;
-    listeners.splice(at, 1);
-    if (listeners.length === 0) this.#ports.delete(listener.port);
-    return true;
-  }
-
-  *[Symbol.iterator](): IterableIterator<TcpListener> {
-    for (const listeners of [...this.#ports.values()]) yield* [...listeners];
   }
 }
 

@@ -3,9 +3,6 @@
  * @module
  */
 
-/** What the timer of `deadline` is for. */
-export type LossTimer = 'none' | 'reorder' | 'probe' | 'timeout';
-
 export class LossTimers {
   /** The retransmission timeout (RFC 6298 section 5). */
   timeoutAt: number = NEVER;
@@ -21,14 +18,6 @@ export class LossTimers {
   get deadline(): number {
     if (this.isSuspended) return NEVER;
     return Math.min(this.timeoutAt, this.probeAt, this.reorderAt, this.retryAt);
-  }
-
-  /** Which timer is due first. */
-  get next(): LossTimer {
-    const { deadline } = this;
-    if (deadline === NEVER) return 'none';
-    if (deadline === this.reorderAt) return 'reorder';
-    return deadline === this.probeAt || deadline === this.retryAt ? 'probe' : 'timeout';
   }
 
   /** Nothing is outstanding. */

@@ -16,6 +16,7 @@ import { listenerOf, type TcpListener } from './listener.ts';
 import { WINDOW_SCALE } from './receive-window.ts';
 import { FLAG_ACK, FLAG_RST, FLAG_SYN, headersOf, type SegmentReader } from './segment.ts';
 import { seqAdd, seqBefore, seqDistance } from './sequence.ts';
+import { timestampAt } from './timestamps.ts';
 
 export interface PassiveOpenOptions {
   readonly limit: number;
@@ -202,7 +203,7 @@ export class PassiveOpens {
 
 function timestampsOf(opening: HalfOpen, now: number): Answer['timestamps'] {
   if (!opening.timestamps) return undefined;
-  return { value: (Math.floor(now) + opening.tsOffset) | 0, echo: opening.tsRecent };
+  return { value: timestampAt(now, opening.tsOffset), echo: opening.tsRecent };
 }
 
 const FIRST_RETRY_MS = 1_000;

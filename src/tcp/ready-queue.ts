@@ -1,6 +1,6 @@
 /**
- * Who may send next: deficit round robin (Shreedhar and Varghese, 1995) with a first turn for flows that were idle, in
- * the spirit of FQ-CoDel ([RFC 8290](https://www.rfc-editor.org/rfc/rfc8290#section-4)).
+ * Decides which connection may send next: deficit round robin (Shreedhar and Varghese, 1995) with a first turn for flows
+ * that were idle, in the spirit of FQ-CoDel ([RFC 8290](https://www.rfc-editor.org/rfc/rfc8290#section-4)).
  *
  * There are three classes, served in this order: items that owe only an ACK or another control segment; flows that were
  * idle; the rest. In a *round* every item of the rest gets a turn, and every item may send one quantum of bytes, in
@@ -64,7 +64,7 @@ export class ReadyQueue<T extends Ready> {
   readonly #new: ReadyList = new ReadyList();
   /** The items of class `Bulk` that have their turn in this round. */
   #current: ReadyList = new ReadyList();
-  /** Those that have had it. */
+  /** The items of class `Bulk` that have had their turn in this round. */
   #later: ReadyList = new ReadyList();
   #round = 0;
   /** The bytes that flows of class `New` sent since one of class `Bulk` had its turn. */

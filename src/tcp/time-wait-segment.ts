@@ -8,6 +8,7 @@ import type { Flow } from './flow.ts';
 import { FLAG_ACK, FLAG_RST, FLAG_SYN, type SegmentReader } from './segment.ts';
 import { seqBefore } from './sequence.ts';
 import type { TimeWaitTable } from './time-wait.ts';
+import { timestampAt } from './timestamps.ts';
 
 /** What follows: the segment is dropped, answered with an ACK, or begins a new connection. */
 export type TimeWaitOutcome = 'drop' | 'answer' | 'reopen';
@@ -57,10 +58,7 @@ export function lastAck(
     flags: FLAG_ACK,
     window,
     timestamps: table.hasTimestamps(entry)
-      ? {
-          value: (Math.floor(now) + table.tsOffset(entry)) | 0,
-          echo: table.tsRecent(entry),
-        }
+      ? { value: timestampAt(now, table.tsOffset(entry)), echo: table.tsRecent(entry) }
       : undefined,
   };
 }

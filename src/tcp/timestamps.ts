@@ -8,6 +8,11 @@
 import type { SegmentReader } from './segment.ts';
 import { seqAtMost, seqBefore } from './sequence.ts';
 
+/** Returns TSval. */
+export function timestampAt(now: number, offset: number): number {
+  return (Math.floor(now) + offset) | 0;
+}
+
 export class Timestamps {
   /** Both ends use them; before the peer's SYN, whether ours offers them. */
   isUsed = false;
@@ -20,7 +25,7 @@ export class Timestamps {
 
   /** Returns TSval. */
   at(now: number): number {
-    return (Math.floor(now) + this.offset) | 0;
+    return timestampAt(now, this.offset);
   }
 
   /** The peer's SYN had this timestamp. */

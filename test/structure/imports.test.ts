@@ -106,6 +106,8 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   // The options of a stack are a part of those of a gateway.
   'src/sockets/stack-options.ts': ['gateway'],
   // UDP chooses its ports as TCP does.
+  'src/tcp/icmp-error.ts': ['sockets'],
+  'src/tcp/port-table.ts': ['sockets'],
   'src/tcp/ports.ts': ['sockets'],
   // Types and identities alone: the tunnel needs no authority, and so no node-forge.
   'src/pki/credentials.ts': ['tunnel'],
