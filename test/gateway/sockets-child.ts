@@ -1,8 +1,11 @@
 /**
  * A cloud gateway with a host behind it, in a process of its own. Prints a token for `site-a`, and lives until it is
- * killed. The host takes whatever comes to its port 9, and answers with how many bytes there were.
+ * killed. The host takes whatever comes to its port 9, and answers with how many bytes there were. The file that the
+ * argument names says in two numbers how many times it was written, and how many segments the host has received: a
+ * process whose event loop is blocked can read it.
  * @module
  */
+import { openSync, writeSync } from 'node:fs';
 import { MemoryDevice } from '../../src/device/index.ts';
 import { CloudGateway } from '../../src/gateway/index.ts';
 import { SocketStack } from '../../src/sockets/index.ts';
@@ -33,4 +36,13 @@ const cloud = await CloudGateway.start({
     exposures: [{ service: 'bus', site: 'site-a' }],
   },
 });
+const file = openSync(process.argv[2]!, 'w');
+const progress = new Float64Array(2);
+function report(): void {
+  progress[0]!++;
+  progress[1] = host.tcp.counters.received;
+  writeSync(file, progress, 0, progress.byteLength, 0);
+}
+report();
+setInterval(report, 20);
 process.stdout.write(`${await cloud.createToken({ site: 'site-a' })}\n`);

@@ -3,9 +3,12 @@
  * host behind the cloud.
  */
 import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { type Agent, request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { MemoryDevice } from '../../src/device/index.ts';
 import { ApiMisuseError, ConfigError } from '../../src/errors.ts';
 import type { CloudGateway, EdgeGateway, EdgeGatewayOptions } from '../../src/gateway/index.ts';
@@ -92,6 +95,17 @@ async function connected(edge: EdgeGateway): Promise<PresenceSocket> {
   return socket;
 }
 
+/** What the child of the test has written of itself. */
+function progressOf(path: string): { writes: number; received: number } {
+  const [writes, received] = new Float64Array(new Uint8Array(readFileSync(path)).buffer);
+  return { writes: writes!, received: received! };
+}
+
+/** Blocks the event loop. */
+function block(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+}
+
 function failureOf(socket: PresenceSocket): Promise<NodeJS.ErrnoException> {
   return new Promise((resolve) => socket.once('error', resolve));
 }
@@ -131,7 +145,10 @@ describe('the sockets of an edge gateway', () => {
 
   test('send nothing again after the program has blocked the event loop for 300 ms', async () => {
     // In one process the other end would be blocked too, and the acknowledgements would not be there.
-    const child = spawnNode(['test/gateway/sockets-child.ts']);
+    const directory = mkdtempSync(join(tmpdir(), 'vp-sockets-'));
+    onTestFinished(() => rmSync(directory, { recursive: true }));
+    const progress = join(directory, 'progress');
+    const child = spawnNode(['test/gateway/sockets-child.ts', progress]);
     const [token] = await once(child.stdout!.setEncoding('utf8'), 'data');
     const edge = await gateways.edge({ device: { type: 'sockets' }, token: token.trim() });
     await edge.ready(PATIENCE);
@@ -145,8 +162,15 @@ describe('the sockets of an edge gateway', () => {
       written += chunk.length;
       if (written % 1_000_000 !== 0) continue;
       const before = edge.sockets.tcp.counters.retransmitted;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
-      // Only now: on a busy machine the other process may be late at any other time.
+      block(300);
+      // On a busy machine the other process may be late: its last acknowledgement has left when it has received
+      // nothing during five turns of its loop, which is longer than it delays one.
+      let since = progressOf(progress);
+      for (let now = since; now.writes < since.writes + 5; now = progressOf(progress)) {
+        if (now.received !== since.received) since = now;
+        block(10);
+      }
+      // Only now, for the same reason.
       for (let i = 0; i < 4; i++) await turn();
       again += edge.sockets.tcp.counters.retransmitted - before;
     }
