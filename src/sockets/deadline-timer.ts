@@ -5,6 +5,9 @@
  * retransmission timer would then expire although its acknowledgement waits to be read. So a timer that is due acts by
  * `setImmediate`, behind the next poll for packets. The loop may be blocked in that very poll too: so only what was due
  * before it may expire.
+ *
+ * Packets of the stack may have been in a queue of this process all the time that the loop was blocked, and no
+ * acknowledgement can have come. So a timer that is late is put off once, by as long as it was late.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -17,6 +20,8 @@ export class DeadlineTimer {
   #cancel: (() => void) | undefined;
   /** When the clock has called. */
   #calledMs = 0;
+  /** The timer was late, and calls once more. */
+  #isPostponed = false;
   #isClosed = false;
 
   /**
@@ -58,10 +63,18 @@ export class DeadlineTimer {
     this.#cancel?.();
     this.#cancel = undefined;
     this.#setForMs = Number.POSITIVE_INFINITY;
+    this.#isPostponed = false;
   }
 
   readonly #onTimer = (): void => {
     this.#calledMs = this.#clock.monotonicMs();
+    const lateMs = this.#calledMs - this.#setForMs;
+    if (lateMs > STALL_MS && !this.#isPostponed) {
+      this.#isPostponed = true;
+      this.#cancel = this.#clock.after(Math.min(lateMs, MAX_POSTPONED_MS), this.#onTimer, true);
+      return;
+    }
+    this.#isPostponed = false;
     // `#setForMs` stays, so that no second timer is set until the immediate has run.
     let isCancelled = false;
     setImmediate(() => {
@@ -80,5 +93,9 @@ export class DeadlineTimer {
   };
 }
 
+/** A timer that is as late as that shows that the event loop was blocked. */
+const STALL_MS = 10;
+/** The longest time by which a deadline is put off then: longer than a round trip to most sites. */
+const MAX_POSTPONED_MS = 50;
 /** The longest time that a timer of Node can count; a later deadline is set again when it calls. */
 const MAX_TIMER_MS: number = 2 ** 31 - 1;

@@ -53,6 +53,23 @@ describe('the timer of a stack', () => {
     expect([calls, due]).toEqual([[310], [10]]);
   });
 
+  test.each([
+    [15, 15],
+    [300, 50],
+  ])('is put off once, if it is %i ms late, by %i ms', async (late, putOff) => {
+    timer.set(startMs + 10);
+    clock.stall(10 + late);
+    await turn();
+    expect([calls, clock.delays]).toEqual([[], [putOff]]);
+    // A second stall puts nothing off.
+    clock.stall(1000);
+    await turn();
+    expect([calls, due]).toEqual([[late + 1010], [late + 1010]]);
+    timer.set(startMs + late + 1030);
+    clock.stall(20 + late);
+    expect(clock.delays).toEqual([putOff]);
+  });
+
   test('does not call if the deadline is gone when the poll is over', async () => {
     timer.set(startMs + 10);
     clock.advance(50);

@@ -56,6 +56,15 @@ export class FakeClock implements Clock {
     this.#passTo(endMs);
   }
 
+  /** Both clocks pass on while the event loop is blocked: the timers that are due are called late, at the end. */
+  stall(ms: number): void {
+    this.#passTo(this.#monotonicMs + ms);
+    const due = [...this.#timers].filter(({ atMs }) => atMs <= this.#monotonicMs);
+    for (const timer of due.sort((a, b) => a.atMs - b.atMs)) {
+      if (this.#timers.delete(timer)) timer.callback();
+    }
+  }
+
   /** Somebody sets the wall clock. Timers go on. */
   setWall(ms: number): void {
     this.#wallMs = ms;
