@@ -77,7 +77,7 @@ async function expectNothingLeft({ client, server, remains }: Storm): Promise<vo
 test('nothing is left of thousands of short connections, one after another and in bunches', async () => {
   const storm = await begin();
   const { clock, client, server, request } = storm;
-  const total = FULL ? 20_000 : 5_000;
+  const total = FULL ? 20_000 : 10_000;
   const work = async (): Promise<void> => {
     for (let done = 0; done < total / 2; done++) await request();
     for (let done = 0; done < total / 2; done += 50) {
