@@ -25,8 +25,9 @@ import {
   resolveEdgeOptions,
 } from './edge-options.ts';
 import { EdgeSession } from './edge-session.ts';
-import { EdgeSockets, openSockets } from './edge-sockets.ts';
+import { EdgeSockets } from './edge-sockets.ts';
 import { FirstEnrolment } from './first-enrolment.ts';
+import { openSockets } from './gateway-sockets.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
 import { hostsNamed, serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';

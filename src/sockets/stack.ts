@@ -219,6 +219,16 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     this.#wait.setFailure(failure, isFinal);
   }
 
+  /**
+   * Says to which presences packets do not flow, where the tunnels of sites come and go one by one: connections to them
+   * wait as long as for the link. Call it again when the answers of the function have changed.
+   *
+   * @param failureTo returns why, for the `cause` of ENETDOWN; undefined if packets flow
+   */
+  setFailureTo(failureTo: (remote: IpAddress) => Error | undefined): void {
+    this.#wait.setFailureTo(failureTo);
+  }
+
   /** Resets all connections at once. Their error has the code ECONNRESET and this cause. */
   interrupt(cause: Error): void {
     for (const connection of [...this.tcp.connections()]) connection.abort(cause);
@@ -238,6 +248,14 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
 
   whenUp(signal?: AbortSignal): Promise<void> {
     return this.#wait.whenUp(signal);
+  }
+
+  canReach(remotes: readonly IpAddress[]): boolean {
+    return this.#wait.canReach(remotes);
+  }
+
+  whenReachable(remotes: readonly IpAddress[]): Promise<void> {
+    return this.#wait.whenUp(undefined, remotes);
   }
 
   resolve(host: string, family: 0 | Family): readonly IpAddress[] {
