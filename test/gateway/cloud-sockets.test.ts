@@ -5,7 +5,7 @@
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { promisify } from 'node:util';
-import { afterEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { ApiMisuseError, ConfigError } from '../../src/errors.ts';
 import type {
   CloudGateway,
@@ -15,7 +15,7 @@ import type {
 } from '../../src/gateway/index.ts';
 import type { DesiredInput } from '../../src/registry/index.ts';
 import { type PresenceServer, type PresenceSocket, SocketStack } from '../../src/sockets/index.ts';
-import { Relay } from './relay.ts';
+import { Relay } from '../support/relay.ts';
 import { Gateways, Hosts, LAN } from './scene.ts';
 
 const PATIENCE = { signal: AbortSignal.timeout(600_000) };
@@ -168,7 +168,9 @@ describe('the sockets of a cloud gateway', () => {
     waiting.on('error', () => {});
     // Nobody listens yet when the tunnel comes up.
     const refused = failureOf(waiting);
-    const relay = await Relay.start(cloud.addresses.tunnels[0]!.port);
+    const { port } = cloud.addresses.tunnels[0]!;
+    const relay = await Relay.open(port);
+    onTestFinished(() => relay.close());
     const edge = await startAgent(cloud, 'site-a', { cloud: [`127.0.0.1:${relay.port}`] });
     expect(await refused).toMatchObject({ code: 'ECONNREFUSED' });
     await serveEcho(edge);
@@ -182,7 +184,7 @@ describe('the sockets of a cloud gateway', () => {
     // Another site is not concerned.
     await connected(cloud, 'agent-b');
     expect(next.connecting).toBe(true);
-    relay.mend();
+    relay.target = port;
     const [[data]] = await Promise.all([once(socket, 'data'), once(next, 'connect')]);
     expect(String(data)).toBe('!');
     next.destroy();
