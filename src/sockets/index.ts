@@ -15,6 +15,14 @@ export type {
   PresenceNetConnectOptions,
   PresenceSocketOptions,
 } from './arguments.ts';
+export { SocketBackend } from './backend.ts';
+export type { BackendDial, BackendDialTarget } from './backend-dial.ts';
+export {
+  SOCKET_BACKEND_DEFAULTS,
+  type SocketBackendLimits,
+  type SocketBackendOptions,
+} from './backend-options.ts';
+export type { BackendService, BackendTarget } from './backend-services.ts';
 export {
   type MessageListener,
   type PresenceDatagramOptions,

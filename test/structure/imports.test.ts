@@ -137,6 +137,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:http',
     'node:https',
     'node:net',
+    // Which addresses are those of this host.
+    'node:os',
     'node:stream',
     'node:tls',
     'node:util',
