@@ -23,6 +23,7 @@ import {
   type CommonOptions,
   type ResolvedCommonOptions,
 } from './common-options.ts';
+import { checkCloudDevice } from './sockets-options.ts';
 
 /** A site that the option `authorize` decides about, after every other check has passed. */
 export interface AuthorizeRequest {
@@ -179,6 +180,7 @@ export interface ResolvedTrust {
 export function resolveCloudOptions(options: CloudGatewayOptions): ResolvedCloudOptions {
   const { workers: given, enrolment, ...rest } = parseSchema(CloudOptionsSchema, options);
   const { tunnel, device } = rest;
+  checkCloudDevice(device);
   const workers = workerCount(given);
   const port = tunnel.port === 0 ? 0 : ENROLMENT_PORT;
   const listen = enrolment.listen ?? { host: tunnel.host, port };

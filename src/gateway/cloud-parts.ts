@@ -89,7 +89,6 @@ export async function openCloudParts(
   const device = stackOr(options.device, clock);
   const given = isPacketDevice(device) ? new GivenDevice(device) : undefined;
   if (given !== undefined) closing.add(() => given.close());
-  const sockets = new CloudSockets(isPacketDevice(device) ? device : undefined);
   const reporter: Opening['reporter'] = (part) => (error) => {
     logger.warn({ err: error }, `${part}: ${error.message}`);
     hooks.onProblem(error);
@@ -99,6 +98,9 @@ export async function openCloudParts(
   signal?.throwIfAborted();
   const { store, secrets } = await openState(options, closing);
   const { registry, audit } = await openRegistry(opening, store);
+  const stack = isPacketDevice(device) ? device : undefined;
+  const sockets = new CloudSockets(stack, options.device, () => registry.state);
+  closing.add(() => sockets.finish());
 
   signal?.throwIfAborted();
   const trust = await openAuthority(opening, { store, secrets, audit });
@@ -155,16 +157,19 @@ export async function openCloudParts(
   signal?.throwIfAborted();
   closing.add(() => workers.close());
   await workers.open();
+  const own = [...workers.addresses.map(({ tunnel }) => tunnel), names?.address];
+  sockets.setOwnListeners(own);
 
   signal?.throwIfAborted();
   // Enrolment closes before the tunnels: it waits for redemptions in progress.
   closing.add(() => enrolment.close());
   const { listen } = options.enrolment;
-  const own =
+  const apart =
     listen === 'shared'
       ? undefined
       : { host: listen.host, port: (await enrolment.listen(listen)).port };
-  const enrolmentAddress = (): HostPort => own ?? workers.addresses[0]!.tunnel;
+  const enrolmentAddress = (): HostPort => apart ?? workers.addresses[0]!.tunnel;
+  sockets.setOwnListeners([...own, apart]);
   return {
     registry,
     controller,

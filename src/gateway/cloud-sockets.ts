@@ -1,28 +1,50 @@
 /**
- * What a cloud gateway tells the stack of sockets that it has instead of a device.
+ * What a cloud gateway tells the stack of sockets that it has instead of a device, and the backend that reaches the
+ * services of the cloud by the sockets of this machine.
  *
  * Snapshots of the cloud's site come a moment after a change. The plan of the translator comes at once, and no packet of
- * a new lease passes before it is loaded. So it is the plan that ends what belongs to a presence that another host may
- * have next.
+ * a new lease passes before it is loaded. So it is the plan that ends what is not permitted any more, before the address
+ * of a client can mean another host.
  * @module
  */
 import type { PlanTarget } from '../control/index.ts';
-import type { PacketDevice } from '../device/index.ts';
-import { CLOUD } from '../registry/index.ts';
-import type { Presence, TranslationPlan } from '../translator/index.ts';
+import { isPacketDevice, type PacketDevice } from '../device/index.ts';
+import { CLOUD, type DesiredState } from '../registry/index.ts';
+import type { BackendService } from '../sockets/index.ts';
+import type { ResolvedCloudOptions } from './cloud-options.ts';
+import { CloudPlan } from './cloud-plan.ts';
 import type { EdgeChange } from './edge-tunnels.ts';
 import { GatewaySockets } from './gateway-sockets.ts';
+import type { ServiceSettings } from './sockets-options.ts';
 
 /** A device that is not a stack is told nothing. */
 export class CloudSockets extends GatewaySockets {
-  /** The presences in the cloud, by the text of the address. */
-  #presences = new Map<string, Presence>();
-
+  readonly #desired: () => DesiredState;
+  /** The names of services whose connections begin with a PROXY protocol header; undefined if that holds for all or none. */
+  readonly #withHeader: ReadonlySet<string> | undefined;
+  #plan: CloudPlan = CloudPlan.NONE;
+  /** The exposed services, as a text. */
+  #services = '';
   /** How many tunnels each site has; two while a newer one replaces another. */
   readonly #tunnels = new Map<string, number>();
 
-  constructor(device: PacketDevice | undefined) {
-    super(device);
+  /**
+   * @param option the option `device` that the device was opened with
+   * @param desired returns the present desired state
+   */
+  constructor(
+    device: PacketDevice | undefined,
+    option: ResolvedCloudOptions['device'],
+    desired: () => DesiredState
+  ) {
+    const { proxyProtocol, ...settings } = settingsOf(option);
+    super(device, {
+      ...settings,
+      proxyProtocol: proxyProtocol === true,
+      siteOf: (client) => this.#plan.siteOf(client),
+    });
+    this.#desired = desired;
+    this.#withHeader = Array.isArray(proxyProtocol) ? new Set(proxyProtocol) : undefined;
     this.#tellReach();
   }
 
@@ -39,11 +61,11 @@ export class CloudSockets extends GatewaySockets {
     if (this.optionalStack === undefined) return target;
     return {
       load: (plan) => {
-        this.#load(plan);
+        this.#load(new CloudPlan(plan));
         target.load(plan);
       },
       bind: (presence) => {
-        if (presence.realm === CLOUD) this.#presences.set(presence.address.toString(), presence);
+        this.#plan.bind(presence);
         target.bind(presence);
       },
     };
@@ -51,28 +73,47 @@ export class CloudSockets extends GatewaySockets {
 
   #tellReach(): void {
     this.optionalStack?.setFailureTo((remote) => {
-      const site = this.#presences.get(remote.toString())?.of.realm;
+      const site = this.#plan.siteOf(remote);
       const isDown = site !== undefined && !this.#tunnels.has(site);
       return isDown ? new Error(`the tunnel of ${site} is down`) : undefined;
     });
   }
 
-  #load({ presences }: TranslationPlan): void {
-    const now = presences.filter(({ realm }) => realm === CLOUD);
-    const before = this.#presences;
-    this.#presences = new Map(now.map((each) => [each.address.toString(), each]));
-    const gone = [...before].filter(
-      ([address, { of }]) => this.#presences.get(address)?.of.key !== of.key
-    );
-    if (gone.length > 0) this.#end(new Map(gone));
+  #load(plan: CloudPlan): void {
+    const before = this.#plan;
+    this.#plan = plan;
+    if (before.hasMoreThan(plan)) this.#end(before);
+    const services = this.#exposedServices();
+    const text = services.map(({ address, ports }) => `${address} ${ports.join()}`).join(' ');
+    if (text === this.#services) return;
+    this.#services = text;
+    this.backend!.setServices(services);
   }
 
-  #end(gone: ReadonlyMap<string, Presence>): void {
+  #end(before: CloudPlan): void {
+    const plan = this.#plan;
+    this.backend!.withdrawWhere((protocol, ends) => plan.withdrawalOf(protocol, ends, before));
     for (const connection of [...this.stack.tcp.connections()]) {
-      const presence = gone.get(connection.flow.remote.toString());
-      if (presence === undefined) continue;
-      const { address, of } = presence;
-      connection.abort(new Error(`${address} no longer stands for ${of.address} of ${of.realm}`));
+      const reason = plan.withdrawalOf('tcp', connection.flow, before);
+      if (reason !== undefined) connection.abort(new Error(reason));
     }
   }
+
+  /** Returns the services of the cloud that are exposed anywhere. The plan says who may reach them. */
+  #exposedServices(): readonly BackendService[] {
+    const { services, exposures } = this.#desired();
+    const exposed = new Set(exposures.map(({ service }) => service));
+    return services
+      .filter(({ name, site }) => site === CLOUD && exposed.has(name))
+      .map(({ name, address, ports }) => ({
+        address,
+        ports,
+        ...(this.#withHeader?.has(name) && { proxyProtocol: true }),
+      }));
+  }
+}
+
+function settingsOf(option: ResolvedCloudOptions['device']): ServiceSettings {
+  const isStack = !isPacketDevice(option) && option.type === 'sockets';
+  return (isStack && option.backend) || {};
 }

@@ -307,6 +307,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
       const names = await DnsServer.listen({ ...dns, clock });
       this.#names = names;
       this.#closing.add(() => names.close());
+      this.#sockets!.setOwnListeners([names.address]);
       signal?.throwIfAborted();
     }
     if (credentials !== undefined && credentials.fault === undefined) {
@@ -324,7 +325,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   #use(device: PacketDevice): void {
     this.#device = device;
     this.#closing.add(() => device.close());
-    this.#sockets = new EdgeSockets(device);
+    this.#sockets = new EdgeSockets(device, this.#options.device);
   }
 
   /** Enrols, and begins the session. Never rejects. */

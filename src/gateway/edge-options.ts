@@ -12,6 +12,7 @@ import {
   type CommonOptions,
   type ResolvedCommonOptions,
 } from './common-options.ts';
+import { checkEdgeDevice } from './sockets-options.ts';
 
 export interface EdgeGatewayOptions extends CommonOptions {
   /**
@@ -46,6 +47,7 @@ export interface ResolvedEdgeOptions extends ResolvedCommonOptions {
  */
 export function resolveEdgeOptions(options: EdgeGatewayOptions): ResolvedEdgeOptions {
   const resolved = parseSchema(EdgeOptionsSchema, options);
+  checkEdgeDevice(resolved.device);
   const { token, proxy } = resolved;
   // A function is called only when an endpoint is dialled.
   if (typeof proxy === 'string') proxyFor(proxy, 'localhost', 1);

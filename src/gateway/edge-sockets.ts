@@ -2,14 +2,16 @@
  * What an edge gateway tells the stack of sockets that it has instead of a device.
  * @module
  */
-import type { PacketDevice } from '../device/index.ts';
+import { isPacketDevice, type PacketDevice } from '../device/index.ts';
 import type { Failure } from '../tunnel/index.ts';
+import type { ResolvedEdgeOptions } from './edge-options.ts';
 import { GatewaySockets } from './gateway-sockets.ts';
 
 /** A device that is not a stack is told nothing. */
 export class EdgeSockets extends GatewaySockets {
-  constructor(device: PacketDevice) {
-    super(device);
+  /** @param option the option `device` that the device was opened with */
+  constructor(device: PacketDevice, option: ResolvedEdgeOptions['device']) {
+    super(device, backendOf(option));
     // The data plane says when the tunnel is up, but there is none before the enrolment.
     this.optionalStack?.linkChanged(false);
   }
@@ -21,4 +23,14 @@ export class EdgeSockets extends GatewaySockets {
     // The site's presences go to others, so no connection of it can go on.
     if (isGone) this.optionalStack?.interrupt(failure.error);
   }
+}
+
+/** An edge connects only to what its own options list: it does not trust the cloud with the hosts of its site. */
+function backendOf(
+  option: ResolvedEdgeOptions['device']
+): ConstructorParameters<typeof GatewaySockets>[1] {
+  if (isPacketDevice(option) || option.type !== 'sockets') return undefined;
+  const { services, backend: { proxyProtocol, ...settings } = {} } = option;
+  if (services === undefined) return undefined;
+  return { ...settings, services, proxyProtocol: proxyProtocol === true };
 }

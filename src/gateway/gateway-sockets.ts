@@ -1,18 +1,21 @@
 /**
- * What both gateways tell the stack of sockets that they have instead of a device.
+ * What both gateways tell the stack of sockets that they have instead of a device, and the backend that reaches services
+ * by the sockets of this machine.
  * @module
  */
+import { IpAddress } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
+import type { HostPort } from '../base/host-port.ts';
 import type { Snapshot } from '../control/index.ts';
 import type { PacketDevice } from '../device/index.ts';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
-import { SocketStack } from '../sockets/index.ts';
+import { SocketBackend, type SocketBackendOptions, SocketStack } from '../sockets/index.ts';
 import type { SocketsDeviceOptions } from './sockets-options.ts';
 import { closedError } from './when-ready.ts';
 
 /** Opens what the option `device` of the type `sockets` means. */
 export function openSockets(
-  { type: _, ...settings }: SocketsDeviceOptions,
+  { type: _, services: __, backend: ___, ...settings }: SocketsDeviceOptions,
   clock: Clock
 ): SocketStack {
   return new SocketStack({ ...settings, clock });
@@ -22,11 +25,19 @@ export function openSockets(
 export class GatewaySockets {
   /** Undefined if the device is not a stack. */
   protected readonly optionalStack: SocketStack | undefined;
+  /** Undefined if no services are connected to. */
+  protected readonly backend: SocketBackend | undefined;
   /** The addresses of the stack that were reported as wrong, joined by commas. */
   #reported = '';
 
-  constructor(device: PacketDevice | undefined) {
-    if (device instanceof SocketStack) this.optionalStack = device;
+  /** @param backend how services are connected to; undefined if none are */
+  constructor(
+    device: PacketDevice | undefined,
+    backend: Omit<SocketBackendOptions, 'stack'> | undefined
+  ) {
+    if (!(device instanceof SocketStack)) return;
+    this.optionalStack = device;
+    if (backend !== undefined) this.backend = new SocketBackend({ ...backend, stack: device });
   }
 
   /** @throws {ApiMisuseError} if the device is not a stack. */
@@ -41,6 +52,14 @@ export class GatewaySockets {
     return this.optionalStack?.allCounters ?? {};
   }
 
+  /** Says where the gateway itself listens: no client of a service reaches it. */
+  setOwnListeners(listeners: readonly (HostPort | undefined)[]): void {
+    const open = listeners.filter((each) => each !== undefined);
+    this.backend?.setRefusedTargets(
+      open.map(({ host, port }) => ({ address: addressOf(host), port }))
+    );
+  }
+
   /** A snapshot is in force. Returns an error if the stack's address is not one of the site, and that is news. */
   apply(snapshot: Snapshot): ConfigError | undefined {
     if (this.optionalStack === undefined) return undefined;
@@ -53,8 +72,18 @@ export class GatewaySockets {
     return new ConfigError('device.address', `${refused} cannot be used, expected ${expected}`);
   }
 
-  /** The gateway closes: the other ends of all connections learn of it while there is a tunnel. */
+  /** The gateway closes: the other ends of all connections learn of it while there is a tunnel. Safe to call twice. */
   async finish(): Promise<void> {
     await this.optionalStack?.finish(closedError());
+    await this.backend?.close();
+  }
+}
+
+/** Returns the unspecified address for a name, and for an address with a zone index: it may be any of this machine. */
+function addressOf(host: string): IpAddress {
+  try {
+    return IpAddress.parse(host);
+  } catch {
+    return IpAddress.parse('0.0.0.0');
   }
 }

@@ -45,6 +45,6 @@ export {
   type SiteCredentialsOptions,
   type SiteIdentity,
 } from './site-credentials.ts';
-export type { SocketsDeviceOptions } from './sockets-options.ts';
+export type { ServiceSettings, SocketsDeviceOptions } from './sockets-options.ts';
 export type { StateOptions } from './state.ts';
 export type { ReadyOptions } from './when-ready.ts';

@@ -15,20 +15,8 @@ export interface SocketBackendLimits {
   readonly dials?: number | undefined;
 }
 
-export interface SocketBackendOptions {
-  readonly stack: SocketStack;
-  /** The services that it connects to; default: none, until `setServices`. */
-  readonly services?: readonly BackendService[] | undefined;
-  /** Where the gateway itself listens, which is never connected to; default: none, until `setRefusedTargets`. */
-  readonly refusedTargets?: readonly BackendTarget[] | undefined;
-  /** Connects to a service by TCP; default: `net.connect` to its address and port. */
-  readonly dial?: BackendDial | undefined;
-  /**
-   * Returns the site of a client's presence, undefined if it is not known. One site may have a quarter of the
-   * connections, of the handshakes and of the dials. It is called while packets are handled: it only looks up. Default:
-   * no site is known, and the bounds hold for clients alone.
-   */
-  readonly siteOf?: ((client: IpAddress) => string | undefined) | undefined;
+/** The options that an operator may have a reason to set. */
+export interface SocketBackendSettings {
   /**
    * Whether connections begin with a PROXY protocol header of version 2, which names the client's presence and port. A
    * service that does not expect it takes it for data. Default false.
@@ -43,6 +31,22 @@ export interface SocketBackendOptions {
   readonly keepAliveMs?: number | undefined;
   /** Default: see `SocketBackendLimits`. */
   readonly limits?: SocketBackendLimits | undefined;
+}
+
+export interface SocketBackendOptions extends SocketBackendSettings {
+  readonly stack: SocketStack;
+  /** The services that it connects to; default: none, until `setServices`. */
+  readonly services?: readonly BackendService[] | undefined;
+  /** Where the gateway itself listens, which is never connected to; default: none, until `setRefusedTargets`. */
+  readonly refusedTargets?: readonly BackendTarget[] | undefined;
+  /** Connects to a service by TCP; default: `net.connect` to its address and port. */
+  readonly dial?: BackendDial | undefined;
+  /**
+   * Returns the site of a client's presence, undefined if it is not known. One site may have a quarter of the
+   * connections, of the handshakes and of the dials. It is called while packets are handled: it only looks up. Default:
+   * no site is known, and the bounds hold for clients alone.
+   */
+  readonly siteOf?: ((client: IpAddress) => string | undefined) | undefined;
 }
 
 /** The values of options that are left out. */
@@ -76,13 +80,8 @@ export function resolveBackendOptions(options: SocketBackendOptions): ResolvedBa
 
 const { proxyProtocol, loopbackSource, keepAliveMs, limits } = SOCKET_BACKEND_DEFAULTS;
 
-// What is in the lists is checked by `BackendServices`.
-const BackendOptionsSchema: Schema<ResolvedBackendOptions> = v.strictObject({
-  stack: v.unknown(),
-  services: v.optional(v.array(v.unknown()), []),
-  refusedTargets: v.optional(v.array(v.unknown()), []),
-  dial: v.optional(hostFunction()),
-  siteOf: v.optional(hostFunction()),
+/** The entries of `SocketBackendSettings`, for a schema that has others too. */
+export const BACKEND_SETTINGS_ENTRIES: v.ObjectEntries = {
   proxyProtocol: v.optional(v.boolean(), proxyProtocol),
   loopbackSource: v.optional(v.boolean(), loopbackSource),
   keepAliveMs: v.optional(wholeNumber(0, 2 ** 31 - 1), keepAliveMs),
@@ -90,4 +89,14 @@ const BackendOptionsSchema: Schema<ResolvedBackendOptions> = v.strictObject({
     v.strictObject({ dials: v.optional(wholeNumber(1, 65_536), limits.dials) }),
     {}
   ),
+};
+
+// What is in the lists is checked by `BackendServices`.
+const BackendOptionsSchema: Schema<ResolvedBackendOptions> = v.strictObject({
+  stack: v.unknown(),
+  services: v.optional(v.array(v.unknown()), []),
+  refusedTargets: v.optional(v.array(v.unknown()), []),
+  dial: v.optional(hostFunction()),
+  siteOf: v.optional(hostFunction()),
+  ...BACKEND_SETTINGS_ENTRIES,
 }) as unknown as Schema<ResolvedBackendOptions>;

@@ -21,6 +21,7 @@ export {
   SOCKET_BACKEND_DEFAULTS,
   type SocketBackendLimits,
   type SocketBackendOptions,
+  type SocketBackendSettings,
 } from './backend-options.ts';
 export type { BackendService, BackendTarget } from './backend-services.ts';
 export {
