@@ -13,7 +13,7 @@
  * 4. If its client has no presence yet, queue it until one is stored, then continue with step 2.
  * 5. If it is refused and gets an answer, send the answer back to where the packet came from.
  *
- * If a tunnel does not take the packet that was read last, a device that has `refused` is told so.
+ * If a tunnel is down or does not take the packet that was read last, a device that has `refused` is told so.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -270,6 +270,10 @@ export class CloudDataPlane {
 
   #onTunnelFull(): void {
     this.counters.dropTunnelFull++;
+    this.#onDropped();
+  }
+
+  #onDropped(): void {
     if (this.#isFromDevice) this.#device.refused?.();
   }
 
@@ -298,6 +302,7 @@ export class CloudDataPlane {
     const tunnel = this.#tunnels[realm];
     if (tunnel === undefined) {
       counters.dropNoTunnel++;
+      this.#onDropped();
       return false;
     }
     const result = this.#sender.toTunnel(tunnel, buffer, vnet, end, segmentTo);

@@ -24,6 +24,7 @@ import {
   type ExposureInput,
   type Registry,
 } from '../registry/index.ts';
+import type { SocketStack } from '../sockets/index.ts';
 import type { Explanation, PathStatus } from '../translator/index.ts';
 import type { RevocationReceipt } from '../trust/index.ts';
 import { CloseCode } from '../tunnel/index.ts';
@@ -137,6 +138,15 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   /** How many workers carry packets. */
   get workerCount(): number {
     return this.#parts.workers.size;
+  }
+
+  /**
+   * The sockets of this process at the cloud: connections to presences of the sites' services, and servers for them.
+   *
+   * @throws {ApiMisuseError} if the device is not of the type `sockets`, or the gateway is closed.
+   */
+  get sockets(): SocketStack {
+    return this.#parts.sockets.stack;
   }
 
   /** Where the gateway listens, with the actual port numbers. */
@@ -340,6 +350,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
       this.#state = 'closed';
       this.emit('state', { state: 'closed', previous, reasons: [] });
       this.removeAllListeners();
+      this.#closing.add(() => this.#opened?.sockets.finish());
     }
     return this.#closing.close();
   }

@@ -7,11 +7,10 @@ import { formatHostPort, type HostPort, type HostPortInput } from '../base/host-
 import { ListenSchema } from '../base/host-port-schema.ts';
 import { DomainText, hostFunction, parseSchema, type Schema, wholeNumber } from '../base/schema.ts';
 import { PRESENCE_CONTROLLER_DEFAULTS } from '../control/index.ts';
-import { DeviceOptionsSchema, isPacketDevice } from '../device/index.ts';
+import { isPacketDevice } from '../device/index.ts';
 import { ConfigError } from '../errors.ts';
 import type { KeyType } from '../pki/index.ts';
 import type { DesiredInput } from '../registry/index.ts';
-import { SocketStack } from '../sockets/index.ts';
 import {
   type ConnectionLimits,
   WORKER_POOL_DEFAULTS,
@@ -24,6 +23,7 @@ import {
   type CommonOptions,
   type ResolvedCommonOptions,
 } from './common-options.ts';
+import { checkCloudDevice } from './sockets-options.ts';
 
 /** A site that the option `authorize` decides about, after every other check has passed. */
 export interface AuthorizeRequest {
@@ -180,6 +180,7 @@ export interface ResolvedTrust {
 export function resolveCloudOptions(options: CloudGatewayOptions): ResolvedCloudOptions {
   const { workers: given, enrolment, ...rest } = parseSchema(CloudOptionsSchema, options);
   const { tunnel, device } = rest;
+  checkCloudDevice(device);
   const workers = workerCount(given);
   const port = tunnel.port === 0 ? 0 : ENROLMENT_PORT;
   const listen = enrolment.listen ?? { host: tunnel.host, port };
@@ -254,21 +255,8 @@ const YEAR_MS: number = 365 * 86_400_000;
 const MINUTE_MS = 60_000;
 const { trust: TRUST } = CLOUD_GATEWAY_DEFAULTS;
 
-const isSockets = (device: unknown): boolean =>
-  device instanceof SocketStack ||
-  (typeof device === 'object' && device !== null && 'type' in device && device.type === 'sockets');
-
-const noSockets = v.pipe(
-  v.unknown(),
-  v.check(() => false, 'an edge gateway can have sockets as its device; a cloud gateway cannot')
-);
-
 export const CloudOptionsSchema: Schema<Parsed> = v.strictObject({
   ...COMMON_ENTRIES,
-  device: v.lazy((device) => {
-    if (isSockets(device)) return noSockets;
-    return isPacketDevice(device) ? v.unknown() : DeviceOptionsSchema;
-  }),
   trustDomain: v.pipe(DomainText, v.regex(/^[a-z0-9.-]+$/, 'a lower-case domain name')),
   tunnel: ListenSchema,
   enrolment: v.optional(

@@ -33,8 +33,10 @@ import { CloseCode } from '../tunnel/index.ts';
 import type { WorkerPool, WorkerPoolOptions } from '../worker/index.ts';
 import { AuthorityKeeper } from './authority-keeper.ts';
 import { MAX_ENROLMENT_TUNNELS, type ResolvedCloudOptions } from './cloud-options.ts';
+import { CloudSockets } from './cloud-sockets.ts';
 import { createPool } from './cloud-workers.ts';
 import { type EdgeChange, EdgeTunnels } from './edge-tunnels.ts';
+import { openSockets } from './gateway-sockets.ts';
 import { serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
 
@@ -53,6 +55,7 @@ export interface CloudParts {
   /** Undefined without a state directory. */
   readonly audit: AuditTrail | undefined;
   readonly names: DnsServer | undefined;
+  readonly sockets: CloudSockets;
 }
 
 /** How the parts report to the gateway. */
@@ -82,7 +85,8 @@ export async function openCloudParts(
   closing: CloseStack,
   hooks: CloudHooks
 ): Promise<CloudParts> {
-  const { device, logger, clock, signal } = options;
+  const { logger, clock, signal } = options;
+  const device = stackOr(options.device, clock);
   const given = isPacketDevice(device) ? new GivenDevice(device) : undefined;
   if (given !== undefined) closing.add(() => given.close());
   const reporter: Opening['reporter'] = (part) => (error) => {
@@ -94,6 +98,9 @@ export async function openCloudParts(
   signal?.throwIfAborted();
   const { store, secrets } = await openState(options, closing);
   const { registry, audit } = await openRegistry(opening, store);
+  const stack = isPacketDevice(device) ? device : undefined;
+  const sockets = new CloudSockets(stack, options.device, () => registry.state);
+  closing.add(() => sockets.finish());
 
   signal?.throwIfAborted();
   const trust = await openAuthority(opening, { store, secrets, audit });
@@ -115,7 +122,7 @@ export async function openCloudParts(
     registry,
     store,
     clock,
-    translator: workers,
+    translator: sockets.before(workers),
     transit: workers.transit,
     ttlSeconds: options.ttlSeconds,
     presenceUses: () => workers.presenceUses(),
@@ -126,6 +133,7 @@ export async function openCloudParts(
   controller.on('problem', ({ error }) => reporter('presence')(error));
   controller.on('warning', ({ message }) => logger.warn({}, `addresses: ${message}`));
   const names = await openNames(opening, controller);
+  followSite(opening, controller, sockets);
 
   const revoker = new Revoker({
     revocations,
@@ -138,6 +146,7 @@ export async function openCloudParts(
   revoker.on('problem', ({ error }) => reporter('revocation')(error));
   const control = createControl(opening, controller, trust);
   const tunnels = serveTunnels(opening, { control, workers, audit });
+  tunnels.on('edge', (change) => sockets.onEdge(change));
   revocations.on('reinstated', () => workers.refreshAccess());
   let routing = Promise.resolve();
   registry.on('change', () => {
@@ -148,16 +157,19 @@ export async function openCloudParts(
   signal?.throwIfAborted();
   closing.add(() => workers.close());
   await workers.open();
+  const own = [...workers.addresses.map(({ tunnel }) => tunnel), names?.address];
+  sockets.setOwnListeners(own);
 
   signal?.throwIfAborted();
   // Enrolment closes before the tunnels: it waits for redemptions in progress.
   closing.add(() => enrolment.close());
   const { listen } = options.enrolment;
-  const own =
+  const apart =
     listen === 'shared'
       ? undefined
       : { host: listen.host, port: (await enrolment.listen(listen)).port };
-  const enrolmentAddress = (): HostPort => own ?? workers.addresses[0]!.tunnel;
+  const enrolmentAddress = (): HostPort => apart ?? workers.addresses[0]!.tunnel;
+  sockets.setOwnListeners([...own, apart]);
   return {
     registry,
     controller,
@@ -171,6 +183,7 @@ export async function openCloudParts(
     revoker,
     audit,
     names,
+    sockets,
   };
 }
 
@@ -263,6 +276,22 @@ async function openNames(
   return names;
 }
 
+/** Tells the stack of sockets what the cloud's own site is like. */
+function followSite(
+  { reporter }: Opening,
+  controller: PresenceController,
+  sockets: CloudSockets
+): void {
+  const report = reporter('device');
+  const apply = (snapshot: Snapshot | undefined): void => {
+    if (snapshot?.site !== CLOUD) return;
+    const error = sockets.apply(snapshot);
+    if (error !== undefined) report(error);
+  };
+  controller.on('snapshot', apply);
+  apply(controller.snapshot(CLOUD));
+}
+
 /** Creates the server that sends snapshots and trust to the edges, and renews their certificates. */
 function createControl(
   { options, closing, hooks }: Opening,
@@ -340,6 +369,14 @@ async function openAudit(
   closing.add(() => audit.close());
   audit.on('problem', ({ error }) => onProblem(error));
   return audit;
+}
+
+/** Returns the device; a stack of sockets is opened at once, as if the host program had passed it in. */
+function stackOr(
+  device: ResolvedCloudOptions['device'],
+  clock: Clock
+): ResolvedDeviceOptions | PacketDevice {
+  return !isPacketDevice(device) && device.type === 'sockets' ? openSockets(device, clock) : device;
 }
 
 /** Returns the device for the pool. A TUN without the option `routes` routes the pools of the cloud's site. */

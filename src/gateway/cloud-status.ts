@@ -44,6 +44,8 @@ export interface CloudStatus {
   readonly dataPlane: WorkerPoolStatus['dataPlane'];
   readonly device: WorkerPoolStatus['device'];
   readonly processes: WorkerPoolStatus['workers'];
+  /** The counters of the sockets in this process; none unless the device is of the type `sockets`. */
+  readonly sockets: Readonly<Record<string, number>>;
   readonly dns: Readonly<Record<string, number>>;
   readonly enrolment: Readonly<Record<string, number>>;
   readonly renewals: Readonly<RenewalCounters> | undefined;
@@ -69,7 +71,7 @@ export function addressesOf({ workers, names, enrolmentAddress }: CloudParts): C
 }
 
 export async function statusOf(parts: CloudParts): Promise<CloudStatus> {
-  const { registry, controller, control, enrolment, trust, workers, names, audit } = parts;
+  const { registry, controller, control, enrolment, trust, workers, names, audit, sockets } = parts;
   const { authority } = trust;
   const sites = registry.state.sites.map(({ name }) => name);
   const { verdicts, workers: processes, ...status } = await workers.status(sites);
@@ -86,6 +88,7 @@ export async function statusOf(parts: CloudParts): Promise<CloudStatus> {
     })),
     ...status,
     processes,
+    sockets: sockets.counters,
     dns: { ...names?.counters },
     enrolment: { ...enrolment.counters },
     renewals: control.renewals,

@@ -14,14 +14,16 @@ import {
 import { type DnsOptions, DnsOptionsSchema, type ResolvedDnsOptions } from '../dns/index.ts';
 import { type Logger, silentLogger } from '../observe/index.ts';
 import type { Secrets, Store } from '../store/index.ts';
+import { DeviceSchema, type SocketsDeviceOptions } from './sockets-options.ts';
 import type { StateOptions } from './state.ts';
 
 export interface CommonOptions extends StateOptions {
   /**
    * The device that leads to the hosts of the gateway's own site: what to open, or a device of the host program, for
-   * example one half of `MemoryDevice.pair()`. The gateway closes the device in either case.
+   * example one half of `MemoryDevice.pair()`. With `{ type: 'sockets' }` the program itself is a host of the site: see
+   * `EdgeGateway.sockets` and `CloudGateway.sockets`. The gateway closes the device in any case.
    */
-  readonly device: DeviceOptions | PacketDevice;
+  readonly device: DeviceOptions | SocketsDeviceOptions | PacketDevice;
   /** Where the gateway answers DNS queries for the names of its own site, and for which clients. Default: it does not. */
   readonly dns?: DnsOptions | undefined;
   /** Receives the log lines for an operator; it has the shape of pino. Default: nothing is logged. */
@@ -36,7 +38,7 @@ export interface CommonOptions extends StateOptions {
 }
 
 export interface ResolvedCommonOptions extends StateOptions {
-  readonly device: ResolvedDeviceOptions | PacketDevice;
+  readonly device: ResolvedDeviceOptions | SocketsDeviceOptions | PacketDevice;
   readonly dns: ResolvedDnsOptions | undefined;
   readonly logger: Logger;
   readonly clock: Clock;
@@ -63,8 +65,9 @@ export async function closeGivenDevice<Given, Resolved>(
   }
 }
 
-/** The entries that the schemas of both gateways share; the entry `device` is their own. */
+/** The entries that the schemas of both gateways share. */
 export const COMMON_ENTRIES: v.ObjectEntries = {
+  device: DeviceSchema,
   stateDirectory: v.optional(v.pipe(v.string(), v.regex(/./, 'the path of a directory'))),
   store: v.optional(hostObject<Store>('a store', ['get', 'list', 'commit', 'watch'])),
   secrets: v.optional(hostObject<Secrets>('secrets', ['get', 'commit'])),

@@ -25,8 +25,9 @@ import {
   resolveEdgeOptions,
 } from './edge-options.ts';
 import { EdgeSession } from './edge-session.ts';
-import { EdgeSockets, openSockets } from './edge-sockets.ts';
+import { EdgeSockets } from './edge-sockets.ts';
 import { FirstEnrolment } from './first-enrolment.ts';
+import { openSockets } from './gateway-sockets.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
 import { hostsNamed, serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
@@ -306,6 +307,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
       const names = await DnsServer.listen({ ...dns, clock });
       this.#names = names;
       this.#closing.add(() => names.close());
+      this.#sockets!.setOwnListeners([names.address]);
       signal?.throwIfAborted();
     }
     if (credentials !== undefined && credentials.fault === undefined) {
@@ -323,7 +325,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   #use(device: PacketDevice): void {
     this.#device = device;
     this.#closing.add(() => device.close());
-    this.#sockets = new EdgeSockets(device);
+    this.#sockets = new EdgeSockets(device, this.#options.device);
   }
 
   /** Enrols, and begins the session. Never rejects. */

@@ -8,30 +8,13 @@ import { HostPortSchema } from '../base/host-port-schema.ts';
 import { type ProxyOption, proxyFor } from '../base/proxy.ts';
 import { hostFunction, parseSchema, type Schema } from '../base/schema.ts';
 import {
-  type DeviceOptions,
-  DeviceOptionsSchema,
-  isPacketDevice,
-  type PacketDevice,
-  type ResolvedDeviceOptions,
-} from '../device/index.ts';
-import type { SocketStackSettings } from '../sockets/index.ts';
-import { type ResolvedStackSettings, STACK_SETTINGS_ENTRIES } from '../sockets/stack-options.ts';
-import {
   COMMON_ENTRIES,
   type CommonOptions,
   type ResolvedCommonOptions,
 } from './common-options.ts';
+import { checkEdgeDevice } from './sockets-options.ts';
 
-/** Sockets in this process instead of a device: `EdgeGateway.sockets` makes connections, and needs no privileges. */
-export type SocketsDeviceOptions = { readonly type: 'sockets' } & SocketStackSettings;
-
-export interface EdgeGatewayOptions extends Omit<CommonOptions, 'device'> {
-  /**
-   * The device that leads to the hosts of the site: what to open, or a device of the host program, for example one half
-   * of `MemoryDevice.pair()`. With `{ type: 'sockets' }` the program itself is the host: see `EdgeGateway.sockets`. The
-   * gateway closes the device in any case.
-   */
-  readonly device: DeviceOptions | SocketsDeviceOptions | PacketDevice;
+export interface EdgeGatewayOptions extends CommonOptions {
   /**
    * A token from `CloudGateway.createToken`, or a function that returns the current one. It is needed when there is no
    * certificate yet, and when the certificate is no longer accepted. Default: none; a gateway without a certificate is
@@ -51,11 +34,7 @@ export interface EdgeGatewayOptions extends Omit<CommonOptions, 'device'> {
   readonly proxy?: ProxyOption | undefined;
 }
 
-export interface ResolvedEdgeOptions extends Omit<ResolvedCommonOptions, 'device'> {
-  readonly device:
-    | ResolvedDeviceOptions
-    | ({ readonly type: 'sockets' } & ResolvedStackSettings)
-    | PacketDevice;
+export interface ResolvedEdgeOptions extends ResolvedCommonOptions {
   readonly token: (() => string | Promise<string>) | undefined;
   readonly cloud: readonly HostPort[] | undefined;
   readonly proxy: ProxyOption | undefined;
@@ -68,6 +47,7 @@ export interface ResolvedEdgeOptions extends Omit<ResolvedCommonOptions, 'device
  */
 export function resolveEdgeOptions(options: EdgeGatewayOptions): ResolvedEdgeOptions {
   const resolved = parseSchema(EdgeOptionsSchema, options);
+  checkEdgeDevice(resolved.device);
   const { token, proxy } = resolved;
   // A function is called only when an endpoint is dialled.
   if (typeof proxy === 'string') proxyFor(proxy, 'localhost', 1);
@@ -80,15 +60,8 @@ const textOrFunction = v.lazy((value) =>
   typeof value === 'function' ? hostFunction() : v.string()
 );
 
-const socketsDevice = v.strictObject({ type: v.literal('sockets'), ...STACK_SETTINGS_ENTRIES });
-const edgeDevice = v.variant('type', [
-  DeviceOptionsSchema as unknown as typeof socketsDevice,
-  socketsDevice,
-]);
-
 export const EdgeOptionsSchema: Schema<Parsed> = v.strictObject({
   ...COMMON_ENTRIES,
-  device: v.lazy((device) => (isPacketDevice(device) ? v.unknown() : edgeDevice)),
   token: v.optional(textOrFunction),
   cloud: v.optional(
     v.pipe(

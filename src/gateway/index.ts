@@ -38,12 +38,13 @@ export {
   type EdgeStateChange,
   type EdgeStatus,
 } from './edge-gateway.ts';
-export type { EdgeGatewayOptions, SocketsDeviceOptions } from './edge-options.ts';
+export type { EdgeGatewayOptions } from './edge-options.ts';
 export type { EdgeChange } from './edge-tunnels.ts';
 export {
   SiteCredentials,
   type SiteCredentialsOptions,
   type SiteIdentity,
 } from './site-credentials.ts';
+export type { ServiceSettings, SocketsDeviceOptions } from './sockets-options.ts';
 export type { StateOptions } from './state.ts';
 export type { ReadyOptions } from './when-ready.ts';

@@ -23,3 +23,12 @@ export function isHostAt(view: DataView, at: number, family: Family): boolean {
   const high = view.getInt32(at) | view.getInt32(at + 4) | view.getInt32(at + 8);
   return high !== 0 || view.getInt32(at + 12) >>> 1 !== 0;
 }
+
+/** Does the same as `isHostAt`, and takes addresses of loopback too. */
+export function isUnicastAt(view: DataView, at: number, family: Family): boolean {
+  const first = view.getUint8(at);
+  if (family === 4) return first !== 0 && first < 224;
+  if (first === 0xff) return false;
+  for (let i = 0; i < 16; i += 4) if (view.getInt32(at + i) !== 0) return true;
+  return false;
+}

@@ -141,7 +141,15 @@ export class ConnectAttempt {
       return;
     }
     if (this.#addresses.length > 1) this.#socket.autoSelectFamilyAttemptedAddresses = [];
-    this.#tryNext();
+    if (this.#host.canReach(this.#addresses)) this.#tryNext();
+    else this.#waitForSite();
+  }
+
+  #waitForSite(): void {
+    this.#host.whenReachable(this.#addresses).then(
+      () => process.nextTick(() => this.#tryNext()),
+      (error) => process.nextTick(() => this.#fail(this.#downError(error)))
+    );
   }
 
   /** @throws {Error} if it is no address. */

@@ -20,6 +20,12 @@ export interface SocketHost {
    */
   whenUp(signal?: AbortSignal): Promise<void>;
 
+  /** Returns whether packets flow to one of these presences at present. */
+  canReach(remotes: readonly IpAddress[]): boolean;
+
+  /** Resolves and rejects as `whenUp` does, and waits until packets flow to one of these presences. */
+  whenReachable(remotes: readonly IpAddress[]): Promise<void>;
+
   /**
    * Returns the addresses of a name of the site's zone, or the address itself; `family` 0 means both.
    *

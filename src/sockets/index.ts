@@ -15,6 +15,15 @@ export type {
   PresenceNetConnectOptions,
   PresenceSocketOptions,
 } from './arguments.ts';
+export { SocketBackend } from './backend.ts';
+export type { BackendDial, BackendDialTarget } from './backend-dial.ts';
+export {
+  SOCKET_BACKEND_DEFAULTS,
+  type SocketBackendLimits,
+  type SocketBackendOptions,
+  type SocketBackendSettings,
+} from './backend-options.ts';
+export type { BackendService, BackendTarget } from './backend-services.ts';
 export {
   type MessageListener,
   type PresenceDatagramOptions,

@@ -132,7 +132,7 @@ abstract class ServerBase extends EventEmitter implements ListenerOwner, SocketS
 
   #socketOf(connection: TcpConnection): PresenceSocket {
     const socket = new PresenceSocket(this._host, this.#socketOptions);
-    socket.adopt(connection, this);
+    socket.adopt(connection, this, this);
     this._connections++;
     if (this.#options.pauseOnConnect) socket.pause();
     else socket.read(0);

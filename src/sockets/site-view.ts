@@ -30,7 +30,7 @@ export type StackProtocol = 'tcp' | 'udp' | 'icmp';
 
 /** A connection of the stack, as `withdrawalOf` sees it. */
 export interface StackConnection {
-  /** Undefined for a UDP socket that takes part with any address of the stack. */
+  /** Undefined for a UDP socket that takes part with any address of the stack. It may be the address of a service. */
   readonly local: IpAddress | undefined;
   readonly remote: IpAddress;
   readonly remotePort: number;
@@ -146,7 +146,9 @@ export class SiteView {
     { local, remote, remotePort }: StackConnection,
     before: SiteView
   ): string | undefined {
-    if (local !== undefined && !this.#own.get(local.family)?.equals(local)) {
+    // The address of a service is not one of the stack's, now and before.
+    const wasOwn = local !== undefined && before.#own.get(local.family)?.equals(local) === true;
+    if (wasOwn && !this.#own.get(local.family)?.equals(local)) {
       return `${local} is no longer the address of this stack`;
     }
     if (!this.isPresence(remote)) return `${remote} is not in the pools of the site any more`;

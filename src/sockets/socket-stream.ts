@@ -85,11 +85,16 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     if (this._signal !== undefined) addAbortSignal(this._signal, this);
   }
 
-  /** Takes an accepted connection. @internal */
-  adopt(connection: TcpConnection, server: EventEmitter & SocketServer): void {
+  /**
+   * Takes an accepted connection.
+   *
+   * @param emitter the server, if it is one for programs
+   * @internal
+   */
+  adopt(connection: TcpConnection, server: SocketServer, emitter: EventEmitter | null): void {
     connection.owner = this;
     this._context = newContext();
-    this.server = server;
+    this.server = emitter;
     this._server = server;
     this._open(connection);
   }
@@ -171,7 +176,8 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     const connection = this._connection;
     this._connection = undefined;
     if (this._isResetting) connection?.abort();
-    else connection?.release();
+    // What nobody has read is given back in any case.
+    connection?.release();
     this.#isReading = false;
     const pending = this.#pending;
     this.#pending = undefined;

@@ -16,7 +16,7 @@ import {
   VNET_HEADER_LENGTH,
 } from '../packet/index.ts';
 import { PacketView } from '../packet/view.ts';
-import { isHostAt } from './address-at.ts';
+import { isHostAt, isUnicastAt } from './address-at.ts';
 import { DeadlineTimer } from './deadline-timer.ts';
 import type { SiteView } from './site-view.ts';
 import { type PacketSource, SourceRing } from './source-ring.ts';
@@ -72,6 +72,8 @@ export interface StackDeviceOptions {
   readonly endpoints: StackEndpoints;
   /** The site as it is now. */
   readonly view: () => SiteView;
+  /** Whether packets to other addresses than the stack's own are for it: the stack has a service side. */
+  readonly hasBackend: () => boolean;
   /** Called with a whole packet of a protocol that the stack does not have; runs no code of the program. */
   readonly onUnknownProtocol: (buffer: Buffer, header: PacketHeader) => void;
 }
@@ -84,6 +86,7 @@ export class StackDevice implements PacketDevice {
   readonly #counters: StackDeviceCounters;
   readonly #clock: Clock;
   readonly #view: () => SiteView;
+  readonly #hasBackend: () => boolean;
   readonly #onUnknownProtocol: StackDeviceOptions['onUnknownProtocol'];
   readonly #endpoints: readonly StackEndpoint[];
   readonly #tcp: StackEndpoint;
@@ -106,12 +109,13 @@ export class StackDevice implements PacketDevice {
   #hasEvents = false;
 
   constructor(options: StackDeviceOptions) {
-    const { name, mtu, offload, clock, endpoints, view, onUnknownProtocol } = options;
+    const { name, mtu, offload, clock, endpoints, view, hasBackend, onUnknownProtocol } = options;
     this.name = name;
     this.mtu = mtu;
     this.offload = offload;
     this.#clock = clock;
     this.#view = view;
+    this.#hasBackend = hasBackend;
     this.#onUnknownProtocol = onUnknownProtocol;
     this.#tcp = endpoints.tcp;
     this.#udp = endpoints.udp;
@@ -230,7 +234,7 @@ export class StackDevice implements PacketDevice {
     const width = header.family === 4 ? 1 : 4;
     for (let i = 0; i < 2 * width; i++) words[i] = view.getInt32(header.source + 4 * i);
     const site = this.#view();
-    if (!site.isOwn(header.family, words, width)) {
+    if (!site.isOwn(header.family, words, width) && !this.#isForBackend(site, view, width)) {
       counters.dropNotOwn++;
       return undefined;
     }
@@ -249,6 +253,14 @@ export class StackDevice implements PacketDevice {
       if (isWhole) this.#onUnknownProtocol(buffer, header);
     }
     return endpoint;
+  }
+
+  /** Whether the destination may be that of a service: of a real host, perhaps of this one by its loopback address. */
+  #isForBackend(site: SiteView, view: DataView, width: number): boolean {
+    if (!this.#hasBackend()) return false;
+    const { family, source } = this.#header;
+    const isHost = isUnicastAt(view, source + 4 * width, family);
+    return isHost && !site.isPresenceAt(family, this.#words, width);
   }
 
   #endpointOfKind(): StackEndpoint | undefined {

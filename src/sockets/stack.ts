@@ -10,6 +10,7 @@ import { randomBytes } from 'node:crypto';
 import type { Family, IpAddress } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
 import type { PacketDevice } from '../device/index.ts';
+import { ApiMisuseError } from '../errors.ts';
 import { TcpEndpoint } from '../tcp/index.ts';
 import { randomWord } from '../tcp/ports.ts';
 import {
@@ -36,6 +37,7 @@ import {
 } from './server.ts';
 import { SiteView, type StackProtocol, type StackSite } from './site-view.ts';
 import { connect, type PresenceSocket } from './socket.ts';
+import type { StackBackend } from './stack-backend.ts';
 import { StackDevice, type StackDeviceCounters } from './stack-device.ts';
 import { IcmpSide, TcpSide, UdpSide } from './stack-endpoints.ts';
 import { resolveStackOptions, type SocketStackOptions } from './stack-options.ts';
@@ -67,6 +69,7 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
   /** Why packets do not flow, if waiting does not help. */
   #refusedBy: Error | undefined;
   #closedBy: Error | undefined;
+  #backend: StackBackend | undefined;
 
   /** @throws {ConfigError} with the path of the option that is wrong. */
   constructor(options: SocketStackOptions = {}) {
@@ -113,6 +116,7 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
         icmp: new IcmpSide(this.icmp),
       },
       view: () => this.#view,
+      hasBackend: () => this.#backend !== undefined,
       onUnknownProtocol: (buffer, header) => this.icmp.unreachable(buffer, header, 'protocol'),
     });
     this.#device = device;
@@ -191,6 +195,7 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     const before = this.#view;
     const view = new SiteView(site, this.#given, before === SiteView.NONE ? undefined : before);
     this.#view = view;
+    this.#backend?.withdrawWhere((protocol, ends) => view.withdrawalOf(protocol, ends, before));
     for (const connection of [...this.tcp.connections()]) {
       const reason = view.withdrawalOf('tcp', connection.flow, before);
       if (reason !== undefined) connection.abort(new Error(reason));
@@ -219,8 +224,19 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     this.#wait.setFailure(failure, isFinal);
   }
 
+  /**
+   * Says to which presences packets do not flow, where the tunnels of sites come and go one by one: connections to them
+   * wait as long as for the link. Call it again when the answers of the function have changed.
+   *
+   * @param failureTo returns why, for the `cause` of ENETDOWN; undefined if packets flow
+   */
+  setFailureTo(failureTo: (remote: IpAddress) => Error | undefined): void {
+    this.#wait.setFailureTo(failureTo);
+  }
+
   /** Resets all connections at once. Their error has the code ECONNRESET and this cause. */
   interrupt(cause: Error): void {
+    this.#backend?.interrupt(cause);
     for (const connection of [...this.tcp.connections()]) connection.abort(cause);
   }
 
@@ -234,10 +250,31 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     for (let i = 0; i < 2; i++) await new Promise<void>((resolve) => setImmediate(resolve));
   }
 
+  /**
+   * Takes packets to other addresses than the stack's own from now on, for this service side; undefined: no longer.
+   *
+   * @throws {ApiMisuseError} if the stack has another one.
+   * @internal
+   */
+  setBackend(backend: StackBackend | undefined): void {
+    if (backend !== undefined && this.#backend !== undefined) {
+      throw new ApiMisuseError(`the stack ${this.name} has a backend already`);
+    }
+    this.#backend = backend;
+  }
+
   // What the sockets need of their stack.
 
   whenUp(signal?: AbortSignal): Promise<void> {
     return this.#wait.whenUp(signal);
+  }
+
+  canReach(remotes: readonly IpAddress[]): boolean {
+    return this.#wait.canReach(remotes);
+  }
+
+  whenReachable(remotes: readonly IpAddress[]): Promise<void> {
+    return this.#wait.whenUp(undefined, remotes);
   }
 
   resolve(host: string, family: 0 | Family): readonly IpAddress[] {
@@ -271,7 +308,13 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
   /** The counters of the device and its protocols, by names such as `tcp.retransmitted`. */
   get allCounters(): Readonly<Record<string, number>> {
     const named: Record<string, number> = { ...this.#device.counters };
-    const parts = { tcp: this.tcp, udp: this.udp, icmp: this.icmp, reassembly: this.#reassembler };
+    const parts = {
+      tcp: this.tcp,
+      udp: this.udp,
+      icmp: this.icmp,
+      reassembly: this.#reassembler,
+      ...(this.#backend !== undefined && { backend: this.#backend }),
+    };
     for (const [part, { counters }] of Object.entries(parts)) {
       for (const [name, count] of Object.entries(counters)) named[`${part}.${name}`] = count;
     }

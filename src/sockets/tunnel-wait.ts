@@ -1,7 +1,8 @@
 /**
- * Whether packets of a stack can flow, and the wait until they can.
+ * Whether packets of a stack can flow, in general and to a presence, and the wait until they can.
  * @module
  */
+import type { IpAddress } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
 import { abortError } from './abort.ts';
 import { systemError } from './system-error.ts';
@@ -15,6 +16,7 @@ export class TunnelWait {
   #hasAddress = false;
   #failure: Error | undefined;
   #isFinal = false;
+  #failureTo: (remote: IpAddress) => Error | undefined = () => undefined;
 
   /** @param waitMs how long `whenUp` waits at most */
   constructor(clock: Clock, waitMs: number) {
@@ -44,14 +46,26 @@ export class TunnelWait {
     this.#look();
   }
 
+  /** @param failureTo returns why packets do not flow to this presence at present; undefined if they do */
+  setFailureTo(failureTo: (remote: IpAddress) => Error | undefined): void {
+    this.#failureTo = failureTo;
+    this.#look();
+  }
+
+  /** Returns whether packets can flow to one of these presences; true if there are none. */
+  canReach(remotes: readonly IpAddress[]): boolean {
+    return remotes.length === 0 || remotes.some((remote) => this.#failureTo(remote) === undefined);
+  }
+
   /**
-   * Resolves when packets can flow.
+   * Resolves when packets can flow, and flow to one of these presences if there are any.
    *
    * @throws a system error ENETDOWN, at once if waiting does not help, or after the wait; its `cause` is the failure.
    * @throws an AbortError whose `cause` is the reason of `signal`.
    */
-  whenUp(signal?: AbortSignal): Promise<void> {
-    if (this.isOpen && signal?.aborted !== true) return Promise.resolve();
+  whenUp(signal?: AbortSignal, remotes: readonly IpAddress[] = []): Promise<void> {
+    const isOpen = (): boolean => this.isOpen && this.canReach(remotes);
+    if (isOpen() && signal?.aborted !== true) return Promise.resolve();
     return new Promise((resolve, reject) => {
       const settle = (end: () => void): void => {
         this.#waiting.delete(look);
@@ -61,10 +75,10 @@ export class TunnelWait {
       };
       const look = (): void => {
         if (signal?.aborted) settle(() => reject(abortError(signal)));
-        else if (this.isOpen) settle(resolve);
-        else if (this.#isFinal) settle(() => reject(this.#error()));
+        else if (isOpen()) settle(resolve);
+        else if (this.#isFinal) settle(() => reject(this.#error(remotes)));
       };
-      const onTimeout = (): void => settle(() => reject(this.#error()));
+      const onTimeout = (): void => settle(() => reject(this.#error(remotes)));
       // Whatever brings the tunnel up keeps the process alive; those who wait may be gone already.
       const endTimer = this.#clock.after(this.#waitMs, onTimeout, true);
       this.#waiting.add(look);
@@ -73,9 +87,10 @@ export class TunnelWait {
     });
   }
 
-  #error(): Error {
+  #error([remote]: readonly IpAddress[]): Error {
     const why = this.#isUp ? 'the stack has no address yet' : 'the tunnel is down';
-    const cause = this.#failure ?? new Error(why);
+    const failure = this.isOpen && remote !== undefined ? this.#failureTo(remote) : this.#failure;
+    const cause = failure ?? new Error(why);
     return systemError('ENETDOWN', 'connect', { cause });
   }
 

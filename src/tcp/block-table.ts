@@ -3,13 +3,21 @@
  * long, so a lookup makes no key.
  * @module
  */
+import { GroupCounts, quarterOf } from '../base/group-counts.ts';
 import type { ControlBlock } from './control-block.ts';
 import { type Flow, sameFlow } from './flow.ts';
 import type { SegmentReader } from './segment.ts';
 
 export class BlockTable {
+  /** How many connections each group of remote addresses has. */
+  readonly groups: GroupCounts;
   readonly #chains = new Map<number, ControlBlock>();
   #size = 0;
+
+  /** @param limit how many connections there may be, of which a group may have a quarter */
+  constructor(limit: number) {
+    this.groups = new GroupCounts(quarterOf(limit));
+  }
 
   get size(): number {
     return this.#size;
@@ -20,6 +28,7 @@ export class BlockTable {
     const { hash } = block.flow;
     block.chained = this.#chains.get(hash);
     this.#chains.set(hash, block);
+    this.groups.add(block.group);
     this.#size++;
   }
 
@@ -36,6 +45,7 @@ export class BlockTable {
       before.chained = block.chained;
     }
     block.chained = undefined;
+    this.groups.remove(block.group);
     this.#size--;
   }
 

@@ -45,7 +45,7 @@ export class Connections implements BlockHost {
   readonly offload: boolean;
   readonly maxBufferBytes: number;
   now: number;
-  readonly blocks: BlockTable = new BlockTable();
+  readonly blocks: BlockTable;
   readonly events: EventQueue = new EventQueue();
   readonly timeWait: TimeWaitTable;
   readonly #options: ConnectionsOptions;
@@ -61,6 +61,7 @@ export class Connections implements BlockHost {
     const { clock, limits, mtu, offload } = options;
     this.#options = options;
     this.memory = new BufferMemory(limits.bufferBytes);
+    this.blocks = new BlockTable(limits.connections);
     this.mtu = mtu;
     this.offload = offload;
     this.maxBufferBytes = limits.connectionBufferBytes;

@@ -168,8 +168,10 @@ export class ControlBlock implements Timed, Ready {
   /** The block has events, and is in the endpoint's list of those that have. */
   isNotified = false;
 
-  /** The listener whose owner has not learned of the connection yet; `listenerOf` gives it its type. */
+  /** Who takes the connection and has not learned of it yet; `listenerOf` gives it its type. */
   listener: unknown;
+  /** The group of the remote address, whose connections have a bound; undefined for none. */
+  group: string | undefined;
 
   /** The next block under the same hash, in the endpoint's table. */
   chained: ControlBlock | undefined;

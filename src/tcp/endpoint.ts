@@ -32,6 +32,7 @@ import { type BufferMemory, SMALL_SLAB } from './memory.ts';
 import { openActive, openPassive } from './open.ts';
 import { TcpOpenError } from './open-error.ts';
 import { PassiveOpens } from './passive-open.ts';
+import type { TcpHolder } from './pending-open.ts';
 import { receiveSegment } from './receive.ts';
 import { FIRST_WINDOW } from './receive-window.ts';
 import { SegmentReader, SegmentWriter } from './segment.ts';
@@ -51,6 +52,11 @@ export class TcpEndpoint {
   onEvents: () => void = ignore;
   /** Called when `deadline` is earlier than it was when it was read last. */
   onDeadline: () => void = ignore;
+  /**
+   * Returns the group of a remote address, of which each may have a quarter of the connections and of the half-open
+   * ones that peers begin; undefined for none, which is the default. Called while a packet is handled.
+   */
+  groupOf: (remote: IpAddress) => string | undefined = noGroup;
   /** @internal */
   readonly host: Connections;
   readonly #random: (length: number) => Uint8Array;
@@ -108,19 +114,27 @@ export class TcpEndpoint {
         numbers,
         answer,
         firstWindow: () => (host.memory.isTight ? SMALL_SLAB : FIRST_WINDOW),
-        isFull: () => blocks.size >= limits.connections,
+        advance: () => {
+          host.advance();
+          return host.now;
+        },
+        isFull: (group) => blocks.size >= limits.connections || !blocks.groups.hasRoom(group),
         establish: (opening, segment) => this.#establish(opening, segment),
+        onEvents: () => this.onEvents(),
+        onDeadline: () => host.announce(passive.deadline),
       },
       host.now
     );
     this.#passive = passive;
-    const isFull = (): boolean => blocks.size + passive.size >= limits.connections;
+    const isFull = (group: string | undefined): boolean =>
+      blocks.size + passive.size >= limits.connections || !blocks.groups.hasRoom(group);
     this.#unconnected = new UnconnectedSegments({
       counters,
       listeners,
       passive,
       timeWait,
       answer,
+      groupOf: (remote) => this.groupOf(remote),
       isFull,
     });
   }
@@ -298,6 +312,14 @@ export class TcpEndpoint {
     return listener;
   }
 
+  /**
+   * Who decides about SYNs for which there is no listener, also to addresses that are not the endpoint's own; undefined
+   * refuses them, which is the default.
+   */
+  set holder(holder: TcpHolder | undefined) {
+    this.#unconnected.holder = holder;
+  }
+
   /** Handles an ICMP error. Returns whether it is about a segment of this endpoint that is outstanding. */
   onIcmpError(error: IcmpError): boolean {
     const { local, localPort, remote, remotePort } = error;
@@ -309,12 +331,17 @@ export class TcpEndpoint {
 
   /** Calls the owners of connections that have events. It runs their code: never call it within `receive` or `read`. */
   takeEvents(): void {
-    this.host.deliver();
+    try {
+      this.#passive.deliver();
+    } finally {
+      this.host.deliver();
+    }
   }
 
-  /** Resets all connections and ends all listeners. */
+  /** Resets all connections, and ends all listeners and all handshakes. */
   destroy(cause?: Error): void {
     for (const listener of this.#listeners) listener.stop();
+    this.#passive.clear();
     for (const block of this.host.blocks) connectionOf(block).abort(cause);
     this.host.timeWait.clear();
   }
@@ -332,6 +359,8 @@ export class TcpEndpoint {
 }
 
 function ignore(): void {}
+
+function noGroup(): undefined {}
 
 function unknownMtu(): number {
   return 0;

@@ -44,7 +44,10 @@ function deliverTo(block: ControlBlock): void {
   if (listener !== undefined) {
     block.listener = undefined;
     listener.waiting--;
-    if (connection.state === TcpState.Closed && connection.available === 0) return;
+    if (connection.state === TcpState.Closed && connection.available === 0) {
+      listener.onLost();
+      return;
+    }
     listener.owner.onTcpConnection(connection);
   }
   const { events } = block;

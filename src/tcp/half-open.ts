@@ -1,12 +1,13 @@
 /**
  * The connections of which a SYN arrived and whose handshake is not complete (SYN-RECEIVED).
  *
- * An entry is far smaller than a connection and has no buffers, so that a flood of SYNs costs little. Two bounds limit
- * it: one for all entries, and one for each client once half of the table is in use, so that one client does not take
- * the place of all others, and may yet open many connections at once. When the table is full, the oldest entry goes: a
+ * An entry is far smaller than a connection and has no buffers, so that a flood of SYNs costs little. Three bounds limit
+ * it: one for all entries, a quarter of it for each group of clients, and one for each client once half of the table is
+ * in use, so that one client does not take the place of all others, and may yet open many connections at once. When the table is full, the oldest entry goes: a
  * handshake needs one round trip, and the entries of a flood stay for a minute. There are no SYN cookies.
  * @module
  */
+import { GroupCounts, quarterOf } from '../base/group-counts.ts';
 import { type Flow, sameFlow } from './flow.ts';
 import { type Timed, TimerWheel } from './timer-wheel.ts';
 
@@ -37,6 +38,10 @@ export class HalfOpen implements Timed {
   deadlineMs: number = Number.POSITIVE_INFINITY;
   /** Whatever the endpoint wants to find here again. */
   listener: unknown = undefined;
+  /** Whether no SYN-ACK may be sent yet (`pending-open.ts`). */
+  isHeld = false;
+  /** The group of the remote address, whose entries have a bound; undefined for none. */
+  group: string | undefined = undefined;
 
   // The fields of the table.
   timerNext: Timed | undefined = undefined;
@@ -70,12 +75,14 @@ export class HalfOpenTable {
   readonly #entries = new Map<number, HalfOpen>();
   /** How many entries each remote address has, by its text. */
   readonly #clients = new Map<string, number>();
+  readonly #groups: GroupCounts;
   readonly #timers: TimerWheel<HalfOpen>;
 
   /** @param now the time in ms */
   constructor(now: number, bounds: HalfOpenBounds = {}) {
     this.#limit = bounds.limit ?? DEFAULT_LIMIT;
     this.#perClient = bounds.perClient ?? DEFAULT_PER_CLIENT;
+    this.#groups = new GroupCounts(quarterOf(this.#limit));
     this.#timers = new TimerWheel(now);
   }
 
@@ -91,9 +98,10 @@ export class HalfOpenTable {
     return entry;
   }
 
-  /** Returns whether one more entry of this flow's remote address may be added. */
-  hasRoomFor(flow: Flow): boolean {
-    return 2 * this.size < this.#limit || this.countOf(flow) < this.#perClient;
+  /** Returns whether one more entry of this flow's remote address, which is in the group, may be added. */
+  hasRoomFor(flow: Flow, group?: string | undefined): boolean {
+    const hasRoom = 2 * this.size < this.#limit || this.countOf(flow) < this.#perClient;
+    return hasRoom && this.#groups.hasRoom(group);
   }
 
   /** How many remote addresses have entries. */
@@ -108,16 +116,17 @@ export class HalfOpenTable {
 
   /**
    * Adds an entry whose flow is not in the table; in a full table it takes the place of the oldest one. Returns the entry
-   * that had to go for it: the new one itself, if its client has too many.
+   * that had to go for it: the new one itself, if its client or its group has too many.
    */
   add(entry: HalfOpen): HalfOpen | undefined {
     const { flow } = entry;
-    if (!this.hasRoomFor(flow)) return entry;
+    if (!this.hasRoomFor(flow, entry.group)) return entry;
     const oldest = this.size < this.#limit ? undefined : this.#oldest();
     if (oldest !== undefined) this.remove(oldest);
     entry.nextOfHash = this.#entries.get(flow.hash);
     this.#entries.set(flow.hash, entry);
     this.#clients.set(flow.remote.toString(), this.countOf(flow) + 1);
+    this.#groups.add(entry.group);
     this.#timers.schedule(entry, entry.deadlineMs);
     this.size++;
     return oldest;
@@ -146,6 +155,7 @@ export class HalfOpenTable {
     const left = this.countOf(entry.flow) - 1;
     if (left === 0) this.#clients.delete(client);
     else this.#clients.set(client, left);
+    this.#groups.remove(entry.group);
     this.size--;
     return true;
   }

@@ -14,4 +14,10 @@ export type { Flow } from './flow.ts';
 export type { IcmpError, IcmpErrorKind } from './icmp-error.ts';
 export { type ListenerOwner, TcpListener } from './listener.ts';
 export { type TcpOpenCode, TcpOpenError } from './open-error.ts';
+export {
+  type TcpHolder,
+  type TcpOpenEnd,
+  type TcpOpenOwner,
+  TcpPendingOpen,
+} from './pending-open.ts';
 export { TcpEvent, type TcpFailure, TcpState } from './state.ts';

@@ -12,8 +12,19 @@ export interface ListenerOwner {
   onTcpConnection(connection: TcpConnection): void;
 }
 
+/** Who takes a connection whose handshake a peer has begun: a listener, or the owner of a held handshake. @internal */
+export interface Acceptor {
+  readonly owner: ListenerOwner;
+  /** How many connections may wait for the owner to learn of them. */
+  readonly backlog: number;
+  /** How many do. */
+  waiting: number;
+  /** A connection has ended before the owner could learn of it. */
+  onLost(): void;
+}
+
 /** Listens from `TcpEndpoint.listen` to `stop`. */
-export class TcpListener {
+export class TcpListener implements Acceptor {
   /** The address that it listens on; undefined for all. */
   readonly local: IpAddress | undefined;
   readonly localPort: number;
@@ -43,11 +54,14 @@ export class TcpListener {
   stop(): void {
     this.#stop(this);
   }
+
+  /** @internal */
+  onLost(): void {}
 }
 
-/** The listener for which a peer began a connection; undefined once its owner has learned of it. */
-export function listenerOf(of: { readonly listener: unknown }): TcpListener | undefined {
-  return of.listener as TcpListener | undefined;
+/** Who takes the connection that a peer began; undefined once its owner has learned of it. */
+export function listenerOf(of: { readonly listener: unknown }): Acceptor | undefined {
+  return of.listener as Acceptor | undefined;
 }
 
 /** The listeners of an endpoint by port. */

@@ -42,6 +42,7 @@ export function openPassive(
   const block = newBlock(opening.flow, host, opening.iss, undefined);
   block.timestamps.offset = opening.tsOffset;
   block.listener = opening.listener;
+  block.group = opening.group;
   const listener = listenerOf(opening);
   if (listener !== undefined) listener.waiting++;
   acceptHandshake(block, opening, segment, host.now);

@@ -3,11 +3,14 @@
  * listener, or to nothing ([RFC 9293 sections 3.10.7.1 and 3.10.7.2](https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.1)).
  * @module
  */
+
+import type { IpAddress } from '../base/address.ts';
 import { ANSWER_INTERVAL_MS, type Answer, isBare, resetFor } from './answers.ts';
 import type { TcpCounters } from './counters.ts';
 import type { Flow } from './flow.ts';
-import type { ListenerTable } from './listener.ts';
-import type { PassiveOpens } from './passive-open.ts';
+import type { ListenerTable, TcpListener } from './listener.ts';
+import type { PassiveOpens, Syn } from './passive-open.ts';
+import type { TcpHolder } from './pending-open.ts';
 import { FIRST_WINDOW } from './receive-window.ts';
 import { FLAG_ACK, FLAG_RST, FLAG_SYN, type SegmentReader } from './segment.ts';
 import { seqAdd } from './sequence.ts';
@@ -20,11 +23,15 @@ export interface UnconnectedOptions {
   readonly passive: PassiveOpens;
   readonly timeWait: TimeWaitTable;
   readonly answer: (answer: Answer) => void;
-  /** Whether there are as many connections as there may be. */
-  readonly isFull: () => boolean;
+  /** Returns the group of a remote address, undefined for none. */
+  readonly groupOf: (remote: IpAddress) => string | undefined;
+  /** Whether there are as many connections as there may be, in all or in the group. */
+  readonly isFull: (group: string | undefined) => boolean;
 }
 
 export class UnconnectedSegments {
+  /** Who takes the SYNs for which there is no listener; undefined for nobody. */
+  holder: TcpHolder | undefined = undefined;
   readonly #options: UnconnectedOptions;
 
   constructor(options: UnconnectedOptions) {
@@ -65,31 +72,54 @@ export class UnconnectedSegments {
     }
   }
 
-  /** @param afterIss see `PassiveOpens.onSyn` */
+  /** @param afterIss see `Syn` */
   #receiveInListen(
     segment: SegmentReader,
     flow: Flow,
     afterIss: number | undefined,
     now: number
   ): void {
-    const { counters, listeners, passive, answer, isFull } = this.#options;
+    const { counters, passive, answer, groupOf, isFull } = this.#options;
     if (segment.has(FLAG_RST)) {
       counters.dropOutsideWindow++;
       return;
     }
-    const listener = segment.has(FLAG_ACK)
-      ? undefined
-      : listeners.find(flow.localPort, flow.local.words);
-    if (listener === undefined) {
+    const hasAck = segment.has(FLAG_ACK);
+    const listener = hasAck ? undefined : this.#listenerFor(flow);
+    const isHeld = listener === undefined && this.holder !== undefined;
+    if (hasAck || (listener === undefined && !isHeld)) {
       answer(resetFor(segment, flow));
-    } else if (!segment.has(FLAG_SYN)) {
+      return;
+    }
+    if (!segment.has(FLAG_SYN)) {
       // RFC 9293 section 3.10.7.2, fourth step: neither RST nor ACK nor SYN.
       counters.dropBadAck++;
-    } else if (listener.waiting >= listener.backlog || isFull()) {
-      counters.dropSyn++;
-    } else {
-      passive.onSyn(listener, segment, flow, now, afterIss);
+      return;
     }
+    const group = groupOf(flow.remote);
+    const isBusy = listener !== undefined && listener.waiting >= listener.backlog;
+    if (isBusy || isFull(group)) {
+      counters.dropSyn++;
+      return;
+    }
+    const syn = { segment, flow, group, now, afterIss };
+    if (listener !== undefined) passive.onSyn(listener, syn);
+    else this.#hold(this.holder!, syn);
+  }
+
+  #hold(holder: TcpHolder, syn: Syn): void {
+    const { counters, passive, answer } = this.#options;
+    const owner = holder.onTcpSyn(syn.flow);
+    if (owner === 'refuse') answer(resetFor(syn.segment, syn.flow));
+    else if (owner === 'drop') counters.dropSyn++;
+    else passive.hold(owner, syn);
+  }
+
+  /** A listener for all addresses listens at those of the endpoint, and not at those for which SYNs are held. */
+  #listenerFor(flow: Flow): TcpListener | undefined {
+    const listener = this.#options.listeners.find(flow.localPort, flow.local.words);
+    if (listener === undefined || listener.local !== undefined) return listener;
+    return this.holder?.isOwn(flow.local) === false ? undefined : listener;
   }
 }
 

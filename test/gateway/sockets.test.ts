@@ -342,16 +342,6 @@ describe('the device of the type sockets', () => {
     expect(error).toBeInstanceOf(ConfigError);
     expect(error).toMatchObject({ path });
   });
-
-  test('is refused by a cloud gateway, also as a stack of the program', async () => {
-    const stack = new SocketStack();
-    for (const device of [{ type: 'sockets' }, stack]) {
-      const error = await gateways.cloud({ device: device as never }).catch((it: unknown) => it);
-      expect(error).toBeInstanceOf(ConfigError);
-      expect(error).toMatchObject({ path: 'device', message: /a cloud gateway cannot/ });
-    }
-    expect(stack.closedBy).toBeInstanceOf(Error);
-  });
 });
 
 const WAIT = { timeout: 30_000 };

@@ -149,6 +149,14 @@ export class DatagramHost implements SocketHost {
     this.icmp.close();
   }
 
+  canReach(): boolean {
+    return true;
+  }
+
+  whenReachable(): Promise<void> {
+    return this.whenUp();
+  }
+
   whenUp(): Promise<void> {
     if (this.isUp) return Promise.resolve();
     return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));

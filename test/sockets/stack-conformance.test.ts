@@ -17,6 +17,7 @@ function stackWith(name: string, address: string): { device: StackDevice; udp: F
     clock: systemClock,
     endpoints: { tcp: new FakeEndpoint(), udp, icmp: new FakeEndpoint() },
     view: () => view,
+    hasBackend: () => false,
     onUnknownProtocol: () => {},
   });
   return { device, udp };

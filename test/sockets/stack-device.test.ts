@@ -44,6 +44,7 @@ beforeEach(() => {
     clock,
     endpoints: { tcp, udp, icmp },
     view: () => view,
+    hasBackend: () => false,
     onUnknownProtocol: () => {},
   });
   log = [];
@@ -263,6 +264,7 @@ test('a packet of an address that is no presence is counted, unless it is an ICM
     clock,
     endpoints: { tcp, udp, icmp },
     view: () => view,
+    hasBackend: () => false,
     onUnknownProtocol: () => {},
   });
   const from = { ...ENDS, source: '192.0.2.1' };

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest';
+import { IpAddress } from '../../src/base/address.ts';
 import { TunnelWait } from '../../src/sockets/tunnel-wait.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 
@@ -31,6 +32,27 @@ describe('the wait for the tunnel', () => {
     expect(clock.delays).toEqual([5000]);
     wait.setAddress(true);
     expect(await outcome).toBe('up');
+    expect(clock.delays).toEqual([]);
+  });
+
+  test('to presences ends when packets flow to one of them, and fails with the reason of the first', async () => {
+    const [near, far] = ['10.0.0.129', '10.0.0.130'].map((text) => IpAddress.parse(text));
+    const failure = new Error('the tunnel of site-a is down');
+    wait.setFailureTo((remote) => (remote.equals(near!) ? failure : undefined));
+    expect(wait.canReach([near!])).toBe(false);
+    expect(wait.canReach([near!, far!])).toBe(true);
+    expect(wait.canReach([])).toBe(true);
+    await wait.whenUp(undefined, [near!, far!]);
+    const first = outcomeOf(wait.whenUp(undefined, [near!]));
+    clock.advance(4999);
+    wait.setFailureTo(() => undefined);
+    expect(await first).toBe('up');
+    wait.setFailureTo(() => failure);
+    const second = outcomeOf(wait.whenUp(undefined, [near!, far!]));
+    // The rest goes on.
+    await wait.whenUp();
+    clock.advance(5000);
+    expect(await second).toMatchObject({ code: 'ENETDOWN', cause: failure });
     expect(clock.delays).toEqual([]);
   });
 

@@ -103,7 +103,8 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/packet/transport-checksum.ts': ['sockets', 'tcp'],
   'src/packet/view.ts': ['sockets', 'tcp', 'translator'],
   'src/packet/virtio.ts': ['device', 'sockets', 'tcp', 'translator', 'tunnel'],
-  // The options of a stack are a part of those of a gateway.
+  // The options of a stack and of its backend are a part of those of a gateway.
+  'src/sockets/backend-options.ts': ['gateway'],
   'src/sockets/stack-options.ts': ['gateway'],
   // UDP chooses its ports as TCP does.
   'src/tcp/icmp-error.ts': ['sockets'],
@@ -137,6 +138,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:http',
     'node:https',
     'node:net',
+    // Which addresses are those of this host.
+    'node:os',
     'node:stream',
     'node:tls',
     'node:util',

@@ -29,10 +29,16 @@ export class Relay {
     return relay;
   }
 
+  /** Terminates all connections, and those that come while there is no `target`. */
+  cut(): void {
+    this.target = undefined;
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
   /** Closes the port and terminates all connections; safe to call twice. */
   close(): void {
     this.#server.close();
-    for (const socket of this.#sockets) socket.destroy();
+    this.cut();
   }
 
   #relay(near: Socket): void {

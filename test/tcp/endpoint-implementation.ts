@@ -26,8 +26,11 @@ export class EndpointImplementation implements Implementation {
   #localPort = LISTENING;
   #connection: TcpConnection | undefined;
   #isConnected = false;
+  readonly #isHeld: boolean;
 
-  constructor(random: Random) {
+  /** @param isHeld whether handshakes are held, and accepted as soon as the owner knows of them */
+  constructor(random: Random, isHeld: boolean) {
+    this.#isHeld = isHeld;
     const [source, destination] = random.chance(0.5)
       ? ['10.0.0.2', '10.0.0.1']
       : ['2001:db8::2', '2001:db8::1'];
@@ -61,7 +64,8 @@ export class EndpointImplementation implements Implementation {
         this.#connection = connection;
         this.#isConnected = true;
       };
-      this.#endpoint.listen(local, LISTENING, { onTcpConnection }, 10);
+      if (this.#isHeld) this.#holdFor(onTcpConnection);
+      else this.#endpoint.listen(local, LISTENING, { onTcpConnection }, 10);
     }
     this.#drain();
   }
@@ -146,6 +150,17 @@ export class EndpointImplementation implements Implementation {
     const { state } = this.#connection;
     if (state === TcpState.TimeWait) return sizes.timeWait > 0 ? 'TIME-WAIT' : 'CLOSED';
     return STATES[state]!;
+  }
+
+  #holdFor(onTcpConnection: (connection: TcpConnection) => void): void {
+    this.#endpoint.holder = {
+      isOwn: () => true,
+      onTcpSyn: () => ({
+        onTcpOpen: (open) => void open.accept(),
+        onTcpConnection,
+        onTcpOpenEnded: () => {},
+      }),
+    };
   }
 
   /** A listener has another connection now. */

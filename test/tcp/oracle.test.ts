@@ -14,10 +14,13 @@ const SEED = Number(process.env.VP_SEED ?? 1);
 const RUNS = Number(process.env.VP_RUNS ?? 300);
 const STEPS = 60;
 
-test('an endpoint does what the oracle says, in any state', () => {
+test.each([
+  ['', false],
+  [' with held handshakes', true],
+])('an endpoint%s does what the oracle says, in any state', (_, isHeld) => {
   const states = new Set<State>();
   for (let seed = SEED; seed < SEED + RUNS; seed++) {
-    const outcome = compare(seed, (random) => new EndpointImplementation(random), {
+    const outcome = compare(seed, (random) => new EndpointImplementation(random, isHeld), {
       choices: ENDPOINT_CHOICES,
       leavesOut: differsOnPurpose,
       throttleMs: 500,

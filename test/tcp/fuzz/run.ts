@@ -4,7 +4,12 @@
  */
 import type { ControlBlock } from '../../../src/tcp/control-block.ts';
 import type { TcpEndpoint } from '../../../src/tcp/endpoint.ts';
-import { type TcpConnection, TcpState } from '../../../src/tcp/index.ts';
+import {
+  type TcpConnection,
+  type TcpHolder,
+  type TcpPendingOpen,
+  TcpState,
+} from '../../../src/tcp/index.ts';
 import { Random } from '../../support/random.ts';
 import { VNET } from '../../support/vnet.ts';
 import { A4, A6, B4, B6, EndpointPair, TestOwner } from '../endpoint-pair.ts';
@@ -26,6 +31,12 @@ export class FuzzRun {
   /** Real frames of late, for each end that they go to. */
   readonly #recent: { readonly a: Buffer[]; readonly b: Buffer[] } = { a: [], b: [] };
   readonly #transfers: Transfer[] = [];
+  /** Who takes the connections to a port whose handshakes are held. */
+  readonly #holders = new Map<number, TestOwner>();
+  /** Handshakes that wait to be decided about. */
+  #held: TcpPendingOpen[] = [];
+  /** The ports for which one was dropped. */
+  readonly #dropped = new Set<number>();
   /** Nothing is forged yet: few handshakes outlive it. */
   #isCalm = false;
   #port = 1000;
@@ -49,6 +60,7 @@ export class FuzzRun {
       a: { mtu, offload: random.chance(0.3) },
       b: { mtu: random.chance(0.5) ? mtu : 1500, offload: random.chance(0.3), limits },
     });
+    this.#pair.b.holder = this.#holder;
     this.#watches = { a: new Watch(this.#pair.a), b: new Watch(this.#pair.b) };
   }
 
@@ -70,6 +82,7 @@ export class FuzzRun {
         this.#pair[to].linkChanged(false);
         this.#pair[to].linkChanged(true);
       }
+      this.#decide();
       this.#forgeAround(frame, to);
       if (this.#random.chance(loss)) return [];
       return [1 + this.#random.below(1 + reordering)];
@@ -109,7 +122,8 @@ export class FuzzRun {
     for (let i = 0; i < count; i++) {
       const [client, server] = [new TestOwner(), new TestOwner()];
       const port = ++this.#port;
-      b.listen(undefined, port, server, 10);
+      if (random.chance(0.5)) b.listen(undefined, port, server, 10);
+      else this.#holders.set(port, server);
       client.connection = a.connect(local, 0, remote, port, client);
       const up = Buffer.from(random.bytes(random.below(random.pick([10, 20_000, 200_000]))));
       const down = Buffer.from(random.bytes(random.below(random.pick([10, 20_000, 200_000]))));
@@ -117,6 +131,45 @@ export class FuzzRun {
       server.send(down, true);
       this.#transfers.push({ client, server, up, down });
     }
+  }
+
+  /** Takes the SYNs to ports where nothing listens. */
+  readonly #holder: TcpHolder = {
+    isOwn: () => true,
+    onTcpSyn: ({ localPort }) => {
+      const server = this.#holders.get(localPort);
+      if (server === undefined) return this.#random.pick(['refuse', 'drop']);
+      let open: TcpPendingOpen | undefined;
+      return {
+        onTcpOpen: (held) => {
+          open = held;
+          this.#held.push(held);
+        },
+        onTcpConnection: (connection) => server.onTcpConnection(connection),
+        onTcpOpenEnded: () => {
+          if (open?.isOpen) this.#expect('a handshake that has ended is open');
+        },
+      };
+    },
+  };
+
+  /** Decides about some handshakes that are held. Harm is only to refuse one, for a dropped SYN is sent again. */
+  #decide(): void {
+    const random = this.#random;
+    this.#held = this.#held.filter((open) => {
+      if (random.chance(0.3)) return open.isOpen;
+      const { localPort } = open.flow;
+      if (random.chance(0.8) || this.#dropped.has(localPort)) {
+        open.accept();
+      } else if (this.#kind === 'anything' && random.chance(0.5)) {
+        open.refuse();
+      } else {
+        // A client ends if this happens too often.
+        this.#dropped.add(localPort);
+        open.drop();
+      }
+      return false;
+    });
   }
 
   /** Forges some segments after a real frame, and keeps it as a template. */
@@ -194,10 +247,13 @@ export class FuzzRun {
     let frames = 0;
     this.#pair.path = () => {
       frames++;
+      this.#decide();
       return [1];
     };
     this.#pair.run(() => this.#transfers.every(isOver), 3_600_000);
     this.#leave();
+    for (const open of this.#held) open.drop();
+    b.holder = undefined;
     for (const endpoint of [a, b]) {
       for (const connection of [...endpoint.connections()]) connection.abort();
       endpoint.destroy();

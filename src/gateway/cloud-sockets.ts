@@ -1,0 +1,119 @@
+/**
+ * What a cloud gateway tells the stack of sockets that it has instead of a device, and the backend that reaches the
+ * services of the cloud by the sockets of this machine.
+ *
+ * Snapshots of the cloud's site come a moment after a change. The plan of the translator comes at once, and no packet of
+ * a new lease passes before it is loaded. So it is the plan that ends what is not permitted any more, before the address
+ * of a client can mean another host.
+ * @module
+ */
+import type { PlanTarget } from '../control/index.ts';
+import { isPacketDevice, type PacketDevice } from '../device/index.ts';
+import { CLOUD, type DesiredState } from '../registry/index.ts';
+import type { BackendService } from '../sockets/index.ts';
+import type { ResolvedCloudOptions } from './cloud-options.ts';
+import { CloudPlan } from './cloud-plan.ts';
+import type { EdgeChange } from './edge-tunnels.ts';
+import { GatewaySockets } from './gateway-sockets.ts';
+import type { ServiceSettings } from './sockets-options.ts';
+
+/** A device that is not a stack is told nothing. */
+export class CloudSockets extends GatewaySockets {
+  readonly #desired: () => DesiredState;
+  /** The names of services whose connections begin with a PROXY protocol header; undefined if that holds for all or none. */
+  readonly #withHeader: ReadonlySet<string> | undefined;
+  #plan: CloudPlan = CloudPlan.NONE;
+  /** The exposed services, as a text. */
+  #services = '';
+  /** How many tunnels each site has; two while a newer one replaces another. */
+  readonly #tunnels = new Map<string, number>();
+
+  /**
+   * @param option the option `device` that the device was opened with
+   * @param desired returns the present desired state
+   */
+  constructor(
+    device: PacketDevice | undefined,
+    option: ResolvedCloudOptions['device'],
+    desired: () => DesiredState
+  ) {
+    const { proxyProtocol, ...settings } = settingsOf(option);
+    super(device, {
+      ...settings,
+      proxyProtocol: proxyProtocol === true,
+      siteOf: (client) => this.#plan.siteOf(client),
+    });
+    this.#desired = desired;
+    this.#withHeader = Array.isArray(proxyProtocol) ? new Set(proxyProtocol) : undefined;
+    this.#tellReach();
+  }
+
+  /** The tunnel of a site came up or went down. Connections to its presences wait while it has none. */
+  onEdge({ site, state }: EdgeChange): void {
+    const count = (this.#tunnels.get(site) ?? 0) + (state === 'up' ? 1 : -1);
+    if (count === 0) this.#tunnels.delete(site);
+    else this.#tunnels.set(site, count);
+    this.#tellReach();
+  }
+
+  /** Returns a target that shows each plan to the stack before `target` has it. */
+  before(target: PlanTarget): PlanTarget {
+    if (this.optionalStack === undefined) return target;
+    return {
+      load: (plan) => {
+        this.#load(new CloudPlan(plan));
+        target.load(plan);
+      },
+      bind: (presence) => {
+        this.#plan.bind(presence);
+        target.bind(presence);
+      },
+    };
+  }
+
+  #tellReach(): void {
+    this.optionalStack?.setFailureTo((remote) => {
+      const site = this.#plan.siteOf(remote);
+      const isDown = site !== undefined && !this.#tunnels.has(site);
+      return isDown ? new Error(`the tunnel of ${site} is down`) : undefined;
+    });
+  }
+
+  #load(plan: CloudPlan): void {
+    const before = this.#plan;
+    this.#plan = plan;
+    if (before.hasMoreThan(plan)) this.#end(before);
+    const services = this.#exposedServices();
+    const text = services.map(({ address, ports }) => `${address} ${ports.join()}`).join(' ');
+    if (text === this.#services) return;
+    this.#services = text;
+    this.backend!.setServices(services);
+  }
+
+  #end(before: CloudPlan): void {
+    const plan = this.#plan;
+    this.backend!.withdrawWhere((protocol, ends) => plan.withdrawalOf(protocol, ends, before));
+    for (const connection of [...this.stack.tcp.connections()]) {
+      const reason = plan.withdrawalOf('tcp', connection.flow, before);
+      if (reason !== undefined) connection.abort(new Error(reason));
+    }
+  }
+
+  /** Returns the services of the cloud that are exposed anywhere. The plan says who may reach them. */
+  #exposedServices(): readonly BackendService[] {
+    const { services, exposures } = this.#desired();
+    const exposed = new Set(exposures.map(({ service }) => service));
+    return services
+      .filter(({ name, site }) => site === CLOUD && exposed.has(name))
+      .map(({ name, address, ports }) => ({
+        address,
+        ports,
+        ...(this.#withHeader?.has(name) && { proxyProtocol: true }),
+      }));
+  }
+}
+
+function settingsOf(option: ResolvedCloudOptions['device']): ServiceSettings {
+  const isStack = !isPacketDevice(option) && option.type === 'sockets';
+  return (isStack && option.backend) || {};
+}

@@ -1,0 +1,97 @@
+/**
+ * How a backend connects to a service by the host's sockets, and what the client learns if that fails.
+ * @module
+ */
+import net from 'node:net';
+import { type Family, IpAddress } from '../base/address.ts';
+import type { Flow } from '../tcp/index.ts';
+import { isLoopback } from './backend-services.ts';
+import type { Unreachable } from './icmp.ts';
+
+/** A connection that a backend needs. */
+export interface BackendDialTarget {
+  /** The service, by its real address. */
+  readonly address: string;
+  readonly port: number;
+  readonly family: Family;
+  /** The client, as the service's realm knows it: by its presence. */
+  readonly client: { readonly address: string; readonly port: number };
+  /** The address that the connection has to come from (option `loopbackSource`); undefined for any. */
+  readonly localAddress: string | undefined;
+}
+
+/**
+ * Connects to a service. It returns at once, the socket connects or is connected, and belongs to the backend from then
+ * on. An error that is thrown counts as a failure of the connection.
+ */
+export type BackendDial = (target: BackendDialTarget) => net.Socket;
+
+/** Connects by `net.connect`. */
+export function dialHost({ address, port, family, localAddress }: BackendDialTarget): net.Socket {
+  return net.connect({
+    host: address,
+    port,
+    family,
+    allowHalfOpen: true,
+    noDelay: true,
+    ...(localAddress !== undefined && { localAddress }),
+  });
+}
+
+export function targetOf(flow: Flow, hasLoopbackSource: boolean): BackendDialTarget {
+  const { family, local, localPort, remote, remotePort } = flow;
+  return {
+    address: local.toString(),
+    port: localPort,
+    family,
+    client: { address: remote.toString(), port: remotePort },
+    localAddress: hasLoopbackSource ? loopbackSource(remote, local) : undefined,
+  };
+}
+
+/**
+ * Returns the address from which a service on loopback sees a client: 127.128.0.0/9 with the last 23 bits of the
+ * client's presence. So clients have different ones if their presences are of one pool, which may be a /9; it is the
+ * same after a restart, and nothing is stored. Returns undefined if the service is not in 127.0.0.0/8.
+ */
+export function loopbackSource(client: IpAddress, service: IpAddress): string | undefined {
+  if (service.family !== 4 || client.family !== 4 || !isLoopback(service)) return undefined;
+  const bits = client.words[0]! & CLIENT_BITS;
+  // The last one of all is a broadcast address, from which nothing can connect.
+  const word = LOOPBACK_SOURCES | (bits === CLIENT_BITS ? bits - 1 : bits);
+  return IpAddress.fromWords([word]).toString();
+}
+
+/** What follows from a failed dial: a reset, an ICMP error, or silence, after which the client tries again. */
+export type DialFailure =
+  | 'refused'
+  | 'later'
+  | Extract<Unreachable, 'host' | 'network' | 'prohibited'>;
+
+/** @param error what the socket has reported, or the function `dial` has thrown; undefined if it closed without one */
+export function failureOfDial(error: unknown): DialFailure {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  return FAILURES[code] ?? 'refused';
+}
+
+const FAILURES: Readonly<Record<string, DialFailure>> = {
+  EHOSTUNREACH: 'host',
+  EHOSTDOWN: 'host',
+  ETIMEDOUT: 'host',
+  ENETUNREACH: 'network',
+  ENETDOWN: 'network',
+  // A filter of this host.
+  EACCES: 'prohibited',
+  EPERM: 'prohibited',
+  // The host has no descriptors, no memory or no ports left; that passes.
+  EMFILE: 'later',
+  ENFILE: 'later',
+  ENOBUFS: 'later',
+  ENOMEM: 'later',
+  EAGAIN: 'later',
+  EADDRNOTAVAIL: 'later',
+  EADDRINUSE: 'later',
+};
+
+const CLIENT_BITS = 0x7f_ffff;
+const LOOPBACK_SOURCES = 0x7f80_0000;

@@ -1,0 +1,100 @@
+/**
+ * The services that a backend may connect to, and the targets that it never connects to. It does not change: a backend
+ * replaces it as a whole.
+ * @module
+ */
+import { networkInterfaces } from 'node:os';
+import { type AddressInput, IpAddress } from '../base/address.ts';
+import { type PortInput, PortRange } from '../base/port-range.ts';
+import type { StackProtocol } from './site-view.ts';
+
+/** A service of a host that the gateway reaches. */
+export interface BackendService {
+  /** The real address. */
+  readonly address: AddressInput;
+  /** Ranges such as `tcp/5672`, `udp/8000-8100` or `icmp`; those of other protocols have no effect. */
+  readonly ports: readonly PortInput[];
+  /** Whether connections to it begin with a PROXY protocol header; default: the option `proxyProtocol`. */
+  readonly proxyProtocol?: boolean | undefined;
+}
+
+/** An address and port of the gateway itself, for TCP and UDP. */
+export interface BackendTarget {
+  /** The unspecified address (`0.0.0.0`, `::`) stands for all addresses of this host. */
+  readonly address: AddressInput;
+  readonly port: number;
+}
+
+/** What a backend knows of one port of a service. */
+export interface ServicePort {
+  readonly proxyProtocol: boolean | undefined;
+}
+
+export class BackendServices {
+  static readonly NONE: BackendServices = new BackendServices([], []);
+
+  /** The ranges of each address, by its text. */
+  readonly #services = new Map<string, Entry[]>();
+  /** The addresses of each port that is refused. */
+  readonly #refused = new Map<number, IpAddress[]>();
+
+  /** @throws {ApiMisuseError} if a text is not an address, {ConfigError} if it is not a port. */
+  constructor(services: readonly BackendService[], refused: readonly BackendTarget[]) {
+    for (const { address, ports, proxyProtocol } of services) {
+      const key = IpAddress.from(address).toString();
+      const entries = this.#services.get(key) ?? [];
+      for (const port of ports) entries.push({ range: PortRange.from(port), proxyProtocol });
+      this.#services.set(key, entries);
+    }
+    for (const { address, port } of refused) {
+      const addresses = this.#refused.get(port) ?? [];
+      addresses.push(IpAddress.from(address));
+      this.#refused.set(port, addresses);
+    }
+  }
+
+  /** Returns whether a service has this port, and the gateway itself does not. */
+  allows(protocol: StackProtocol, address: IpAddress, port: number): boolean {
+    return this.find(protocol, address, port) !== undefined && !this.isRefused(address, port);
+  }
+
+  /** Returns what is known of the port; undefined if no service has it. */
+  find(protocol: StackProtocol, address: IpAddress, port: number): ServicePort | undefined {
+    return this.#services
+      .get(address.toString())
+      ?.find(
+        ({ range }) => range.protocol === protocol && range.first <= port && port <= range.last
+      );
+  }
+
+  /** Returns whether the gateway itself listens there. */
+  isRefused(address: IpAddress, port: number): boolean {
+    const addresses = this.#refused.get(port) ?? [];
+    return addresses.some(
+      (it) => it.equals(address) || (isUnspecified(it) && isOfThisHost(address))
+    );
+  }
+}
+
+interface Entry extends ServicePort {
+  readonly range: PortRange;
+}
+
+function isUnspecified({ words }: IpAddress): boolean {
+  return words.every((word) => word === 0);
+}
+
+/** Addresses come and go while a program runs, so this is looked up; only ports of the gateway make it necessary. */
+function isOfThisHost(address: IpAddress): boolean {
+  if (isUnspecified(address) || isLoopback(address)) return true;
+  const text = address.toString();
+  return Object.values(networkInterfaces()).some((list) =>
+    list?.some((each) => IpAddress.parse(each.address).toString() === text)
+  );
+}
+
+/** Returns whether it is an address of `127.0.0.0/8`, or `::1`. */
+export function isLoopback({ family, words }: IpAddress): boolean {
+  if (family === 4) return words[0]! >>> 24 === 127;
+  return words[0] === 0 && words[1] === 0 && words[2] === 0 && words[3] === 1;
+}
