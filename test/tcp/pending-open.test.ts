@@ -14,6 +14,7 @@ import {
 } from '../../src/tcp/index.ts';
 import { ACK, RST, SYN } from '../support/packets.ts';
 import { Random } from '../support/random.ts';
+import { VNET } from '../support/vnet.ts';
 import { OWN, RawEnd, type Sent } from './raw-end.ts';
 
 const CLIENT = '10.0.0.2';
@@ -131,6 +132,24 @@ describe('a held handshake', () => {
     end.receive(CLIENT, 3_000, 80, { sequence: IRS + 1, acknowledgment, flags: ACK });
     end.endpoint.takeEvents();
     expect(owner.connection!.rttMs).toBeCloseTo(30);
+  });
+
+  test('tells the peer by its timestamp which of its SYNs is answered', () => {
+    const { end, holder } = start();
+    const repeat = (value: number): void => {
+      const tcpOptions = Uint8Array.from([1, 1, 8, 10, 0, 0, 0, value, 0, 0, 0, 0]);
+      end.receive(CLIENT, 3_000, 80, { sequence: IRS, flags: SYN, tcpOptions });
+      end.endpoint.takeEvents();
+    };
+    for (const value of [10, 20, 15]) repeat(value);
+    const [owner] = holder.owners;
+    const buffer = Buffer.alloc(70_000);
+    owner!.open!.accept();
+    const length = end.endpoint.read(buffer, 0);
+    const options = buffer.subarray(VNET + 40, length);
+    const at = options.indexOf(Buffer.from([8, 10]));
+    expect(at).toBeGreaterThanOrEqual(0);
+    expect(options.readUInt32BE(at + 6)).toBe(20);
   });
 
   test('is refused by a reset that the peer believes', () => {
@@ -362,7 +381,7 @@ test('an owner that throws does not keep the others from learning', () => {
 });
 
 test('the owners know what is in the table, whatever comes', () => {
-  for (let seed = 1; seed <= 40; seed++) {
+  for (let seed = 1; seed <= 20; seed++) {
     const random = new Random(seed);
     const { end, holder } = start({ halfOpen: 6, halfOpenPerClient: 3, connections: 5 });
     let most = 0;
@@ -391,8 +410,8 @@ test('the owners know what is in the table, whatever comes', () => {
       const open = holder.owners.filter((it) => it.open?.isOpen);
       expect(open).toHaveLength(end.endpoint.sizes.halfOpen);
       most = Math.max(most, open.length);
-      for (const { log } of holder.owners) expect(LOGS).toContain(log.join());
     }
+    for (const { log } of holder.owners) expect(LOGS).toContain(log.join());
     expect(most).toBeGreaterThan(2);
     for (const { connection } of holder.owners) connection?.abort();
     end.pass(200_000);
