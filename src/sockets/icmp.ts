@@ -47,12 +47,17 @@ export interface IcmpEndpointOptions {
   readonly onUdpError: (error: IcmpError) => boolean;
 }
 
+/** What cannot be reached: the kinds of errors that a stack sends. */
+export type Unreachable = 'port' | 'protocol' | 'host' | 'network' | 'prohibited';
+
 /** Cumulative. */
 export interface IcmpCounters {
   /** Packets that were dropped: the checksum is wrong, or they are super-packets. */
   malformed: number;
   /** Echo requests that were answered. */
   echoesAnswered: number;
+  /** Echo requests to other addresses than the stack's own, which are dropped: a service does not answer by itself. */
+  echoesNotOwn: number;
   /** Replies that end a request of this stack. */
   repliesReceived: number;
   /** Replies that fit no request. */
@@ -120,20 +125,29 @@ export class IcmpEndpoint {
    * demands; the device lets no others through.
    */
   unreachable(buffer: Uint8Array, header: PacketHeader, what: 'port' | 'protocol'): void {
-    const { family, start, end, transport } = header;
+    const { family, start, end, transport, source } = header;
     const isPlain = transport - start === IPV6_HEADER;
     if (family === 6 && what === 'protocol' && !isPlain) return;
-    const now = this.#options.now();
-    if (!this.#errorLimit.take('', now)) {
-      this.counters.limited++;
-      return;
-    }
+    if (!this.#mayReport()) return;
     const longest = family === 4 ? MAX_QUOTE_V4 : MAX_QUOTE_V6;
-    const payload = new Uint8Array(buffer.subarray(start, Math.min(end, start + longest)));
-    const isPort = what === 'port';
-    const type = family === 4 ? (isPort ? 0x0303 : 0x0302) : isPort ? 0x0104 : 0x0401;
-    const pointer = family === 6 && !isPort ? IPV6_NEXT_HEADER : 0;
-    if (this.#reply(buffer, header, type << 16, pointer, payload)) this.counters.errorsSent++;
+    const from = IpAddress.fromBytes(family, buffer, source + (family === 4 ? 4 : 16));
+    const to = IpAddress.fromBytes(family, buffer, source);
+    const quote = new Uint8Array(buffer.subarray(start, Math.min(end, start + longest)));
+    this.#sendError(what, from, to, quote);
+  }
+
+  /**
+   * Sends an error about a packet that was taken, but could not go on: a service behind the stack has refused it.
+   *
+   * @param from the destination of the packet, which the error then comes from
+   * @param to its source, which must be one host
+   * @param quote the packet from its IP header on (`icmp-quote.ts`), which must not change; what is longer than an
+   *   error may be is left out
+   */
+  report(what: Unreachable, from: IpAddress, to: IpAddress, quote: Uint8Array): void {
+    if (!this.#mayReport()) return;
+    const longest = to.family === 4 ? MAX_QUOTE_V4 : MAX_QUOTE_V6;
+    this.#sendError(what, from, to, quote.subarray(0, longest));
   }
 
   /**
@@ -194,7 +208,10 @@ export class IcmpEndpoint {
     const { family, source, transport, end } = header;
     const own = this.#options.localAddress(family);
     const at = source + (family === 4 ? 4 : 16);
-    if (own === undefined || !isAddressAt(view, at, own)) return;
+    if (own === undefined || !isAddressAt(view, at, own)) {
+      this.counters.echoesNotOwn++;
+      return;
+    }
     if (!this.#echoLimit.take('', this.#options.now())) {
       this.counters.limited++;
       return;
@@ -202,7 +219,8 @@ export class IcmpEndpoint {
     const payload = new Uint8Array(buffer.subarray(transport + ICMP_HEADER, end));
     const type = family === 4 ? ECHO_REPLY_V4 : ECHO_REPLY_V6;
     const rest = view.getInt32(transport + ICMP_IDENTIFIER);
-    if (this.#reply(buffer, header, type << 24, rest, payload)) this.counters.echoesAnswered++;
+    const remote = IpAddress.fromBytes(family, buffer, source);
+    if (this.#send(own, remote, type << 24, rest, payload)) this.counters.echoesAnswered++;
   }
 
   #onReply(buffer: Uint8Array, view: DataView, header: PacketHeader): void {
@@ -241,17 +259,28 @@ export class IcmpEndpoint {
     return true;
   }
 
-  /** Queues a message to the source of a packet. Returns whether there is room. */
-  #reply(
-    buffer: Uint8Array,
-    { family, source }: PacketHeader,
+  #mayReport(): boolean {
+    if (this.#errorLimit.take('', this.#options.now())) return true;
+    this.counters.limited++;
+    return false;
+  }
+
+  #sendError(what: Unreachable, from: IpAddress, to: IpAddress, quote: Uint8Array): void {
+    const isIpv4 = to.family === 4;
+    const first = (isIpv4 ? ERRORS_V4 : ERRORS_V6)[what] << 16;
+    const second = !isIpv4 && what === 'protocol' ? IPV6_NEXT_HEADER : 0;
+    if (this.#send(from, to, first, second, quote)) this.counters.errorsSent++;
+  }
+
+  /** Queues a message. Returns whether there is room. */
+  #send(
+    local: IpAddress,
+    remote: IpAddress,
     first: number,
     second: number,
     payload: Uint8Array
   ): boolean {
-    const protocol = family === 4 ? Protocol.Icmp : Protocol.Icmpv6;
-    const remote = IpAddress.fromBytes(family, buffer, source);
-    const local = IpAddress.fromBytes(family, buffer, source + (family === 4 ? 4 : 16));
+    const protocol = remote.family === 4 ? Protocol.Icmp : Protocol.Icmpv6;
     const atMs = this.#options.now();
     return this.#push({ protocol, local, remote, first, second, payload, atMs });
   }
@@ -282,6 +311,7 @@ function newCounters(): IcmpCounters {
   return {
     malformed: 0,
     echoesAnswered: 0,
+    echoesNotOwn: 0,
     repliesReceived: 0,
     repliesUnknown: 0,
     errorsReceived: 0,
@@ -292,6 +322,22 @@ function newCounters(): IcmpCounters {
   };
 }
 
+/** Types and codes (RFC 792; RFC 1812 section 5.2.7.1), as the first 16 bits of an error. */
+const ERRORS_V4: Readonly<Record<Unreachable, number>> = {
+  network: 0x0300,
+  host: 0x0301,
+  protocol: 0x0302,
+  port: 0x0303,
+  prohibited: 0x030d,
+};
+/** Types and codes (RFC 4443 sections 3.1 and 3.4). */
+const ERRORS_V6: Readonly<Record<Unreachable, number>> = {
+  network: 0x0100,
+  prohibited: 0x0101,
+  host: 0x0103,
+  port: 0x0104,
+  protocol: 0x0401,
+};
 const ECHO_V4 = 8;
 const ECHO_V6 = 128;
 const ECHO_REPLY_V4 = 0;
