@@ -456,4 +456,4 @@ function newCounters(): UdpCounters {
 const MAX_SOCKETS = 16_384;
 const MAX_ORPHANED: number = QUEUE_LIMIT;
 const DEFAULT_MAX_WAIT_MS = 5000;
-const DEFAULT_QUEUE_BYTES: number = 16 * 1024 ** 2;
+export const DEFAULT_QUEUE_BYTES: number = 16 * 1024 ** 2;

@@ -1,0 +1,254 @@
+/**
+ * The UDP half of the service side: datagrams that come for a service, and for no socket of the stack, go on to the
+ * service by sockets of the host, and replies leave from the service's address and port.
+ *
+ * 1. The UDP endpoint asks `accept` about a datagram for which it has no socket. If a service is there, the flow of the
+ *    client's and the service's address and port begins: a `UdpFlow` with a socket of the stack.
+ * 2. In a later tick the flow makes its connected socket of the host, and hands the datagrams on.
+ * 3. A flow ends when it was idle for too long, when another one needs its place, when the service refuses, and when
+ *    the service or the client is withdrawn.
+ *
+ * The service sees the address of the gateway, and a port for each flow.
+ * @module
+ */
+import { AsyncResource } from 'node:async_hooks';
+import { createSocket, type Socket as HostSocket } from 'node:dgram';
+import type { IpAddress } from '../base/address.ts';
+import type { Clock } from '../base/clock.ts';
+import { type UdpBackendCounters, UdpFlow, type UdpFlowBackend } from './backend-udp-flow.ts';
+import { FlowShares } from './backend-udp-shares.ts';
+import type { IcmpEndpoint, Unreachable } from './icmp.ts';
+import { DEFAULT_QUEUE_BYTES, type UdpAcceptor, type UdpEndpoint } from './udp.ts';
+import type { UdpEnds } from './udp-flows.ts';
+import type { UdpSocket } from './udp-socket.ts';
+
+/** A flow for which a socket is made. */
+export interface UdpDialTarget {
+  /** The real address of the service. */
+  readonly address: string;
+  readonly port: number;
+  /** The client, as the service's realm knows it. */
+  readonly clientAddress: string;
+  readonly clientPort: number;
+  /** The address that the socket is to be bound to; undefined for any. */
+  readonly localAddress: string | undefined;
+}
+
+/**
+ * Makes the socket of the host for a flow: one that is connected, or is connecting, to the service. The backend closes
+ * it. A system error that is thrown counts as a failure of the flow.
+ */
+export type UdpDial = (target: UdpDialTarget) => HostSocket;
+
+export interface UdpBackendOptions {
+  /** The endpoint of the stack, whose acceptor the backend becomes. */
+  readonly udp: UdpEndpoint;
+  readonly icmp: Pick<IcmpEndpoint, 'report'>;
+  readonly clock: Clock;
+  /** Returns whether a service takes datagrams there. It must not run code of the program. */
+  readonly allows: (protocol: 'udp', address: IpAddress, port: number) => boolean;
+  /**
+   * Returns the site of a client, by which flows and memory are shared; undefined if none is known. It must not run
+   * code of the program. Default: no site is known.
+   */
+  readonly siteOf?: ((client: IpAddress) => string | undefined) | undefined;
+  /** Returns the local address of the host's socket for a client of a service. Default: the host chooses. */
+  readonly localAddressOf?:
+    | ((client: IpAddress, service: IpAddress) => string | undefined)
+    | undefined;
+  /** Default: a new `dgram.Socket` that connects to the service's address and port. */
+  readonly dial?: UdpDial | undefined;
+  /** How many flows there may be; default 4,096. The one whose last datagram is the longest time ago goes first. */
+  readonly maxFlows?: number | undefined;
+  /** How long a flow may be without a datagram, in ms; default 300,000 (RFC 4787 section 4.3 asks for 120,000). */
+  readonly idleMs?: number | undefined;
+  /** The bytes that wait at the sockets of one site's flows together; default 4,194,304, a quarter of the stack's. */
+  readonly siteBytes?: number | undefined;
+}
+
+export class UdpBackend implements UdpAcceptor, UdpFlowBackend {
+  readonly counters: UdpBackendCounters = newCounters();
+  readonly #options: UdpBackendOptions;
+  readonly #dial: UdpDial;
+  readonly #idleMs: number;
+  readonly #shares: FlowShares<UdpFlow>;
+  /** The flows of each client and of each service, by the text of the address. */
+  readonly #byAddress = new Map<string, Set<UdpFlow>>();
+  #cancelTimer: (() => void) | undefined;
+  #isClosed = false;
+
+  constructor(options: UdpBackendOptions) {
+    const { udp, dial, maxFlows = MAX_FLOWS, siteBytes = SITE_BYTES } = options;
+    this.#options = options;
+    this.#idleMs = options.idleMs ?? IDLE_MS;
+    // The program's function runs in the context of the program, and not in that of a tunnel.
+    this.#dial = dial === undefined ? dialHost : AsyncResource.bind(dial);
+    const { memory, onRefused } = udp;
+    this.#shares = new FlowShares({ maxFlows, memory, siteBytes, onRefused });
+    udp.acceptor = this;
+  }
+
+  /** How many flows there are. */
+  get size(): number {
+    return this.#shares.size;
+  }
+
+  /** @internal */
+  accept(ends: UdpEnds): UdpSocket | undefined {
+    const { udp, allows, siteOf } = this.#options;
+    if (!allows('udp', ends.local, ends.localPort)) {
+      this.counters.notAllowed++;
+      return undefined;
+    }
+    const site = siteOf?.(ends.remote);
+    const victim = this.#shares.victimFor(site);
+    if (victim !== undefined) {
+      this.counters.evicted++;
+      victim.end(false);
+    }
+    const flow = new UdpFlow(this, ends);
+    flow.place = this.#shares.add(flow, site);
+    const socket = udp.open(ends, flow, flow.place.share.memory);
+    if (socket === undefined) {
+      this.#shares.remove(flow.place);
+      return undefined;
+    }
+    flow.socket = socket;
+    flow.lastMs = this.#options.clock.monotonicMs();
+    this.counters.opened++;
+    this.#index(ends.local, flow);
+    this.#index(ends.remote, flow);
+    this.#setTimer();
+    return socket;
+  }
+
+  /**
+   * Ends flows of which this is the address of the client or of the service, at once: their sockets are closed, and what
+   * waits there is dropped, because the address may mean another host next.
+   *
+   * @param isWithdrawn which of them; by default all
+   */
+  withdraw(address: IpAddress, isWithdrawn: (ends: UdpEnds) => boolean = () => true): void {
+    this.#withdraw(this.#byAddress.get(address.toString()) ?? NONE, isWithdrawn);
+  }
+
+  /** Does the same for all flows, whatever their addresses. */
+  withdrawAll(isWithdrawn: (ends: UdpEnds) => boolean): void {
+    for (const flows of [...this.#byAddress.values()]) this.#withdraw(flows, isWithdrawn);
+  }
+
+  /** Ends all flows, and takes no more. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    const { udp } = this.#options;
+    if (udp.acceptor === this) udp.acceptor = undefined;
+    for (let flow = this.#shares.oldest; flow; flow = this.#shares.oldest) flow.end(true);
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+  }
+
+  /** @internal */
+  dial(ends: UdpEnds): HostSocket {
+    const { local, localPort, remote, remotePort } = ends;
+    return this.#dial({
+      address: local.toString(),
+      port: localPort,
+      clientAddress: remote.toString(),
+      clientPort: remotePort,
+      localAddress: this.#options.localAddressOf?.(remote, local),
+    });
+  }
+
+  /** @internal */
+  report(what: Unreachable, from: IpAddress, to: IpAddress, quote: Uint8Array): void {
+    this.#options.icmp.report(what, from, to, quote);
+  }
+
+  /** @internal */
+  onActive(flow: UdpFlow): void {
+    flow.lastMs = this.#options.clock.monotonicMs();
+    this.#shares.touch(flow.place);
+  }
+
+  /** @internal */
+  onEnded(flow: UdpFlow, isDiscarded: boolean): void {
+    const { ends, socket, place } = flow;
+    this.#shares.remove(place);
+    this.#unindex(ends.local, flow);
+    this.#unindex(ends.remote, flow);
+    if (isDiscarded) this.#options.udp.discard(socket);
+    else socket.close();
+  }
+
+  #withdraw(flows: ReadonlySet<UdpFlow>, isWithdrawn: (ends: UdpEnds) => boolean): void {
+    for (const flow of flows) {
+      if (!isWithdrawn(flow.ends)) continue;
+      this.counters.withdrawn++;
+      flow.end(true);
+    }
+  }
+
+  /** The timer is set for the oldest flow as it was then: it may call too early. */
+  #setTimer(): void {
+    const { oldest } = this.#shares;
+    if (oldest === undefined || this.#cancelTimer !== undefined) return;
+    const { clock } = this.#options;
+    const delayMs = Math.max(1, oldest.lastMs + this.#idleMs - clock.monotonicMs());
+    this.#cancelTimer = clock.after(delayMs, this.#onTimer, true);
+  }
+
+  readonly #onTimer = (): void => {
+    this.#cancelTimer = undefined;
+    const idleSinceMs = this.#options.clock.monotonicMs() - this.#idleMs;
+    for (let flow = this.#shares.oldest; flow; flow = this.#shares.oldest) {
+      if (flow.lastMs > idleSinceMs) break;
+      this.counters.idle++;
+      flow.end(false);
+    }
+    this.#setTimer();
+  };
+
+  #index(address: IpAddress, flow: UdpFlow): void {
+    const key = address.toString();
+    const flows = this.#byAddress.get(key);
+    if (flows === undefined) this.#byAddress.set(key, new Set([flow]));
+    else flows.add(flow);
+  }
+
+  #unindex(address: IpAddress, flow: UdpFlow): void {
+    const key = address.toString();
+    const flows = this.#byAddress.get(key);
+    flows?.delete(flow);
+    if (flows?.size === 0) this.#byAddress.delete(key);
+  }
+}
+
+function dialHost({ address, port, localAddress }: UdpDialTarget): HostSocket {
+  const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
+  if (localAddress !== undefined) socket.bind({ address: localAddress, port: 0, exclusive: true });
+  socket.connect(port, address);
+  return socket;
+}
+
+function newCounters(): UdpBackendCounters {
+  return {
+    opened: 0,
+    notAllowed: 0,
+    refused: 0,
+    failed: 0,
+    evicted: 0,
+    idle: 0,
+    withdrawn: 0,
+    clientGone: 0,
+    toServices: 0,
+    toClients: 0,
+    serviceDrops: 0,
+    clientDrops: 0,
+  };
+}
+
+const NONE: ReadonlySet<UdpFlow> = new Set();
+const MAX_FLOWS = 4096;
+const IDLE_MS = 300_000;
+const SITE_BYTES: number = DEFAULT_QUEUE_BYTES / 4;
