@@ -123,7 +123,6 @@ export class UdpFlow implements UdpOwner {
     }
   }
 
-  /** @throws what the program's function throws, if that is not a system error. */
   #dial(): void {
     try {
       const host = this.#backend.dial(this.ends);
@@ -136,8 +135,7 @@ export class UdpFlow implements UdpOwner {
       if (isConnected(host)) this.#onConnect();
       else host.once('connect', this.#onConnect);
     } catch (error) {
-      this.#fail(error as NodeJS.ErrnoException);
-      if (typeof (error as NodeJS.ErrnoException | undefined)?.code !== 'string') throw error;
+      this.#fail(error);
     }
   }
 
@@ -156,18 +154,18 @@ export class UdpFlow implements UdpOwner {
     }
   };
 
-  readonly #onError = (error: NodeJS.ErrnoException): void => this.#fail(error);
+  readonly #onError = (error: unknown): void => this.#fail(error);
 
   readonly #onClose = (): void => {
     this.#backend.counters.failed++;
     this.end(false);
   };
 
-  readonly #onSent = (error: NodeJS.ErrnoException | null): void => {
+  readonly #onSent = (error: Error | null): void => {
     const { counters } = this.#backend;
     if (error === null) counters.toServices++;
     else counters.serviceDrops++;
-    if (error === null || PASSING.has(error.code)) this.#pump();
+    if (error === null || PASSING.has(codeOf(error))) this.#pump();
     else this.#fail(error);
   };
 
@@ -192,9 +190,9 @@ export class UdpFlow implements UdpOwner {
     this.#lastLength = payload.length;
   }
 
-  #fail(error: NodeJS.ErrnoException): void {
+  #fail(error: unknown): void {
     if (this.#isEnded) return;
-    const what = UNREACHABLE.get(error?.code);
+    const what = UNREACHABLE.get(codeOf(error));
     // The host may be unreachable before anything was sent.
     const first = this.#last === undefined ? this.socket.received.peek() : undefined;
     if (first !== undefined) this.#keep(first.payload);
@@ -231,18 +229,21 @@ function isConnected(socket: HostSocket): boolean {
   }
 }
 
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : '';
+}
+
 /** What the client is told of the host's errors. */
-const UNREACHABLE: ReadonlyMap<string | undefined, Unreachable> = new Map<
-  string | undefined,
-  Unreachable
->([
+const UNREACHABLE: ReadonlyMap<string, Unreachable> = new Map<string, Unreachable>([
   ['ECONNREFUSED', 'port'],
   ['EHOSTUNREACH', 'host'],
   ['EHOSTDOWN', 'host'],
   ['ENETUNREACH', 'network'],
+  ['ENETDOWN', 'network'],
+  // A filter of this host.
   ['EACCES', 'prohibited'],
   ['EPERM', 'prohibited'],
 ]);
 
 /** Errors of one datagram, behind which others may follow. */
-const PASSING: ReadonlySet<string | undefined> = new Set(['EMSGSIZE', 'ENOBUFS', 'ENOMEM']);
+const PASSING: ReadonlySet<string> = new Set(['EMSGSIZE', 'ENOBUFS', 'ENOMEM']);

@@ -13,30 +13,30 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import { createSocket, type Socket as HostSocket } from 'node:dgram';
-import type { IpAddress } from '../base/address.ts';
+import type { Family, IpAddress } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
 import { type UdpBackendCounters, UdpFlow, type UdpFlowBackend } from './backend-udp-flow.ts';
 import { FlowShares } from './backend-udp-shares.ts';
 import type { IcmpEndpoint, Unreachable } from './icmp.ts';
-import { DEFAULT_QUEUE_BYTES, type UdpAcceptor, type UdpEndpoint } from './udp.ts';
+import type { UdpAcceptor, UdpEndpoint } from './udp.ts';
 import type { UdpEnds } from './udp-flows.ts';
 import type { UdpSocket } from './udp-socket.ts';
 
-/** A flow for which a socket is made. */
+/** A flow that needs a socket of the host. */
 export interface UdpDialTarget {
-  /** The real address of the service. */
+  /** The service, by its real address. */
   readonly address: string;
   readonly port: number;
-  /** The client, as the service's realm knows it. */
-  readonly clientAddress: string;
-  readonly clientPort: number;
+  readonly family: Family;
+  /** The client, as the service's realm knows it: by its presence. */
+  readonly client: { readonly address: string; readonly port: number };
   /** The address that the socket is to be bound to; undefined for any. */
   readonly localAddress: string | undefined;
 }
 
 /**
- * Makes the socket of the host for a flow: one that is connected, or is connecting, to the service. The backend closes
- * it. A system error that is thrown counts as a failure of the flow.
+ * Makes a socket that is connected, or is connecting, to the service. It belongs to the backend from then on. An error
+ * that is thrown counts as a failure of the flow.
  */
 export type UdpDial = (target: UdpDialTarget) => HostSocket;
 
@@ -62,7 +62,7 @@ export interface UdpBackendOptions {
   readonly maxFlows?: number | undefined;
   /** How long a flow may be without a datagram, in ms; default 300,000 (RFC 4787 section 4.3 asks for 120,000). */
   readonly idleMs?: number | undefined;
-  /** The bytes that wait at the sockets of one site's flows together; default 4,194,304, a quarter of the stack's. */
+  /** The bytes that wait at the sockets of all flows of one site; default a quarter of those of the stack. */
   readonly siteBytes?: number | undefined;
 }
 
@@ -78,12 +78,13 @@ export class UdpBackend implements UdpAcceptor, UdpFlowBackend {
   #isClosed = false;
 
   constructor(options: UdpBackendOptions) {
-    const { udp, dial, maxFlows = MAX_FLOWS, siteBytes = SITE_BYTES } = options;
+    const { udp, dial, maxFlows = MAX_FLOWS } = options;
     this.#options = options;
     this.#idleMs = options.idleMs ?? IDLE_MS;
     // The program's function runs in the context of the program, and not in that of a tunnel.
     this.#dial = dial === undefined ? dialHost : AsyncResource.bind(dial);
     const { memory, onRefused } = udp;
+    const siteBytes = options.siteBytes ?? Math.floor(memory.limit / 4);
     this.#shares = new FlowShares({ maxFlows, memory, siteBytes, onRefused });
     udp.acceptor = this;
   }
@@ -133,7 +134,7 @@ export class UdpBackend implements UdpAcceptor, UdpFlowBackend {
   }
 
   /** Does the same for all flows, whatever their addresses. */
-  withdrawAll(isWithdrawn: (ends: UdpEnds) => boolean): void {
+  withdrawWhere(isWithdrawn: (ends: UdpEnds) => boolean): void {
     for (const flows of [...this.#byAddress.values()]) this.#withdraw(flows, isWithdrawn);
   }
 
@@ -154,8 +155,8 @@ export class UdpBackend implements UdpAcceptor, UdpFlowBackend {
     return this.#dial({
       address: local.toString(),
       port: localPort,
-      clientAddress: remote.toString(),
-      clientPort: remotePort,
+      family: local.family,
+      client: { address: remote.toString(), port: remotePort },
       localAddress: this.#options.localAddressOf?.(remote, local),
     });
   }
@@ -224,8 +225,8 @@ export class UdpBackend implements UdpAcceptor, UdpFlowBackend {
   }
 }
 
-function dialHost({ address, port, localAddress }: UdpDialTarget): HostSocket {
-  const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
+function dialHost({ address, port, family, localAddress }: UdpDialTarget): HostSocket {
+  const socket = createSocket(family === 4 ? 'udp4' : 'udp6');
   if (localAddress !== undefined) socket.bind({ address: localAddress, port: 0, exclusive: true });
   socket.connect(port, address);
   return socket;
@@ -251,4 +252,3 @@ function newCounters(): UdpBackendCounters {
 const NONE: ReadonlySet<UdpFlow> = new Set();
 const MAX_FLOWS = 4096;
 const IDLE_MS = 300_000;
-const SITE_BYTES: number = DEFAULT_QUEUE_BYTES / 4;

@@ -10,7 +10,7 @@ export interface Queued {
 
 /** The bytes that many queues may hold together, as `DatagramQueue.bytes` counts them. */
 export class QueueMemory {
-  readonly #limit: number;
+  readonly limit: number;
   readonly #parent: QueueMemory | undefined;
   readonly #onRefused: () => void;
   #bytes = 0;
@@ -21,7 +21,7 @@ export class QueueMemory {
    * @param parent the memory of which this is a part
    */
   constructor(limit: number, onRefused: () => void, parent?: QueueMemory) {
-    this.#limit = limit;
+    this.limit = limit;
     this.#onRefused = onRefused;
     this.#parent = parent;
   }
@@ -33,7 +33,7 @@ export class QueueMemory {
 
   /** Returns whether there is room for a datagram of so many bytes; if there is not, it counts as refused. */
   admits(bytes: number): boolean {
-    if (this.#bytes + bytes > this.#limit) {
+    if (this.#bytes + bytes > this.limit) {
       this.#onRefused();
       return false;
     }
@@ -125,6 +125,9 @@ export class DatagramQueue<T extends Queued> {
 
 /** The bound of each queue of a socket in bytes. */
 export const QUEUE_LIMIT: number = 256 * 1024;
+
+/** The bound of the queues of all sockets of a stack in bytes, unless an option says otherwise. */
+export const DEFAULT_QUEUE_BYTES: number = 16 * 1024 ** 2;
 
 /** What the objects of one datagram take in bytes, about: without it, empty datagrams would have no bound. */
 export const DATAGRAM_OVERHEAD = 256;

@@ -95,7 +95,12 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
       limits,
       pathMtu: (remote) => pathMtus.get(remote),
     });
-    this.udp = new UdpEndpoint({ ...common, offload, maxWaitMs: tunnelWaitMs });
+    this.udp = new UdpEndpoint({
+      ...common,
+      offload,
+      maxWaitMs: tunnelWaitMs,
+      queueBytes: limits.datagramBytes,
+    });
     this.icmp = new IcmpEndpoint({
       ...common,
       onTcpError: (error) => this.tcp.onIcmpError(error),

@@ -19,7 +19,7 @@ import type { PacketHeader } from '../packet/header.ts';
 import { PacketView } from '../packet/view.ts';
 import { pickPort } from '../tcp/ports.ts';
 import { isAddressAt } from './address-at.ts';
-import { QUEUE_LIMIT, QueueMemory } from './datagram-queue.ts';
+import { DEFAULT_QUEUE_BYTES, QUEUE_LIMIT, QueueMemory } from './datagram-queue.ts';
 import { DatagramWriter } from './datagram-writer.ts';
 import { ICMP_CODES } from './error-codes.ts';
 import type { IcmpError } from './icmp-error.ts';
@@ -456,4 +456,3 @@ function newCounters(): UdpCounters {
 const MAX_SOCKETS = 16_384;
 const MAX_ORPHANED: number = QUEUE_LIMIT;
 const DEFAULT_MAX_WAIT_MS = 5000;
-export const DEFAULT_QUEUE_BYTES: number = 16 * 1024 ** 2;

@@ -9,7 +9,7 @@ import { address } from './udp-kit.ts';
 const bySite = { siteOf: (client: { toString(): string }) => client.toString().split('.')[1] };
 
 function openHosts(kit: UdpBackendKit): number[] {
-  return kit.hosts.filter(({ isClosed }) => !isClosed).map(({ target }) => target.clientPort);
+  return kit.hosts.filter(({ isClosed }) => !isClosed).map(({ target }) => target.client.port);
 }
 
 test('a flow ends when nothing has passed for 300 s, and not before', () => {
@@ -155,7 +155,7 @@ test('withdrawal of a service or of a client ends their flows at once, and sends
   expect(openHosts(kit)).toEqual([4]);
   expect(kit.readAll()).toEqual([]);
   kit.backend.withdraw(address('10.9.9.9'));
-  kit.backend.withdrawAll(({ remotePort }) => remotePort === 4);
+  kit.backend.withdrawWhere(({ remotePort }) => remotePort === 4);
   expect(kit.backend.size).toBe(0);
   expect(kit.backend.counters).toMatchObject({ withdrawn: 4, serviceDrops: 1 });
   kit.udp.takeEvents();

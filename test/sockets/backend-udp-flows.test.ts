@@ -9,9 +9,6 @@ import { udpPacket } from '../support/packets.ts';
 import { GSO_UDP_L4, NEEDS_CSUM } from '../support/vnet.ts';
 import { CLIENT, PORT, SERVICE, UdpBackendKit } from './backend-udp-kit.ts';
 import { address, OWN, packetOf } from './udp-kit.ts';
-import { catchUncaught } from './uncaught.ts';
-
-const uncaught = catchUncaught();
 
 function systemError(code: string): Error {
   return Object.assign(new Error(code), { code });
@@ -28,8 +25,8 @@ describe.each([4, 6] as const)('over IPv%i', (family) => {
     expect(kit.host.target).toEqual({
       address: service,
       port: PORT,
-      clientAddress: client,
-      clientPort: 4000,
+      family,
+      client: { address: client, port: 4000 },
       localAddress: undefined,
     });
     expect(kit.host.sent.map(String)).toEqual(['question']);
@@ -288,21 +285,21 @@ test('a network that is unreachable before anything was sent is reported with th
   expect(String(kit.reports[0]!.quote.subarray(28))).toBe('first');
 });
 
-test('a dial that throws a system error fails the flow; what else it throws is the fault of the program', async () => {
-  let thrown: unknown = systemError('EMFILE');
-  const kit = new UdpBackendKit({
-    dial: () => {
-      throw thrown;
+test('a dial that throws, or returns nothing, fails the flow', () => {
+  for (const dial of [
+    () => {
+      throw systemError('EMFILE');
     },
-  });
-  kit.send('1');
-  expect(kit.backend.counters.failed).toBe(1);
-  thrown = new TypeError('a mistake');
-  kit.send('2');
-  await new Promise(setImmediate);
-  expect(uncaught.splice(0)).toEqual([thrown]);
-  expect(kit.backend.counters.failed).toBe(2);
-  expect(kit.backend.size).toBe(0);
+    () => {
+      throw undefined;
+    },
+    () => undefined as never,
+  ]) {
+    const kit = new UdpBackendKit({ dial });
+    kit.send('1');
+    expect(kit.backend.counters).toMatchObject({ failed: 1, serviceDrops: 1 });
+    expect(kit.backend.size).toBe(0);
+  }
 });
 
 test('a socket that the program closes ends the flow', () => {
