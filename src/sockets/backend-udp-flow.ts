@@ -114,18 +114,17 @@ export class UdpFlow implements UdpOwner {
     host.off('message', this.#onMessage);
     host.off('close', this.#onClose);
     host.off('error', this.#onError);
-    // What fails now is of no interest; without a listener it would be an uncaught exception.
-    host.on('error', () => {});
-    try {
-      host.close();
-    } catch {
-      // Whoever has made the socket has closed it.
-    }
+    closeHost(host);
   }
 
   #dial(): void {
     try {
       const host = this.#backend.dial(this.ends);
+      // The program's function may have closed the backend.
+      if (this.#isEnded) {
+        closeHost(host);
+        return;
+      }
       this.#host = host;
       host.on('error', this.#onError);
       host.on('message', this.#onMessage);
@@ -216,6 +215,16 @@ export class UdpFlow implements UdpOwner {
       length: this.#lastLength,
     });
     this.#backend.report(what, local, remote, quote);
+  }
+}
+
+function closeHost(host: HostSocket): void {
+  // What fails now is of no interest; without a listener it would be an uncaught exception.
+  host.on('error', () => {});
+  try {
+    host.close();
+  } catch {
+    // Whoever has made the socket has closed it.
   }
 }
 

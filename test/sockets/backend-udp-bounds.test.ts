@@ -218,6 +218,9 @@ test('whatever happens to flows, nothing is left of those that have ended', () =
     kit.udp.expire();
     kit.readAll();
     expect(kit.backend.size).toBe(0);
+    const { withdrawn } = kit.backend.counters;
+    kit.backend.withdrawWhere(() => true);
+    expect(kit.backend.counters.withdrawn).toBe(withdrawn);
     expect(kit.hosts.every(({ isClosed }) => isClosed)).toBe(true);
     expect(kit.udp.memory.bytes).toBe(0);
     expect(kit.clock.delays).toEqual([]);

@@ -1,4 +1,5 @@
 /** What becomes of the flows of a UDP backend, with sockets of the host that the test plays. */
+import type { Socket } from 'node:dgram';
 import { describe, expect, test } from 'vitest';
 import { Parse } from '../../src/packet/fields.ts';
 import { PacketHeader } from '../../src/packet/header.ts';
@@ -7,7 +8,7 @@ import { UdpVerdict } from '../../src/sockets/udp.ts';
 import { counting } from '../support/bytes.ts';
 import { udpPacket } from '../support/packets.ts';
 import { GSO_UDP_L4, NEEDS_CSUM } from '../support/vnet.ts';
-import { CLIENT, PORT, SERVICE, UdpBackendKit } from './backend-udp-kit.ts';
+import { CLIENT, FakeHostSocket, PORT, SERVICE, UdpBackendKit } from './backend-udp-kit.ts';
 import { address, OWN, packetOf } from './udp-kit.ts';
 
 function systemError(code: string): Error {
@@ -300,6 +301,21 @@ test('a dial that throws, or returns nothing, fails the flow', () => {
     expect(kit.backend.counters).toMatchObject({ failed: 1, serviceDrops: 1 });
     expect(kit.backend.size).toBe(0);
   }
+});
+
+test('a dial that ends its own flow gets its socket closed', () => {
+  const made: FakeHostSocket[] = [];
+  const kit: UdpBackendKit = new UdpBackendKit({
+    dial: (target) => {
+      kit.backend.withdrawWhere(() => true);
+      made.push(new FakeHostSocket(target));
+      return made[0] as unknown as Socket;
+    },
+  });
+  kit.send('1');
+  expect(made.map(({ isClosed }) => isClosed)).toEqual([true]);
+  made[0]!.emit('error', systemError('ECONNREFUSED'));
+  expect(kit.backend.counters).toMatchObject({ withdrawn: 1, failed: 0, refused: 0 });
 });
 
 test('a socket that the program closes ends the flow', () => {
