@@ -4,13 +4,13 @@
  */
 import net from 'node:net';
 import { type Family, IpAddress } from '../base/address.ts';
-import type { Flow } from '../tcp/index.ts';
 import { isLoopback } from './backend-services.ts';
 import type { Unreachable } from './icmp.ts';
+import type { ServiceEnds } from './stack-backend.ts';
 
 /** A connection that a backend needs. */
 export interface BackendDialTarget {
-  /** The service, by its real address. */
+  /** Where the service is reached. */
   readonly address: string;
   readonly port: number;
   readonly family: Family;
@@ -38,14 +38,18 @@ export function dialHost({ address, port, family, localAddress }: BackendDialTar
   });
 }
 
-export function targetOf(flow: Flow, hasLoopbackSource: boolean): BackendDialTarget {
-  const { family, local, localPort, remote, remotePort } = flow;
+/** @param host where the service is reached */
+export function targetOf(
+  { localPort, remote, remotePort }: ServiceEnds,
+  host: IpAddress,
+  hasLoopbackSource: boolean
+): BackendDialTarget {
   return {
-    address: local.toString(),
+    address: host.toString(),
     port: localPort,
-    family,
+    family: host.family,
     client: { address: remote.toString(), port: remotePort },
-    localAddress: hasLoopbackSource ? loopbackSource(remote, local) : undefined,
+    localAddress: hasLoopbackSource ? loopbackSource(remote, host) : undefined,
   };
 }
 

@@ -3,16 +3,28 @@
  * @module
  */
 import * as v from 'valibot';
-import type { IpAddress } from '../base/address.ts';
-import { hostFunction, parseSchema, type Schema, wholeNumber } from '../base/schema.ts';
+import { IpAddress } from '../base/address.ts';
+import {
+  AddressText,
+  hostFunction,
+  parseSchema,
+  type Schema,
+  wholeNumber,
+} from '../base/schema.ts';
 import type { BackendDial } from './backend-dial.ts';
 import type { BackendService, BackendTarget } from './backend-services.ts';
+import type { UdpDial } from './backend-udp.ts';
 import type { SocketStack } from './stack.ts';
 
 /** The bounds of a backend. Those of its connections are the bounds of its stack. */
 export interface SocketBackendLimits {
   /** How many sockets of the host may be connecting, 1 to 65,536; default 512. */
   readonly dials?: number | undefined;
+  /**
+   * How many UDP flows there may be, 1 to 65,536; default 4,096. Each has a socket of the host. The one whose last
+   * datagram is the longest time ago goes first.
+   */
+  readonly flows?: number | undefined;
 }
 
 /** The options that an operator may have a reason to set. */
@@ -27,6 +39,13 @@ export interface SocketBackendSettings {
    * client's presence. Linux alone has all these addresses. Default false: it sees 127.0.0.1.
    */
   readonly loopbackSource?: boolean | undefined;
+  /**
+   * Where services are reached that are not at their own address, by their address: `{ '10.0.0.5': '127.0.1.5' }`. So
+   * services of one machine can have addresses of a network that does not exist. Default: each is where its address is.
+   */
+  readonly hosts?: Readonly<Record<string, string>> | undefined;
+  /** After how many ms without a datagram a UDP flow ends, 1,000 to 2,147,483,647; default 300,000. */
+  readonly flowIdleMs?: number | undefined;
   /** After how many ms without traffic both sides are probed, 0 to 2,147,483,647; default 60,000. 0: never. */
   readonly keepAliveMs?: number | undefined;
   /** Default: see `SocketBackendLimits`. */
@@ -41,6 +60,8 @@ export interface SocketBackendOptions extends SocketBackendSettings {
   readonly refusedTargets?: readonly BackendTarget[] | undefined;
   /** Connects to a service by TCP; default: `net.connect` to its address and port. */
   readonly dial?: BackendDial | undefined;
+  /** Makes a socket for a UDP flow; default: a `dgram.Socket` that connects to the service's address and port. */
+  readonly dialUdp?: UdpDial | undefined;
   /**
    * Returns the site of a client's presence, undefined if it is not known. One site may have a quarter of the
    * connections, of the handshakes and of the dials. It is called while packets are handled: it only looks up. Default:
@@ -53,24 +74,29 @@ export interface SocketBackendOptions extends SocketBackendSettings {
 export const SOCKET_BACKEND_DEFAULTS: Readonly<{
   proxyProtocol: boolean;
   loopbackSource: boolean;
+  flowIdleMs: number;
   keepAliveMs: number;
   limits: Readonly<Required<SocketBackendLimits>>;
 }> = Object.freeze({
   proxyProtocol: false,
   loopbackSource: false,
+  flowIdleMs: 300_000,
   keepAliveMs: 60_000,
-  limits: Object.freeze({ dials: 512 }),
+  limits: Object.freeze({ dials: 512, flows: 4_096 }),
 });
 
 export interface ResolvedBackendOptions {
   readonly services: readonly BackendService[];
   readonly refusedTargets: readonly BackendTarget[];
   readonly dial: BackendDial | undefined;
+  readonly dialUdp: UdpDial | undefined;
   readonly siteOf: ((client: IpAddress) => string | undefined) | undefined;
   readonly proxyProtocol: boolean;
   readonly loopbackSource: boolean;
+  readonly hosts: Readonly<Record<string, IpAddress>>;
+  readonly flowIdleMs: number;
   readonly keepAliveMs: number;
-  readonly limits: { readonly dials: number };
+  readonly limits: { readonly dials: number; readonly flows: number };
 }
 
 /** @throws {ConfigError} with the path of the option that is wrong. */
@@ -78,15 +104,28 @@ export function resolveBackendOptions(options: SocketBackendOptions): ResolvedBa
   return parseSchema(BackendOptionsSchema, options);
 }
 
-const { proxyProtocol, loopbackSource, keepAliveMs, limits } = SOCKET_BACKEND_DEFAULTS;
+const { proxyProtocol, loopbackSource, flowIdleMs, keepAliveMs, limits } = SOCKET_BACKEND_DEFAULTS;
+
+const AddressKey = v.pipe(
+  v.string(),
+  v.check(
+    (key) => IpAddress.isAddress(key),
+    ({ input }) => `expected addresses as keys, got ${input}`
+  )
+);
 
 /** The entries of `SocketBackendSettings`, for a schema that has others too. */
 export const BACKEND_SETTINGS_ENTRIES: v.ObjectEntries = {
   proxyProtocol: v.optional(v.boolean(), proxyProtocol),
   loopbackSource: v.optional(v.boolean(), loopbackSource),
+  hosts: v.optional(v.record(AddressKey, AddressText), {}),
+  flowIdleMs: v.optional(wholeNumber(1_000, 2 ** 31 - 1), flowIdleMs),
   keepAliveMs: v.optional(wholeNumber(0, 2 ** 31 - 1), keepAliveMs),
   limits: v.optional(
-    v.strictObject({ dials: v.optional(wholeNumber(1, 65_536), limits.dials) }),
+    v.strictObject({
+      dials: v.optional(wholeNumber(1, 65_536), limits.dials),
+      flows: v.optional(wholeNumber(1, 65_536), limits.flows),
+    }),
     {}
   ),
 };
@@ -97,6 +136,7 @@ const BackendOptionsSchema: Schema<ResolvedBackendOptions> = v.strictObject({
   services: v.optional(v.array(v.unknown()), []),
   refusedTargets: v.optional(v.array(v.unknown()), []),
   dial: v.optional(hostFunction()),
+  dialUdp: v.optional(hostFunction()),
   siteOf: v.optional(hostFunction()),
   ...BACKEND_SETTINGS_ENTRIES,
 }) as unknown as Schema<ResolvedBackendOptions>;

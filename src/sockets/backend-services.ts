@@ -37,9 +37,16 @@ export class BackendServices {
   readonly #services = new Map<string, Entry[]>();
   /** The addresses of each port that is refused. */
   readonly #refused = new Map<number, IpAddress[]>();
+  /** Where services are that are not at their own address, by the text of that. */
+  readonly #hosts: ReadonlyMap<string, IpAddress>;
 
   /** @throws {ApiMisuseError} if a text is not an address, {ConfigError} if it is not a port. */
-  constructor(services: readonly BackendService[], refused: readonly BackendTarget[]) {
+  constructor(
+    services: readonly BackendService[],
+    refused: readonly BackendTarget[],
+    hosts: ReadonlyMap<string, IpAddress> = new Map()
+  ) {
+    this.#hosts = hosts;
     for (const { address, ports, proxyProtocol } of services) {
       const key = IpAddress.from(address).toString();
       const entries = this.#services.get(key) ?? [];
@@ -67,12 +74,17 @@ export class BackendServices {
       );
   }
 
-  /** Returns whether the gateway itself listens there. */
-  isRefused(address: IpAddress, port: number): boolean {
+  /** Returns where the service with this address is reached. */
+  hostOf(service: IpAddress): IpAddress {
+    return this.#hosts.size === 0 ? service : (this.#hosts.get(service.toString()) ?? service);
+  }
+
+  /** Returns whether the gateway itself listens where the service is reached. */
+  isRefused(service: IpAddress, port: number): boolean {
     const addresses = this.#refused.get(port) ?? [];
-    return addresses.some(
-      (it) => it.equals(address) || (isUnspecified(it) && isOfThisHost(address))
-    );
+    if (addresses.length === 0) return false;
+    const host = this.hostOf(service);
+    return addresses.some((it) => it.equals(host) || (isUnspecified(it) && isOfThisHost(host)));
   }
 }
 

@@ -173,7 +173,8 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
       this.counters.limited++;
       return undefined;
     }
-    return this.#dial(targetOf(flow, loopbackSource));
+    const host = this.#options.services().hostOf(flow.local);
+    return this.#dial(targetOf(flow, host, loopbackSource));
   }
 
   onDialDone(connection: BackendConnection): void {

@@ -9,9 +9,11 @@
 import { type AddressInput, IpAddress } from '../base/address.ts';
 import { throwToProcess } from '../base/emitter.ts';
 import { ApiMisuseError } from '../errors.ts';
+import { targetOf } from './backend-dial.ts';
 import { resolveBackendOptions, type SocketBackendOptions } from './backend-options.ts';
 import { type BackendService, BackendServices, type BackendTarget } from './backend-services.ts';
 import { TcpBackend } from './backend-tcp.ts';
+import { UdpBackend } from './backend-udp.ts';
 import { SocketStack } from './stack.ts';
 import type { ServiceEnds, StackBackend } from './stack-backend.ts';
 
@@ -19,6 +21,8 @@ export class SocketBackend implements StackBackend, AsyncDisposable {
   readonly #stack: SocketStack;
   readonly #siteOf: SocketBackendOptions['siteOf'];
   readonly #tcp: TcpBackend;
+  readonly #udp: UdpBackend;
+  readonly #hosts: ReadonlyMap<string, IpAddress>;
   #listed: readonly BackendService[];
   #refused: readonly BackendTarget[];
   #services: BackendServices;
@@ -40,31 +44,51 @@ export class SocketBackend implements StackBackend, AsyncDisposable {
     this.#siteOf = resolved.siteOf;
     this.#listed = resolved.services;
     this.#refused = resolved.refusedTargets;
-    this.#services = new BackendServices(this.#listed, this.#refused);
+    this.#hosts = new Map(
+      Object.entries(resolved.hosts).map(([address, host]) => [
+        IpAddress.parse(address).toString(),
+        host,
+      ])
+    );
+    this.#services = new BackendServices(this.#listed, this.#refused, this.#hosts);
     stack.setBackend(this);
-    const { dial, proxyProtocol, loopbackSource, keepAliveMs, limits } = resolved;
+    const { dial, dialUdp, proxyProtocol, loopbackSource, flowIdleMs, keepAliveMs, limits } =
+      resolved;
     this.#tcp = new TcpBackend({
       host: stack,
       services: () => this.#services,
-      siteOf: (client) => this.#siteOfClient(client),
+      siteOf: (client) => this.siteOf(client),
       dial,
       proxyProtocol,
       loopbackSource,
       keepAliveMs,
       maxDials: limits.dials,
     });
+    this.#udp = new UdpBackend({
+      udp: stack.udp,
+      icmp: stack.icmp,
+      clock: stack.clock,
+      allows: (protocol, address, port) => this.#services.allows(protocol, address, port),
+      siteOf: (client) => this.siteOf(client),
+      targetOf: (ends) => targetOf(ends, this.#services.hostOf(ends.local), loopbackSource),
+      dial: dialUdp,
+      maxFlows: limits.flows,
+      idleMs: flowIdleMs,
+    });
   }
 
   /** Cumulative, by names such as `tcp.connected`; also in `SocketStack.allCounters`, as `backend.tcp.connected`. */
   get counters(): Readonly<Record<string, number>> {
     const named: Record<string, number> = {};
-    for (const [name, count] of Object.entries(this.#tcp.counters)) named[`tcp.${name}`] = count;
+    for (const [part, { counters }] of Object.entries({ tcp: this.#tcp, udp: this.#udp })) {
+      for (const [name, count] of Object.entries(counters)) named[`${part}.${name}`] = count;
+    }
     return named;
   }
 
-  /** How many TCP connections there are, with those that begin or end, and how many sockets are connecting. */
-  get sizes(): Readonly<Record<'connections' | 'dials', number>> {
-    return { connections: this.#tcp.size, dials: this.#tcp.dials };
+  /** How many TCP connections there are, with those that begin or end, how many sockets are connecting, and UDP flows. */
+  get sizes(): Readonly<Record<'connections' | 'dials' | 'flows', number>> {
+    return { connections: this.#tcp.size, dials: this.#tcp.dials, flows: this.#udp.size };
   }
 
   /**
@@ -74,7 +98,7 @@ export class SocketBackend implements StackBackend, AsyncDisposable {
    * @throws {ApiMisuseError} if a text is not an address, {ConfigError} if it is not a port. Then nothing has changed.
    */
   setServices(services: readonly BackendService[]): void {
-    this.#replace(new BackendServices(services, this.#refused));
+    this.#replace(new BackendServices(services, this.#refused, this.#hosts));
     this.#listed = services;
   }
 
@@ -85,7 +109,7 @@ export class SocketBackend implements StackBackend, AsyncDisposable {
    * @throws {ApiMisuseError} if a text is not an address. Then nothing has changed.
    */
   setRefusedTargets(targets: readonly BackendTarget[]): void {
-    this.#replace(new BackendServices(this.#listed, targets));
+    this.#replace(new BackendServices(this.#listed, targets, this.#hosts));
     this.#refused = targets;
   }
 
@@ -113,17 +137,20 @@ export class SocketBackend implements StackBackend, AsyncDisposable {
     reasonOf: (protocol: 'tcp' | 'udp', ends: ServiceEnds) => string | undefined
   ): void {
     this.#tcp.withdraw((ends) => reasonOf('tcp', ends));
+    this.#udp.withdrawWhere((ends) => reasonOf('udp', ends) !== undefined);
   }
 
-  /** Resets all connections and ends all dials at once; new ones may follow. */
+  /** Resets all connections, and ends all dials and flows at once; new ones may follow. */
   interrupt(cause: Error): void {
     this.#tcp.interrupt(cause);
+    this.#udp.withdrawWhere(() => true);
   }
 
-  /** Resets all connections, ends all dials, and leaves the stack, which then takes its own packets alone. */
+  /** Resets all connections, ends all dials and flows, and leaves the stack, which then takes its own packets alone. */
   close(): Promise<void> {
     if (this.#closing === undefined) {
       this.#tcp.close(new Error('the backend is closed'));
+      this.#udp.close();
       this.#stack.setBackend(undefined);
       this.#closing = Promise.resolve();
     }
@@ -143,8 +170,8 @@ export class SocketBackend implements StackBackend, AsyncDisposable {
     );
   }
 
-  /** What the program's function throws must not end the handling of a packet. */
-  #siteOfClient(client: IpAddress): string | undefined {
+  /** @internal What the program's function throws must not end the handling of a packet. */
+  siteOf(client: IpAddress): string | undefined {
     try {
       return this.#siteOf?.(client);
     } catch (error) {

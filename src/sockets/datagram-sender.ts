@@ -71,14 +71,16 @@ export class DatagramSender {
   /**
    * Takes a datagram, which `send` or `fail` must follow.
    *
-   * @returns false if too many bytes wait; the callback gets ENOBUFS
+   * @returns false if too many bytes wait, here or at all sockets; the callback gets ENOBUFS
    */
   hold(datagram: Outgoing): boolean {
+    const { memory } = this.#host.udp;
     const bytes = datagram.payload.length + DATAGRAM_OVERHEAD;
-    if (this.#heldBytes + bytes > this.limit) {
+    if (this.#heldBytes + bytes > this.limit || !memory.admits(bytes)) {
       this.#settle(datagram, this.#error('ENOBUFS', datagram));
       return false;
     }
+    memory.take(bytes);
     this.#heldBytes += bytes;
     this.#heldCount++;
     return true;
@@ -174,6 +176,8 @@ export class DatagramSender {
 
   #transmit(datagram: Outgoing, remote: IpAddress | undefined, port: number): void {
     const { socket } = this;
+    // It is counted in the queue of the UDP socket from here on.
+    this.#release(datagram);
     let code: string | undefined = 'EINVAL';
     if (socket === undefined || socket.isClosed) {
       code = 'ECANCELED';
@@ -184,12 +188,13 @@ export class DatagramSender {
       code = this.#host.refusal('udp', remote, port);
       code ??= socket.send(datagram.payload, remote, port, request);
     }
-    if (code === undefined) this.#release(datagram);
-    else this.fail(datagram, this.#error(code, datagram));
+    if (code !== undefined) this.#settle(datagram, this.#error(code, datagram));
   }
 
   #release({ payload }: Outgoing): void {
-    this.#heldBytes -= payload.length + DATAGRAM_OVERHEAD;
+    const bytes = payload.length + DATAGRAM_OVERHEAD;
+    this.#host.udp.memory.take(-bytes);
+    this.#heldBytes -= bytes;
     this.#heldCount--;
   }
 

@@ -5,7 +5,6 @@
  * @module
  */
 import { type Family, IpAddress } from '../base/address.ts';
-import { RateLimit } from '../base/rate-limit.ts';
 import {
   ICMP_HEADER,
   ICMP_IDENTIFIER,
@@ -24,6 +23,7 @@ import { DatagramQueue } from './datagram-queue.ts';
 import { DatagramWriter, type OutgoingDatagram } from './datagram-writer.ts';
 import { type EchoOutcome, type EchoRequest, EchoRequests } from './echo-requests.ts';
 import { type IcmpError, IcmpErrorReader } from './icmp-error.ts';
+import { IcmpLimit } from './icmp-limit.ts';
 import type { Identifications } from './identifications.ts';
 import type { PathMtus } from './path-mtu.ts';
 
@@ -77,6 +77,8 @@ export class IcmpEndpoint {
   readonly counters: IcmpCounters = newCounters();
   /** Is called when something can be sent, once until `read` returns 0. */
   onReady: () => void = () => {};
+  /** Returns the site of a host, by which the rates are shared; undefined if none is known. Default: none is known. */
+  siteOf: (host: IpAddress) => string | undefined = () => undefined;
 
   readonly #options: IcmpEndpointOptions;
   readonly #view: PacketView = new PacketView();
@@ -85,8 +87,8 @@ export class IcmpEndpoint {
   readonly #writer: DatagramWriter;
   readonly #queue: DatagramQueue<Message> = new DatagramQueue();
   /** Errors and echo replies are limited apart, so that no flood of one kind silences the other. */
-  readonly #errorLimit: RateLimit = new RateLimit(MAX_PER_SECOND, MAX_PER_SECOND, 1);
-  readonly #echoLimit: RateLimit = new RateLimit(MAX_PER_SECOND, MAX_PER_SECOND, 1);
+  readonly #errorLimit: IcmpLimit = new IcmpLimit(MAX_PER_SECOND);
+  readonly #echoLimit: IcmpLimit = new IcmpLimit(MAX_PER_SECOND);
   #isReady = false;
 
   constructor(options: IcmpEndpointOptions) {
@@ -128,10 +130,10 @@ export class IcmpEndpoint {
     const { family, start, end, transport, source } = header;
     const isPlain = transport - start === IPV6_HEADER;
     if (family === 6 && what === 'protocol' && !isPlain) return;
-    if (!this.#mayReport()) return;
+    const to = IpAddress.fromBytes(family, buffer, source);
+    if (!this.#takes(this.#errorLimit, to)) return;
     const longest = family === 4 ? MAX_QUOTE_V4 : MAX_QUOTE_V6;
     const from = IpAddress.fromBytes(family, buffer, source + (family === 4 ? 4 : 16));
-    const to = IpAddress.fromBytes(family, buffer, source);
     const quote = new Uint8Array(buffer.subarray(start, Math.min(end, start + longest)));
     this.#sendError(what, from, to, quote);
   }
@@ -145,7 +147,7 @@ export class IcmpEndpoint {
    *   error may be is left out
    */
   report(what: Unreachable, from: IpAddress, to: IpAddress, quote: Uint8Array): void {
-    if (!this.#mayReport()) return;
+    if (!this.#takes(this.#errorLimit, to)) return;
     const longest = to.family === 4 ? MAX_QUOTE_V4 : MAX_QUOTE_V6;
     this.#sendError(what, from, to, quote.subarray(0, longest));
   }
@@ -212,14 +214,11 @@ export class IcmpEndpoint {
       this.counters.echoesNotOwn++;
       return;
     }
-    if (!this.#echoLimit.take('', this.#options.now())) {
-      this.counters.limited++;
-      return;
-    }
+    const remote = IpAddress.fromBytes(family, buffer, source);
+    if (!this.#takes(this.#echoLimit, remote)) return;
     const payload = new Uint8Array(buffer.subarray(transport + ICMP_HEADER, end));
     const type = family === 4 ? ECHO_REPLY_V4 : ECHO_REPLY_V6;
     const rest = view.getInt32(transport + ICMP_IDENTIFIER);
-    const remote = IpAddress.fromBytes(family, buffer, source);
     if (this.#send(own, remote, type << 24, rest, payload)) this.counters.echoesAnswered++;
   }
 
@@ -259,8 +258,8 @@ export class IcmpEndpoint {
     return true;
   }
 
-  #mayReport(): boolean {
-    if (this.#errorLimit.take('', this.#options.now())) return true;
+  #takes(limit: IcmpLimit, to: IpAddress): boolean {
+    if (limit.take(this.siteOf(to), this.#options.now())) return true;
     this.counters.limited++;
     return false;
   }

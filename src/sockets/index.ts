@@ -24,6 +24,7 @@ export {
   type SocketBackendSettings,
 } from './backend-options.ts';
 export type { BackendService, BackendTarget } from './backend-services.ts';
+export type { UdpDial } from './backend-udp.ts';
 export {
   type MessageListener,
   type PresenceDatagramOptions,

@@ -11,6 +11,7 @@
  * datagram is complete when their lengths add up to its own.
  * @module
  */
+import { IpAddress } from '../base/address.ts';
 import { fold, sumBytes } from '../packet/checksum.ts';
 import {
   IPV4_CHECKSUM,
@@ -47,6 +48,11 @@ export class Reassembler {
   readonly counters: ReassemblyCounters = newCounters();
   /** The datagram of the last `receive` that returned a length; valid until the next call. */
   readonly packet: Buffer = Buffer.alloc(IPV6_HEADER + MAX_DATAGRAM);
+  /**
+   * Returns the site of a host, which has a quarter of the datagrams and bytes; undefined if none is known. Default: none
+   * is known, and each source has a quarter of the datagrams.
+   */
+  siteOf: (host: IpAddress) => string | undefined = () => undefined;
 
   readonly #now: () => number;
   readonly #view: PacketView = new PacketView();
@@ -101,7 +107,7 @@ export class Reassembler {
       this.counters.timeouts++;
       datagram = undefined;
     }
-    datagram ??= this.#begin(key, view, header, now);
+    datagram ??= this.#begin(key, buffer, view, header, now);
     const { pieces } = datagram;
     if (pieces === undefined) {
       this.counters.late++;
@@ -121,7 +127,7 @@ export class Reassembler {
     }
     if (from === 0 && placement === Placement.Taken) datagram.keepHeader(buffer, header);
     if (!pieces.isComplete) {
-      this.#makeRoom(key);
+      this.#makeRoom(key, datagram);
       return 0;
     }
     this.#remove(key, datagram);
@@ -144,31 +150,50 @@ export class Reassembler {
     return 0;
   }
 
-  #begin(key: string, view: DataView, header: PacketHeader, now: number): Incomplete {
-    const source = sourceOf(view, header);
-    let ofSource = 0;
+  #begin(
+    key: string,
+    buffer: Uint8Array,
+    view: DataView,
+    header: PacketHeader,
+    now: number
+  ): Incomplete {
+    const { family, source } = header;
+    const site = this.siteOf(IpAddress.fromBytes(family, buffer, source));
+    const group = site === undefined ? sourceOf(view, header) : `site ${site}`;
+    let ofGroup = 0;
     let oldest: string | undefined;
     for (const [each, datagram] of this.#datagrams) {
-      if (datagram.source !== source) continue;
-      ofSource++;
+      if (datagram.group !== group) continue;
+      ofGroup++;
       oldest ??= each;
     }
-    if (ofSource >= MAX_OF_SOURCE) this.#evict(oldest!);
+    if (ofGroup >= MAX_OF_GROUP) this.#evict(oldest!);
     if (this.#datagrams.size >= MAX_DATAGRAMS) this.#evictOldest(key);
-    const timeoutMs = header.family === 4 ? IPV4_TIMEOUT_MS : IPV6_TIMEOUT_MS;
-    const datagram = new Incomplete(header.family, source, now + timeoutMs);
+    const timeoutMs = family === 4 ? IPV4_TIMEOUT_MS : IPV6_TIMEOUT_MS;
+    const datagram = new Incomplete(family, group, site !== undefined, now + timeoutMs);
     this.#datagrams.set(key, datagram);
     return datagram;
   }
 
-  /** Drops the oldest datagrams, but not the one of `key`, until the bytes are within their bound. */
-  #makeRoom(key: string): void {
+  /** Drops the oldest datagrams, but not the one of `key`, until the bytes are within their bounds. */
+  #makeRoom(key: string, { group, isOfSite }: Incomplete): void {
+    while (isOfSite && this.#bytesOf(group) > MAX_BYTES_OF_SITE && this.#evictOldest(key, group));
     while (this.#bytes > MAX_BYTES && this.#evictOldest(key));
   }
 
-  #evictOldest(except: string): boolean {
-    for (const key of this.#datagrams.keys()) {
-      if (key === except) continue;
+  #bytesOf(group: string): number {
+    if (this.#bytes <= MAX_BYTES_OF_SITE) return 0;
+    let bytes = 0;
+    for (const { group: each, pieces } of this.#datagrams.values()) {
+      if (each === group) bytes += pieces?.bytes ?? 0;
+    }
+    return bytes;
+  }
+
+  /** @param group drops only one of this group; undefined: of any */
+  #evictOldest(except: string, group?: string): boolean {
+    for (const [key, datagram] of this.#datagrams) {
+      if (key === except || (group !== undefined && datagram.group !== group)) continue;
       this.#evict(key);
       return true;
     }
@@ -207,8 +232,9 @@ export class Reassembler {
 /** A datagram of which fragments are missing. */
 class Incomplete {
   readonly family: 4 | 6;
-  /** The source address, as `sourceOf` returns it. */
-  readonly source: string;
+  /** Its site, or the source address, as `sourceOf` returns it. */
+  readonly group: string;
+  readonly isOfSite: boolean;
   readonly deadline: number;
   /** Undefined once the datagram is refused. */
   pieces: Pieces | undefined = new Pieces();
@@ -217,9 +243,10 @@ class Incomplete {
   /** What the fragment header of the first fragment says follows it. */
   nextHeader = 0;
 
-  constructor(family: 4 | 6, source: string, deadline: number) {
+  constructor(family: 4 | 6, group: string, isOfSite: boolean, deadline: number) {
     this.family = family;
-    this.source = source;
+    this.group = group;
+    this.isOfSite = isOfSite;
     this.deadline = deadline;
   }
 
@@ -267,9 +294,10 @@ const IPV6_ADDRESS = 16;
 /** The longest payload of a datagram in bytes: its offsets have 16 bits. */
 const MAX_DATAGRAM = 65_535;
 const MAX_DATAGRAMS = 64;
-/** One source that leaves many datagrams incomplete does not take the place of all others. */
-const MAX_OF_SOURCE = 16;
-const MAX_BYTES = 1024 * 1024;
+/** One source or site that leaves many datagrams incomplete does not take the place of all others. */
+const MAX_OF_GROUP: number = MAX_DATAGRAMS / 4;
+const MAX_BYTES: number = 1024 * 1024;
+const MAX_BYTES_OF_SITE: number = MAX_BYTES / 4;
 /** As Linux has it (`net.ipv4.ipfrag_time`). */
 const IPV4_TIMEOUT_MS = 30_000;
 /** RFC 8200 section 4.5. */

@@ -24,6 +24,8 @@ export interface StackBackend {
    * @param reasonOf why one has to end; undefined if it has not
    */
   withdrawWhere(reasonOf: (protocol: 'tcp' | 'udp', ends: ServiceEnds) => string | undefined): void;
+  /** Returns the site of a client; undefined if it is not known. */
+  siteOf(client: IpAddress): string | undefined;
   /** Ends all of them at once. */
   interrupt(cause: Error): void;
 }

@@ -14,6 +14,7 @@ import {
   wholeNumber,
 } from '../base/schema.ts';
 import { TCP_ENDPOINT_DEFAULTS, type TcpLimits } from '../tcp/index.ts';
+import { DEFAULT_QUEUE_BYTES } from './datagram-queue.ts';
 
 /** The options that an operator may have a reason to set. */
 export interface SocketStackSettings {
@@ -24,11 +25,11 @@ export interface SocketStackSettings {
   readonly address?: AddressInput | readonly AddressInput[] | undefined;
   /** How long a connection waits for the tunnel before it fails with ENETDOWN, in ms; default 5,000. */
   readonly tunnelWaitMs?: number | undefined;
-  /** The bounds of the TCP connections. Default: see `SocketStackLimits`. */
+  /** The bounds of connections and memory. Default: see `SocketStackLimits`. */
   readonly limits?: SocketStackLimits | undefined;
 }
 
-/** The bounds of the TCP connections of a stack. */
+/** The bounds of the TCP connections of a stack, and of its datagrams. */
 export interface SocketStackLimits {
   /** How many connections there may be, 1 to 1,048,576; default 16,384. */
   readonly connections?: number | undefined;
@@ -46,6 +47,8 @@ export interface SocketStackLimits {
   readonly connectionBufferBytes?: number | undefined;
   /** How many resets answer segments of no connection in a second, 0 to 1,048,576; default 1,000. */
   readonly resetsPerSecond?: number | undefined;
+  /** The bytes of all datagrams that wait at UDP sockets, 64 KiB to 16 GiB; default 16,777,216 (16 MiB). */
+  readonly datagramBytes?: number | undefined;
 }
 
 export interface SocketStackOptions extends SocketStackSettings {
@@ -73,14 +76,14 @@ export const SOCKET_STACK_DEFAULTS: Readonly<{
   tunnelWaitMs: 5000,
   mtu: TCP_ENDPOINT_DEFAULTS.mtu,
   offload: true,
-  limits: TCP_ENDPOINT_DEFAULTS.limits,
+  limits: Object.freeze({ ...TCP_ENDPOINT_DEFAULTS.limits, datagramBytes: DEFAULT_QUEUE_BYTES }),
 });
 
 export interface ResolvedStackSettings {
   /** At most one of each IP version. */
   readonly address: readonly IpAddress[];
   readonly tunnelWaitMs: number;
-  readonly limits: TcpLimits;
+  readonly limits: TcpLimits & { readonly datagramBytes: number };
 }
 
 export interface ResolvedStackOptions extends ResolvedStackSettings {
@@ -135,6 +138,8 @@ export const STACK_SETTINGS_ENTRIES: v.ObjectEntries = {
         limits.connectionBufferBytes
       ),
       resetsPerSecond: v.optional(wholeNumber(0, MAX_ENTRIES), limits.resetsPerSecond),
+      // Less has no room for one datagram of the greatest length.
+      datagramBytes: v.optional(wholeNumber(65_536, MAX_BUFFER_BYTES), limits.datagramBytes),
     }),
     {}
   ),

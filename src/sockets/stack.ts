@@ -98,7 +98,12 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
       limits,
       pathMtu: (remote) => pathMtus.get(remote),
     });
-    this.udp = new UdpEndpoint({ ...common, offload, maxWaitMs: tunnelWaitMs });
+    this.udp = new UdpEndpoint({
+      ...common,
+      offload,
+      maxWaitMs: tunnelWaitMs,
+      queueBytes: limits.datagramBytes,
+    });
     this.icmp = new IcmpEndpoint({
       ...common,
       onTcpError: (error) => this.tcp.onIcmpError(error),
@@ -261,6 +266,9 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
       throw new ApiMisuseError(`the stack ${this.name} has a backend already`);
     }
     this.#backend = backend;
+    const siteOf = (client: IpAddress): string | undefined => backend?.siteOf(client);
+    this.icmp.siteOf = siteOf;
+    this.#reassembler.siteOf = siteOf;
   }
 
   // What the sockets need of their stack.

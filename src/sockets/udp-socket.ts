@@ -5,7 +5,7 @@
  * @module
  */
 import type { Family, IpAddress } from '../base/address.ts';
-import { DatagramQueue } from './datagram-queue.ts';
+import { DatagramQueue, type QueueMemory } from './datagram-queue.ts';
 
 /** Bits of the argument of `UdpOwner.onUdpEvents`. */
 export const UdpEvent = {
@@ -81,7 +81,7 @@ export interface UdpDriver {
   onClosed(socket: UdpSocket): boolean;
 }
 
-/** Made by `UdpEndpoint.bind`. */
+/** Made by `UdpEndpoint.bind` and `UdpEndpoint.open`. */
 export class UdpSocket {
   readonly family: Family;
   /** The address that it is bound to; undefined: all of the stack. */
@@ -92,8 +92,10 @@ export class UdpSocket {
   remotePort = 0;
   /** Whether the endpoint has it in the ring of sockets that have something to send. Only the endpoint sets it. */
   isWaiting = false;
-  readonly received: DatagramQueue<ReceivedDatagram> = new DatagramQueue();
-  readonly outgoing: DatagramQueue<WaitingDatagram> = new DatagramQueue();
+  /** The next one in a chain of `UdpFlowTable`, which alone uses it. */
+  chained: UdpSocket | undefined;
+  readonly received: DatagramQueue<ReceivedDatagram>;
+  readonly outgoing: DatagramQueue<WaitingDatagram>;
 
   readonly #driver: UdpDriver;
   #owner: UdpOwner | undefined;
@@ -101,13 +103,17 @@ export class UdpSocket {
   #sent: SentDatagram[] | undefined;
   #failure: PeerFailure | undefined;
 
+  /** @param memory what its queues share with those of others */
   constructor(
     driver: UdpDriver,
     owner: UdpOwner,
     family: Family,
     local: IpAddress | undefined,
-    localPort: number
+    localPort: number,
+    memory: QueueMemory
   ) {
+    this.received = new DatagramQueue(memory);
+    this.outgoing = new DatagramQueue(memory);
     this.#driver = driver;
     this.#owner = owner;
     this.family = family;

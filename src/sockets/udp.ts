@@ -5,7 +5,8 @@
  * A packet that arrives:
  *
  * 1. Its checksum is verified, unless the virtio-net header says that this is done or need not be.
- * 2. Its destination port and address, and for connected sockets its source, choose the socket.
+ * 2. Its destination port and address, and for connected sockets its source, choose the socket. If there is none, an
+ *    acceptor may open one for the flow: the service side, which takes datagrams to other addresses than the stack's.
  * 3. A super-packet is split into its datagrams.
  * 4. Each one is copied to the queue of the socket, or dropped and counted if the queue is full.
  * 5. `takeEvents` tells the owners. No user code runs before.
@@ -13,27 +14,19 @@
  */
 import { type Family, IpAddress } from '../base/address.ts';
 import { throwToProcess } from '../base/emitter.ts';
-import { Protocol, UDP_CHECKSUM, UDP_HEADER } from '../packet/fields.ts';
+import { Protocol, UDP_HEADER } from '../packet/fields.ts';
 import type { PacketHeader } from '../packet/header.ts';
-import { makesTooManySegments } from '../packet/segments.ts';
-import { hasRightChecksum, isChecksumTrusted } from '../packet/transport-checksum.ts';
 import { PacketView } from '../packet/view.ts';
-import {
-  VNET_F_NEEDS_CSUM,
-  VNET_FLAGS,
-  VNET_GSO_NONE,
-  VNET_GSO_SIZE,
-  VNET_GSO_TYPE,
-  VNET_GSO_UDP_L4,
-} from '../packet/virtio.ts';
 import { pickPort } from '../tcp/ports.ts';
 import { isAddressAt } from './address-at.ts';
-import { QUEUE_LIMIT } from './datagram-queue.ts';
+import { DEFAULT_QUEUE_BYTES, QUEUE_LIMIT, QueueMemory } from './datagram-queue.ts';
 import { DatagramWriter } from './datagram-writer.ts';
 import { ICMP_CODES } from './error-codes.ts';
 import type { IcmpError } from './icmp-error.ts';
 import type { Identifications } from './identifications.ts';
 import type { PathMtus } from './path-mtu.ts';
+import { checkUdp, DatagramFault } from './udp-check.ts';
+import { type UdpEnds, UdpFlowTable } from './udp-flows.ts';
 import {
   type UdpDriver,
   type UdpFailure,
@@ -58,6 +51,17 @@ export interface UdpEndpointOptions {
   readonly localAddress: (family: Family) => IpAddress | undefined;
   /** How long a datagram waits in the queue before it fails with ENETDOWN, in ms; default 5,000. */
   readonly maxWaitMs?: number;
+  /** The bytes that the queues of all sockets may hold together; default 16,777,216 (16 MiB). */
+  readonly queueBytes?: number;
+}
+
+/** Opens sockets for datagrams that have come for no socket. It must not run code of the program. */
+export interface UdpAcceptor {
+  /**
+   * Returns the socket of these ends, which `UdpEndpoint.open` has made; undefined if the datagram is to be refused. The
+   * local address may be any that the device lets through.
+   */
+  accept(ends: UdpEnds): UdpSocket | undefined;
 }
 
 /** Cumulative. */
@@ -72,8 +76,13 @@ export interface UdpCounters {
   malformed: number;
   /** Packets to a port that no socket has, or from another peer than the connected one. */
   closedPorts: number;
-  /** Datagrams that were dropped because the queue of their socket was full. */
+  /** Datagrams that were dropped because the queue of their socket, or the memory of all, was full. */
   receiveDrops: number;
+  /**
+   * Datagrams for which the memory of all queues, or a site's part of it, had no room: those received are in
+   * `receiveDrops` too, those to be sent have failed with ENOBUFS.
+   */
+  memoryDrops: number;
   /** Datagrams that the device refused, that waited too long, or that a closed socket left. */
   sendDrops: number;
 }
@@ -95,6 +104,10 @@ export class UdpEndpoint {
   onReady: () => void = () => {};
   /** Is called when a socket has events, once until `takeEvents`. */
   onEvents: () => void = () => {};
+  /** Who opens sockets for datagrams that have come for none. */
+  acceptor: UdpAcceptor | undefined;
+  /** What the queues of all sockets hold. */
+  readonly memory: QueueMemory;
 
   readonly #options: UdpEndpointOptions;
   readonly #maxWaitMs: number;
@@ -103,10 +116,13 @@ export class UdpEndpoint {
   readonly #view: PacketView = new PacketView();
   readonly #ipv4: UdpTable = new UdpTable();
   readonly #ipv6: UdpTable = new UdpTable();
+  readonly #flows: UdpFlowTable;
   #size = 0;
   /** Sockets that have something to send, in turn. */
   #ring: UdpSocket[] = [];
   #eventful: UdpSocket[] = [];
+  /** Whose datagram the writer has. */
+  #writing: UdpSocket | undefined;
   #isReady = false;
   /** A time at which no datagram has waited too long yet; it may be early. */
   #deadline: number = Number.POSITIVE_INFINITY;
@@ -121,6 +137,8 @@ export class UdpEndpoint {
     this.#options = options;
     this.#maxWaitMs = maxWaitMs;
     this.#writer = new DatagramWriter({ mtu, offload, pathMtus, identifications });
+    this.#flows = new UdpFlowTable(options.random);
+    this.memory = new QueueMemory(options.queueBytes ?? DEFAULT_QUEUE_BYTES, this.onRefused);
     this.#driver = {
       now: options.now,
       localAddress: options.localAddress,
@@ -130,12 +148,17 @@ export class UdpEndpoint {
     };
   }
 
-  /** How many sockets are bound. */
+  /** How many sockets are bound; those that `open` has made are not counted. */
   get size(): number {
     return this.#size;
   }
 
-  /** The sockets that are connected to a peer. */
+  /** Counts a datagram for which the memory of queues has no room. */
+  readonly onRefused = (): void => {
+    this.counters.memoryDrops++;
+  };
+
+  /** The bound sockets that are connected to a peer. */
   *connected(): IterableIterator<UdpSocket & { readonly remote: IpAddress }> {
     for (const socket of this.#sockets()) if (isConnected(socket)) yield socket;
   }
@@ -166,10 +189,37 @@ export class UdpEndpoint {
     const isUsed = (each: number): boolean => table.isTaken(each, local);
     const chosen = port === 0 ? pickPort(this.#options.random, isUsed) : port;
     if (chosen < 0 || isUsed(chosen)) return 'EADDRINUSE';
-    const socket = new UdpSocket(this.#driver, owner, family, local, chosen);
+    const socket = new UdpSocket(this.#driver, owner, family, local, chosen, this.memory);
     table.add(socket);
     this.#size++;
     return socket;
+  }
+
+  /**
+   * Opens a socket of one flow, at any local address and at a port that others may have too. It takes only datagrams to
+   * these ends for which no bound socket is. The caller bounds how many there are, and opens each only once.
+   *
+   * @param memory a part of `memory`, for its queues
+   * @returns undefined if the endpoint is closed
+   */
+  open(ends: UdpEnds, owner: UdpOwner, memory: QueueMemory = this.memory): UdpSocket | undefined {
+    if (this.#isClosed) return undefined;
+    const { local, localPort, remote, remotePort } = ends;
+    const socket = new UdpSocket(this.#driver, owner, local.family, local, localPort, memory);
+    socket.connect(remote, remotePort);
+    this.#flows.add(socket as UdpSocket & UdpEnds);
+    return socket;
+  }
+
+  /** Closes a socket, and sends nothing more of it: not even the rest of a datagram of which fragments have left. */
+  discard(socket: UdpSocket): void {
+    this.counters.sendDrops += socket.outgoing.length;
+    if (this.#writing === socket && this.#writer.isActive) {
+      this.#writer.cancel();
+      this.counters.sendDrops++;
+    }
+    socket.outgoing.clear();
+    socket.close();
   }
 
   /**
@@ -180,9 +230,13 @@ export class UdpEndpoint {
   receive(buffer: Uint8Array, vnet: number, header: PacketHeader): UdpVerdict {
     const view = this.#view.of(buffer);
     const payload = header.transport + UDP_HEADER;
-    const segment = this.#check(view, vnet, header);
-    if (segment < 0) return UdpVerdict.Dropped;
-    const socket = this.#table(header.family).find(view, header);
+    const segment = checkUdp(view, vnet, header);
+    if (segment < 0) {
+      if (segment === DatagramFault.Malformed) this.counters.malformed++;
+      else this.counters.badChecksums++;
+      return UdpVerdict.Dropped;
+    }
+    const socket = this.#socketOf(buffer, view, header);
     if (socket === undefined) {
       this.counters.closedPorts++;
       return UdpVerdict.Closed;
@@ -207,7 +261,9 @@ export class UdpEndpoint {
   /** Takes an ICMP error. Returns whether a socket can have sent the quoted packet. */
   onIcmpError(error: IcmpError): boolean {
     const { family } = error;
-    const socket = this.#table(family).findSender(error);
+    const isOwn = this.#options.localAddress(family)?.equals(error.local) === true;
+    const bound = isOwn ? this.#table(family).findSender(error) : undefined;
+    const socket = bound ?? this.#flows.find(error);
     if (socket === undefined) return false;
     // RFC 1122 section 4.1.3.3. Only a connected socket can tell which peer an error is about, as in Linux.
     const failure: UdpFailure = ICMP_CODES[error.kind];
@@ -244,7 +300,9 @@ export class UdpEndpoint {
     const now = this.#options.now();
     if (now < this.#deadline) return;
     this.#deadline = Number.POSITIVE_INFINITY;
-    for (const socket of this.#ring) {
+    const ring = this.#ring;
+    this.#ring = [];
+    for (const socket of ring) {
       for (let next = socket.outgoing.peek(); next !== undefined; next = socket.outgoing.peek()) {
         const deadline = next.atMs + this.#maxWaitMs;
         if (deadline > now) {
@@ -255,6 +313,9 @@ export class UdpEndpoint {
         this.counters.sendDrops++;
         socket.onLeft(next, 'ENETDOWN');
       }
+      // Those that were discarded have nothing either.
+      if (socket.outgoing.length > 0) this.#ring.push(socket);
+      else socket.isWaiting = false;
     }
   }
 
@@ -285,6 +346,7 @@ export class UdpEndpoint {
     this.#ring = [];
     this.#deadline = Number.POSITIVE_INFINITY;
     for (const socket of this.#sockets()) socket.onEndpointClosed();
+    for (const socket of this.#flows) socket.onEndpointClosed();
   }
 
   *#sockets(): IterableIterator<UdpSocket> {
@@ -292,28 +354,21 @@ export class UdpEndpoint {
     yield* this.#ipv6;
   }
 
-  /** Verifies a packet. Returns the payload bytes of each of its datagrams, at least 1; -1 if it is not valid. */
-  #check(view: DataView, vnet: number, header: PacketHeader): number {
-    const { family, transport, end } = header;
-    const payload = end - transport - UDP_HEADER;
-    let segment = Math.max(payload, 1);
-    if (vnet >= 0 && view.getUint8(vnet + VNET_GSO_TYPE) !== VNET_GSO_NONE) {
-      const type = view.getUint8(vnet + VNET_GSO_TYPE);
-      const isPartial = (view.getUint8(vnet + VNET_FLAGS) & VNET_F_NEEDS_CSUM) !== 0;
-      segment = view.getUint16(vnet + VNET_GSO_SIZE, true);
-      const isOdd = type !== VNET_GSO_UDP_L4 || !isPartial || segment === 0;
-      if (isOdd || makesTooManySegments(true, payload, segment)) {
-        this.counters.malformed++;
-        return -1;
-      }
-    }
-    if (isChecksumTrusted(view, vnet)) return segment;
-    // RFC 768: over IPv4 a zero means that there is no checksum. RFC 8200 section 8.1: over IPv6 there must be one.
-    const isAbsent = view.getUint16(transport + UDP_CHECKSUM) === 0;
-    if (isAbsent && family === 4) return segment;
-    if (!isAbsent && hasRightChecksum(view, header)) return segment;
-    this.counters.badChecksums++;
-    return -1;
+  /** Returns the socket of a packet: a bound one, the one of its flow, or a new one. */
+  #socketOf(buffer: Uint8Array, view: DataView, header: PacketHeader): UdpSocket | undefined {
+    const { family, source, sourcePort, destinationPort } = header;
+    const own = this.#options.localAddress(family);
+    const destination = source + (family === 4 ? 4 : 16);
+    const isOwn = own !== undefined && isAddressAt(view, destination, own);
+    const bound = isOwn ? this.#table(family).find(view, header) : undefined;
+    const socket = bound ?? this.#flows.findPacket(view, header);
+    if (socket !== undefined || this.acceptor === undefined) return socket;
+    return this.acceptor.accept({
+      local: isOwn ? own : IpAddress.fromBytes(family, buffer, destination),
+      localPort: destinationPort,
+      remote: this.#remoteOf(buffer, view, header),
+      remotePort: sourcePort,
+    });
   }
 
   #remoteOf(buffer: Uint8Array, view: DataView, { family, source }: PacketHeader): IpAddress {
@@ -333,6 +388,7 @@ export class UdpEndpoint {
     }
     const first = (socket.localPort << 16) | remotePort;
     const second = (UDP_HEADER + payload.length) << 16;
+    this.#writing = socket;
     this.#writer.begin({ protocol: Protocol.Udp, local, remote, first, second, payload });
     this.counters.sent++;
     socket.onLeft(datagram, undefined);
@@ -363,8 +419,8 @@ export class UdpEndpoint {
   }
 
   #onClosed(socket: UdpSocket): boolean {
-    this.#table(socket.family).remove(socket);
-    this.#size--;
+    if (this.#table(socket.family).remove(socket)) this.#size--;
+    else this.#flows.remove(socket as UdpSocket & UdpEnds);
     if (this.#orphaned + socket.outgoing.bytes <= MAX_ORPHANED) {
       this.#orphaned += socket.outgoing.bytes;
       return true;
@@ -391,6 +447,7 @@ function newCounters(): UdpCounters {
     malformed: 0,
     closedPorts: 0,
     receiveDrops: 0,
+    memoryDrops: 0,
     sendDrops: 0,
   };
 }

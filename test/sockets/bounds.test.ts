@@ -91,3 +91,24 @@ test('every bound that a peer can reach has a counter with a name', () => {
     ])
   );
 });
+
+test('datagrams that nobody takes fill the memory for datagrams, and then are dropped and counted', async () => {
+  const network = new StackNetwork();
+  const client = network.stack('10.1.0.1');
+  const server = network.stackWith({ address: [SERVER], limits: { datagramBytes: 65_536 } });
+  // Nobody takes the events of the endpoint's own sockets.
+  const owner = { onUdpEvents: (): void => {} };
+  for (const port of [1000, 1001]) server.udp.bind(4, undefined, port, owner);
+  const socket = client.datagram('udp4');
+  for (let i = 0; i < 100; i++) {
+    await new Promise((resolve) => {
+      socket.send(Buffer.alloc(768), 1000 + (i % 2), SERVER, resolve);
+    });
+  }
+  await new Promise(setImmediate);
+  expect(server.allCounters).toMatchObject({
+    'udp.received': 64,
+    'udp.receiveDrops': 36,
+    'udp.memoryDrops': 36,
+  });
+});

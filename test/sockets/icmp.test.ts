@@ -117,9 +117,54 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     kit.deliver(echoPacket({ ...toUs, destination: other }, {}));
     kit.deliver(echoPacket(toUs, { checksum: 1 }));
     expect(kit.sent()).toEqual([]);
-    expect(kit.icmp.counters.malformed).toBe(1);
+    expect(kit.icmp.counters).toMatchObject({ malformed: 1, echoesNotOwn: 1 });
     kit.deliver(echoPacket(toUs, { checksum: 1 }), { flags: 2 });
     expect(kit.sent()).toHaveLength(1);
+  });
+
+  test.each([
+    ['network', 0, 0],
+    ['host', 1, 3],
+    ['prohibited', 13, 1],
+    ['port', 3, 4],
+  ] as const)('a service behind the stack is reported: %s unreachable', (what, v4, v6) => {
+    const kit = new IcmpKit();
+    const service = family === 4 ? '10.7.0.1' : 'fd07::1';
+    const toService = { source: PEER[family], destination: service };
+    const quoted = udpPacket(toService, {
+      sourcePort: 2000,
+      destinationPort: 53,
+      payload: counting(2000),
+    });
+    kit.icmp.report(what, address(service), address(PEER[family]), quoted);
+    const [error, ...others] = kit.sent();
+    expect(others).toEqual([]);
+    const ends = { source: service, destination: PEER[family] };
+    const type = { type: unreachable, code: family === 4 ? v4 : v6 };
+    const quoteLength = (family === 4 ? 576 - 20 : 1280 - 40) - 8;
+    sameBut(error!, (ip) => icmpError(ends, { ...type, quoted, quoteLength, ...ip }));
+    expect(kit.icmp.counters.errorsSent).toBe(1);
+    for (let i = 0; i < 200; i++) {
+      kit.icmp.report(what, address(service), address(PEER[family]), quoted);
+    }
+    expect(kit.icmp.counters.limited).toBe(101);
+  });
+
+  test('a site gets a quarter of the answers and errors, and other sites theirs', () => {
+    const kit = new IcmpKit();
+    const quiet = family === 4 ? '10.0.9.1' : 'fd00:9::1';
+    const send = (source: string): void => {
+      kit.deliver(echoPacket({ ...toUs, source }, {}));
+      kit.unreachable(
+        udpPacket({ ...toUs, source }, { sourcePort: 1, destinationPort: 2 }),
+        'port'
+      );
+    };
+    kit.icmp.siteOf = (client) => (client.equals(address(quiet)) ? 'quiet' : 'flood');
+    for (let i = 1; i <= 300; i++) send(family === 4 ? `10.0.8.${1 + (i % 9)}` : `fd00:8::${i}`);
+    expect(kit.icmp.counters).toMatchObject({ echoesAnswered: 25, errorsSent: 25, limited: 550 });
+    send(quiet);
+    expect(kit.icmp.counters).toMatchObject({ echoesAnswered: 26, errorsSent: 26 });
   });
 
   test('at most 100 answers a second are sent, and as many errors', () => {

@@ -232,6 +232,30 @@ describe.each(FAMILIES)('over IPv%i', (family) => {
     expect(kit.receive(end)).toBeDefined();
   });
 
+  test('a site has a quarter of the datagrams and of the bytes, from all its addresses', () => {
+    const kit = new Kit();
+    const { destination } = endsOf(family);
+    const quiet = endsOf(family).source;
+    kit.reassembler.siteOf = (host) => (host.toString() === quiet ? 'quiet' : 'flood');
+    kit.receive(part(family, 3000, [0, 1480], { more: true }));
+    const payload = counting(65_000);
+    for (let i = 1; i <= 25; i++) {
+      const source = family === 4 ? `10.8.0.${i}` : `fd08::${i}`;
+      for (let from = 0; from < 60_000; from += 12_000) {
+        const ends = { source, destination };
+        kit.receive(part(family, 0, [from, from + 12_000], { more: true, ends, payload }));
+      }
+      expect(kit.reassembler.size).toBeLessThanOrEqual(17);
+      expect(kit.reassembler.bytes).toBeLessThanOrEqual(256 * 1024 + 2000);
+    }
+    for (let i = 1; i <= 60; i++) {
+      const ends = { source: family === 4 ? `10.9.0.${i}` : `fd09::${i}`, destination };
+      kit.receive(part(family, 3000, [0, 8], { more: true, ends }));
+    }
+    expect(kit.reassembler.size).toBe(17);
+    expect(kit.receive(part(family, 3000, [1480, 3000]))).toBeDefined();
+  });
+
   test('the bytes that are held are bounded, whatever the fragments', () => {
     for (const size of [8, 1024, 60_000]) {
       const kit = new Kit();

@@ -131,6 +131,7 @@ describe('a stack', () => {
       [{ mtu: 1279 }, 'mtu'],
       [{ limits: { connections: 0 } }, 'limits.connections'],
       [{ limits: { bufferBytes: 0 } }, 'limits.bufferBytes'],
+      [{ limits: { datagramBytes: 65_535 } }, 'limits.datagramBytes'],
       [{ limits: { connectionBufferBytes: 4_194_305 } }, 'limits.connectionBufferBytes'],
       [{ nothing: 1 } as never, 'nothing'],
     ];

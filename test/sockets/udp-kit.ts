@@ -26,6 +26,7 @@ export interface KitOptions {
   readonly seed?: number;
   readonly mtu?: number;
   readonly offload?: boolean;
+  readonly queueBytes?: number;
 }
 
 export class UdpKit {
@@ -38,7 +39,7 @@ export class UdpKit {
   readonly #header = new PacketHeader();
   readonly #buffer: Buffer = Buffer.alloc(70_000);
 
-  constructor({ seed = 1, mtu = 65_515, offload = true }: KitOptions = {}) {
+  constructor({ seed = 1, mtu = 65_515, offload = true, queueBytes }: KitOptions = {}) {
     const now = (): number => this.nowMs;
     this.random = new Random(seed);
     this.word = () => randomWord((count) => this.random.bytes(count));
@@ -52,6 +53,7 @@ export class UdpKit {
       mtu,
       offload,
       localAddress: (family) => address(OWN[family]),
+      ...(queueBytes !== undefined && { queueBytes }),
     });
   }
 

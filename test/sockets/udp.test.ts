@@ -355,6 +355,39 @@ describe('queues', () => {
     expect(kit.readAll()).toHaveLength(1);
   });
 
+  test('the queues of all sockets have a bound together, for what arrives and for what is sent', () => {
+    const kit = new UdpKit({ queueBytes: 10_000 });
+    const [one, two] = [kit.bind(4, 1000), kit.bind(4, 1001)];
+    const payload = new Uint8Array(1000 - 256);
+    for (let i = 0; i < 4; i++) kit.fromPeer(4, { payload });
+    for (let i = 0; i < 4; i++) kit.fromPeer(4, { payload, destinationPort: 1001 });
+    expect(one.send(payload, peer, 2000, undefined)).toBeUndefined();
+    expect(two.send(payload, peer, 2000, undefined)).toBeUndefined();
+    expect(kit.udp.memory.bytes).toBe(10_000);
+    expect(two.send(payload, peer, 2000, undefined)).toBe('ENOBUFS');
+    kit.fromPeer(4, { payload });
+    expect(kit.udp.counters).toMatchObject({ received: 8, receiveDrops: 1, memoryDrops: 2 });
+    // What is taken, sent, or closed gives its room back.
+    two.receive();
+    expect(kit.udp.memory.bytes).toBe(9000);
+    kit.readAll();
+    expect(kit.udp.memory.bytes).toBe(7000);
+    one.close();
+    expect(kit.udp.memory.bytes).toBe(3000);
+    two.close();
+    expect(kit.udp.memory.bytes).toBe(0);
+  });
+
+  test('all queues may hold 16 MiB by default', () => {
+    const kit = new UdpKit();
+    const sockets = Array.from({ length: 80 }, () => kit.bind(4, 0));
+    for (let i = 0; i < 4; i++) {
+      for (const each of sockets) each.send(new Uint8Array(60_000), peer, 2000, undefined);
+    }
+    expect(kit.udp.memory.bytes).toBe(278 * 60_256);
+    expect(kit.udp.counters.memoryDrops).toBe(320 - 278);
+  });
+
   test('closing returns the requests that were not told of', () => {
     const kit = new UdpKit();
     const socket = kit.bind(4, 1000);
@@ -378,6 +411,60 @@ describe('queues', () => {
     kit.udp.refused();
     expect(kit.readAll()).toHaveLength(1);
     expect(kit.udp.counters.sendDrops).toBe(1);
+  });
+});
+
+describe('sockets of one flow', () => {
+  const ends = {
+    local: address('10.7.0.1'),
+    localPort: 53,
+    remote: address(PEER[4]),
+    remotePort: 2000,
+  };
+  const owner: UdpOwner = { onUdpEvents: () => {} };
+
+  test('each has what comes for its ends, and sends from its own address', () => {
+    const kit = new UdpKit();
+    const [one, two] = [2000, 2001].map((remotePort) =>
+      kit.udp.open({ ...ends, remotePort }, owner)
+    );
+    expect(kit.udp.size).toBe(0);
+    for (const sourcePort of [2000, 2001, 2002]) {
+      const fields = { sourcePort, destinationPort: 53, payload: counting(sourcePort - 1999) };
+      kit.receive(udpPacket({ source: PEER[4], destination: '10.7.0.1' }, fields));
+    }
+    expect(received(one!).map(({ payload }) => payload.length)).toEqual([1]);
+    expect(received(two!).map(({ payload }) => payload.length)).toEqual([2]);
+    expect(kit.udp.counters.closedPorts).toBe(1);
+    two!.send(counting(3), ends.remote, 2001, undefined);
+    const packet = packetOf(kit.read()!);
+    expect(packet.subarray(12, 16)).toEqual(Buffer.from([10, 7, 0, 1]));
+    one!.close();
+    expect(kit.udp.counters.closedPorts).toBe(1);
+    const fields = { sourcePort: 2000, destinationPort: 53 };
+    const verdict = kit.receive(udpPacket({ source: PEER[4], destination: '10.7.0.1' }, fields));
+    expect(verdict).toBe(UdpVerdict.Closed);
+  });
+
+  test('a socket that is discarded sends nothing more', () => {
+    const kit = new UdpKit({ mtu: 1500 });
+    const first = kit.udp.open(ends, owner)!;
+    first.send(counting(5000), ends.remote, 2000, undefined);
+    kit.read();
+    kit.udp.discard(first);
+    expect(kit.readAll()).toEqual([]);
+    expect(kit.udp.counters.sendDrops).toBe(1);
+    for (let remotePort = 1; remotePort <= 100; remotePort++) {
+      const socket = kit.udp.open({ ...ends, remotePort }, owner)!;
+      socket.send(counting(9), ends.remote, remotePort, undefined);
+      kit.udp.discard(socket);
+    }
+    expect(kit.udp.memory.bytes).toBe(0);
+    kit.nowMs += 5000;
+    kit.udp.expire();
+    expect(kit.udp.deadline).toBe(Number.POSITIVE_INFINITY);
+    expect(kit.readAll()).toEqual([]);
+    expect(kit.udp.counters.sendDrops).toBe(101);
   });
 });
 

@@ -108,6 +108,8 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/sockets/stack-options.ts': ['gateway'],
   // UDP chooses its ports as TCP does.
   'src/tcp/icmp-error.ts': ['sockets'],
+  // The keyed hash of tables.
+  'src/tcp/isn.ts': ['sockets'],
   'src/tcp/port-table.ts': ['sockets'],
   'src/tcp/ports.ts': ['sockets'],
   // Types and identities alone: the tunnel needs no authority, and so no node-forge.
