@@ -3,6 +3,7 @@
  * an agent at a site, and a site's for the sockets of the cloud.
  */
 import { createHash } from 'node:crypto';
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { buffer, text } from 'node:stream/consumers';
@@ -125,6 +126,22 @@ async function counter(cloud: CloudGateway, name: string): Promise<number | unde
 }
 
 describe('a service of the cloud behind a stack of sockets', () => {
+  test('takes datagrams, and answers them', async () => {
+    const service = createSocket('udp4', (message, { port, address }) => {
+      service.send(`${message} yourself`, port, address);
+    });
+    onTestFinished(() => void service.close());
+    service.bind(0, LOOPBACK);
+    await once(service, 'listening');
+    const { port } = service.address();
+    const edge = await startEdge(await startCloud(desiredWith({ bus: [`udp/${port}`] })));
+    const near = edge.sockets.datagram('udp4');
+    near.send('hello', port, 'bus');
+    const [message] = await once(near, 'message');
+    expect(String(message)).toBe('hello yourself');
+    near.close();
+  });
+
   test('gets 4 MiB and sends them back, with the end of each direction on its own', async () => {
     const port = await listen((socket) => {
       const hash = createHash('sha256');

@@ -71,7 +71,7 @@ describe('what is not connected to', () => {
     expect(await codeOf(scene.client.connect(80, 'far.test'))).toBe('ECONNREFUSED');
     expect(scene.backend.counters['tcp.notAllowed']).toBe(2);
     expect(server.sockets).toEqual([]);
-    expect(scene.backend.sizes).toEqual({ connections: 0, dials: 0 });
+    expect(scene.backend.sizes).toEqual({ connections: 0, dials: 0, flows: 0 });
   });
 
   test('is the gateway itself, at the address that it listens at', async () => {
@@ -228,7 +228,7 @@ describe('connections and dials end at once', () => {
     expect(await codeOf(client!)).toBe('ECONNREFUSED');
     expect(packets).toBe(1);
     expect(slow.sockets).toEqual([]);
-    expect(scene.backend.sizes).toEqual({ connections: 0, dials: 0 });
+    expect(scene.backend.sizes).toEqual({ connections: 0, dials: 0, flows: 0 });
   });
 
   test('what a client has not acknowledged yet ends too when it is withdrawn', async () => {
@@ -261,7 +261,7 @@ describe('connections and dials end at once', () => {
     }
     expect(slow.open).toBe(0);
     expect(scene.backend.counters['tcp.dialsAbandoned']).toBe(1);
-    expect(scene.backend.sizes).toEqual({ connections: 0, dials: 0 });
+    expect(scene.backend.sizes).toEqual({ connections: 0, dials: 0, flows: 0 });
   });
 });
 
@@ -276,7 +276,7 @@ describe('the bounds', () => {
     await vi.waitUntil(() => slow.open === 3);
     connectAll(scene.clientAt('10.1.0.3'), 1);
     await vi.waitUntil(() => scene.backend.counters['tcp.limited'] === 1);
-    expect(scene.backend.sizes).toEqual({ connections: 3, dials: 3 });
+    expect(scene.backend.sizes).toEqual({ connections: 3, dials: 3, flows: 0 });
     expect(scene.stack.tcp.sizes.halfOpen).toBe(3);
     slow.sockets[0]!.destroy();
     await vi.waitUntil(() => slow.open === 2);
@@ -344,7 +344,7 @@ describe('the bounds', () => {
     connectAll(scene.client, 6);
     await vi.waitUntil(() => scene.backend.counters['tcp.dialsAbandoned']! >= 2);
     expect(slow.open).toBe(4);
-    expect(scene.backend.sizes).toEqual({ connections: 4, dials: 4 });
+    expect(scene.backend.sizes).toEqual({ connections: 4, dials: 4, flows: 0 });
   });
 });
 

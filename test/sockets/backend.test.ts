@@ -101,11 +101,11 @@ describe('a connection to a service', () => {
     await settled();
     expect(scene.sent.from).toEqual([]);
     expect(socket.connecting).toBe(true);
-    expect(scene.backend.sizes).toEqual({ connections: 1, dials: 1 });
+    expect(scene.backend.sizes).toEqual({ connections: 1, dials: 1, flows: 0 });
     Reflect.deleteProperty(host, 'connecting');
     host.connect(server.port, '127.0.0.1');
     await once(socket, 'connect');
-    expect(scene.backend.sizes).toEqual({ connections: 1, dials: 0 });
+    expect(scene.backend.sizes).toEqual({ connections: 1, dials: 0, flows: 0 });
     expect(host.remotePort).toBe(server.port);
   });
 
@@ -166,7 +166,7 @@ describe('a connection to a service', () => {
     scene.isSilent = true;
     const client = scene.client.connect(server.port, 'service.test');
     await vi.waitUntil(() => scene.backend.counters['tcp.dialsRefused'] === 1);
-    expect(scene.backend.sizes).toEqual({ connections: 0, dials: 0 });
+    expect(scene.backend.sizes).toEqual({ connections: 0, dials: 0, flows: 0 });
     expect(scene.stack.tcp.sizes.halfOpen).toBe(0);
     client.destroy();
   });
@@ -194,7 +194,7 @@ describe('a service', () => {
     const client = scene.client.connect(80, 'far.test');
     expect(await endOf(client)).toBe(expected);
     expect(scene.stack.tcp.sizes.halfOpen).toBe(0);
-    expect(scene.backend.sizes).toEqual({ connections: 0, dials: 0 });
+    expect(scene.backend.sizes).toEqual({ connections: 0, dials: 0, flows: 0 });
   });
 
   test.each(['EMFILE', 'EADDRNOTAVAIL'])(
@@ -225,7 +225,7 @@ describe('a service', () => {
     };
     const scene = new BackendScene({ dial });
     expect(await endOf(scene.client.connect(80, 'service.test'))).toBe('ECONNREFUSED');
-    expect(scene.backend.sizes).toEqual({ connections: 0, dials: 0 });
+    expect(scene.backend.sizes).toEqual({ connections: 0, dials: 0, flows: 0 });
   });
 
   test('whose socket was destroyed, or is connected already', async () => {
