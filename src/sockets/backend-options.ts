@@ -25,7 +25,7 @@ export interface SocketBackendOptions {
   readonly dial?: BackendDial | undefined;
   /**
    * Returns the site of a client's presence, undefined if it is not known. One site may have a quarter of the
-   * connections, of the handshakes and of the dials. It is called while packets are handled: it only looks up. Default:
+   * connections, handshakes, dials, memory and resets. It is called while packets are handled: it only looks up. Default:
    * no site is known, and the bounds hold for clients alone.
    */
   readonly siteOf?: ((client: IpAddress) => string | undefined) | undefined;
