@@ -91,7 +91,7 @@ function advance(block: ControlBlock, acknowledgement: number, now: number): voi
     block.hasLocalDrop = false;
   block.softFailure = undefined;
   block.stalledSince = acknowledgement === block.sndNxt ? Number.POSITIVE_INFINITY : now;
-  if (!block.host.memory.isTight) {
+  if (!block.memory.isTight) {
     const wanted = Math.min(2 * congestion.cwnd, block.host.maxBufferBytes);
     if (wanted > send.capacity) send.capacity = wanted;
   }

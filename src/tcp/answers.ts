@@ -4,6 +4,8 @@
  * a peer decides how many there are.
  * @module
  */
+import type { IpAddress } from '../base/address.ts';
+import { quarterOf } from '../base/group-counts.ts';
 import { RateLimit } from '../base/rate-limit.ts';
 import type { Flow } from './flow.ts';
 import { FLAG_ACK, FLAG_FIN, FLAG_RST, type SegmentReader, type SegmentWriter } from './segment.ts';
@@ -54,12 +56,22 @@ export const ANSWER_INTERVAL_MS = 500;
 export class AnswerQueue {
   readonly #writer: SegmentWriter;
   readonly #resets: RateLimit;
+  readonly #resetsOfGroup: RateLimit;
+  readonly #groupOf: (remote: IpAddress) => string | undefined;
   #waiting: Answer[] = [];
   #next = 0;
 
-  constructor(writer: SegmentWriter, resetsPerSecond: number) {
+  /** @param groupOf returns the group of a remote address, which has a quarter of the resets; undefined for none */
+  constructor(
+    writer: SegmentWriter,
+    resetsPerSecond: number,
+    groupOf: (remote: IpAddress) => string | undefined
+  ) {
     this.#writer = writer;
+    this.#groupOf = groupOf;
     this.#resets = new RateLimit(resetsPerSecond, resetsPerSecond, 1);
+    const quarter = quarterOf(resetsPerSecond);
+    this.#resetsOfGroup = new RateLimit(quarter, quarter);
   }
 
   get size(): number {
@@ -79,9 +91,15 @@ export class AnswerQueue {
       return true;
     }
     if (this.size >= MAX_WAITING) return false;
-    if (isReset && !this.#resets.take('', now)) return false;
+    if (isReset && !this.#mayReset(answer.flow.remote, now)) return false;
     this.#waiting.push(answer);
     return true;
+  }
+
+  #mayReset(remote: IpAddress, now: number): boolean {
+    const group = this.#groupOf(remote);
+    if (group !== undefined && !this.#resetsOfGroup.take(group, now)) return false;
+    return this.#resets.take('', now);
   }
 
   /** Builds the next answer in `buffer` at `at`. Returns the length of the frame, 0 if none waits. */

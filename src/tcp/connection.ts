@@ -92,7 +92,7 @@ export class TcpConnection {
     const { window, host, state } = block;
     if (state === TcpState.Closed || state === TcpState.TimeWait) return count;
     block.progressAt = host.now;
-    window.onRead(count, host.now, block.rtt.srttMs, !host.memory.isTight);
+    window.onRead(count, host.now, block.rtt.srttMs, !block.memory.isTight);
     if (!block.isFinReceived && window.isUpdateDue(block.receive.available, block.spare)) {
       block.isAckDue = true;
       host.update(block);

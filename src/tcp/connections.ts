@@ -11,7 +11,7 @@ import { newCounters, type TcpCounters } from './counters.ts';
 import type { TcpLimits } from './endpoint-options.ts';
 import { EventQueue } from './event-queue.ts';
 import { usableMtu } from './icmp-error.ts';
-import { BufferMemory } from './memory.ts';
+import { BufferMemory, LARGE_SLAB } from './memory.ts';
 import { ReadyClass, ReadyQueue } from './ready-queue.ts';
 import { relieve } from './relief.ts';
 import { FLAG_ACK, FLAG_RST } from './segment.ts';
@@ -55,7 +55,8 @@ export class Connections implements BlockHost {
   /** What the caller knows of the next deadline. */
   #knownDeadline: number = Number.POSITIVE_INFINITY;
   #isLinkUp = true;
-  #relievedAt: number = Number.NEGATIVE_INFINITY;
+  /** The memory of each group that has connections, or had some. */
+  readonly #memories = new Map<string, BufferMemory>();
 
   constructor(options: ConnectionsOptions) {
     const { clock, limits, mtu, offload } = options;
@@ -126,6 +127,7 @@ export class Connections implements BlockHost {
     this.#ready.remove(block);
     this.#wheel.cancel(block);
     this.blocks.remove(block);
+    this.#forgetMemory(block.group);
     if (isTimeWait) {
       // The peer's FIN, unless it was acknowledged in CLOSING: an ACK must not be answered with an ACK.
       if (block.isAckDue) this.answer(block, false);
@@ -234,16 +236,45 @@ export class Connections implements BlockHost {
     this.#options.onDeadline();
   }
 
-  /** Frees memory: what came out of order, and the connection that holds most and makes no progress. */
-  relieve(isUsedUp: boolean): void {
-    if (this.now - this.#relievedAt < RELIEF_INTERVAL_MS) return;
-    this.#relievedAt = this.now;
-    const stuck = relieve(this.blocks, this.now, isUsedUp);
+  memoryOf(group: string | undefined): BufferMemory {
+    if (group === undefined) return this.memory;
+    let memory = this.#memories.get(group);
+    if (memory === undefined) {
+      memory = new BufferMemory(Math.max(LARGE_SLAB, this.memory.limit / 4), this.memory);
+      this.#memories.set(group, memory);
+    }
+    return memory;
+  }
+
+  /** Whether there is little memory for a group's connections. */
+  isTightFor(group: string | undefined): boolean {
+    const part = group === undefined ? undefined : this.#memories.get(group);
+    return (part ?? this.memory).isTight;
+  }
+
+  /**
+   * Frees memory: what came out of order, and the connection that holds most and makes no progress.
+   *
+   * @param part the memory that is tight; if the whole is not, the connections of other groups stay as they are
+   */
+  relieve(part: BufferMemory, isUsedUp: boolean): void {
+    const memory = this.memory.isTight ? this.memory : part;
+    if (this.now - memory.relievedAt < RELIEF_INTERVAL_MS) return;
+    memory.relievedAt = this.now;
+    const only = memory === this.memory ? undefined : memory;
+    const stuck = relieve(this.blocks, only, this.now, isUsedUp);
     if (stuck === undefined) return;
     this.answer(stuck, true);
     stuck.end('evicted');
     // Nobody has read it for long.
     stuck.receive.destroy();
+  }
+
+  /** What the program has not read yet of connections that have ended still counts. */
+  #forgetMemory(group: string | undefined): void {
+    if (group === undefined || this.blocks.groups.count(group) > 0) return;
+    const { used, usedSmall } = this.memoryOf(group);
+    if (used === 0 && usedSmall === 0) this.#memories.delete(group);
   }
 
   readonly #expireBlock = (block: ControlBlock): void => {

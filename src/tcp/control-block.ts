@@ -30,7 +30,8 @@ import { Timestamps } from './timestamps.ts';
 
 /** What a control block needs of its endpoint. */
 export interface BlockHost {
-  readonly memory: BufferMemory;
+  /** Returns the memory for the buffers of a group's connections; undefined stands for none. */
+  memoryOf(group: string | undefined): BufferMemory;
   readonly counters: TcpCounters;
   /** The longest packet that the endpoint sends, in bytes. */
   readonly mtu: number;
@@ -170,19 +171,24 @@ export class ControlBlock implements Timed, Ready {
 
   /** Who takes the connection and has not learned of it yet; `listenerOf` gives it its type. */
   listener: unknown;
-  /** The group of the remote address, whose connections have a bound; undefined for none. */
-  group: string | undefined;
+  /** The group of the remote address, whose connections have bounds; undefined for none. */
+  readonly group: string | undefined;
+  /** What the buffers take: the endpoint's, or the group's part of it. */
+  readonly memory: BufferMemory;
 
   /** The next block under the same hash, in the endpoint's table. */
   chained: ControlBlock | undefined;
   /** A write took fewer bytes than it was given. */
   isWriterWaiting = false;
 
-  constructor(flow: Flow, host: BlockHost) {
+  /** @param group that of the remote address; undefined for none */
+  constructor(flow: Flow, host: BlockHost, group: string | undefined) {
     this.flow = flow;
     this.host = host;
-    this.send = new SendBuffer(host.memory);
-    this.receive = new ReceiveBuffer(host.memory);
+    this.group = group;
+    this.memory = host.memoryOf(group);
+    this.send = new SendBuffer(this.memory);
+    this.receive = new ReceiveBuffer(this.memory);
     this.window = new ReceiveWindow(host.maxBufferBytes);
     this.loss = new LossRecovery(this.rtt);
     this.peerMss = DEFAULT_MSS[flow.family];
@@ -225,7 +231,7 @@ export class ControlBlock implements Timed, Ready {
 
   /** The bytes behind RCV.NXT that the peer may be offered as far as memory goes. */
   get spare(): number {
-    return this.host.memory.isTight ? this.receive.spare : Number.POSITIVE_INFINITY;
+    return this.memory.isTight ? this.receive.spare : Number.POSITIVE_INFINITY;
   }
 
   /**

@@ -53,8 +53,9 @@ export class TcpEndpoint {
   /** Called when `deadline` is earlier than it was when it was read last. */
   onDeadline: () => void = ignore;
   /**
-   * Returns the group of a remote address, of which each may have a quarter of the connections and of the half-open
-   * ones that peers begin; undefined for none, which is the default. Called while a packet is handled.
+   * Returns the group of a remote address; undefined for none, which is the default. Each group may have a quarter of
+   * the connections and of the half-open ones that peers begin, of the memory, and of the resets in a second. Called
+   * while a packet is handled.
    */
   groupOf: (remote: IpAddress) => string | undefined = noGroup;
   /** @internal */
@@ -77,7 +78,8 @@ export class TcpEndpoint {
     const limits = checkedLimits(options.limits);
     const mtu = checkedMtu(options.mtu);
     const writer = new SegmentWriter(offload);
-    const answers = new AnswerQueue(writer, limits.resetsPerSecond);
+    const groupOf = (remote: IpAddress): string | undefined => this.groupOf(remote);
+    const answers = new AnswerQueue(writer, limits.resetsPerSecond, groupOf);
     const transmitter = new Transmitter(writer);
     const host = new Connections({
       clock: () => options.clock.monotonicMs(),
@@ -113,7 +115,7 @@ export class TcpEndpoint {
         counters,
         numbers,
         answer,
-        firstWindow: () => (host.memory.isTight ? SMALL_SLAB : FIRST_WINDOW),
+        firstWindow: (group) => (host.isTightFor(group) ? SMALL_SLAB : FIRST_WINDOW),
         advance: () => {
           host.advance();
           return host.now;
@@ -134,7 +136,7 @@ export class TcpEndpoint {
       passive,
       timeWait,
       answer,
-      groupOf: (remote) => this.groupOf(remote),
+      groupOf,
       isFull,
     });
   }
@@ -207,7 +209,8 @@ export class TcpEndpoint {
       const dropped = counters.dropNoMemory;
       if (block.state === TcpState.SynSent) receiveInSynSent(block, segment, host.now);
       else receiveSegment(block, segment, host.now);
-      if (host.memory.isTight) host.relieve(counters.dropNoMemory !== dropped);
+      const { memory } = block;
+      if (memory.isTight) host.relieve(memory, counters.dropNoMemory !== dropped);
       return;
     }
     this.#unconnected.receive(segment, segment.flow(hash), host.now);

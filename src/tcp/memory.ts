@@ -31,25 +31,36 @@ export class BufferMemory {
   /** The bytes of the small slabs handed out. */
   usedSmall = 0;
 
+  /** When memory was freed last because there was little, in ms. */
+  relievedAt: number = Number.NEGATIVE_INFINITY;
+  /** What this is a part of. */
+  readonly #whole: BufferMemory | undefined;
   readonly #tightFrom: number;
   readonly #freeSmall: Buffer[] = [];
   readonly #freeLarge: Buffer[] = [];
   /** The most slabs that the free list of large ones keeps. */
   readonly #maxFreeLarge: number;
 
-  /** @throws {ApiMisuseError} if the limit is not a positive number of bytes. */
-  constructor(limitBytes: number = DEFAULT_LIMIT) {
+  /**
+   * @param whole what this is a part of: its slabs count there too, and are those of the whole
+   * @throws {ApiMisuseError} if the limit is not a positive number of bytes.
+   */
+  constructor(limitBytes: number = DEFAULT_LIMIT, whole?: BufferMemory | undefined) {
     if (!(limitBytes > 0)) {
       throw new ApiMisuseError(`the memory limit is a positive number of bytes, not ${limitBytes}`);
     }
     this.limit = limitBytes;
+    this.#whole = whole;
     this.#tightFrom = limitBytes * TIGHT_SHARE;
     this.#maxFreeLarge = Math.ceil((limitBytes * FREE_SHARE) / LARGE_SLAB);
   }
 
-  /** Whether three quarters of the limit are used: no window grows, and out-of-order data takes no more slabs. */
+  /**
+   * Whether three quarters of the limit are used, here or of the whole: no window grows, and out-of-order data takes no
+   * more slabs.
+   */
   get isTight(): boolean {
-    return this.used >= this.#tightFrom;
+    return this.used >= this.#tightFrom || this.#whole?.isTight === true;
   }
 
   /** The bytes of the slabs that wait for their next use. */
@@ -59,31 +70,33 @@ export class BufferMemory {
 
   /** Returns whether the limit allows this many more large slabs. */
   canTakeLarge(count: number): boolean {
-    return this.used + count * LARGE_SLAB <= this.limit;
+    if (this.used + count * LARGE_SLAB > this.limit) return false;
+    return this.#whole === undefined || this.#whole.canTakeLarge(count);
   }
 
   /** Takes a small slab, whose content is arbitrary. The limit does not count. */
   takeSmall(): Buffer {
     this.usedSmall += SMALL_SLAB;
+    if (this.#whole !== undefined) return this.#whole.takeSmall();
     return this.#freeSmall.pop() ?? Buffer.allocUnsafeSlow(SMALL_SLAB);
   }
 
   /** Takes a large slab, whose content is arbitrary; undefined when the limit is reached. */
   takeLarge(): Buffer | undefined {
-    if (this.used + LARGE_SLAB > this.limit) return undefined;
+    if (!this.canTakeLarge(1)) return undefined;
     this.used += LARGE_SLAB;
+    if (this.#whole !== undefined) return this.#whole.takeLarge();
     return this.#freeLarge.pop() ?? Buffer.allocUnsafeSlow(LARGE_SLAB);
   }
 
   /** Takes a slab back. The caller must not touch it again. */
   give(slab: Buffer): void {
-    if (slab.length === LARGE_SLAB) {
-      this.used -= LARGE_SLAB;
-      if (this.#freeLarge.length < this.#maxFreeLarge) this.#freeLarge.push(slab);
-    } else {
-      this.usedSmall -= SMALL_SLAB;
-      if (this.#freeSmall.length < MAX_FREE_SMALL) this.#freeSmall.push(slab);
-    }
+    const isLarge = slab.length === LARGE_SLAB;
+    if (isLarge) this.used -= LARGE_SLAB;
+    else this.usedSmall -= SMALL_SLAB;
+    if (this.#whole !== undefined) this.#whole.give(slab);
+    else if (isLarge) keep(this.#freeLarge, slab, this.#maxFreeLarge);
+    else keep(this.#freeSmall, slab, MAX_FREE_SMALL);
   }
 
   /** Empties the free lists, for an endpoint that has nothing to do. */
@@ -91,6 +104,10 @@ export class BufferMemory {
     this.#freeSmall.length = 0;
     this.#freeLarge.length = 0;
   }
+}
+
+function keep(free: Buffer[], slab: Buffer, most: number): void {
+  if (free.length < most) free.push(slab);
 }
 
 /** The default limit, in bytes. */

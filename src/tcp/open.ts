@@ -21,7 +21,7 @@ export function openActive(
   timestampOffset: number,
   owner: TcpOwner
 ): ControlBlock {
-  const block = newBlock(flow, host, iss, owner);
+  const block = newBlock(flow, host, iss, owner, undefined);
   block.hasScale = true;
   block.hasSack = true;
   block.timestamps.isUsed = true;
@@ -39,10 +39,9 @@ export function openPassive(
   host: BlockHost,
   segment: SegmentReader
 ): ControlBlock {
-  const block = newBlock(opening.flow, host, opening.iss, undefined);
+  const block = newBlock(opening.flow, host, opening.iss, undefined, opening.group);
   block.timestamps.offset = opening.tsOffset;
   block.listener = opening.listener;
-  block.group = opening.group;
   const listener = listenerOf(opening);
   if (listener !== undefined) listener.waiting++;
   acceptHandshake(block, opening, segment, host.now);
@@ -53,9 +52,10 @@ function newBlock(
   flow: Flow,
   host: BlockHost,
   iss: number,
-  owner: TcpOwner | undefined
+  owner: TcpOwner | undefined,
+  group: string | undefined
 ): ControlBlock {
-  const block = new ControlBlock(flow, host);
+  const block = new ControlBlock(flow, host, group);
   block.connection = new TcpConnection(block, owner);
   block.progressAt = host.now;
   block.iss = iss;

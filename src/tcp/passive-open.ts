@@ -37,7 +37,7 @@ export interface PassiveOpenOptions {
   /** Reads the clock, in ms. */
   readonly advance: () => number;
   /** The window that a SYN-ACK may offer now. */
-  readonly firstWindow: () => number;
+  readonly firstWindow: (group: string | undefined) => number;
   /** Whether there are as many connections as there may be, in all or in the group. */
   readonly isFull: (group: string | undefined) => boolean;
   /** The handshake is complete. */
@@ -83,7 +83,7 @@ export class PassiveOpens implements PendingOpenHost {
     const opening = this.#openingOf(syn);
     opening.listener = listener;
     opening.deadlineMs = syn.now + FIRST_RETRY_MS;
-    opening.window = this.#options.firstWindow();
+    opening.window = this.#options.firstWindow(opening.group);
     if (this.#add(opening)) this.#answerSyn(opening, syn.now);
   }
 
@@ -102,7 +102,7 @@ export class PassiveOpens implements PendingOpenHost {
   accept({ opening }: TcpPendingOpen): void {
     const now = this.#options.advance();
     opening.isHeld = false;
-    opening.window = this.#options.firstWindow();
+    opening.window = this.#options.firstWindow(opening.group);
     // The round trip is that of the SYN-ACK.
     opening.openedAt = now;
     this.#table.delay(opening, now + FIRST_RETRY_MS);

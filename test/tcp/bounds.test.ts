@@ -331,6 +331,20 @@ describe('answers', () => {
     expect(resets).toBe(2_000);
   });
 
+  test('that reset are a quarter of those in a second for one group', () => {
+    const end = new RawEnd();
+    end.endpoint.groupOf = (remote) => (remote.toString() === '10.0.0.2' ? 'a' : 'b');
+    const flood = (source: string): number => {
+      for (let i = 0; i < 400; i++) {
+        end.receive(source, 1_000 + i, 81, { sequence: 1, acknowledgment: 2, flags: ACK });
+      }
+      return end.take().length;
+    };
+    expect(flood('10.0.0.2')).toBe(250);
+    expect(flood('10.0.0.3')).toBe(250);
+    expect(flood('10.0.0.3')).toBe(0);
+  });
+
   test('that are dropped do not count as resets', () => {
     const end = new RawEnd({ resetsPerSecond: 10 });
     for (let i = 0; i < 15; i++) {
@@ -440,6 +454,33 @@ describe('when there is no memory', () => {
     active.send(stream(0, 10_000));
     active.send(stream(4 * KIB, 6_000), 4 * KIB);
     expect(owner.available).toBe(4 * KIB + 6_000);
+  });
+
+  test('a group takes a quarter of it, and its own connections make room', () => {
+    const end = new RawEnd({ bufferBytes: 1_024 * KIB });
+    end.endpoint.groupOf = (remote) => (remote.toString() === '10.0.0.9' ? 'quiet' : 'hostile');
+    const acceptor = new Acceptor();
+    end.endpoint.listen(undefined, 80, acceptor, 100);
+    const other = end.peer('10.0.0.9', 2_000, 80);
+    other.send(stream(0, 3_000));
+    const hostile = Array.from({ length: 8 }, (_, i) => end.peer(`10.0.0.${20 + i}`, 3_000, 80));
+    for (const peer of hostile) peer.send(stream(0, Math.min(peer.offered, 64_000)));
+    expect(end.endpoint.memory.used).toBe(256 * KIB);
+    expect(end.endpoint.memory.isTight).toBe(false);
+    const late = end.peer('10.0.0.30', 3_000, 80);
+    expect(late.offered).toBe(4 * KIB);
+    expect(end.peer('10.0.0.9', 2_001, 80).offered).toBeGreaterThan(60_000);
+    end.pass(61_000);
+    late.send(stream(0, 4 * KIB));
+    const failures = acceptor.connections.map(({ failure }) => failure);
+    expect(failures.filter((failure) => failure === 'evicted')).toHaveLength(1);
+    // Not that of the other group, although it has made no progress either.
+    expect(failures[0]).toBe(undefined);
+    for (const connection of acceptor.connections) {
+      connection.abort();
+      connection.release();
+    }
+    expect(end.endpoint.memory.used + end.endpoint.memory.usedSmall).toBe(0);
   });
 
   test('the window that a SYN-ACK has offered stays as it was', () => {
