@@ -304,24 +304,37 @@ describe('the bounds', () => {
       siteOf: (client) => (client.words[0]! & 0xff00 ? 'b' : 'a'),
     });
     const clients = ['10.1.0.2', '10.1.0.3', '10.1.1.1'].map((each) => scene.clientAt(each));
+    connectAll(clients[2]!, 1);
+    await vi.waitUntil(() => slow.open === 1);
     for (const client of clients.slice(0, 2)) connectAll(client, 4);
     await vi.waitUntil(() => scene.backend.counters['tcp.limited'] === 4);
-    expect(slow.open).toBe(4);
-    connectAll(clients[2]!, 4);
+    expect(slow.open).toBe(5);
+    connectAll(clients[2]!, 3);
+    await vi.waitUntil(() => slow.open === 8);
+  });
+
+  test('a site that is alone may have more', async () => {
+    const slow = new SlowDials();
+    const limits = { dials: 16 };
+    const scene = new BackendScene({ dial: slow.dial, limits, siteOf: () => 'a' });
+    connectAll(scene.client, 8);
     await vi.waitUntil(() => slow.open === 8);
   });
 
   test('one site has a quarter of the connections', async () => {
     const server = await serve((socket) => socket.resume());
-    const scene = new BackendScene({ siteOf: () => 'a' }, { limits: { connections: 16 } });
+    const siteOf = (client: IpAddress) => (client.toString() === '10.1.0.2' ? 'b' : 'a');
+    const scene = new BackendScene({ siteOf }, { limits: { connections: 16 } });
+    const other = scene.clientAt('10.1.0.2').connect(server.port, 'service.test');
+    await once(other, 'connect');
     const sockets = Array.from({ length: 6 }, () =>
       scene.client.connect(server.port, 'service.test')
     );
-    await vi.waitUntil(() => scene.backend.counters['tcp.connected'] === 4);
+    await vi.waitUntil(() => scene.backend.counters['tcp.connected'] === 5);
     await settled();
     expect(sockets.filter(({ connecting }) => connecting)).toHaveLength(2);
-    expect(scene.backend.sizes.connections).toBe(4);
-    for (const socket of sockets) socket.on('error', () => {}).destroy();
+    expect(scene.backend.sizes.connections).toBe(5);
+    for (const socket of [...sockets, other]) socket.on('error', () => {}).destroy();
   });
 
   test('a function siteOf that throws hurts no packet', async () => {

@@ -391,7 +391,7 @@ function failing(code: string): net.Socket {
 test('a thousand idle connections last for an hour, and work then', async () => {
   const clock = new FakeClock();
   const server = await serve((socket) => socket.pipe(socket));
-  const scene = new BackendScene({ limits: { dials: 65_536 } }, { clock });
+  const scene = new BackendScene({ limits: { dials: 65_536, flows: 0 } }, { clock });
   const clients = Array.from({ length: IDLE }, () =>
     scene.client.connect(server.port, 'service.test')
   );
@@ -405,7 +405,7 @@ test('a thousand idle connections last for an hour, and work then', async () => 
     clock.advance(60_000);
     await settled();
   }
-  expect(scene.backend.sizes).toEqual({ connections: IDLE, dials: 0 });
+  expect(scene.backend.sizes).toEqual({ connections: IDLE, dials: 0, flows: 0 });
   const answers = clients.map((client, i) => {
     client.end(`${i}`);
     return bytesOf(client);

@@ -331,8 +331,10 @@ describe('the bounds', () => {
 
   test('one group has a quarter of the handshakes and of the connections', () => {
     const { end, holder } = start({ halfOpen: 16, connections: 32 });
-    end.endpoint.groupOf = (remote) => (remote.toString().startsWith('10.1.') ? 'site' : undefined);
+    end.endpoint.groupOf = (remote) => remote.toString().slice(0, 4);
     const isHeld = (): boolean => holder.owners.at(-1)!.log.join() === 'open';
+    // A group that is alone may have all.
+    syn(end, '10.2.0.8');
     for (let i = 0; i < 4; i++) {
       syn(end, `10.1.0.${i}`);
       expect(isHeld()).toBe(true);
@@ -351,14 +353,17 @@ describe('the bounds', () => {
       end.receive(address, 3_000, 80, { sequence: IRS + 1, acknowledgment, flags: ACK });
       end.endpoint.takeEvents();
     };
+    connect('10.2.0.2');
     for (let i = 0; i < 8; i++) connect(`10.1.1.${i}`);
     const count = holder.owners.length;
     syn(end, '10.1.2.9');
     // Not even asked for.
     expect(holder.owners).toHaveLength(count);
     connect('10.2.0.1');
-    expect(end.endpoint.sizes.connections).toBe(9);
-    holder.owners.find(({ connection }) => connection !== undefined)!.connection!.abort();
+    expect(end.endpoint.sizes.connections).toBe(10);
+    const isOfSite = ({ connection }: Owner) =>
+      connection?.flow.remote.toString().startsWith('10.1.');
+    holder.owners.find(isOfSite)!.connection!.abort();
     syn(end, '10.1.2.9');
     expect(holder.owners).toHaveLength(count + 2);
   });
