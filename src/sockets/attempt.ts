@@ -174,7 +174,10 @@ export class ConnectAttempt {
     const { localAddress, localPort = 0, userTimeout } = options;
     const place = { address: remote.toString(), port };
     const refusal = port === 0 ? 'ECONNREFUSED' : this.#host.refusal('tcp', remote, port);
-    if (refusal !== undefined) return systemError(refusal, 'connect', place);
+    if (refusal !== undefined) {
+      const cause = this.#host.addressFault(remote.family);
+      return systemError(refusal, 'connect', { ...place, cause });
+    }
     const own = this.#host.localAddress(remote.family);
     if (localAddress && own?.equals(IpAddress.parse(localAddress)) !== true) {
       return systemError('EADDRNOTAVAIL', 'bind', { address: localAddress, port: localPort });

@@ -194,7 +194,8 @@ export class DatagramSender {
   }
 
   #error(code: string, { address, port }: Outgoing): Error {
-    const cause = code === 'ENETDOWN' ? this.#host.closedBy : undefined;
+    const fault = code === 'EADDRNOTAVAIL' ? this.#host.addressFault(this.#family) : undefined;
+    const cause = code === 'ENETDOWN' ? this.#host.closedBy : fault;
     return systemError(code, 'send', { address, port, cause });
   }
 

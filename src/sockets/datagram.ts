@@ -35,6 +35,7 @@ import {
 import { QUEUE_LIMIT } from './datagram-queue.ts';
 import { type DatagramLookup, DatagramSender } from './datagram-sender.ts';
 import { UnsupportedDatagramCalls } from './datagram-unsupported.ts';
+import type { AddListener, PresenceDatagramEvents } from './events.ts';
 import type { SocketHost } from './host.ts';
 import { systemError } from './system-error.ts';
 import { UdpEvent, type UdpOwner, type UdpSocket } from './udp-socket.ts';
@@ -66,6 +67,12 @@ export type MessageListener = (message: Buffer, from: RemoteInfo) => void;
  * a system error ENOTSUP.
  */
 export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
+  declare addListener: AddListener<PresenceDatagramEvents, this>;
+  declare on: AddListener<PresenceDatagramEvents, this>;
+  declare once: AddListener<PresenceDatagramEvents, this>;
+  declare prependListener: AddListener<PresenceDatagramEvents, this>;
+  declare prependOnceListener: AddListener<PresenceDatagramEvents, this>;
+
   readonly type: 'udp4' | 'udp6';
 
   readonly #host: SocketHost;
@@ -334,11 +341,12 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
     if (!this.#isOpen) return;
     const isValid = local !== undefined || address === this.#anyAddress;
     const own = local?.words.every((word) => word === 0) ? undefined : local;
-    const bound = isValid
-      ? this.#host.udp.bind(this.#family, own, port, this.#owner)
-      : ('EINVAL' as const);
+    const fault = own && this.#host.addressFault(this.#family);
+    let bound: UdpSocket | string = 'EINVAL';
+    if (fault !== undefined) bound = 'EADDRNOTAVAIL';
+    else if (isValid) bound = this.#host.udp.bind(this.#family, own, port, this.#owner);
     if (typeof bound === 'string') {
-      const cause = bound === 'ENETDOWN' ? this.#host.closedBy : undefined;
+      const cause = bound === 'ENETDOWN' ? this.#host.closedBy : fault;
       this.#bindFailed(systemError(bound, 'bind', { address, port, cause }));
       return;
     }
@@ -366,7 +374,8 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
       const code = remote ? this.#host.refusal('udp', remote, port) : 'EINVAL';
       if (error !== null || code !== undefined) {
         const address = name ?? remote?.toString();
-        process.nextTick(fail, error ?? systemError(code!, 'connect', { address, port }));
+        const cause = this.#host.addressFault(this.#family);
+        process.nextTick(fail, error ?? systemError(code!, 'connect', { address, port, cause }));
         return;
       }
       this.#socket!.connect(remote!, port);

@@ -26,6 +26,12 @@ export type {
   SendCallback,
 } from './datagram-arguments.ts';
 export type { DatagramLookup } from './datagram-sender.ts';
+export type {
+  AddListener,
+  PresenceDatagramEvents,
+  PresenceServerEvents,
+  PresenceSocketEvents,
+} from './events.ts';
 export type { SocketHost } from './host.ts';
 export type { PresenceLookup } from './lookup.ts';
 export type { PingOptions, PingResult } from './ping.ts';

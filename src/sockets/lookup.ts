@@ -35,10 +35,9 @@ export interface PresenceLookup {
       family: number
     ) => void
   ): void;
-  __promisify__(
-    hostname: string,
-    options?: LookupOptions | number
-  ): Promise<LookupAddress | LookupAddress[]>;
+  __promisify__(hostname: string, options: LookupAllOptions): Promise<LookupAddress[]>;
+  __promisify__(hostname: string, options?: LookupOneOptions | number): Promise<LookupAddress>;
+  __promisify__(hostname: string, options: LookupOptions): Promise<LookupAddress | LookupAddress[]>;
 }
 
 type EitherCallback = (

@@ -93,7 +93,7 @@ function choose(
     const local = host.localAddress(remote.family);
     const code = local === undefined ? 'ENETUNREACH' : host.refusal('icmp', remote, 0);
     if (local !== undefined && code === undefined) return { local, remote };
-    failure ??= pingError(code!, remote.toString());
+    failure ??= pingError(code!, remote.toString(), host.addressFault(remote.family));
   }
   throw failure ?? pingError('EHOSTUNREACH', target);
 }

@@ -16,6 +16,7 @@ import {
   type PresenceNetConnectOptions,
 } from './arguments.ts';
 import { ConnectAttempt } from './attempt.ts';
+import type { AddListener, PresenceSocketEvents } from './events.ts';
 import type { SocketHost } from './host.ts';
 import { IdleTimer } from './idle-timer.ts';
 import { newContext, SocketStream } from './socket-stream.ts';
@@ -36,6 +37,12 @@ export function connect(host: SocketHost, ...args: unknown[]): PresenceSocket {
  * `data`, `end`, `drain`, `finish`, `timeout`, `error`, `close` (with whether there was an error).
  */
 export class PresenceSocket extends SocketStream {
+  declare addListener: AddListener<PresenceSocketEvents, this>;
+  declare on: AddListener<PresenceSocketEvents, this>;
+  declare once: AddListener<PresenceSocketEvents, this>;
+  declare prependListener: AddListener<PresenceSocketEvents, this>;
+  declare prependOnceListener: AddListener<PresenceSocketEvents, this>;
+
   /** What `setTimeout` was called with, in ms. */
   timeout: number | undefined = undefined;
 

@@ -250,6 +250,10 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     return this.#view.localAddress(family);
   }
 
+  addressFault(family: Family): Error | undefined {
+    return this.#view.addressFault(family);
+  }
+
   refusal(protocol: StackProtocol, remote: IpAddress, port: number): string | undefined {
     return this.#view.refusal(protocol, remote, port);
   }
