@@ -37,7 +37,7 @@ import { type DatagramLookup, DatagramSender } from './datagram-sender.ts';
 import { UnsupportedDatagramCalls } from './datagram-unsupported.ts';
 import type { AddListener, PresenceDatagramEvents } from './events.ts';
 import type { SocketHost } from './host.ts';
-import { systemError } from './system-error.ts';
+import { downError, systemError } from './system-error.ts';
 import { UdpEvent, type UdpOwner, type UdpSocket } from './udp-socket.ts';
 import { WaitingCalls } from './waiting-calls.ts';
 
@@ -133,7 +133,8 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
     if (this.#bindState !== 'unbound') {
       throw argumentError(Error, 'ERR_SOCKET_ALREADY_BOUND', 'Socket is already bound');
     }
-    const { port, address } = bindArguments(args);
+    const place = bindArguments(args);
+    const { port, address } = place;
     this.#bindState = 'binding';
     const callback = args.at(-1);
     if (typeof callback === 'function') this.#onceListening(callback as () => void);
@@ -141,10 +142,11 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
       process.nextTick(() => this.#bindTo(this.#anyAddress, undefined, port));
     } else {
       const fail = (error: Error): void => this.#bindFailed(error);
+      const isDown = (error: Error): void => fail(downError(error, 'bind', place) as Error);
       const onLookup = (error: Error | null, local: IpAddress | undefined): void =>
         error ? fail(error) : this.#bindTo(address, local, port);
       const lookUp = (): void => this.#sender.lookUp(address, onLookup);
-      this.#sender.whenUp(() => process.nextTick(lookUp), fail);
+      this.#sender.whenUp(() => process.nextTick(lookUp), isDown);
     }
     return this;
   }
@@ -382,7 +384,9 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
       this.#connectState = 'connected';
       process.nextTick(() => this.#inContext(() => this.emit('connect')));
     };
-    this.#sender.whenUp(() => this.#sender.lookUp(name, onLookup), fail);
+    const isDown = (error: Error): void =>
+      fail(downError(error, 'connect', { address: name, port }) as Error);
+    this.#sender.whenUp(() => this.#sender.lookUp(name, onLookup), isDown);
   }
 
   #connectFailed(error: Error, callback: (() => void) | undefined): void {
