@@ -154,7 +154,8 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
   /**
    * Sends one datagram; `message` is its payload, or `message[offset .. offset + length)`. The callback is called when
    * it has left the queue, or with a system error: ENOBUFS (the queue is full), EMSGSIZE, ENETDOWN, ENETUNREACH,
-   * ECONNREFUSED (no presence has the port), ENOTFOUND.
+   * EADDRNOTAVAIL (the stack's address is none of the site), ENOTFOUND. A datagram to a port that is not exposed is
+   * dropped at the cloud, and nobody is told.
    *
    * @throws Node's errors if the arguments are wrong, and if the socket is closed.
    */

@@ -1,11 +1,9 @@
 /**
- * The events of the sockets and servers, with the arguments of their listeners.
+ * The events of the sockets, with the arguments of their listeners. Those of the server are in `server.ts`.
  * @module
  */
 import type { RemoteInfo } from 'node:dgram';
 import type { Readable } from 'node:stream';
-import type { DroppedConnection } from './server.ts';
-import type { PresenceSocket } from './socket.ts';
 
 /** A method like `on`. A listener of one of these events gets its arguments, a listener of another event any. */
 export interface AddListener<Events extends Record<keyof Events, unknown[]>, Emitter> {
@@ -39,15 +37,6 @@ export interface PresenceSocketEvents {
   timeout: [];
   error: [error: Error];
   close: [hadError: boolean];
-}
-
-/** The events of a `PresenceServer`: those of `net.Server`. */
-export interface PresenceServerEvents {
-  listening: [];
-  connection: [socket: PresenceSocket];
-  drop: [connection: DroppedConnection];
-  error: [error: Error];
-  close: [];
 }
 
 /** The events of a `PresenceDatagramSocket`: those of `dgram.Socket`. */

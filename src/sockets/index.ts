@@ -29,7 +29,6 @@ export type { DatagramLookup } from './datagram-sender.ts';
 export type {
   AddListener,
   PresenceDatagramEvents,
-  PresenceServerEvents,
   PresenceSocketEvents,
 } from './events.ts';
 export type { SocketHost } from './host.ts';
@@ -39,6 +38,7 @@ export {
   type ConnectionListener,
   type DroppedConnection,
   PresenceServer,
+  type PresenceServerEvents,
   type PresenceServerOptions,
 } from './server.ts';
 export type { StackHost, StackProtocol, StackSite } from './site-view.ts';

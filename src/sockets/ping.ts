@@ -37,7 +37,8 @@ export interface PingResult {
  * Sends an echo request to a name of the site's zone or to an address.
  *
  * @throws system errors ENOTFOUND, ENETDOWN, ENETUNREACH, EHOSTUNREACH, ECONNREFUSED (the host has no ICMP), EMSGSIZE,
- *   ENOBUFS (more than 1,024 requests wait), ETIMEDOUT; an AbortError; Node's errors if the arguments are wrong.
+ *   EADDRNOTAVAIL (the stack's address is none of the site), ENOBUFS (more than 1,024 requests wait), ETIMEDOUT; an
+ *   AbortError; Node's errors if the arguments are wrong.
  */
 export async function ping(
   host: SocketHost,

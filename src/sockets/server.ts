@@ -17,7 +17,7 @@ import {
   type PresenceListenOptions,
   type PresenceSocketOptions,
 } from './arguments.ts';
-import type { AddListener, PresenceServerEvents } from './events.ts';
+import type { AddListener } from './events.ts';
 import type { SocketHost } from './host.ts';
 import { PresenceSocket } from './socket.ts';
 import type { SocketServer } from './socket-stream.ts';
@@ -50,6 +50,15 @@ export interface DroppedConnection {
   readonly remoteAddress: string;
   readonly remotePort: number;
   readonly remoteFamily: 'IPv4' | 'IPv6';
+}
+
+/** The events of a `PresenceServer`: those of `net.Server`. */
+export interface PresenceServerEvents {
+  listening: [];
+  connection: [socket: PresenceSocket];
+  drop: [connection: DroppedConnection];
+  error: [error: Error];
+  close: [];
 }
 
 /** Makes a server as `net.createServer` does: `([options][, listener])`. */

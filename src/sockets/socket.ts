@@ -32,6 +32,7 @@ export function connect(host: SocketHost, ...args: unknown[]): PresenceSocket {
 
 /**
  * A TCP connection over the presences of a site. It is a Duplex with the public members and events of `net.Socket`.
+ * TypeScript needs a cast where a type wants a `net.Socket`.
  *
  * Events: `connect`, `ready`, `lookup`, `connectionAttempt`, `connectionAttemptFailed`, `connectionAttemptTimeout`,
  * `data`, `end`, `drain`, `finish`, `timeout`, `error`, `close` (with whether there was an error).
