@@ -28,6 +28,12 @@ export const SITE: StackSite = {
   ],
 };
 
+/** The site of a stack with these addresses: it may reach the other network. */
+export function siteOf(...addresses: string[]): StackSite {
+  const own = addresses.map((each) => IpAddress.parse(each));
+  return { ...SITE, pools: POOLS.filter((pool) => !own.some((each) => pool.contains(each))) };
+}
+
 export class StackNetwork {
   readonly #stacks = new Map<string, SocketStack>();
   readonly #clock: Clock | undefined;
@@ -49,9 +55,7 @@ export class StackNetwork {
     const stack = new SocketStack({ ...(this.#clock && { clock: this.#clock }), ...options });
     const buffer = Buffer.alloc(LONGEST_FRAME);
     for (const address of options.address) this.#stacks.set(address, stack);
-    const own = options.address.map((each) => IpAddress.parse(each));
-    const pools = POOLS.filter((pool) => !own.some((address) => pool.contains(address)));
-    stack.setSite({ ...SITE, pools });
+    stack.setSite(siteOf(...options.address));
     stack.linkChanged(true);
     stack.start(() => {
       for (let length = stack.read(buffer, 0); length > 0; length = stack.read(buffer, 0)) {
