@@ -87,6 +87,15 @@ export const EXCERPTS: readonly Excerpt[] = [
     preamble: '',
   },
   {
+    document: 'docs/sockets.md',
+    language: 'ts',
+    number: 1,
+    whyNotRun: 'it takes a port that another program may have',
+    preamble: `
+      import type { SocketStack } from 'virtual-presence';
+      declare const sockets: SocketStack;`,
+  },
+  {
     document: 'src/worker/README.md',
     language: 'ts',
     number: 0,
