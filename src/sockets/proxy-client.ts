@@ -190,7 +190,6 @@ export class ProxyClient implements ConnectRequestOwner {
     if (!this.#decide('connected')) return;
     const socket = this.#socket;
     socket.off('data', this.#onData);
-    socket.off('end', this.#onGone);
     socket.pause();
     const bound = { host: remote.localAddress!, port: remote.localPort! };
     const isHttp = this.#protocol === 'http';

@@ -228,6 +228,31 @@ describe('what is no request', () => {
     expect(all.network.packets).toBe(0);
   });
 
+  test.each<[string, Buffer | string]>([
+    ['of SOCKS4', Buffer.of(4)],
+    ['of a method of SOCKS5', Buffer.of(5, 1, 0)],
+    ['of the credentials of SOCKS5', Buffer.concat([METHODS, credentials('user', 'wrong')])],
+    ['of the target of SOCKS5', Buffer.concat([METHODS, CREDENTIALS, socksRequest('a', 7)])],
+    ['of a method of HTTP', 'GET / HTTP/1.1\r\n\r\n'],
+    ['of HTTP without credentials', 'CONNECT a.test:80 HTTP/1.1\r\n\r\n'],
+    ['of the credentials of HTTP', httpRequest('a.test:80', 'Basic Og==')],
+    ['of the target of HTTP', httpRequest('a.test:80')],
+    ['of what is no HTTP', 'CONNECT a.test:80 HTTP/9.9\r\n\r\n'],
+  ])('a refusal %s is read whole, and the connection ends with the client', async (_, bytes) => {
+    const clock = new FakeClock();
+    const all = await scene({ auth: USER }, { clock });
+    const one = all.client().send(bytes, Buffer.alloc(300_000));
+    await until(() => one.received.length > 0 || all.proxy.counters.wrongCredentials > 0);
+    await settled();
+    clock.advance(1000);
+    await until(() => one.isGone);
+    one.socket.end();
+    await one.closed();
+    expect([one.error, one.received.length > 1]).toEqual([undefined, true]);
+    await until(() => !clock.delays.includes(2000));
+    expect(clock.delays).toEqual([]);
+  });
+
   test('a client that does not read its refusal is closed after 2 s', async () => {
     const clock = new FakeClock();
     const all = await scene({ auth: USER }, { clock });
