@@ -107,9 +107,7 @@ export class ProxyClient implements ConnectRequestOwner {
   /** The client has ended or failed. Until it has a reply, it has no reason to end only one direction. */
   readonly #onGone = (): void => {
     if (this.#phase === 'over') {
-      if (!this.#socket.closed) return;
-      this.#stopTimer();
-      this.#proxy.delayed.delete(this);
+      if (this.#socket.closed) this.#stopTimer();
       return;
     }
     this.#decide(this.#phase === 'request' ? 'abandoned' : 'dialAbandoned');

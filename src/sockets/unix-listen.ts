@@ -3,12 +3,13 @@
  *
  * `bind` creates the file with the umask of the whole process, and nothing changes a mode before the file is there. So
  * the socket is bound in a new directory of mode 0700, gets its mode there, and is then linked to its path. A link
- * replaces nothing. A file that a dead process has left is moved away first, and put back should it prove to be alive.
+ * replaces nothing. The socket of a dead process is removed before, by one process at a time.
  * @module
  */
-import { chmod, link, lstat, mkdtemp, rename, rm, unlink } from 'node:fs/promises';
+import { chmod, link, lstat, mkdtemp, rm, unlink } from 'node:fs/promises';
 import { connect, type Server } from 'node:net';
 import { dirname, join } from 'node:path';
+import { FileLock } from '../store/lock.ts';
 import { hasCode, listenError } from './system-error.ts';
 
 /**
@@ -29,8 +30,9 @@ export async function listenAtPath(
     return await listenIn(await mkdtemp(join(dirname(path), '.vp-')), path, mode, listen);
   } catch (error) {
     server.close();
-    const code = String((error as NodeJS.ErrnoException).code);
-    throw Object.assign(listenError(code, 'listen', { address: path, cause: error }), { port: -1 });
+    const { code, syscall, cause } = error as NodeJS.ErrnoException;
+    const reason = syscall === 'listen' ? cause : error;
+    throw listenError(String(code), 'listen', { address: path, cause: reason });
   }
 }
 
@@ -50,7 +52,7 @@ async function listenIn(
     }
     await listen(own);
     await chmod(own, mode);
-    await moveTo(path, own, join(directory, 'o'));
+    await moveTo(path, own);
     const { dev, ino } = await lstat(own, { bigint: true });
     return async () => {
       const found = await lstat(path, { bigint: true }).catch(() => undefined);
@@ -61,19 +63,28 @@ async function listenIn(
   }
 }
 
-/** @param aside where a dead socket goes, which others cannot reach */
-async function moveTo(path: string, own: string, aside: string): Promise<void> {
-  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-    const isLinked = await link(own, path).then(() => true, unless('EEXIST'));
-    if (isLinked) return;
-    if (!(await isDead(path))) break;
-    const isMoved = await rename(path, aside).then(() => true, unless('ENOENT'));
-    if (!isMoved || (await isDead(aside))) continue;
-    // Another process has just replaced the dead socket by its own.
-    await link(aside, path).catch(() => {});
-    break;
-  }
+/** @throws {Error} EADDRINUSE, if something is at the path that is not dead. */
+async function moveTo(path: string, own: string): Promise<void> {
+  const isLinked = await link(own, path).then(() => true, unless('EEXIST'));
+  if (isLinked || (await replace(path, own))) return;
   throw listenError('EADDRINUSE', 'listen', { address: path });
+}
+
+/**
+ * Returns false if what is there is not dead, or another process was faster. Who removes a dead socket holds the lock, so that nobody removes one that
+ * was made since they have looked.
+ */
+async function replace(path: string, own: string): Promise<boolean> {
+  const lock = await FileLock.acquire(`${path}.lock`).catch((cause: unknown) => {
+    throw listenError('EADDRINUSE', 'listen', { address: path, cause });
+  });
+  try {
+    if (!(await isDead(path))) return false;
+    await unlink(path).catch(unless('ENOENT'));
+    return await link(own, path).then(() => true, unless('EEXIST'));
+  } finally {
+    await lock.release();
+  }
 }
 
 /** Whether it is a unix socket whose process is gone, or nothing at all. */
@@ -101,7 +112,5 @@ function unless(code: string): (error: unknown) => false {
   };
 }
 
-/** How often others may take the path while we do. */
-const MAX_ATTEMPTS = 3;
 /** The longest path of a unix socket: `sun_path` without its last byte, see unix(7). */
 const MAX_PATH_BYTES = 107;

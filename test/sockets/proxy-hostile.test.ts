@@ -179,6 +179,12 @@ describe('what is no request', () => {
       'unsupported',
     ],
     [
+      'a body that is asked for',
+      'POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n',
+      /^HTTP\/1.1 405 /,
+      'unsupported',
+    ],
+    [
       'a long name',
       `CONNECT ${'a'.repeat(9000)}:80 HTTP/1.1\r\n\r\n`,
       /^HTTP\/1.1 431 /,
@@ -273,16 +279,20 @@ describe('too many', () => {
     const all = await scene({ auth: USER, maxPending: 2 });
     const tunnel = all.client().send(HTTP);
     await tunnel.take(ACCEPTED.length);
+    all.network.silent.add('10.2.0.1');
+    const before = all.network.packets;
+    all.client().send(HTTP);
+    await until(() => all.network.packets > before);
     const clients: RawClient[] = [];
     for (let i = 0; i < 4; i++) {
       clients.push(all.client().send(METHODS));
-      await until(() => all.proxy.counters.accepted === i + 2);
+      await until(() => all.proxy.counters.accepted === i + 3);
     }
     await until(() => clients[0]!.isGone && clients[1]!.isGone);
-    clients[2]!.send(CREDENTIALS, socksRequest('server.test', 7));
-    clients[3]!.send(CREDENTIALS, socksRequest('server.test', 7));
-    await until(() => all.proxy.counters.connected === 3);
-    expect(countsOf(all.proxy)).toEqual({ accepted: 5, connected: 3, evicted: 2 });
+    clients[2]!.send(CREDENTIALS, socksRequest('a.test', 7));
+    clients[3]!.send(CREDENTIALS, socksRequest('a.test', 7));
+    await until(() => all.proxy.counters.unknownName === 2);
+    expect(countsOf(all.proxy)).toEqual({ accepted: 6, connected: 1, evicted: 2, unknownName: 2 });
   });
 
   test('connections: the newest goes, and there is room when one has ended', async () => {

@@ -467,6 +467,8 @@ describe('close', () => {
     await until(() => [silent, socks, http, dialling, tunnel, wrong].every((one) => one!.isGone));
     expect(countsOf(proxy)).toEqual({ accepted: 6, closed: 4, connected: 1, wrongCredentials: 1 });
     expect([stack.servers.size, [...stack.tcp.connections()].length]).toEqual([0, 0]);
+    // The refusal of the wrong credentials does not wait any more.
+    expect(clock.delays).not.toContain(1000);
   });
 
   test('happens when the stack is closed', async () => {
