@@ -44,6 +44,11 @@ export type {
 export type { SocketHost } from './host.ts';
 export type { PresenceLookup } from './lookup.ts';
 export type { PingOptions, PingResult } from './ping.ts';
+export { type ProxyCounters, SocketProxy } from './proxy.ts';
+export type { ProxyCredentials } from './proxy-credentials.ts';
+export type { ProxyListen, ProxyListenPath, ProxyListenPort } from './proxy-listen.ts';
+export { PROXY_DEFAULTS, type ProxyOptions } from './proxy-options.ts';
+export type { ProxyOutcomes } from './proxy-outcome.ts';
 export {
   type ConnectionListener,
   type DroppedConnection,

@@ -28,6 +28,9 @@ import { Identifications } from './identifications.ts';
 import { lookupOf, type PresenceLookup } from './lookup.ts';
 import { PathMtus } from './path-mtu.ts';
 import { type PingOptions, type PingResult, ping } from './ping.ts';
+import { SocketProxy } from './proxy.ts';
+import type { ProxyListen } from './proxy-listen.ts';
+import type { ProxyOptions } from './proxy-options.ts';
 import { Reassembler } from './reassembly.ts';
 import {
   type ConnectionListener,
@@ -185,6 +188,18 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
    */
   ping(target: string, options?: PingOptions): Promise<PingResult> {
     return ping(this, this.icmp, target, options);
+  }
+
+  /**
+   * Listens on a port or a unix socket of this host as a proxy of SOCKS5 and HTTP CONNECT, for other programs. It reaches
+   * the names of the site's zone and the addresses of presences, and nothing else. It is closed with the stack.
+   *
+   * @param listen a port of 127.0.0.1 (0 takes a free one), `{ host, port }`, or `{ path, mode }`
+   * @throws {ConfigError} with the path of the argument that is wrong.
+   * @throws system errors of `listen`: EADDRINUSE, EADDRNOTAVAIL, EACCES and others; ENETDOWN if the stack is closed.
+   */
+  proxy(listen: ProxyListen, options?: ProxyOptions): Promise<SocketProxy> {
+    return SocketProxy.listen(this, listen, options);
   }
 
   // For those who know the site.

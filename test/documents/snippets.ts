@@ -105,6 +105,13 @@ export const EXCERPTS: readonly Excerpt[] = [
     preamble: SOCKETS,
   },
   {
+    document: 'docs/sockets.md',
+    language: 'ts',
+    number: 3,
+    whyNotRun: 'it takes a port that another program may have',
+    preamble: SOCKETS,
+  },
+  {
     document: 'src/worker/README.md',
     language: 'ts',
     number: 0,
