@@ -1,0 +1,109 @@
+/**
+ * Joins two connections, so that each side sees what the other one does. Forwards, published services, the proxy and
+ * the socket backend use it.
+ *
+ * - Bytes go both ways. While one side does not take them, the other one is not read: besides the buffers of the two
+ *   sockets, at most one chunk (64 KiB) waits for each direction.
+ * - The end of what one side sends (FIN) ends what is sent to the other side, and the other direction goes on.
+ * - When one side fails, or closes before both directions have ended, the other one is reset (RST). What was not sent
+ *   on yet is lost, as with every reset.
+ *
+ * A side that is not read cannot report that it was reset: that is noticed when the other side takes data again.
+ * @module
+ */
+import type { Socket } from 'node:net';
+import type { PresenceSocket } from './socket.ts';
+
+/** A connection of the operating system, or of a presence. */
+export type SplicedSocket = Socket | PresenceSocket;
+
+export interface SpliceOptions {
+  /** After how many ms without traffic a side is probed, in whole seconds; default 60,000. 0 switches probes off. */
+  readonly keepAliveMs?: number | undefined;
+  /**
+   * Is called once, when both sockets are closed.
+   *
+   * @param failure the first error of the two; undefined if there was none, which includes a side that was destroyed
+   *   without an error
+   */
+  readonly onClosed?: ((failure: Error | undefined) => void) | undefined;
+}
+
+/**
+ * Joins two sockets, which belong to the splice from now on: the caller only may destroy them. They may still connect,
+ * may have been paused, and may have received data or the end already. No `error` of them is unhandled.
+ *
+ * Their `allowHalfOpen` becomes true. A socket without it that has ended before has lost its other direction too.
+ */
+export function splice(a: SplicedSocket, b: SplicedSocket, options: SpliceOptions = {}): void {
+  const { keepAliveMs = KEEP_ALIVE_MS, onClosed } = options;
+  let failure = a.errored ?? b.errored ?? undefined;
+  let open = 2;
+  for (const [from, to] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    from.allowHalfOpen = true;
+    // What arrives in small pieces was sent in small pieces on purpose.
+    from.setNoDelay(true);
+    if (keepAliveMs > 0) from.setKeepAlive(true, keepAliveMs);
+    const onClose = (): void => {
+      if (!isEnded(from)) reset(to);
+      open--;
+      if (open === 0) onClosed?.(failure);
+    };
+    from.on('error', (error: Error) => {
+      failure ??= error;
+    });
+    // A socket that is `closed` may have emitted the event, or not yet.
+    if (from.closed) process.nextTick(onClose);
+    else from.on('close', onClose);
+  }
+  carry(a, b);
+  carry(b, a);
+}
+
+/**
+ * Ends a connection at once by RST. A socket that still connects, and one that has no RST (a unix socket, TLS), is
+ * destroyed: the other end of a unix socket sees ECONNRESET if it has sent what was not read, else an end.
+ */
+export function reset(socket: SplicedSocket): void {
+  if (socket.destroyed) return;
+  if (socket.connecting) {
+    socket.destroy();
+    return;
+  }
+  try {
+    socket.resetAndDestroy();
+  } catch {
+    // `net.Socket` throws ERR_INVALID_HANDLE_TYPE for what is not TCP.
+    socket.destroy();
+  }
+}
+
+/** Carries bytes and the end in one direction. */
+function carry(from: SplicedSocket, to: SplicedSocket): void {
+  let isWaiting = false;
+  from.on('data', (chunk: Buffer) => {
+    // A socket that has passed on a long chunk at once returns false, although there is nothing to wait for.
+    if (to.write(chunk) || to.writableLength === 0) return;
+    isWaiting = true;
+    from.pause();
+  });
+  to.on('drain', () => {
+    if (!isWaiting) return;
+    isWaiting = false;
+    from.resume();
+  });
+  from.on('end', () => to.end());
+  if (from.readableEnded) to.end();
+  else from.resume();
+}
+
+/** Whether both directions have ended, so that nothing was lost when the socket closed. */
+function isEnded(socket: SplicedSocket): boolean {
+  return socket.errored === null && socket.readableEnded && socket.writableFinished;
+}
+
+/** How long a dead peer keeps its connection, besides the probes. */
+const KEEP_ALIVE_MS = 60_000;
