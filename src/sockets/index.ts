@@ -26,6 +26,18 @@ export type {
   SendCallback,
 } from './datagram-arguments.ts';
 export type { DatagramLookup } from './datagram-sender.ts';
+export {
+  Forward,
+  type ForwardListen,
+  type ForwardListenPath,
+  type ForwardListenPort,
+} from './forward.ts';
+export {
+  FORWARD_DEFAULTS,
+  type ForwardCounters,
+  type ForwardOptions,
+  type ForwardTarget,
+} from './forward-server.ts';
 export type { SocketHost } from './host.ts';
 export type { PresenceLookup } from './lookup.ts';
 export type { PingOptions, PingResult } from './ping.ts';

@@ -21,6 +21,8 @@ import {
 } from './agents.ts';
 import type { PresenceNetConnectOptions } from './arguments.ts';
 import { type PresenceDatagramOptions, PresenceDatagramSocket } from './datagram.ts';
+import { type Forward, type ForwardListen, forward } from './forward.ts';
+import type { ForwardOptions, ForwardTarget } from './forward-server.ts';
 import type { SocketHost } from './host.ts';
 import { IcmpEndpoint } from './icmp.ts';
 import { Identifications } from './identifications.ts';
@@ -176,6 +178,23 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
    */
   ping(target: string, options?: PingOptions): Promise<PingResult> {
     return ping(this, this.icmp, target, options);
+  }
+
+  /**
+   * Listens on a port or a unix socket of this host, and joins each connection with one to a name of the site's zone or
+   * to the address of a presence. While the tunnel is down, connections wait (option `tunnelWaitMs`).
+   *
+   * @param listen a port of 127.0.0.1 (0 takes a free one), `{ host, port }`, or `{ path, mode }`
+   * @throws {ConfigError} with the path of the argument that is wrong.
+   * @throws system errors: EADDRINUSE, EACCES and others of `listen`; ENOTFOUND, ENETUNREACH, ECONNREFUSED and ENETDOWN
+   *   if it is known that no connection to the target can be made.
+   */
+  forward(
+    listen: ForwardListen,
+    target: ForwardTarget,
+    options?: ForwardOptions
+  ): Promise<Forward> {
+    return forward(this, listen, target, options);
   }
 
   // For those who know the site.

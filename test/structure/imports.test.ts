@@ -21,7 +21,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   translator: ['base', 'errors', 'packet'],
   device: ['base', 'errors', 'packet'],
   tcp: ['base', 'errors', 'packet'],
-  sockets: ['base', 'device', 'errors', 'packet', 'tcp'],
+  sockets: ['base', 'device', 'errors', 'packet', 'store', 'tcp'],
   tunnel: ['base', 'errors', 'packet', 'pki', 'store'],
   control: ['allocator', 'base', 'dns', 'errors', 'registry', 'store', 'translator'],
   trust: ['base', 'errors', 'pki'],
@@ -116,7 +116,8 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/store/durable.ts': ['audit'],
   // The directory is made before it is known whose secrets are in it.
   'src/store/private-directory.ts': ['gateway'],
-  'src/store/lock.ts': ['audit'],
+  // A unix socket is replaced by one process at a time.
+  'src/store/lock.ts': ['audit', 'sockets'],
   // A plan as values, for what divides it; and as text, for what sends it to another process.
   'src/translator/plan.ts': ['control', 'worker'],
   // The interface alone.
@@ -134,9 +135,11 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:dgram',
     'node:dns',
     'node:events',
+    'node:fs/promises',
     'node:http',
     'node:https',
     'node:net',
+    'node:path',
     'node:stream',
     'node:tls',
     'node:util',
