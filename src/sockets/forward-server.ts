@@ -40,15 +40,21 @@ export interface ForwardCounters {
   readonly failed: Record<string, number>;
 }
 
-/** What several servers share: one bound, and the counters. */
-export interface ForwardLoad {
+export interface ResolvedForwardOptions {
   readonly maxConnections: number;
   readonly keepAliveMs: number;
+}
+
+/** What several servers share: one bound, and the counters. */
+export interface ForwardLoad extends ResolvedForwardOptions {
   readonly counters: ForwardCounters;
 }
 
 /** The values of options that are left out. */
-export const FORWARD_DEFAULTS: Readonly<Required<ForwardOptions>> = Object.freeze({
+export const FORWARD_DEFAULTS: Readonly<{
+  maxConnections: number;
+  keepAliveMs: number;
+}> = Object.freeze({
   maxConnections: 1024,
   keepAliveMs: 60_000,
 });
@@ -59,12 +65,12 @@ export const FORWARD_OPTIONS_ENTRIES: v.ObjectEntries = {
   keepAliveMs: v.optional(wholeNumber(0, 32_767_000), FORWARD_DEFAULTS.keepAliveMs),
 };
 
-export function newForwardLoad(limits: {
-  readonly maxConnections: number;
-  readonly keepAliveMs: number;
-}): ForwardLoad {
+export function newForwardLoad({
+  maxConnections,
+  keepAliveMs,
+}: ResolvedForwardOptions): ForwardLoad {
   const counters = { open: 0, accepted: 0, refused: 0, broken: 0, failed: {} };
-  return { ...limits, counters };
+  return { maxConnections, keepAliveMs, counters };
 }
 
 export class ForwardServer {
@@ -73,7 +79,7 @@ export class ForwardServer {
   readonly #target: ForwardTarget;
   readonly #load: ForwardLoad;
   readonly #locals = new Set<Socket>();
-  #isClosed = false;
+  #closed: Promise<void> | undefined;
 
   constructor(host: SocketHost, target: ForwardTarget, load: ForwardLoad) {
     this.#host = host;
@@ -86,13 +92,12 @@ export class ForwardServer {
   listen(options: ListenOptions): Promise<void> {
     const { server } = this;
     return new Promise((resolve, reject) => {
-      // An error later is one of accepting a connection, which the client sees.
-      server.on('error', (error: NodeJS.ErrnoException) => {
-        count(this.#load.counters.failed, error);
-        reject(error);
-      });
-      server.on('listening', () => {
-        if (this.#isClosed) server.close();
+      server.once('error', reject);
+      server.once('listening', () => {
+        server.removeListener('error', reject);
+        // It is one of accepting a connection.
+        server.on('error', (error) => count(this.#load.counters.failed, error));
+        if (this.#closed !== undefined) server.close();
         resolve();
       });
       // In a worker of `node:cluster` the primary would listen, and share connections out.
@@ -107,13 +112,13 @@ export class ForwardServer {
 
   /** Accepts no more connections; those that are open go on. Resolves when there are none. */
   close(): Promise<void> {
-    this.#isClosed = true;
-    return new Promise((resolve) => this.server.close(() => resolve()));
+    this.#closed ??= new Promise((resolve) => this.server.close(() => resolve()));
+    return this.#closed;
   }
 
   #accept(local: Socket): void {
     const { counters, maxConnections, keepAliveMs } = this.#load;
-    if (this.#isClosed || counters.open >= maxConnections) {
+    if (this.#closed !== undefined || counters.open >= maxConnections) {
       counters.refused++;
       local.on('error', () => {});
       reset(local);

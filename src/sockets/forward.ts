@@ -13,6 +13,7 @@ import {
   ForwardServer,
   type ForwardTarget,
   newForwardLoad,
+  type ResolvedForwardOptions,
 } from './forward-server.ts';
 import type { SocketHost } from './host.ts';
 import { systemError } from './system-error.ts';
@@ -173,7 +174,6 @@ const TargetSchema: Schema<ForwardTarget> = v.strictObject({
   host: v.pipe(v.string(), v.nonEmpty('expected a name of the zone or an address')),
   port: wholeNumber(1, 65_535),
 });
-const OptionsSchema = v.strictObject(FORWARD_OPTIONS_ENTRIES) as unknown as Schema<{
-  readonly maxConnections: number;
-  readonly keepAliveMs: number;
-}>;
+const OptionsSchema = v.strictObject(
+  FORWARD_OPTIONS_ENTRIES
+) as unknown as Schema<ResolvedForwardOptions>;

@@ -42,6 +42,14 @@ export type { SocketHost } from './host.ts';
 export type { PresenceLookup } from './lookup.ts';
 export type { PingOptions, PingResult } from './ping.ts';
 export {
+  PUBLISH_DEFAULTS,
+  Publication,
+  type PublicationEvents,
+  type PublishCounters,
+  type PublishOptions,
+} from './publish.ts';
+export type { NotPublished, PublishedService } from './publish-service.ts';
+export {
   type ConnectionListener,
   type DroppedConnection,
   PresenceServer,

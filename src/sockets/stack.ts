@@ -29,6 +29,7 @@ import { Identifications } from './identifications.ts';
 import { lookupOf, type PresenceLookup } from './lookup.ts';
 import { PathMtus } from './path-mtu.ts';
 import { type PingOptions, type PingResult, ping } from './ping.ts';
+import { type Publication, type PublishOptions, publish } from './publish.ts';
 import { Reassembler } from './reassembly.ts';
 import {
   type ConnectionListener,
@@ -66,6 +67,8 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
   /** The option `address`. */
   readonly #given: readonly IpAddress[];
   #view: SiteView = SiteView.NONE;
+  /** Publications, which listen for the services of each view. */
+  readonly #followers = new Set<(view: SiteView) => void>();
   /** Why packets do not flow, if waiting does not help. */
   #refusedBy: Error | undefined;
   #closedBy: Error | undefined;
@@ -197,6 +200,17 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     return forward(this, listen, target, options);
   }
 
+  /**
+   * Listens at a loopback address of its own for each TCP service of the site's zone, with the service's own ports, and
+   * follows the snapshots. It needs Linux, where all of 127.0.0.0/8 is local.
+   *
+   * @throws {ConfigError} with the path of the option that is wrong.
+   * @throws a system error ENETDOWN, if the stack is closed.
+   */
+  publish(options?: PublishOptions): Promise<Publication> {
+    return publish(this, { view: this.#view, followers: this.#followers }, options);
+  }
+
   // For those who know the site.
 
   /**
@@ -220,6 +234,7 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     }
     const hasAddress = [4, 6].some((family) => view.localAddress(family as Family) !== undefined);
     this.#wait.setAddress(hasAddress);
+    for (const follow of this.#followers) follow(view);
   }
 
   /** The own addresses that the site does not have, or has in a pool; packets from them are dropped on the way. */

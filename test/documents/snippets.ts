@@ -87,6 +87,15 @@ export const EXCERPTS: readonly Excerpt[] = [
     preamble: '',
   },
   {
+    document: 'docs/sockets.md',
+    language: 'ts',
+    number: 1,
+    whyNotRun: 'it needs a cloud gateway with the services that it names',
+    preamble: `
+      import type { SocketStack } from 'virtual-presence/sockets';
+      declare const sockets: SocketStack, report: (...what: unknown[]) => void;`,
+  },
+  {
     document: 'src/worker/README.md',
     language: 'ts',
     number: 0,
