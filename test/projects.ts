@@ -48,6 +48,8 @@ const modules: readonly string[] = [
   'test/pki/signing-request.test.ts',
   'test/pki/wrong-clock.test.ts',
   'test/sockets/datagram-linux.test.ts',
+  'test/sockets/forward.test.ts',
+  'test/sockets/splice.test.ts',
   'test/sockets/storm.test.ts',
   'test/store/',
   'test/tcp/fuzz.test.ts',

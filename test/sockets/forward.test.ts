@@ -204,8 +204,8 @@ test('closing the stack closes its forwards', async () => {
   const error = once(socket, 'error');
   await near.close();
   expect(await error).toMatchObject([{ code: 'ECONNRESET' }]);
-  await made.close();
   expect(await codeOf(once(client(made), 'connect'))).toBe('ECONNREFUSED');
+  await made.close();
   expect(await codeOf(near.forward(0, TARGET))).toBe('ENETDOWN');
 });
 

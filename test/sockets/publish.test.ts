@@ -338,9 +338,9 @@ test('closing the stack closes what it publishes', async () => {
   const error = once(socket, 'error');
   await near.close();
   expect(await error).toMatchObject([{ code: 'ECONNRESET' }]);
-  await publication.close();
   const refused = net.connect(8080, loopback!);
   expect(await once(refused, 'error')).toMatchObject([{ code: 'ECONNREFUSED' }]);
+  await publication.close();
   await expect(near.publish({ loopback: LOOPBACK })).rejects.toMatchObject({ code: 'ENETDOWN' });
 });
 
