@@ -50,6 +50,8 @@ const modules: readonly string[] = [
   'test/sockets/datagram-linux.test.ts',
   'test/sockets/proxy-clients.test.ts',
   'test/sockets/proxy-hostile.test.ts',
+  'test/sockets/forward.test.ts',
+  'test/sockets/splice.test.ts',
   'test/sockets/storm.test.ts',
   'test/store/',
   'test/tcp/fuzz.test.ts',

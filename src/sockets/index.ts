@@ -41,6 +41,18 @@ export type {
   PresenceDatagramEvents,
   PresenceSocketEvents,
 } from './events.ts';
+export {
+  Forward,
+  type ForwardListen,
+  type ForwardListenPath,
+  type ForwardListenPort,
+} from './forward.ts';
+export {
+  FORWARD_DEFAULTS,
+  type ForwardCounters,
+  type ForwardOptions,
+  type ForwardTarget,
+} from './forward-server.ts';
 export type { SocketHost } from './host.ts';
 export type { PresenceLookup } from './lookup.ts';
 export type { PingOptions, PingResult } from './ping.ts';
@@ -49,6 +61,14 @@ export type { ProxyCredentials } from './proxy-credentials.ts';
 export type { ProxyListen, ProxyListenPath, ProxyListenPort } from './proxy-listen.ts';
 export { PROXY_DEFAULTS, type ProxyOptions } from './proxy-options.ts';
 export type { ProxyOutcomes } from './proxy-outcome.ts';
+export {
+  PUBLISH_DEFAULTS,
+  Publication,
+  type PublicationEvents,
+  type PublishCounters,
+  type PublishOptions,
+} from './publish.ts';
+export type { NotPublished, PublishedService } from './publish-service.ts';
 export {
   type ConnectionListener,
   type DroppedConnection,

@@ -26,6 +26,14 @@ export interface StackHost {
   readonly ports: readonly PortInput[];
 }
 
+/** A name with ports, of all its hosts together. */
+export interface StackService {
+  /** In lower case. */
+  readonly name: string;
+  readonly addresses: readonly IpAddress[];
+  readonly ports: readonly PortRange[];
+}
+
 export type StackProtocol = 'tcp' | 'udp' | 'icmp';
 
 /** A connection of the stack, as `withdrawalOf` sees it. */
@@ -52,6 +60,8 @@ export class SiteView {
   readonly #addresses = new Map<string, IpAddress[]>();
   /** Keyed by the text of the address. */
   readonly #presences = new Map<string, Presence>();
+  /** The ports of the names that have some. */
+  readonly #ports = new Map<string, PortRange[]>();
   readonly #own: ReadonlyMap<Family, IpAddress>;
 
   /**
@@ -67,8 +77,18 @@ export class SiteView {
       const key = name.toLowerCase();
       const ranges = ports.map((port) => PortRange.from(port));
       for (const input of addresses) this.#add(key, IpAddress.from(input), ranges);
+      if (addresses.length > 0 && ranges.length > 0) {
+        this.#ports.set(key, [...(this.#ports.get(key) ?? []), ...ranges]);
+      }
     }
     this.#own = this.#chooseOwn(given, previous);
+  }
+
+  /** Returns the names with ports, in the order of the snapshot. */
+  *services(): Generator<StackService> {
+    for (const [name, ports] of this.#ports) {
+      yield { name, addresses: this.#addresses.get(name)!, ports };
+    }
   }
 
   /** The stack's own address of this family; undefined if the site has none for it. */

@@ -22,6 +22,8 @@ import {
 } from './agents.ts';
 import type { PresenceNetConnectOptions } from './arguments.ts';
 import { type PresenceDatagramOptions, PresenceDatagramSocket } from './datagram.ts';
+import { type Forward, type ForwardListen, forward } from './forward.ts';
+import type { ForwardOptions, ForwardTarget } from './forward-server.ts';
 import type { SocketHost } from './host.ts';
 import { IcmpEndpoint } from './icmp.ts';
 import { Identifications } from './identifications.ts';
@@ -31,6 +33,7 @@ import { type PingOptions, type PingResult, ping } from './ping.ts';
 import { SocketProxy } from './proxy.ts';
 import type { ProxyListen } from './proxy-listen.ts';
 import type { ProxyOptions } from './proxy-options.ts';
+import { type Publication, type PublishOptions, publish } from './publish.ts';
 import { Reassembler } from './reassembly.ts';
 import {
   type ConnectionListener,
@@ -69,6 +72,8 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
   /** The option `address`. */
   readonly #given: readonly IpAddress[];
   #view: SiteView = SiteView.NONE;
+  /** Publications, which listen for the services of each view. */
+  readonly #followers = new Set<(view: SiteView) => void>();
   /** Why packets do not flow, if waiting does not help. */
   #refusedBy: Error | undefined;
   #closedBy: Error | undefined;
@@ -202,6 +207,34 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     return SocketProxy.listen(this, listen, options);
   }
 
+  /**
+   * Listens on a port or a unix socket of this host, and joins each connection with one to a name of the site's zone or
+   * to the address of a presence. While the tunnel is down, connections wait (option `tunnelWaitMs`).
+   *
+   * @param listen a port of 127.0.0.1 (0 takes a free one), `{ host, port }`, or `{ path, mode }`
+   * @throws {ConfigError} with the path of the argument that is wrong.
+   * @throws system errors: EADDRINUSE, EACCES and others of `listen`; ENOTFOUND, ENETUNREACH, ECONNREFUSED and ENETDOWN
+   *   if it is known that no connection to the target can be made.
+   */
+  forward(
+    listen: ForwardListen,
+    target: ForwardTarget,
+    options?: ForwardOptions
+  ): Promise<Forward> {
+    return forward(this, listen, target, options);
+  }
+
+  /**
+   * Listens at a loopback address of its own for each TCP service of the site's zone, with the service's own ports, and
+   * follows the snapshots. It needs Linux, where all of 127.0.0.0/8 is local.
+   *
+   * @throws {ConfigError} with the path of the option that is wrong.
+   * @throws a system error ENETDOWN, if the stack is closed.
+   */
+  publish(options?: PublishOptions): Promise<Publication> {
+    return publish(this, { view: this.#view, followers: this.#followers }, options);
+  }
+
   // For those who know the site.
 
   /**
@@ -226,6 +259,7 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     }
     const hasAddress = [4, 6].some((family) => view.localAddress(family as Family) !== undefined);
     this.#wait.setAddress(hasAddress);
+    for (const follow of this.#followers) follow(view);
   }
 
   /**

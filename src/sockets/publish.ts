@@ -1,0 +1,245 @@
+/**
+ * `publish`: every TCP service of the site's zone at a loopback address of its own, with its own ports, so that programs
+ * of this host that know nothing of this library can use them.
+ *
+ * It follows the snapshots. What could not be bound is tried again with every snapshot, and every 30 s.
+ * @module
+ */
+import * as v from 'valibot';
+import { Emitter } from '../base/emitter.ts';
+import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
+import { PrefixText, parseSchema, type Schema, wholeNumber } from '../base/schema.ts';
+import {
+  FORWARD_DEFAULTS,
+  FORWARD_OPTIONS_ENTRIES,
+  type ForwardCounters,
+  type ForwardLoad,
+  type ForwardOptions,
+  newForwardLoad,
+  type ResolvedForwardOptions,
+} from './forward-server.ts';
+import type { SocketHost } from './host.ts';
+import { LoopbackAddresses } from './publish-addresses.ts';
+import { planListeners, type ServicePlan } from './publish-plan.ts';
+import { LocalService, type PublishedService } from './publish-service.ts';
+import type { SiteView } from './site-view.ts';
+import { systemError } from './system-error.ts';
+
+/** The bounds are those of all services together. */
+export interface PublishOptions extends ForwardOptions {
+  /**
+   * The prefix of the loopback addresses: within 127.0.0.0/8, without 127.0.0.1, of 4 addresses at least; default
+   * `127.64.0.0/16`.
+   */
+  readonly loopback?: PrefixInput | undefined;
+  /** How many ports are listened on at most, 1 to 65,535; default 1,024. Services with few ports come first. */
+  readonly maxListeners?: number | undefined;
+}
+
+/** The values of options that are left out. */
+export const PUBLISH_DEFAULTS: Readonly<{
+  loopback: string;
+  maxListeners: number;
+  maxConnections: number;
+  keepAliveMs: number;
+}> = Object.freeze({ loopback: '127.64.0.0/16', maxListeners: 1024, ...FORWARD_DEFAULTS });
+
+/** The connections of all services, and what is published now. */
+export interface PublishCounters extends ForwardCounters {
+  readonly services: number;
+  /** Ports that are listened on. */
+  readonly listening: number;
+  /** Ports that could not be bound. */
+  readonly unbound: number;
+  /** Ports that are not listened on, because there are `maxListeners`. */
+  readonly overLimit: number;
+}
+
+export interface PublicationEvents {
+  /** What `entries` returns has changed; what `hosts` returns may have changed too. */
+  change: [];
+}
+
+/** What the publication needs of its stack. */
+export interface SiteSource {
+  readonly view: SiteView;
+  /** Are called when there is another view. */
+  readonly followers: Set<(view: SiteView) => void>;
+}
+
+interface ResolvedPublishOptions extends ResolvedForwardOptions {
+  readonly loopback: IpPrefix;
+  readonly maxListeners: number;
+}
+
+/** The services of the site at loopback addresses of this host. It ends with its stack. */
+export class Publication extends Emitter<PublicationEvents> implements AsyncDisposable {
+  readonly #host: SocketHost;
+  readonly #site: SiteSource;
+  readonly #options: ResolvedPublishOptions;
+  readonly #load: ForwardLoad;
+  readonly #addresses: LoopbackAddresses;
+  /** Keyed by the name. */
+  readonly #services = new Map<string, LocalService>();
+  readonly #follow: (view: SiteView) => void;
+  #plans: readonly ServicePlan[] = [];
+  #stopTimer: (() => void) | undefined;
+  /** The entries of the last event. */
+  #known = '[]';
+  #closing: Promise<void> | undefined;
+
+  /** @internal */
+  constructor(host: SocketHost, site: SiteSource, options: ResolvedPublishOptions) {
+    super();
+    this.#host = host;
+    this.#site = site;
+    this.#options = options;
+    this.#load = newForwardLoad(options);
+    this.#addresses = new LoopbackAddresses(options.loopback);
+    this.#follow = (view) => this.#update(view);
+    host.servers.add(this);
+    site.followers.add(this.#follow);
+    this.#update(site.view);
+  }
+
+  /** What is published, in the order of the names. */
+  entries(): readonly PublishedService[] {
+    return [...this.#services]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([, service]) => service.entry);
+  }
+
+  /** The lines of the services that are listened on for a file as `/etc/hosts`: an address and a name. */
+  hosts(): string {
+    return this.entries()
+      .filter(({ name, ports }) => ports.length > 0 && HOST_NAME.test(name))
+      .map(({ name, loopback }) => `${loopback}\t${name}\n`)
+      .join('');
+  }
+
+  get counters(): Readonly<PublishCounters> {
+    let [listening, unbound] = [0, 0];
+    for (const { counts } of this.#services.values()) {
+      listening += counts.listening;
+      unbound += counts.unbound;
+    }
+    let overLimit = 0;
+    for (const plan of this.#plans) {
+      for (const { first, last } of plan.overLimit) overLimit += last - first + 1;
+    }
+    const services = this.#services.size;
+    return { ...this.#load.counters, services, listening, unbound, overLimit };
+  }
+
+  /** Resolves when every port is listened on or has failed. @internal */
+  async settled(): Promise<void> {
+    await Promise.all([...this.#services.values()].map((service) => service.settled()));
+  }
+
+  /** Stops to listen, and resets all connections. It may be called again. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#host.servers.delete(this);
+    this.#site.followers.delete(this.#follow);
+    this.#stopTimer?.();
+    const services = [...this.#services.values()];
+    this.#services.clear();
+    this.#plans = [];
+    await Promise.all(services.map((service) => service.close()));
+  }
+
+  #update(view: SiteView): void {
+    this.#plans = planListeners(view.services(), this.#options.maxListeners);
+    const names = new Set(this.#plans.map(({ service }) => service.name));
+    for (const [name, service] of this.#services) {
+      if (names.has(name)) continue;
+      void service.close();
+      this.#services.delete(name);
+      this.#addresses.release(name);
+    }
+    for (const plan of this.#plans) {
+      const { name } = plan.service;
+      const loopback = this.#addresses.assign(name)?.toString();
+      const service = this.#services.get(name);
+      if (service !== undefined) service.update(plan, loopback);
+      else this.#services.set(name, new LocalService(this.#host, this.#load, plan, loopback));
+    }
+    void this.#settle();
+  }
+
+  async #settle(): Promise<void> {
+    await this.settled();
+    if (this.#closing !== undefined) return;
+    this.#stopTimer?.();
+    this.#stopTimer = undefined;
+    if (this.counters.unbound > 0) {
+      this.#stopTimer = this.#host.clock.after(RETRY_MS, () => this.#retry(), true);
+    }
+    const now = JSON.stringify(this.entries());
+    if (now === this.#known) return;
+    this.#known = now;
+    this.emit('change');
+  }
+
+  #retry(): void {
+    for (const service of this.#services.values()) service.retry();
+    void this.#settle();
+  }
+}
+
+/**
+ * Publishes the services of the site, now and with every snapshot. Resolves when those of the present snapshot are
+ * listened on, or have failed, which `entries` says.
+ *
+ * @throws {ConfigError} with the path of the option that is wrong.
+ * @throws a system error ENETDOWN, if the stack is closed.
+ */
+export async function publish(
+  host: SocketHost,
+  site: SiteSource,
+  options: PublishOptions = {}
+): Promise<Publication> {
+  const resolved = parseSchema(OptionsSchema, options);
+  if (!host.isClosed) {
+    const publication = new Publication(host, site, resolved);
+    await publication.settled();
+    if (!host.isClosed) return publication;
+    await publication.close();
+  }
+  throw systemError('ENETDOWN', 'listen', { cause: host.closedBy });
+}
+
+const LOOPBACK = IpPrefix.parse('127.0.0.0/8');
+const LOCALHOST = IpPrefix.parse('127.0.0.1/32');
+
+const OptionsSchema = v.strictObject({
+  ...FORWARD_OPTIONS_ENTRIES,
+  loopback: v.optional(
+    v.pipe(
+      PrefixText,
+      v.check(
+        (prefix) =>
+          LOOPBACK.contains(prefix.base) &&
+          prefix.length >= LOOPBACK.length &&
+          prefix.length <= 30 &&
+          !prefix.overlaps(LOCALHOST),
+        'expected a prefix of 4 addresses or more within 127.0.0.0/8, without 127.0.0.1'
+      )
+    ),
+    PUBLISH_DEFAULTS.loopback
+  ),
+  maxListeners: v.optional(wholeNumber(1, 65_535), PUBLISH_DEFAULTS.maxListeners),
+}) as unknown as Schema<ResolvedPublishOptions>;
+
+/** A name that may stand in a file of hosts. */
+const HOST_NAME = /^[a-z0-9_.-]+$/;
+/** After how long ports that could not be bound are tried again. */
+const RETRY_MS = 30_000;
