@@ -365,13 +365,17 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     this.#bytesSent = 0;
   }
 
+  /**
+   * As in Node, all ticks and promises run first: what has awaited another event, such as `error`, can still wait for
+   * `close`.
+   */
   #emitCloseLater(hadError: boolean): void {
     const context = this._context;
     this._context = undefined;
     if (context === undefined) {
-      process.nextTick(emitClose, this, hadError);
+      setImmediate(emitClose, this, hadError);
     } else {
-      context.runInAsyncScope(process.nextTick, process, emitClose, this, hadError);
+      context.runInAsyncScope(setImmediate, undefined, emitClose, this, hadError);
       context.emitDestroy();
     }
   }

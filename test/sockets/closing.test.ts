@@ -160,11 +160,11 @@ describe('a stack that is closed', () => {
     const log: string[] = [];
     accepted.on('close', () => log.push('socket'));
     server.on('close', () => log.push('server'));
-    const closed = [once(server, 'close'), once(idle, 'close')];
+    const closed = [once(server, 'close'), once(idle, 'close'), closeOf(accepted)];
     const closing = far.close();
     expect([server.listening, server.address(), idle.listening]).toEqual([false, null, false]);
     await Promise.all([closing, ...closed]);
-    expect(log).toEqual(['socket', 'server']);
+    expect(log).toEqual(['server', 'socket']);
     expect(far.servers.size).toBe(0);
     await server[Symbol.asyncDispose]();
   });
