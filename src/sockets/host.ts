@@ -21,6 +21,12 @@ export interface SocketHost {
   whenUp(signal?: AbortSignal): Promise<void>;
 
   /**
+   * Calls `onDown` once, with the error ENETDOWN of `whenUp`, when the site is rejected or the stack closed, perhaps
+   * within this call. Returns a function that ends the watch. @internal
+   */
+  watchTunnel(onDown: (error: Error) => void): () => void;
+
+  /**
    * Returns the addresses of a name of the site's zone, or the address itself; `family` 0 means both.
    *
    * @throws a system error ENOTFOUND.

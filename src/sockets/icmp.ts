@@ -83,6 +83,7 @@ export class IcmpEndpoint {
   readonly #errorLimit: RateLimit = new RateLimit(MAX_PER_SECOND, MAX_PER_SECOND, 1);
   readonly #echoLimit: RateLimit = new RateLimit(MAX_PER_SECOND, MAX_PER_SECOND, 1);
   #isReady = false;
+  #isClosed = false;
 
   constructor(options: IcmpEndpointOptions) {
     const { mtu, pathMtus, identifications, random } = options;
@@ -139,7 +140,7 @@ export class IcmpEndpoint {
   /**
    * Sends an echo request.
    *
-   * @returns undefined if too many requests wait, or the queue is full
+   * @returns undefined if too many requests wait, the queue is full, or the endpoint is closed
    */
   request(
     local: IpAddress,
@@ -147,7 +148,7 @@ export class IcmpEndpoint {
     payload: Uint8Array,
     onOutcome: (outcome: EchoOutcome) => void
   ): EchoRequest | undefined {
-    if (!this.#queue.fits(payload.length)) return undefined;
+    if (this.#isClosed || !this.#queue.fits(payload.length)) return undefined;
     const request = this.#requests.add(remote, payload, onOutcome);
     if (request === undefined) return undefined;
     const isIpv4 = remote.family === 4;
@@ -183,8 +184,9 @@ export class IcmpEndpoint {
     this.counters.sendDrops++;
   }
 
-  /** Ends all echo requests. */
+  /** Ends all echo requests. None can be sent after that. */
   close(): void {
+    this.#isClosed = true;
     this.#requests.close();
     this.#queue.clear();
     this.#writer.cancel();

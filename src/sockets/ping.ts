@@ -53,10 +53,12 @@ export async function ping(
   checkSignal(signal);
   await host.whenUp(signal);
   if (signal?.aborted) throw abortError(signal);
+  // It may have been closed since then.
+  if (host.isClosed) throw pingError('ENETDOWN', target, host.closedBy);
   const { local, remote } = choose(host, target, familyOption(family));
   const clock = host.clock;
   const sinceMs = clock.monotonicMs();
-  const outcome = await new Promise<EchoOutcome | 'timeout' | 'abort' | undefined>((resolve) => {
+  const outcome = await new Promise<EchoOutcome | Interruption | undefined>((resolve) => {
     const request = icmp.request(local, remote, randomBytes(size), settle);
     if (request === undefined) {
       resolve(undefined);
@@ -65,7 +67,9 @@ export async function ping(
     const onAbort = (): void => settle('abort');
     const stopTimeout = clock.after(timeoutMs, () => settle('timeout'));
     signal?.addEventListener('abort', onAbort, { once: true });
-    function settle(result: EchoOutcome | 'timeout' | 'abort'): void {
+    const stopWatch = host.watchTunnel((error) => process.nextTick(settle, error));
+    function settle(result: EchoOutcome | Interruption): void {
+      stopWatch();
       stopTimeout();
       signal?.removeEventListener('abort', onAbort);
       icmp.forget(request!);
@@ -74,6 +78,7 @@ export async function ping(
   });
   const rttMs = clock.monotonicMs() - sinceMs;
   const address = remote.toString();
+  if (outcome instanceof Error) throw pingError('ENETDOWN', address, outcome.cause);
   if (outcome === undefined) throw pingError('ENOBUFS', address);
   if (outcome === 'timeout') throw pingError('ETIMEDOUT', address);
   if (outcome === 'abort') throw abortError(signal!);
@@ -81,6 +86,9 @@ export async function ping(
   if (outcome.error === 'closed') throw pingError('ENETDOWN', address, host.closedBy);
   throw pingError(ICMP_CODES[outcome.error], address);
 }
+
+/** Why no reply is waited for any more; an error if packets do not flow. */
+type Interruption = 'timeout' | 'abort' | Error;
 
 /** Returns the first address that may be asked, and the stack's own of its family. */
 function choose(

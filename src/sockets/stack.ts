@@ -240,6 +240,11 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     return this.#wait.whenUp(signal);
   }
 
+  /** @internal */
+  watchTunnel(onDown: (error: Error) => void): () => void {
+    return this.#wait.watch(onDown);
+  }
+
   resolve(host: string, family: 0 | Family): readonly IpAddress[] {
     const addresses = this.#view.resolve(host, family);
     if (addresses.length === 0) throw lookupError('ENOTFOUND', host);

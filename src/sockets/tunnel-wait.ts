@@ -11,6 +11,7 @@ export class TunnelWait {
   readonly #clock: Clock;
   readonly #waitMs: number;
   readonly #waiting = new Set<() => void>();
+  readonly #watching = new Set<(error: Error) => void>();
   #isUp = true;
   #hasAddress = false;
   #failure: Error | undefined;
@@ -73,6 +74,18 @@ export class TunnelWait {
     });
   }
 
+  /**
+   * Calls `onDown` once, with the error that `whenUp` would throw, when waiting does not help. It may be called within
+   * this call.
+   *
+   * @returns a function that ends the watch
+   */
+  watch(onDown: (error: Error) => void): () => void {
+    this.#watching.add(onDown);
+    this.#tell();
+    return () => this.#watching.delete(onDown);
+  }
+
   #error(): Error {
     const why = this.#isUp ? 'the stack has no address yet' : 'the tunnel is down';
     const cause = this.#failure ?? new Error(why);
@@ -81,5 +94,14 @@ export class TunnelWait {
 
   #look(): void {
     for (const look of [...this.#waiting]) look();
+    this.#tell();
+  }
+
+  #tell(): void {
+    if (!this.#isFinal) return;
+    for (const onDown of [...this.#watching]) {
+      this.#watching.delete(onDown);
+      onDown(this.#error());
+    }
   }
 }

@@ -64,6 +64,7 @@ export class TcpEndpoint {
   readonly #passive: PassiveOpens;
   readonly #ports: LocalPorts;
   readonly #unconnected: UnconnectedSegments;
+  #isDestroyed = false;
 
   /** @throws {ApiMisuseError} if an option is out of its range. */
   constructor(options: TcpEndpointOptions) {
@@ -250,7 +251,8 @@ export class TcpEndpoint {
    * Opens a connection. The SYN is sent by the next `read`.
    *
    * @param localPort 0 takes a port that is free for this destination
-   * @throws {TcpOpenError} if the port is taken, no port is free, or there are too many connections.
+   * @throws {TcpOpenError} if the port is taken, no port is free, there are too many connections, or the endpoint is
+   *   destroyed.
    */
   connect(
     local: IpAddress,
@@ -261,6 +263,7 @@ export class TcpEndpoint {
   ): TcpConnection {
     const { host, limits } = this;
     const { blocks, timeWait } = host;
+    this.#checkOpen();
     host.advance();
     if (blocks.size >= limits.connections) {
       throw new TcpOpenError('ENOBUFS', `there are ${limits.connections} connections already`);
@@ -282,7 +285,7 @@ export class TcpEndpoint {
    *
    * @param local one of the endpoint's addresses; undefined for all
    * @param port 0 takes a free one
-   * @throws {TcpOpenError} if the port is taken, or none is free.
+   * @throws {TcpOpenError} if the port is taken, none is free, or the endpoint is destroyed.
    */
   listen(
     local: IpAddress | undefined,
@@ -290,6 +293,7 @@ export class TcpEndpoint {
     owner: ListenerOwner,
     backlog: number
   ): TcpListener {
+    this.#checkOpen();
     const chosen = this.#ports.listeningPort(local, port);
     const listener = new TcpListener(local, chosen, owner, backlog, (closed) => {
       if (this.#listeners.remove(closed)) this.#passive.forget(closed);
@@ -312,11 +316,16 @@ export class TcpEndpoint {
     this.host.deliver();
   }
 
-  /** Resets all connections and ends all listeners. */
+  /** Resets all connections and ends all listeners. None can be opened after that. */
   destroy(cause?: Error): void {
+    this.#isDestroyed = true;
     for (const listener of this.#listeners) listener.stop();
     for (const block of this.host.blocks) connectionOf(block).abort(cause);
     this.host.timeWait.clear();
+  }
+
+  #checkOpen(): void {
+    if (this.#isDestroyed) throw new TcpOpenError('ENETDOWN', 'the endpoint is destroyed');
   }
 
   #establish(opening: HalfOpen, segment: SegmentReader): void {

@@ -116,6 +116,21 @@ describe('it fails', () => {
     await closed;
   });
 
+  test('with ENETDOWN when the tunnel is given up', async () => {
+    network.passes = () => false;
+    const sent = untilSent();
+    const cause = new Error('rejected');
+    const end = expect(ping(host, host.icmp, '2.test')).rejects.toMatchObject({
+      code: 'ENETDOWN',
+      syscall: 'ping',
+      cause,
+    });
+    await sent;
+    host.failUp(cause);
+    await end;
+    expect([host.icmp.waiting, host.clock.delays]).toEqual([0, []]);
+  });
+
   test.each([
     [{ size: -1 }, 'ERR_OUT_OF_RANGE'],
     [{ size: 65_508 }, 'ERR_OUT_OF_RANGE'],

@@ -65,6 +65,23 @@ describe('the wait for the tunnel', () => {
     await wait.whenUp();
   });
 
+  test('tells those who watch once when waiting does not help, also those who come later', () => {
+    const failure = new Error('the site is revoked');
+    const error = expect.objectContaining({ code: 'ENETDOWN', cause: failure });
+    const told: unknown[] = [];
+    const end = wait.watch(() => told.push('never'));
+    wait.watch((reason) => told.push(reason));
+    end();
+    wait.setUp(false);
+    wait.setFailure(failure, false);
+    expect(told).toEqual([]);
+    wait.setFailure(failure, true);
+    wait.setUp(true);
+    expect(told).toEqual([error]);
+    wait.watch((reason) => told.push(reason));
+    expect(told).toEqual([error, error]);
+  });
+
   test('ends with an AbortError when the signal is aborted, before the call or during it', async () => {
     wait.setUp(false);
     const controller = new AbortController();
