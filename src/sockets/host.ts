@@ -21,8 +21,8 @@ export interface SocketHost {
   whenUp(signal?: AbortSignal): Promise<void>;
 
   /**
-   * Calls `onDown` once, with the error ENETDOWN of `whenUp`, when the site is rejected or the stack closed, perhaps
-   * within this call. Returns a function that ends the watch. @internal
+   * Calls `onDown` once, with the error ENETDOWN of `whenUp`: when the site is rejected or the stack closed, perhaps
+   * within this call, or when the tunnel was down for the wait. Returns a function that ends the watch. @internal
    */
   watchTunnel(onDown: (error: Error) => void): () => void;
 

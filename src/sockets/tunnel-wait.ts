@@ -12,6 +12,8 @@ export class TunnelWait {
   readonly #waitMs: number;
   readonly #waiting = new Set<() => void>();
   readonly #watching = new Set<(error: Error) => void>();
+  /** The timer of those who watch, while packets do not flow. */
+  #stopTimer: (() => void) | undefined;
   #isUp = true;
   #hasAddress = false;
   #failure: Error | undefined;
@@ -75,15 +77,17 @@ export class TunnelWait {
   }
 
   /**
-   * Calls `onDown` once, with the error that `whenUp` would throw, when waiting does not help. It may be called within
-   * this call.
+   * Calls `onDown` once, with the error that `whenUp` would throw: when waiting does not help, perhaps within this call,
+   * or when packets have not flowed for as long as `whenUp` waits.
    *
    * @returns a function that ends the watch
    */
   watch(onDown: (error: Error) => void): () => void {
     this.#watching.add(onDown);
     this.#tell();
-    return () => this.#watching.delete(onDown);
+    return () => {
+      if (this.#watching.delete(onDown)) this.#tell();
+    };
   }
 
   #error(): Error {
@@ -97,11 +101,23 @@ export class TunnelWait {
     this.#tell();
   }
 
+  /** Tells those who watch if it is time, or sets the timer for that. */
   #tell(): void {
-    if (!this.#isFinal) return;
-    for (const onDown of [...this.#watching]) {
-      this.#watching.delete(onDown);
-      onDown(this.#error());
+    if (this.#isFinal) {
+      this.#giveUp();
+    } else if (this.isOpen || this.#watching.size === 0) {
+      this.#stopTimer?.();
+      this.#stopTimer = undefined;
+    } else {
+      this.#stopTimer ??= this.#clock.after(this.#waitMs, () => this.#giveUp(), true);
     }
+  }
+
+  #giveUp(): void {
+    this.#stopTimer?.();
+    this.#stopTimer = undefined;
+    const watching = [...this.#watching];
+    this.#watching.clear();
+    for (const onDown of watching) onDown(this.#error());
   }
 }

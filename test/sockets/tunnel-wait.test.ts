@@ -82,6 +82,26 @@ describe('the wait for the tunnel', () => {
     expect(told).toEqual([error, error]);
   });
 
+  test('tells those who watch when packets have not flowed for the wait, with one timer', () => {
+    const told: unknown[] = [];
+    const ends = [1, 2, 3].map(() => wait.watch((reason) => told.push(reason)));
+    expect(clock.delays).toEqual([]);
+    wait.setUp(false);
+    wait.setFailure(new Error('no tunnel'), false);
+    expect(clock.delays).toEqual([5000]);
+    clock.advance(4999);
+    wait.setUp(true);
+    expect(clock.delays).toEqual([]);
+    wait.setAddress(false);
+    clock.advance(4999);
+    ends[0]!();
+    expect(told).toEqual([]);
+    clock.advance(1);
+    expect(told).toEqual(Array(2).fill(expect.objectContaining({ code: 'ENETDOWN' })));
+    wait.watch(() => told.push('never'))();
+    expect(clock.delays).toEqual([]);
+  });
+
   test('ends with an AbortError when the signal is aborted, before the call or during it', async () => {
     wait.setUp(false);
     const controller = new AbortController();
