@@ -20,7 +20,7 @@ export interface AttemptOwner extends TcpOwner {
   emit(event: string, ...args: unknown[]): boolean;
   /** Calls it in the async context of the socket. */
   runInContext(callback: () => void): void;
-  onConnected(connection: TcpConnection, events: number): void;
+  onConnected(connection: TcpConnection): void;
   onConnectFailed(error: Error): void;
 }
 
@@ -82,7 +82,7 @@ export class ConnectAttempt {
       this.#connection = undefined;
       this.cancel();
       this.#stopAddressTimeout?.();
-      this.#socket.onConnected(connection, events & ~TcpEvent.Connected);
+      this.#socket.onConnected(connection);
     } else if ((events & TcpEvent.Closed) !== 0) {
       this.#addressFailed(this.#closedError(connection));
       this.#tryNext();
@@ -251,6 +251,7 @@ export class ConnectAttempt {
     const connection = this.#connection;
     this.#connection = undefined;
     connection?.abort();
+    connection?.release();
   }
 
   #closedError(connection: TcpConnection): Error {

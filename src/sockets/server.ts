@@ -106,8 +106,12 @@ abstract class ServerBase extends EventEmitter implements ListenerOwner, SocketS
 
   /** Is called by the stack for each connection. @internal */
   onTcpConnection(connection: TcpConnection): void {
-    if (this._context === undefined || this._listener === undefined) connection.abort();
-    else this._context.runInAsyncScope(this.#accept, this, connection);
+    if (this._context === undefined || this._listener === undefined) {
+      connection.abort();
+      connection.release();
+    } else {
+      this._context.runInAsyncScope(this.#accept, this, connection);
+    }
   }
 
   /** @internal */

@@ -61,6 +61,11 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
   #isReading = false;
   /** The stream has been told of the end. */
   #isEnded = false;
+  /**
+   * The connection is new: what it brings waits for `setImmediate`, so that a program may await something before it
+   * listens, as in Node. There, nothing can arrive within the call that hands over the socket.
+   */
+  #isNew = false;
   protected _signal: AbortSignal | undefined;
   protected _isNoDelay: boolean;
   /** 0 without keepalive. */
@@ -171,7 +176,8 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     const connection = this._connection;
     this._connection = undefined;
     if (this._isResetting) connection?.abort();
-    else connection?.release();
+    // What nobody has read is given back in any case.
+    connection?.release();
     this.#isReading = false;
     const pending = this.#pending;
     this.#pending = undefined;
@@ -190,7 +196,7 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
   }
 
   /** @internal */
-  onConnected(connection: TcpConnection, events: number): void {
+  onConnected(connection: TcpConnection): void {
     this.connecting = false;
     this._attempt = undefined;
     this._open(connection);
@@ -202,7 +208,6 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     } finally {
       // The first read notices an end or a reset, and takes no data out of the stream.
       if (this._connection === connection && !this.isPaused()) this.read(0);
-      if (events !== 0) this.#handle(connection, events);
     }
   }
 
@@ -226,7 +231,7 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     try {
       if (this._attempt !== undefined) {
         this._attempt.onTcpEvents(connection, events);
-      } else if (connection === this._connection) {
+      } else if (connection === this._connection && !this.#isNew) {
         this._idle?.touch();
         if ((events & ~TcpEvent.Writable) !== 0) this.#receive();
         if ((events & (TcpEvent.Writable | TcpEvent.Closed)) !== 0) this.#flush();
@@ -249,13 +254,23 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
   protected _open(connection: TcpConnection): void {
     this._connection = connection;
     this._flow = connection.flow;
+    this.#isNew = true;
+    setImmediate(takeFirst, this, connection);
     this._idle?.touch();
     if (this._isNoDelay) connection.setNoDelay(true);
     if (this._keepAliveMs > 0) connection.setKeepAlive(this._keepAliveMs);
   }
 
+  /** Takes what a new connection has brought meanwhile. @internal */
+  takeFirst(connection: TcpConnection): void {
+    if (connection !== this._connection) return;
+    this.#isNew = false;
+    this.onTcpEvents(connection, TcpEvent.Readable | TcpEvent.Closed);
+  }
+
   /** Takes data, the end, or the error behind the data, as long as the stream wants it. */
   #receive(): void {
+    if (this.#isNew) return;
     const connection = this._connection!;
     while (this.#isReading && connection === this._connection && connection.available > 0) {
       if (this.#onread === undefined) this.#push(connection);
@@ -399,6 +414,10 @@ function closedEarly(wasConnected: boolean): Error {
 
 function emitClose(socket: SocketStream, hadError: boolean): void {
   socket.emit('close', hadError);
+}
+
+function takeFirst(socket: SocketStream, connection: TcpConnection): void {
+  socket.takeFirst(connection);
 }
 
 function receiveLater(socket: SocketStream): void {
