@@ -96,3 +96,35 @@ describe('a connect fails after the wait for the tunnel, if the tunnel goes down
     await once(socket, 'close');
   });
 });
+
+describe('a socket whose tunnel is down', () => {
+  const connected = async (options: object): Promise<[PresenceSocket, string[]]> => {
+    const socket = near.connect({ port: 80, host: '10.2.0.1', ...options });
+    await once(socket, 'connect');
+    // Nothing happens for long, so that no clock is looked at.
+    clock.advance(3_600_000);
+    near.linkChanged(false);
+    return [socket, logOf(socket)];
+  };
+
+  test.each([
+    ['what is written', (socket: PresenceSocket) => void socket.write('x')],
+    ['its end', (socket: PresenceSocket) => void socket.end()],
+  ])('fails with ETIMEDOUT when %s has waited for the user timeout', async (_, act) => {
+    const [socket, log] = await connected({ userTimeout: 30_000 });
+    act(socket.resume());
+    await pass(3_600_000);
+    expect(log).toEqual(['ETIMEDOUT 30', 'close 30']);
+    expect(near.tcp.sizes).toMatchObject({ connections: 0, timers: 0 });
+  });
+
+  test('leaves nothing behind when it is destroyed, though there is no user timeout', async () => {
+    const [socket] = await connected({});
+    socket.write(Buffer.alloc(100_000));
+    socket.destroy();
+    expect(near.tcp.sizes.connections).toBe(1);
+    await pass(120_000);
+    expect(near.tcp.sizes).toMatchObject({ connections: 0, timers: 0 });
+    expect(near.tcp.memory.used + near.tcp.memory.usedSmall).toBe(0);
+  });
+});
