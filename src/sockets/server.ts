@@ -220,11 +220,10 @@ export class PresenceServer extends ServerBase {
   /** Stops listening. `close` is emitted, and the callback called, when the last connection is gone. */
   close(callback?: (error?: Error) => void): this {
     if (typeof callback === 'function') {
-      if (this._listener !== undefined) this.once('close', callback);
-      else {
-        const error = argumentError(Error, 'ERR_SERVER_NOT_RUNNING', 'Server is not running.');
-        this.once('close', () => callback(error));
-      }
+      const error = argumentError(Error, 'ERR_SERVER_NOT_RUNNING', 'Server is not running.');
+      const onClose = this._listener === undefined ? () => callback(error) : callback;
+      // The context is that of this call, whichever connection is the last.
+      this.once('close', AsyncResource.bind(onClose));
     }
     this._listener?.stop();
     this._listener = undefined;

@@ -147,12 +147,12 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
         return;
       }
     }
-    this.#wait(new PendingWrite([{ chunk }], taken, callback));
+    this.#wait([{ chunk }], taken, callback);
   }
 
   /** @internal */
   override _writev(chunks: WriteEntry[], callback: WriteCallback): void {
-    this.#wait(new PendingWrite(chunks, 0, callback));
+    this.#wait(chunks, 0, callback);
   }
 
   /** @internal */
@@ -335,12 +335,15 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
   }
 
   /** Copies now what there is room for, and the rest later. */
-  #wait(pending: PendingWrite): void {
-    if (this._connection === undefined && !this.connecting) {
-      pending.callback(argumentError(Error, 'ERR_SOCKET_CLOSED', 'Socket is closed'));
+  #wait(chunks: readonly WriteEntry[], taken: number, callback: WriteCallback): void {
+    const isConnected = this._connection !== undefined;
+    if (!isConnected && !this.connecting) {
+      callback(argumentError(Error, 'ERR_SOCKET_CLOSED', 'Socket is closed'));
       return;
     }
-    this.#pending = pending;
+    // As in Node, the context is that of the write, or of `connect` if it waits for that.
+    const bound = isConnected ? AsyncResource.bind(callback) : callback;
+    this.#pending = new PendingWrite(chunks, taken, bound);
     this._idle?.touch();
     this.#flush();
   }
