@@ -252,7 +252,8 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
   }
 
   localAddress(family: Family): IpAddress | undefined {
-    return this.#view.localAddress(family);
+    // An address of the option is known before the site is, and servers may listen at it.
+    return this.#view.localAddress(family) ?? this.#given.find((it) => it.family === family);
   }
 
   refusal(protocol: StackProtocol, remote: IpAddress, port: number): string | undefined {
