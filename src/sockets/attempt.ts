@@ -12,7 +12,7 @@ import type { ConnectTarget } from './arguments.ts';
 import { codeOfFailure } from './error-codes.ts';
 import type { SocketHost } from './host.ts';
 import { callLookup, type FoundAddress } from './program-lookup.ts';
-import { hasCode, lookupError, systemError } from './system-error.ts';
+import { downError, lookupError, systemError } from './system-error.ts';
 
 /** The socket that connects. */
 export interface AttemptOwner extends TcpOwner {
@@ -191,7 +191,10 @@ export class ConnectAttempt {
     const { localAddress, localPort = 0, userTimeout } = options;
     const place = { address: remote.toString(), port };
     const refusal = port === 0 ? 'ECONNREFUSED' : this.#host.refusal('tcp', remote, port);
-    if (refusal !== undefined) return systemError(refusal, 'connect', place);
+    if (refusal !== undefined) {
+      const cause = this.#host.addressFault(remote.family);
+      return systemError(refusal, 'connect', { ...place, cause });
+    }
     const own = this.#host.localAddress(remote.family);
     if (localAddress && own?.equals(IpAddress.parse(localAddress)) !== true) {
       return systemError('EADDRNOTAVAIL', 'bind', { address: localAddress, port: localPort });
@@ -275,10 +278,8 @@ export class ConnectAttempt {
 
   /** Returns the error of a stack that is not up. */
   #downError(reason: unknown): Error {
-    if (hasCode(reason, 'ABORT_ERR')) return reason as Error;
     const { host: address, port } = this.#target;
-    const cause = reason instanceof Error ? (reason.cause ?? reason) : reason;
-    return systemError('ENETDOWN', 'connect', { address, port, cause });
+    return downError(reason, 'connect', { address, port }) as Error;
   }
 }
 

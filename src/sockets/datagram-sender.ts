@@ -8,7 +8,7 @@ import type { SendCallback } from './datagram-arguments.ts';
 import { DATAGRAM_OVERHEAD, QUEUE_LIMIT } from './datagram-queue.ts';
 import type { SocketHost } from './host.ts';
 import { callLookup } from './program-lookup.ts';
-import { systemError } from './system-error.ts';
+import { downError, systemError } from './system-error.ts';
 import type { SentDatagram, UdpSocket } from './udp-socket.ts';
 import { WaitingCalls } from './waiting-calls.ts';
 
@@ -92,7 +92,7 @@ export class DatagramSender {
     }
     this.whenUp(
       () => this.#lookUpAndSend(datagram),
-      (error) => this.fail(datagram, error)
+      (error) => this.fail(datagram, downError(error, 'send', datagram) as Error)
     );
   }
 
@@ -194,7 +194,8 @@ export class DatagramSender {
   }
 
   #error(code: string, { address, port }: Outgoing): Error {
-    const cause = code === 'ENETDOWN' ? this.#host.closedBy : undefined;
+    const fault = code === 'EADDRNOTAVAIL' ? this.#host.addressFault(this.#family) : undefined;
+    const cause = code === 'ENETDOWN' ? this.#host.closedBy : fault;
     return systemError(code, 'send', { address, port, cause });
   }
 

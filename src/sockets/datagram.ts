@@ -35,8 +35,9 @@ import {
 import { QUEUE_LIMIT } from './datagram-queue.ts';
 import { type DatagramLookup, DatagramSender } from './datagram-sender.ts';
 import { UnsupportedDatagramCalls } from './datagram-unsupported.ts';
+import type { AddListener, PresenceDatagramEvents } from './events.ts';
 import type { SocketHost } from './host.ts';
-import { systemError } from './system-error.ts';
+import { downError, systemError } from './system-error.ts';
 import { UdpEvent, type UdpOwner, type UdpSocket } from './udp-socket.ts';
 import { WaitingCalls } from './waiting-calls.ts';
 
@@ -66,6 +67,12 @@ export type MessageListener = (message: Buffer, from: RemoteInfo) => void;
  * a system error ENOTSUP.
  */
 export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
+  declare addListener: AddListener<PresenceDatagramEvents, this>;
+  declare on: AddListener<PresenceDatagramEvents, this>;
+  declare once: AddListener<PresenceDatagramEvents, this>;
+  declare prependListener: AddListener<PresenceDatagramEvents, this>;
+  declare prependOnceListener: AddListener<PresenceDatagramEvents, this>;
+
   readonly type: 'udp4' | 'udp6';
 
   readonly #host: SocketHost;
@@ -126,7 +133,8 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
     if (this.#bindState !== 'unbound') {
       throw argumentError(Error, 'ERR_SOCKET_ALREADY_BOUND', 'Socket is already bound');
     }
-    const { port, address } = bindArguments(args);
+    const place = bindArguments(args);
+    const { port, address } = place;
     this.#bindState = 'binding';
     const callback = args.at(-1);
     if (typeof callback === 'function') this.#onceListening(callback as () => void);
@@ -134,10 +142,11 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
       process.nextTick(() => this.#bindTo(this.#anyAddress, undefined, port));
     } else {
       const fail = (error: Error): void => this.#bindFailed(error);
+      const isDown = (error: Error): void => fail(downError(error, 'bind', place) as Error);
       const onLookup = (error: Error | null, local: IpAddress | undefined): void =>
         error ? fail(error) : this.#bindTo(address, local, port);
       const lookUp = (): void => this.#sender.lookUp(address, onLookup);
-      this.#sender.whenUp(() => process.nextTick(lookUp), fail);
+      this.#sender.whenUp(() => process.nextTick(lookUp), isDown);
     }
     return this;
   }
@@ -145,7 +154,8 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
   /**
    * Sends one datagram; `message` is its payload, or `message[offset .. offset + length)`. The callback is called when
    * it has left the queue, or with a system error: ENOBUFS (the queue is full), EMSGSIZE, ENETDOWN, ENETUNREACH,
-   * ECONNREFUSED (no presence has the port), ENOTFOUND.
+   * EADDRNOTAVAIL (the stack's address is none of the site), ENOTFOUND. A datagram to a port that is not exposed is
+   * dropped at the cloud, and nobody is told.
    *
    * @throws Node's errors if the arguments are wrong, and if the socket is closed.
    */
@@ -334,11 +344,12 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
     if (!this.#isOpen) return;
     const isValid = local !== undefined || address === this.#anyAddress;
     const own = local?.words.every((word) => word === 0) ? undefined : local;
-    const bound = isValid
-      ? this.#host.udp.bind(this.#family, own, port, this.#owner)
-      : ('EINVAL' as const);
+    const fault = own && this.#host.addressFault(this.#family);
+    let bound: UdpSocket | string = 'EINVAL';
+    if (fault !== undefined) bound = 'EADDRNOTAVAIL';
+    else if (isValid) bound = this.#host.udp.bind(this.#family, own, port, this.#owner);
     if (typeof bound === 'string') {
-      const cause = bound === 'ENETDOWN' ? this.#host.closedBy : undefined;
+      const cause = bound === 'ENETDOWN' ? this.#host.closedBy : fault;
       this.#bindFailed(systemError(bound, 'bind', { address, port, cause }));
       return;
     }
@@ -366,14 +377,17 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
       const code = remote ? this.#host.refusal('udp', remote, port) : 'EINVAL';
       if (error !== null || code !== undefined) {
         const address = name ?? remote?.toString();
-        process.nextTick(fail, error ?? systemError(code!, 'connect', { address, port }));
+        const cause = this.#host.addressFault(this.#family);
+        process.nextTick(fail, error ?? systemError(code!, 'connect', { address, port, cause }));
         return;
       }
       this.#socket!.connect(remote!, port);
       this.#connectState = 'connected';
       process.nextTick(() => this.#inContext(() => this.emit('connect')));
     };
-    this.#sender.whenUp(() => this.#sender.lookUp(name, onLookup), fail);
+    const isDown = (error: Error): void =>
+      fail(downError(error, 'connect', { address: name, port }) as Error);
+    this.#sender.whenUp(() => this.#sender.lookUp(name, onLookup), isDown);
   }
 
   #connectFailed(error: Error, callback: (() => void) | undefined): void {

@@ -36,9 +36,13 @@ export interface SocketHost {
   /** The stack's own address of this family. */
   localAddress(family: 4 | 6): IpAddress | undefined;
 
+  /** Why packets from the stack's own address of this family do not pass: it is none of the site. */
+  addressFault(family: 4 | 6): Error | undefined;
+
   /**
-   * Returns the code with which a connection to this fails at once: ENETUNREACH outside the pools, ECONNREFUSED
-   * for a port that no presence has. Returns undefined if it may be tried.
+   * Returns the code with which a connection to this fails at once: EADDRNOTAVAIL if the own address has a fault,
+   * ENETUNREACH outside the pools, ECONNREFUSED for a TCP port that no presence has, or for a ping to a presence without
+   * `icmp`. For UDP the port does not matter. Returns undefined if it may be tried.
    */
   refusal(protocol: 'tcp' | 'udp' | 'icmp', remote: IpAddress, port: number): string | undefined;
 

@@ -26,6 +26,11 @@ export type {
   SendCallback,
 } from './datagram-arguments.ts';
 export type { DatagramLookup } from './datagram-sender.ts';
+export type {
+  AddListener,
+  PresenceDatagramEvents,
+  PresenceSocketEvents,
+} from './events.ts';
 export type { SocketHost } from './host.ts';
 export type { PresenceLookup } from './lookup.ts';
 export type { PingOptions, PingResult } from './ping.ts';
@@ -33,6 +38,7 @@ export {
   type ConnectionListener,
   type DroppedConnection,
   PresenceServer,
+  type PresenceServerEvents,
   type PresenceServerOptions,
 } from './server.ts';
 export type { StackHost, StackProtocol, StackSite } from './site-view.ts';

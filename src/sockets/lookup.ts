@@ -35,10 +35,9 @@ export interface PresenceLookup {
       family: number
     ) => void
   ): void;
-  __promisify__(
-    hostname: string,
-    options?: LookupOptions | number
-  ): Promise<LookupAddress | LookupAddress[]>;
+  __promisify__(hostname: string, options: LookupAllOptions): Promise<LookupAddress[]>;
+  __promisify__(hostname: string, options?: LookupOneOptions | number): Promise<LookupAddress>;
+  __promisify__(hostname: string, options: LookupOptions): Promise<LookupAddress | LookupAddress[]>;
 }
 
 type EitherCallback = (
@@ -48,8 +47,9 @@ type EitherCallback = (
 ) => void;
 
 /**
- * Makes the lookup of a stack. It waits for the tunnel. It fails with ENOTFOUND for a name that is not in the zone,
- * and with ENETDOWN if the tunnel does not come up.
+ * Makes the lookup of a stack. It answers a name of the last snapshot at once. For another name it waits for the tunnel,
+ * since the snapshot may be old. It fails with ENOTFOUND if the name is not in the zone then, and with ENETDOWN if the
+ * tunnel does not come up.
  */
 export function lookupOf(host: SocketHost): PresenceLookup {
   const lookup = (
@@ -92,14 +92,27 @@ async function find(
   if (literal !== 0) return [{ address: hostname, family: literal }];
   let addresses: readonly IpAddress[];
   try {
-    await host.whenUp();
-    addresses = host.resolve(hostname, family);
+    addresses = known(host, hostname, family);
+    if (addresses.length === 0) {
+      await host.whenUp();
+      addresses = host.resolve(hostname, family);
+    }
   } catch (error) {
     if (hasCode(error, 'ENOTFOUND')) throw error;
     const cause = error instanceof Error ? (error.cause ?? error) : error;
     throw lookupError('ENETDOWN', hostname, cause);
   }
   return addresses.map((address) => ({ address: address.toString(), family: address.family }));
+}
+
+/** Returns the addresses of a name in the last snapshot. They are of no use if waiting for the tunnel does not help. */
+function known(host: SocketHost, hostname: string, family: 0 | 4 | 6): readonly IpAddress[] {
+  if (host.closedBy !== undefined) return [];
+  try {
+    return host.resolve(hostname, family);
+  } catch {
+    return [];
+  }
 }
 
 function answerOne(answer: EitherCallback, [first]: LookupAddress[]): void {

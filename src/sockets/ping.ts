@@ -11,10 +11,10 @@ import type { EchoOutcome } from './echo-requests.ts';
 import { ICMP_CODES } from './error-codes.ts';
 import type { SocketHost } from './host.ts';
 import type { IcmpEndpoint } from './icmp.ts';
-import { type SystemError, systemError } from './system-error.ts';
+import { downError, hasCode, type SystemError, systemError } from './system-error.ts';
 
 export interface PingOptions {
-  /** How long to wait for the reply, in ms; default 5,000. */
+  /** How long to wait for the tunnel and the reply together, in ms; default 5,000. */
   readonly timeout?: number | undefined;
   /** Ends the wait with an AbortError; without it only the reply and the timeout do. */
   readonly signal?: AbortSignal | undefined;
@@ -37,7 +37,8 @@ export interface PingResult {
  * Sends an echo request to a name of the site's zone or to an address.
  *
  * @throws system errors ENOTFOUND, ENETDOWN, ENETUNREACH, EHOSTUNREACH, ECONNREFUSED (the host has no ICMP), EMSGSIZE,
- *   ENOBUFS (more than 1,024 requests wait), ETIMEDOUT; an AbortError; Node's errors if the arguments are wrong.
+ *   EADDRNOTAVAIL (the stack's address is none of the site), ENOBUFS (more than 1,024 requests wait), ETIMEDOUT; an
+ *   AbortError; Node's errors if the arguments are wrong.
  */
 export async function ping(
   host: SocketHost,
@@ -51,44 +52,60 @@ export async function ping(
   checkName('target', target);
   // What the reply calls must not throw: it runs in the device.
   checkSignal(signal);
-  await host.whenUp(signal);
   if (signal?.aborted) throw abortError(signal);
-  // It may have been closed since then.
-  if (host.isClosed) throw pingError('ENETDOWN', target, host.closedBy);
-  const { local, remote } = choose(host, target, familyOption(family));
-  const clock = host.clock;
-  const sinceMs = clock.monotonicMs();
-  const outcome = await new Promise<EchoOutcome | Interruption | undefined>((resolve) => {
-    const request = icmp.request(local, remote, randomBytes(size), settle);
+  const { clock } = host;
+  const over = new AbortController();
+  const end = (): void => over.abort();
+  // Before the timeout, so that a wait of the same length fails with ENETDOWN, which says more.
+  const up = host.whenUp(over.signal);
+  const stopTimeout = clock.after(timeoutMs, end);
+  signal?.addEventListener('abort', end, { once: true });
+  let address = target;
+  let stopWatch: (() => void) | undefined;
+  try {
+    await up;
+    stopWatch = host.watchTunnel((error) => over.abort(error));
+    over.signal.throwIfAborted();
+    const { local, remote } = choose(host, target, familyOption(family));
+    address = remote.toString();
+    const sinceMs = clock.monotonicMs();
+    const outcome = await answerTo(icmp, local, remote, size, over.signal);
+    const rttMs = clock.monotonicMs() - sinceMs;
+    if (outcome === undefined) throw pingError('ENOBUFS', address);
+    if (outcome.error === undefined) return { address, bytes: size, rttMs };
+    if (outcome.error === 'closed') throw pingError('ENETDOWN', address, host.closedBy);
+    throw pingError(ICMP_CODES[outcome.error], address);
+  } catch (error) {
+    if (hasCode(error, 'ENETDOWN')) throw downError(error, 'ping', { address });
+    if (signal?.aborted) throw abortError(signal);
+    throw over.signal.aborted ? pingError('ETIMEDOUT', address) : error;
+  } finally {
+    stopWatch?.();
+    stopTimeout();
+    signal?.removeEventListener('abort', end);
+  }
+}
+
+/** Sends a request, and returns what came of it; undefined if too many requests wait. Rejects when `over` is aborted. */
+function answerTo(
+  icmp: IcmpEndpoint,
+  local: IpAddress,
+  remote: IpAddress,
+  size: number,
+  over: AbortSignal
+): Promise<EchoOutcome | undefined> {
+  return new Promise((resolve, reject) => {
+    const request = icmp.request(local, remote, randomBytes(size), resolve);
     if (request === undefined) {
       resolve(undefined);
       return;
     }
-    const onAbort = (): void => settle('abort');
-    const stopTimeout = clock.after(timeoutMs, () => settle('timeout'));
-    signal?.addEventListener('abort', onAbort, { once: true });
-    const stopWatch = host.watchTunnel((error) => process.nextTick(settle, error));
-    function settle(result: EchoOutcome | Interruption): void {
-      stopWatch();
-      stopTimeout();
-      signal?.removeEventListener('abort', onAbort);
-      icmp.forget(request!);
-      resolve(result);
-    }
+    over.addEventListener('abort', () => {
+      icmp.forget(request);
+      reject(over.reason);
+    });
   });
-  const rttMs = clock.monotonicMs() - sinceMs;
-  const address = remote.toString();
-  if (outcome instanceof Error) throw pingError('ENETDOWN', address, outcome.cause);
-  if (outcome === undefined) throw pingError('ENOBUFS', address);
-  if (outcome === 'timeout') throw pingError('ETIMEDOUT', address);
-  if (outcome === 'abort') throw abortError(signal!);
-  if (outcome.error === undefined) return { address, bytes: size, rttMs };
-  if (outcome.error === 'closed') throw pingError('ENETDOWN', address, host.closedBy);
-  throw pingError(ICMP_CODES[outcome.error], address);
 }
-
-/** Why no reply is waited for any more; an error if packets do not flow. */
-type Interruption = 'timeout' | 'abort' | Error;
 
 /** Returns the first address that may be asked, and the stack's own of its family. */
 function choose(
@@ -101,7 +118,7 @@ function choose(
     const local = host.localAddress(remote.family);
     const code = local === undefined ? 'ENETUNREACH' : host.refusal('icmp', remote, 0);
     if (local !== undefined && code === undefined) return { local, remote };
-    failure ??= pingError(code!, remote.toString());
+    failure ??= pingError(code!, remote.toString(), host.addressFault(remote.family));
   }
   throw failure ?? pingError('EHOSTUNREACH', target);
 }

@@ -17,6 +17,7 @@ import {
   type PresenceListenOptions,
   type PresenceSocketOptions,
 } from './arguments.ts';
+import type { AddListener } from './events.ts';
 import type { SocketHost } from './host.ts';
 import { PresenceSocket } from './socket.ts';
 import type { SocketServer } from './socket-stream.ts';
@@ -49,6 +50,15 @@ export interface DroppedConnection {
   readonly remoteAddress: string;
   readonly remotePort: number;
   readonly remoteFamily: 'IPv4' | 'IPv6';
+}
+
+/** The events of a `PresenceServer`: those of `net.Server`. */
+export interface PresenceServerEvents {
+  listening: [];
+  connection: [socket: PresenceSocket];
+  drop: [connection: DroppedConnection];
+  error: [error: Error];
+  close: [];
 }
 
 /** Makes a server as `net.createServer` does: `([options][, listener])`. */
@@ -156,6 +166,12 @@ abstract class ServerBase extends EventEmitter implements ListenerOwner, SocketS
  * when the program closes its stack.
  */
 export class PresenceServer extends ServerBase {
+  declare addListener: AddListener<PresenceServerEvents, this>;
+  declare on: AddListener<PresenceServerEvents, this>;
+  declare once: AddListener<PresenceServerEvents, this>;
+  declare prependListener: AddListener<PresenceServerEvents, this>;
+  declare prependOnceListener: AddListener<PresenceServerEvents, this>;
+
   /** The address that it was told to listen at. */
   #address: IpAddress | undefined;
 
@@ -253,8 +269,10 @@ export class PresenceServer extends ServerBase {
     if (host === undefined) return undefined;
     const [address] = this._host.resolve(host, 0);
     if (address === undefined || address.words.every((word) => word === 0)) return undefined;
-    if (this._host.localAddress(address.family)?.equals(address)) return address;
-    throw listenError('EADDRNOTAVAIL', 'listen', { address: address.toString(), port });
+    const isOwn = this._host.localAddress(address.family)?.equals(address) === true;
+    const cause = isOwn ? this._host.addressFault(address.family) : undefined;
+    if (isOwn && cause === undefined) return address;
+    throw listenError('EADDRNOTAVAIL', 'listen', { address: address.toString(), port, cause });
   }
 
   #listenError(error: unknown, host: string | undefined, port: number): Error {

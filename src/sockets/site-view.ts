@@ -97,9 +97,12 @@ export class SiteView {
     return [...this.#own.values()].filter((address) => !this.#isReal(address));
   }
 
-  /** Returns the prefixes of the real hosts, for messages. */
-  get sources(): readonly IpPrefix[] {
-    return this.#sources;
+  /** Returns why the cloud lets no packet from the own address of this family pass; undefined if it does. */
+  addressFault(family: Family): Error | undefined {
+    const own = this.#own.get(family);
+    if (own === undefined || this.#isReal(own)) return undefined;
+    const expected = `one of the site's sources ${this.#sources.join()} outside its pools`;
+    return new Error(`${own} cannot be used, expected ${expected}`);
   }
 
   /**
@@ -123,10 +126,12 @@ export class SiteView {
   }
 
   /**
-   * Returns the code with which a connection or request to this fails at once; undefined if it may be tried. For UDP
+   * Returns the code with which a connection or request to this fails at once; undefined if it may be tried. It is
+   * EADDRNOTAVAIL for every destination if the own address has a fault. For UDP
    * the ports are not looked at, since a datagram may be the answer to a client, which has no ports in the snapshot.
    */
   refusal(protocol: StackProtocol, remote: IpAddress, port: number): string | undefined {
+    if (this.addressFault(remote.family) !== undefined) return 'EADDRNOTAVAIL';
     if (!this.isPresence(remote) || !this.#own.has(remote.family)) return 'ENETUNREACH';
     const isOpen = protocol === 'udp' || this.#allows(protocol, remote, port);
     return isOpen ? undefined : 'ECONNREFUSED';

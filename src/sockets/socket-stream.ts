@@ -76,6 +76,8 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
   #bytesSent = 0;
   #pending: PendingWrite | undefined;
   #onFinal: WriteCallback | undefined;
+  /** How many streams are piped into this one: `pipe` adds a listener for `error` that only passes it on. */
+  #pipes = 0;
 
   /** @param host the stack: `edge.sockets` */
   constructor(host: SocketHost, options?: PresenceSocketOptions | null) {
@@ -88,6 +90,12 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     this._keepAliveMs = keepAliveMs(options.keepAlive, options.keepAliveInitialDelay);
     this._signal = options.signal || undefined;
     if (this._signal !== undefined) addAbortSignal(this._signal, this);
+    this.on('pipe', countPipe).on('unpipe', countUnpipe);
+  }
+
+  /** @internal */
+  addPipes(count: number): void {
+    this.#pipes += count;
   }
 
   /** Takes an accepted connection. @internal */
@@ -297,13 +305,13 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
   }
 
   /**
-   * Whether the program has brought the error about by closing the stack, and nobody listens: an `error` event would
-   * then end the process.
+   * Whether the program has brought the error about by closing the stack, and nobody listens but `pipe`: an `error`
+   * event would then end the process.
    */
   #isExpected(error: Error | null, attempt: ConnectAttempt | undefined): boolean {
     const { isClosed, closedBy } = this._host;
     if (error === null || !isClosed || error.cause !== closedBy) return false;
-    return attempt?.isTooLate !== true && this.listenerCount('error') === 0;
+    return attempt?.isTooLate !== true && this.listenerCount('error') <= this.#pipes;
   }
 
   #push(connection: TcpConnection): void {
@@ -413,6 +421,15 @@ function closedEarly(wasConnected: boolean): Error {
         'ERR_SOCKET_CLOSED_BEFORE_CONNECTION',
         'Socket closed before the connection was established'
       );
+}
+
+// Functions of the module, so that they cost a socket no closure.
+function countPipe(this: SocketStream): void {
+  this.addPipes(1);
+}
+
+function countUnpipe(this: SocketStream): void {
+  this.addPipes(-1);
 }
 
 function emitClose(socket: SocketStream, hadError: boolean): void {

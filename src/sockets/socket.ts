@@ -17,6 +17,7 @@ import {
   type PresenceNetConnectOptions,
 } from './arguments.ts';
 import { ConnectAttempt } from './attempt.ts';
+import type { AddListener, PresenceSocketEvents } from './events.ts';
 import type { SocketHost } from './host.ts';
 import { IdleTimer } from './idle-timer.ts';
 import { newContext, SocketStream } from './socket-stream.ts';
@@ -32,11 +33,18 @@ export function connect(host: SocketHost, ...args: unknown[]): PresenceSocket {
 
 /**
  * A TCP connection over the presences of a site. It is a Duplex with the public members and events of `net.Socket`.
+ * TypeScript needs a cast where a type wants a `net.Socket`.
  *
  * Events: `connect`, `ready`, `lookup`, `connectionAttempt`, `connectionAttemptFailed`, `connectionAttemptTimeout`,
  * `data`, `end`, `drain`, `finish`, `timeout`, `error`, `close` (with whether there was an error).
  */
 export class PresenceSocket extends SocketStream {
+  declare addListener: AddListener<PresenceSocketEvents, this>;
+  declare on: AddListener<PresenceSocketEvents, this>;
+  declare once: AddListener<PresenceSocketEvents, this>;
+  declare prependListener: AddListener<PresenceSocketEvents, this>;
+  declare prependOnceListener: AddListener<PresenceSocketEvents, this>;
+
   /** What `setTimeout` was called with, in ms. */
   timeout: number | undefined = undefined;
 

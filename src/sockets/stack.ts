@@ -171,7 +171,7 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
    * Sends an echo request to a name of the site's zone or to an address, and resolves when the reply has come.
    *
    * @throws system errors: ENOTFOUND, ENETDOWN, ENETUNREACH, EHOSTUNREACH, ECONNREFUSED (the service has no `icmp`),
-   *   EMSGSIZE, ENOBUFS, ETIMEDOUT.
+   *   EADDRNOTAVAIL (the stack's address is none of the site), EMSGSIZE, ENOBUFS, ETIMEDOUT.
    * @throws an AbortError, if the signal is aborted first.
    */
   ping(target: string, options?: PingOptions): Promise<PingResult> {
@@ -203,7 +203,10 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     this.#wait.setAddress(hasAddress);
   }
 
-  /** The own addresses that the site does not have, or has in a pool; packets from them are dropped on the way. */
+  /**
+   * The own addresses that the site does not have, or has in a pool. Packets from them are dropped on the way, so calls
+   * that need them fail with EADDRNOTAVAIL.
+   */
   get refusedAddresses(): readonly IpAddress[] {
     return this.#view.refusedAddresses;
   }
@@ -254,6 +257,10 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
   localAddress(family: Family): IpAddress | undefined {
     // An address of the option is known before the site is, and servers may listen at it.
     return this.#view.localAddress(family) ?? this.#given.find((it) => it.family === family);
+  }
+
+  addressFault(family: Family): Error | undefined {
+    return this.#view.addressFault(family);
   }
 
   refusal(protocol: StackProtocol, remote: IpAddress, port: number): string | undefined {

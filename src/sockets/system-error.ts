@@ -48,6 +48,13 @@ export function lookupError(code: string, hostname: string, cause?: unknown): Sy
   return error;
 }
 
+/** Returns the ENETDOWN of a stack that is not up as an error of this call; any other error as it is. */
+export function downError(reason: unknown, syscall: string, place: ErrorPlace): unknown {
+  if (!hasCode(reason, 'ENETDOWN')) return reason;
+  const cause = (reason as Error).cause ?? reason;
+  return systemError('ENETDOWN', syscall, { ...place, cause });
+}
+
 /** Returns whether an error has this `code`. */
 export function hasCode(error: unknown, code: string): boolean {
   return typeof error === 'object' && error !== null && 'code' in error && error.code === code;

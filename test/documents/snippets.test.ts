@@ -200,6 +200,23 @@ describe('references', () => {
     expect(broken).toEqual([]);
   });
 
+  test('by a link in what the package contains lead to what it contains', () => {
+    const folders = manifest.files.filter((file) => !file.startsWith('!') && file !== 'dist');
+    const isShipped = (path: string): boolean =>
+      ['README.md', 'LICENSE', 'package.json'].includes(path) ||
+      folders.some((folder) => path === folder || path.startsWith(`${folder}/`));
+    const shipped = [...DOCUMENTS, 'CHANGELOG.md'].filter(isShipped);
+    expect(shipped.length).toBeGreaterThan(10);
+    const dead = shipped.flatMap((document) =>
+      [...read(document).matchAll(/\]\(([^)\s]+)\)/g)]
+        .map(([, link]) => link!.split('#')[0]!)
+        .filter((path) => path !== '' && !/^https?:/.test(path))
+        .filter((path) => !isShipped(normalize(join(dirname(document), path))))
+        .map((path) => `${document}: ${path}`)
+    );
+    expect(dead).toEqual([]);
+  });
+
   test('by a path name a file that exists', () => {
     const path = /`((?:src|test|examples|bench|docs)\/(?!api`)[\w./-]+)`/g;
     const missing = DOCUMENTS.flatMap((document) =>
@@ -238,7 +255,7 @@ describe('references', () => {
 describe('code', () => {
   test('of every block compiles as strictly as the library', { timeout: 180_000 }, () => {
     const files = new Map<string, string>([
-      [join(REPOSITORY, 'test/documents/pino.d.ts'), PINO],
+      [join(REPOSITORY, 'test/documents/packages.d.ts'), PACKAGES],
       ...PROGRAMS.map((each, i) => [pathOf(i), codeOf(each)] as const),
       ...EXCERPTS.map(
         (each, i) =>
@@ -272,9 +289,21 @@ describe('code', () => {
   }
 });
 
-/** A logger of a host, which this repository does not have. */
-const PINO = `
+/** Packages of a host, which this repository does not have. */
+const PACKAGES = `
   declare module 'pino' {
     type Write = (fields: object, message: string) => void;
     export function pino(): { debug: Write; info: Write; warn: Write; error: Write };
+  }
+  declare module 'pg' {
+    class Client {
+      constructor(config: { host: string; stream: () => import('node:stream').Duplex });
+    }
+    const pg: { Client: typeof Client };
+    export default pg;
+  }
+  declare module 'ioredis' {
+    export class Redis {
+      constructor(options: { Connector: new (options: unknown) => { stream: unknown } });
+    }
   }`;

@@ -69,6 +69,10 @@ export interface Excerpt {
   readonly preamble: string;
 }
 
+const SOCKETS = `
+  import type { EdgeGateway } from 'virtual-presence';
+  declare const sockets: EdgeGateway['sockets'];`;
+
 export const EXCERPTS: readonly Excerpt[] = [
   {
     document: 'docs/embedding.md',
@@ -85,6 +89,20 @@ export const EXCERPTS: readonly Excerpt[] = [
     number: 0,
     whyNotRun: 'it needs a cloud gateway with the services that it calls',
     preamble: '',
+  },
+  {
+    document: 'docs/sockets.md',
+    language: 'ts',
+    number: 1,
+    whyNotRun: 'it serves for ever; test/sockets/agents.test.ts has such a server',
+    preamble: SOCKETS,
+  },
+  {
+    document: 'docs/sockets.md',
+    language: 'ts',
+    number: 2,
+    whyNotRun: 'it needs two databases, and packages that this repository does not have',
+    preamble: SOCKETS,
   },
   {
     document: 'src/worker/README.md',

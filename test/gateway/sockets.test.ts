@@ -227,12 +227,17 @@ describe('the sockets of an edge gateway', () => {
     const edge = await edgeWith({ device: { type: 'sockets' } });
     const seen = await text(edge.sockets.connect({ host: 'bus', port: 7 }));
     expect(cloud.whois('cloud', seen)).toMatchObject({ site: 'site-a', address: '10.0.0.1' });
+    await edge.close();
     const problems: Error[] = [];
     const other = await gateways.edge({ device: { type: 'sockets', address: '192.0.2.1' } });
     other.on('problem', ({ error }) => problems.push(error));
     await other.enrol(await cloud.createToken({ site: 'site-a' }));
     await vi.waitFor(() => expect(problems).toHaveLength(1), WAIT);
     expect(problems[0]).toMatchObject({ path: 'device.address', message: /192\.0\.2\.1/ });
+    await other.ready(PATIENCE);
+    const error = await failureOf(other.sockets.connect({ host: 'bus', port: 7 }));
+    expect(error).toMatchObject({ code: 'EADDRNOTAVAIL', cause: expect.any(Error) });
+    expect(problems[0]!.message).toBe(`device.address: ${(error.cause as Error).message}`);
   });
 });
 

@@ -32,9 +32,8 @@ describe('entry points', () => {
     );
     expect([...reference.entryPoints].sort()).toEqual([...files].sort());
     const front = readFileSync(reference.readme, 'utf8');
-    for (const [index, entry] of ENTRIES.entries()) {
-      const name = entry.replace(/^\./, manifest.name);
-      expect(front).toContain(`| [\`${name}\`](../${files[index]}) | `);
+    for (const entry of ENTRIES) {
+      expect(front).toContain(`| \`${entry.replace(/^\./, manifest.name)}\` | `);
     }
   });
 

@@ -369,9 +369,11 @@ describe('types', () => {
     const imports = ENTRIES.map((entry, i) => `import * as entry${i} from '${entry}';`).join('\n');
     const consumer = `${imports}
       import { CloudGateway, type CloudGatewayOptions, EdgeGateway, IpAddress, MemoryDevice, PacketTranslator, PresenceError, SocketDevice, VERSION, Verdict } from '${manifest.name}';
+      import { promisify } from 'node:util';
       import { openDevice, type DeviceOptions, type PacketDevice } from '${manifest.name}/device';
       import { PacketTranslator as Same, type TranslationPlan } from '${manifest.name}/translator';
       import { ConfigError } from '${manifest.name}/errors';
+      import type { SocketStack } from '${manifest.name}/sockets';
       const plan: TranslationPlan = { realms: [], presences: [], permits: [] };
       const translator: Same = new PacketTranslator();
       translator.load(plan);
@@ -394,6 +396,15 @@ describe('types', () => {
       MemoryDevice.pair({ mtu: undefined });
       const first: PacketDevice | undefined = [...MemoryDevice.pair()][0];
       const options: DeviceOptions = { type: 'udp', local: '127.0.0.1:0', peer: { host: '127.0.0.1', port: 9 } };
+      export async function use(sockets: SocketStack): Promise<void> {
+        const one: string = (await promisify(sockets.lookup)('web')).address;
+        const families: number[] = (await promisify(sockets.lookup)(one, { all: true })).map(({ family }) => family);
+        const socket = sockets.connect(80, 'web').on('close', (hadError) => families.push(Number(hadError)));
+        socket.once('lookup', (error, address) => console.log(error?.message, address?.length)).setNoDelay();
+        socket.setEncoding('utf8').on('data', (text: string) => socket.write(text)).on('theirs', (any) => any);
+        sockets.createServer().on('connection', (other) => other.pipe(socket)).on('drop', (it) => it.remotePort);
+        sockets.datagram('udp4').on('message', (message, { port }) => console.log(message.length, port));
+      }
       export async function open(): Promise<PacketDevice> {
         try {
           return first ?? (await openDevice(options, (problem: string) => void problem));

@@ -2,6 +2,7 @@
  * A stack that its own program closes, while there are sockets and servers of all kinds.
  */
 import { getEventListeners, once } from 'node:events';
+import { PassThrough } from 'node:stream';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { PresenceServer } from '../../src/sockets/server.ts';
 import type { PresenceSocket } from '../../src/sockets/socket.ts';
@@ -72,6 +73,17 @@ const states: readonly [name: string, open: () => Promise<PresenceSocket>][] = [
       accepted.end();
       await new Promise((resolve) => socket.once('end', resolve));
       return socket;
+    },
+  ],
+  ['is piped into itself', async () => connected().then((socket) => socket.pipe(socket))],
+  [
+    'is piped into by two streams, and no longer by a third',
+    async () => {
+      const socket = await connected();
+      const third = new PassThrough();
+      for (const source of [new PassThrough(), third, new PassThrough()]) source.pipe(socket);
+      third.unpipe(socket);
+      return socket.resume();
     },
   ],
   [

@@ -176,6 +176,8 @@ export class DatagramHost implements SocketHost {
     return this.address(family);
   }
 
+  addressFault(): undefined {}
+
   refusal(_: string, remote: IpAddress, port: number): string | undefined {
     return this.refused.get(remote.toString()) ?? this.refused.get(port);
   }

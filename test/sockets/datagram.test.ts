@@ -472,8 +472,14 @@ describe('a presence', () => {
     const first = sent(a, 'x', port, '10.0.0.2');
     const connected = new Promise((resolve) => a.connect(port, '10.0.0.2', resolve as () => void));
     host.failUp();
-    expect((await first)[0]).toMatchObject({ code: 'ENETDOWN' });
-    expect(await connected).toMatchObject({ code: 'ENETDOWN' });
+    expect((await first)[0]).toMatchObject({
+      message: `send ENETDOWN 10.0.0.2:${port}`,
+      code: 'ENETDOWN',
+      syscall: 'send',
+      address: '10.0.0.2',
+      port,
+    });
+    expect(await connected).toMatchObject({ message: `connect ENETDOWN 10.0.0.2:${port}` });
     expect(a.getSendQueueSize()).toBe(0);
     host.isUp = true;
     const arrived = nextMessage(b);

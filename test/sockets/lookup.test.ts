@@ -3,9 +3,9 @@
  */
 import dns from 'node:dns';
 import { promisify } from 'node:util';
-import { describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { FakeClock } from '../support/fake-clock.ts';
-import { StackNetwork } from './stack-network.ts';
+import { SITE, StackNetwork } from './stack-network.ts';
 import { settled } from './worlds.ts';
 
 const clock = new FakeClock();
@@ -74,22 +74,48 @@ describe('lookup', () => {
     expect((await ask('server.test', 6))[0]).toMatchObject({ code: 'ENOTFOUND' });
   });
 
-  test('fails with ENETDOWN if the tunnel does not come up', async () => {
-    stack.linkChanged(false);
-    try {
-      const answer = ask('server.test');
+  describe('while the tunnel is down', () => {
+    beforeEach(() => {
+      stack.linkChanged(false);
+    });
+    afterEach(() => {
+      stack.setFailure(undefined, false);
+      stack.linkChanged(true);
+    });
+
+    test('answers a name of the last snapshot at once', async () => {
+      expect(await ask('server')).toEqual([null, '10.2.0.1', 4]);
+      expect(clock.delays).toEqual([]);
+    });
+
+    test('fails with ENETDOWN for another name if the tunnel does not come up', async () => {
+      const answer = ask('nova.test');
       await settled();
       clock.advance(5000);
       const [error] = await answer;
       expect(error).toMatchObject({
-        message: 'getaddrinfo ENETDOWN server.test',
+        message: 'getaddrinfo ENETDOWN nova.test',
         code: 'ENETDOWN',
-        hostname: 'server.test',
+        hostname: 'nova.test',
         cause: expect.objectContaining({ message: 'the tunnel is down' }),
       });
-    } finally {
+    });
+
+    test('finds a name of the snapshot that comes with the tunnel', async () => {
+      const answer = ask('nova.test');
+      await settled();
+      const host = { name: 'nova.test', addresses: ['10.2.0.9'], ports: [] };
+      stack.setSite({ ...SITE, hosts: [...SITE.hosts, host] });
       stack.linkChanged(true);
-    }
+      expect(await answer).toEqual([null, '10.2.0.9', 4]);
+      stack.setSite(SITE);
+    });
+
+    test('fails for every name at once if waiting does not help', async () => {
+      const cause = new Error('rejected');
+      stack.setFailure(cause, true);
+      expect((await ask('server.test'))[0]).toMatchObject({ code: 'ENETDOWN', cause });
+    });
   });
 
   test('becomes a promise by promisify', async () => {

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { ping } from '../../src/sockets/ping.ts';
 import { type DatagramHost, DatagramNetwork } from './datagram-host.ts';
+import { StackNetwork } from './stack-network.ts';
 
 let network: DatagramNetwork;
 let host: DatagramHost;
@@ -99,7 +100,10 @@ describe('it fails', () => {
   test('with ENETDOWN while the tunnel is down, and when the stack is closed', async () => {
     host.isUp = false;
     const down = expect(ping(host, host.icmp, '2.test')).rejects.toMatchObject({
+      message: 'ping ENETDOWN 2.test',
       code: 'ENETDOWN',
+      syscall: 'ping',
+      address: '2.test',
     });
     host.failUp();
     await down;
@@ -129,6 +133,19 @@ describe('it fails', () => {
     host.failUp(cause);
     await end;
     expect([host.icmp.waiting, host.clock.delays]).toEqual([0, []]);
+  });
+
+  test('with ETIMEDOUT if the wait for the tunnel takes the whole time', async () => {
+    const stack = new StackNetwork(host.clock).stack('10.1.0.1');
+    stack.linkChanged(false);
+    const late = { message: 'ping ETIMEDOUT server', code: 'ETIMEDOUT', syscall: 'ping' };
+    const short = expect(stack.ping('server', { timeout: 300 })).rejects.toMatchObject(late);
+    const whole = expect(stack.ping('server')).rejects.toMatchObject({ code: 'ENETDOWN' });
+    host.clock.advance(300);
+    await short;
+    host.clock.advance(4700);
+    await whole;
+    expect(host.clock.delays).toEqual([]);
   });
 
   test.each([

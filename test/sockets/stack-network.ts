@@ -4,15 +4,21 @@
 
 import { IpAddress } from '../../src/base/address.ts';
 import type { Clock } from '../../src/base/clock.ts';
+import { IpPrefix } from '../../src/base/prefix.ts';
 import { VNET_HEADER_LENGTH } from '../../src/packet/index.ts';
 import type { StackSite } from '../../src/sockets/site-view.ts';
 import { SocketStack } from '../../src/sockets/stack.ts';
 import type { SocketStackOptions } from '../../src/sockets/stack-options.ts';
 
-/** Every stack may reach these addresses. Their hosts have all ports. */
+/** Two networks, whose stacks are presences to each other. */
+const POOLS = ['10.1.0.0/16', '10.2.0.0/16', '2001:db8:1::/48', '2001:db8:2::/48'].map((pool) =>
+  IpPrefix.parse(pool)
+);
+
+/** The site of stacks in the first network: they may reach these addresses of the second. */
 export const SITE: StackSite = {
   sources: ['10.0.0.0/8', '2001:db8::/32'],
-  pools: ['10.2.0.0/16', '10.1.0.0/16', '2001:db8::/32'],
+  pools: ['10.2.0.0/16', '2001:db8:2::/48'],
   zone: 'test',
   hosts: [
     { name: 'server.test', addresses: ['10.2.0.1'], ports: ['tcp/1-65535'] },
@@ -21,6 +27,12 @@ export const SITE: StackSite = {
     { name: 'web.test', addresses: ['10.2.0.3'], ports: ['tcp/80'] },
   ],
 };
+
+/** The site of a stack with these addresses: it may reach the other network. */
+export function siteOf(...addresses: string[]): StackSite {
+  const own = addresses.map((each) => IpAddress.parse(each));
+  return { ...SITE, pools: POOLS.filter((pool) => !own.some((each) => pool.contains(each))) };
+}
 
 export class StackNetwork {
   readonly #stacks = new Map<string, SocketStack>();
@@ -43,7 +55,7 @@ export class StackNetwork {
     const stack = new SocketStack({ ...(this.#clock && { clock: this.#clock }), ...options });
     const buffer = Buffer.alloc(LONGEST_FRAME);
     for (const address of options.address) this.#stacks.set(address, stack);
-    stack.setSite(SITE);
+    stack.setSite(siteOf(...options.address));
     stack.linkChanged(true);
     stack.start(() => {
       for (let length = stack.read(buffer, 0); length > 0; length = stack.read(buffer, 0)) {

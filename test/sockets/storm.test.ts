@@ -11,7 +11,7 @@ import type { SocketStackOptions } from '../../src/sockets/stack-options.ts';
 import { SYN, tcpPacket } from '../support/packets.ts';
 import { Random } from '../support/random.ts';
 import { framed, VNET } from '../support/vnet.ts';
-import { SITE, StackNetwork } from './stack-network.ts';
+import { StackNetwork, siteOf } from './stack-network.ts';
 import { AT_REST, FULL, Remains, RoundClock, restOf } from './storm-kit.ts';
 
 const SERVER = '10.2.0.1';
@@ -141,8 +141,8 @@ test('nothing is left of thousands of sockets that never connect', async () => {
 });
 
 describe.each([
-  ['IPv4', SERVER, '10.2.9.0'],
-  ['IPv6', '2001:db8:2::1', '2001:db8:9::'],
+  ['IPv4', SERVER, '10.1.9.0'],
+  ['IPv6', '2001:db8:2::1', '2001:db8:1:9::'],
 ] as const)('SYNs from all addresses of a site (%s)', (_, target, base) => {
   test('hold back nobody who is connected, nor who is connected to, and leave nothing', async () => {
     const clock = new RoundClock();
@@ -150,7 +150,8 @@ describe.each([
     const client = network.stack('10.1.0.1', '2001:db8:1::1');
     const server = network.stack(SERVER, '2001:db8:2::1');
     const addresses = ['10.1.0.1', '2001:db8:1::1'];
-    server.setSite({ ...SITE, hosts: [{ name: 'far.test', addresses, ports: ['tcp/80'] }] });
+    const hosts = [{ name: 'far.test', addresses, ports: ['tcp/80'] }];
+    server.setSite({ ...siteOf(SERVER, '2001:db8:2::1'), hosts });
     const remains = new Remains();
     const listener = server.createServer((socket) => {
       remains.add(socket).on('data', (chunk: Buffer) => socket.write(chunk));
