@@ -55,6 +55,6 @@ export interface SocketHost {
   /** The clock of the sockets' timers. */
   readonly clock: Clock;
 
-  /** What listens. It is closed when the stack is. @internal */
+  /** What listens, and UDP sockets that are not bound. It is closed when the stack is. @internal */
   readonly servers: Set<{ close(): unknown }>;
 }

@@ -223,6 +223,21 @@ describe('a stack that is closed', () => {
     expect(await error).toMatchObject({ code: 'ENETDOWN', cause: near.closedBy });
   });
 
+  test('closes a datagram socket that is not bound, with an error only if somebody listens', async () => {
+    const log: unknown[] = [];
+    const [silent, listens, isClosed] = [1, 2, 3].map(() => near.datagram('udp4'));
+    silent!.on('close', () => log.push('close'));
+    listens!.on('close', () => log.push('close'));
+    listens!.on('error', ({ code, cause }: NodeJS.ErrnoException) => log.push(code, cause));
+    isClosed!.close();
+    expect(near.servers.size).toBe(2);
+    await near.close();
+    await settled();
+    expect(log).toEqual(['ENETDOWN', near.closedBy, 'close', 'close']);
+    expect(near.servers.size).toBe(0);
+    expect(() => silent!.send('x', 7, '10.2.0.1')).toThrow('Not running');
+  });
+
   test('closes its servers, when their last connection is gone', async () => {
     await connected().then((socket) => socket.on('error', () => {}));
     const idle = far.createServer().listen(81);
