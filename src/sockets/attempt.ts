@@ -20,7 +20,7 @@ export interface AttemptOwner extends TcpOwner {
   emit(event: string, ...args: unknown[]): boolean;
   /** Calls it in the async context of the socket. */
   runInContext(callback: () => void): void;
-  onConnected(connection: TcpConnection, events: number): void;
+  onConnected(connection: TcpConnection): void;
   onConnectFailed(error: Error): void;
 }
 
@@ -36,7 +36,11 @@ export class ConnectAttempt {
   #connection: TcpConnection | undefined;
   /** Whether the stack was closed before: the program then learns of the failure in any case. */
   readonly isTooLate: boolean;
+  /** No further step is taken. */
+  #isStopped = false;
+  /** The socket has learned of the outcome, or does not want to. */
   #isOver = false;
+  #stopWatch: (() => void) | undefined;
   #stopTimeout: (() => void) | undefined;
   #stopAddressTimeout: (() => void) | undefined;
 
@@ -55,33 +59,46 @@ export class ConnectAttempt {
     }
     // What listeners throw must not become the rejection of this promise.
     this.#host.whenUp(signal).then(
-      () => process.nextTick(() => this.#lookUp()),
+      () => {
+        if (!this.#isOver) this.#stopWatch = this.#host.watchTunnel((error) => this.#onDown(error));
+        process.nextTick(() => this.#lookUp());
+      },
       (error) => process.nextTick(() => this.#fail(this.#downError(error)))
     );
   }
 
   /** Ends the attempt without a word to the socket. */
   cancel(): void {
+    this.#isStopped = true;
     this.#isOver = true;
+    this.#stopWatch?.();
     this.#stopTimeout?.();
     this.#dropConnection();
   }
 
   onTcpEvents(connection: TcpConnection, events: number): void {
-    if (this.#isOver || connection !== this.#connection) return;
+    if (connection !== this.#connection) return;
     if ((events & TcpEvent.Connected) !== 0) {
       this.#connection = undefined;
       this.cancel();
       this.#stopAddressTimeout?.();
-      this.#socket.onConnected(connection, events & ~TcpEvent.Connected);
+      this.#socket.onConnected(connection);
     } else if ((events & TcpEvent.Closed) !== 0) {
       this.#addressFailed(this.#closedError(connection));
       this.#tryNext();
     }
   }
 
+  /** Packets do not flow any more. The socket learns of it in a tick, since this may happen in any call of the program. */
+  #onDown(reason: Error): void {
+    this.#isStopped = true;
+    this.#dropConnection();
+    const fail = (): void => this.#fail(this.#downError(reason));
+    process.nextTick(() => this.#socket.runInContext(fail));
+  }
+
   #lookUp(): void {
-    if (this.#isOver) return;
+    if (this.#isStopped) return;
     const { host, family, options } = this.#target;
     if (isIP(host) !== 0) {
       this.#tryAll([host]);
@@ -113,7 +130,7 @@ export class ConnectAttempt {
   /** @param found undefined if the program's function has not answered with addresses */
   #onLookup(error: Error | null, found: readonly FoundAddress[] | undefined): void {
     const { host, port } = this.#target;
-    if (this.#isOver) return;
+    if (this.#isStopped) return;
     if (found === undefined) {
       this.#fail(systemError('EINVAL', 'connect', { address: host, port }));
       return;
@@ -126,7 +143,7 @@ export class ConnectAttempt {
     }
     for (const { address, family } of found) {
       this.#socket.emit('lookup', null, address, family, host);
-      if (this.#isOver) return;
+      if (this.#isStopped) return;
     }
     const isOne = this.#target.options.autoSelectFamily === false;
     this.#tryAll((isOne ? found.slice(0, 1) : found).map(({ address }) => address));
@@ -160,7 +177,7 @@ export class ConnectAttempt {
 
   /** Tries addresses until one does not fail at once. */
   #tryNext(): void {
-    while (!this.#isOver) {
+    while (!this.#isStopped) {
       const address = this.#addresses[this.#tried++];
       if (address === undefined) {
         this.#fail(this.#finalError());
@@ -168,7 +185,7 @@ export class ConnectAttempt {
       }
       const { port } = this.#target;
       this.#socket.emit('connectionAttempt', address.toString(), port, address.family);
-      if (this.#isOver) return;
+      if (this.#isStopped) return;
       this.#socket.autoSelectFamilyAttemptedAddresses?.push(`${address}:${port}`);
       const error = this.#connectTo(address);
       if (error === undefined) return;
@@ -245,18 +262,17 @@ export class ConnectAttempt {
     const connection = this.#connection;
     this.#connection = undefined;
     connection?.abort();
+    connection?.release();
   }
 
   #closedError(connection: TcpConnection): Error {
     const { port, options } = this.#target;
     const { localAddress, localPort } = options;
-    const { closedBy } = this.#host;
-    const code = closedBy === undefined ? codeOfFailure(connection.failure) : 'ENETDOWN';
-    return systemError(code, 'connect', {
+    return systemError(codeOfFailure(connection.failure), 'connect', {
       address: connection.flow.remote.toString(),
       port,
       local: localAddress && localPort ? `${localAddress}:${localPort}` : undefined,
-      cause: closedBy ?? connection.cause,
+      cause: connection.cause,
     });
   }
 

@@ -87,6 +87,8 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
   /** What was called while the socket is not bound yet. */
   readonly #bound: WaitingCalls = new WaitingCalls();
   #socket: UdpSocket | undefined;
+  /** Is told by the stack that it is closed; the UDP endpoint only tells sockets that are bound. */
+  readonly #whileUnbound = { close: () => process.nextTick(() => this.#onClosedUnbound()) };
 
   /** @throws Node's errors if the arguments are wrong. */
   constructor(
@@ -111,6 +113,7 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
     if (recvBufferSize) this.setRecvBufferSize(recvBufferSize);
     if (sendBufferSize) this.setSendBufferSize(sendBufferSize);
     if (typeof listener === 'function') this.on('message', listener);
+    if (!host.isClosed) host.servers.add(this.#whileUnbound);
     const close = (): void => {
       if (this.#isOpen) this.close();
     };
@@ -136,6 +139,7 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
     const place = bindArguments(args);
     const { port, address } = place;
     this.#bindState = 'binding';
+    this.#host.servers.delete(this.#whileUnbound);
     const callback = args.at(-1);
     if (typeof callback === 'function') this.#onceListening(callback as () => void);
     if (address === '' || address === this.#anyAddress) {
@@ -243,6 +247,7 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
     }
     this.#checkOpen();
     this.#isOpen = false;
+    this.#host.servers.delete(this.#whileUnbound);
     this.#sender.onSent(this.#socket?.close() ?? []);
     this.#sender.cancel();
     process.nextTick(() => this.#inContext(() => this.emit('close')));
@@ -367,6 +372,7 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
   #bindFailed(error: Error): void {
     if (!this.#isOpen) return;
     this.#bindState = 'unbound';
+    if (!this.#host.isClosed) this.#host.servers.add(this.#whileUnbound);
     this.#emitError(error);
     this.#bound.fail(error);
   }
@@ -443,6 +449,10 @@ export class PresenceDatagramSocket extends UnsupportedDatagramCalls {
       this.#emitError(systemError('ENETDOWN', 'recvmsg', { cause }));
     }
     if (this.#isOpen) this.close();
+  }
+
+  #onClosedUnbound(): void {
+    if (this.#isOpen && this.#bindState === 'unbound') this.#onEndpointClosed();
   }
 
   #emitError(error: Error): void {

@@ -27,6 +27,12 @@ export interface SocketHost {
   whenReachable(remotes: readonly IpAddress[]): Promise<void>;
 
   /**
+   * Calls `onDown` once, with the error ENETDOWN of `whenUp`: when the site is rejected or the stack closed, perhaps
+   * within this call, or when the tunnel was down for the wait. Returns a function that ends the watch. @internal
+   */
+  watchTunnel(onDown: (error: Error) => void): () => void;
+
+  /**
    * Returns the addresses of a name of the site's zone, or the address itself; `family` 0 means both.
    *
    * @throws a system error ENOTFOUND.
@@ -55,6 +61,6 @@ export interface SocketHost {
   /** The clock of the sockets' timers. */
   readonly clock: Clock;
 
-  /** What listens. It is closed when the stack is. @internal */
+  /** What listens, and UDP sockets that are not bound. It is closed when the stack is. @internal */
   readonly servers: Set<{ close(): unknown }>;
 }

@@ -90,6 +90,7 @@ export class IcmpEndpoint {
   readonly #errorLimit: IcmpLimit = new IcmpLimit(MAX_PER_SECOND);
   readonly #echoLimit: IcmpLimit = new IcmpLimit(MAX_PER_SECOND);
   #isReady = false;
+  #isClosed = false;
 
   constructor(options: IcmpEndpointOptions) {
     const { mtu, pathMtus, identifications, random } = options;
@@ -155,7 +156,7 @@ export class IcmpEndpoint {
   /**
    * Sends an echo request.
    *
-   * @returns undefined if too many requests wait, or the queue is full
+   * @returns undefined if too many requests wait, the queue is full, or the endpoint is closed
    */
   request(
     local: IpAddress,
@@ -163,7 +164,7 @@ export class IcmpEndpoint {
     payload: Uint8Array,
     onOutcome: (outcome: EchoOutcome) => void
   ): EchoRequest | undefined {
-    if (!this.#queue.fits(payload.length)) return undefined;
+    if (this.#isClosed || !this.#queue.fits(payload.length)) return undefined;
     const request = this.#requests.add(remote, payload, onOutcome);
     if (request === undefined) return undefined;
     const isIpv4 = remote.family === 4;
@@ -199,8 +200,9 @@ export class IcmpEndpoint {
     this.counters.sendDrops++;
   }
 
-  /** Ends all echo requests. */
+  /** Ends all echo requests. None can be sent after that. */
   close(): void {
+    this.#isClosed = true;
     this.#requests.close();
     this.#queue.clear();
     this.#writer.cancel();

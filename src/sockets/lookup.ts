@@ -2,11 +2,25 @@
  * `dns.lookup` out of the site's zone.
  * @module
  */
-import type { LookupAddress, LookupAllOptions, LookupOneOptions, LookupOptions } from 'node:dns';
+import {
+  ADDRCONFIG,
+  ALL,
+  type LookupAddress,
+  type LookupAllOptions,
+  type LookupOneOptions,
+  type LookupOptions,
+  V4MAPPED,
+} from 'node:dns';
 import { isIP } from 'node:net';
-import { promisify } from 'node:util';
+import { inspect, promisify } from 'node:util';
 import type { IpAddress } from '../base/address.ts';
-import { argumentError, checkCallback, checkName, familyOption } from './argument-checks.ts';
+import {
+  argumentError,
+  checkCallback,
+  checkName,
+  familyOption,
+  wrongType,
+} from './argument-checks.ts';
 import type { SocketHost } from './host.ts';
 import { hasCode, lookupError } from './system-error.ts';
 
@@ -42,14 +56,14 @@ export interface PresenceLookup {
 
 type EitherCallback = (
   error: NodeJS.ErrnoException | null,
-  address: string | LookupAddress[],
-  family: number
+  address?: string | LookupAddress[],
+  family?: number
 ) => void;
 
 /**
  * Makes the lookup of a stack. It answers a name of the last snapshot at once. For another name it waits for the tunnel,
  * since the snapshot may be old. It fails with ENOTFOUND if the name is not in the zone then, and with ENETDOWN if the
- * tunnel does not come up.
+ * tunnel does not come up. As Node, it finds the address null, or no address, for a name that is empty or null.
  */
 export function lookupOf(host: SocketHost): PresenceLookup {
   const lookup = (
@@ -66,8 +80,11 @@ export function lookupOf(host: SocketHost): PresenceLookup {
     const { family, all } = checkedOptions(options);
     const answer = callback!;
     find(host, name, family).then(
-      (found) => process.nextTick(() => (all ? answer(null, found, 0) : answerOne(answer, found))),
-      (error) => process.nextTick(() => answer(error, undefined as never, undefined as never))
+      (found) => {
+        const { address, family: one } = oneOf(found, family);
+        process.nextTick(() => (all ? answer(null, found) : answer(null, address, one)));
+      },
+      (error) => process.nextTick(() => answer(error))
     );
   };
   const ofPromise = async (
@@ -77,7 +94,7 @@ export function lookupOf(host: SocketHost): PresenceLookup {
     const name = checkName('hostname', hostname) ?? '';
     const { family, all } = checkedOptions(options);
     const found = await find(host, name, family);
-    return all ? found : found[0]!;
+    return all ? found : oneOf(found, family);
   };
   Object.defineProperty(lookup, promisify.custom, { value: ofPromise });
   return lookup as PresenceLookup;
@@ -88,6 +105,7 @@ async function find(
   hostname: string,
   family: 0 | 4 | 6
 ): Promise<LookupAddress[]> {
+  if (hostname === '') return [];
   const literal = isIP(hostname);
   if (literal !== 0) return [{ address: hostname, family: literal }];
   let addresses: readonly IpAddress[];
@@ -115,23 +133,28 @@ function known(host: SocketHost, hostname: string, family: 0 | 4 | 6): readonly 
   }
 }
 
-function answerOne(answer: EitherCallback, [first]: LookupAddress[]): void {
-  answer(null, first!.address, first!.family);
+/** Returns the first address; null, as Node, if there is none. */
+function oneOf([first]: LookupAddress[], family: 0 | 4 | 6): LookupAddress {
+  return first ?? { address: null as never, family: family || 4 };
 }
 
 /** @throws Node's errors. */
-function checkedOptions(options: LookupOptions | number | null | undefined): {
-  family: 0 | 4 | 6;
-  all: boolean;
-} {
-  const { family = 0, all = false } =
-    typeof options === 'number' ? { family: options } : (options ?? {});
-  if (![0, 4, 6, 'IPv4', 'IPv6'].includes(family)) {
-    throw argumentError(
-      TypeError,
-      'ERR_INVALID_ARG_VALUE',
-      `The property 'options.family' must be one of: 0, 4, 6. Received ${family}`
-    );
+function checkedOptions(options: unknown): { family: 0 | 4 | 6; all: boolean } {
+  if (options != null && typeof options !== 'number' && typeof options !== 'object') {
+    throw wrongType('options', 'integer or object', options);
   }
-  return { family: familyOption(family), all };
+  const given = typeof options === 'number' ? { family: options } : (options ?? {});
+  const { family, all, hints } = given as Partial<Record<keyof LookupOptions, unknown>>;
+  if (hints != null && typeof hints !== 'number') throw wrongType('options.hints', 'number', hints);
+  if ((hints ?? 0) & ~(ADDRCONFIG | ALL | V4MAPPED)) throw wrongValue('hints', hints);
+  if (![0, 4, 6, 'IPv4', 'IPv6', null, undefined].includes(family as number)) {
+    throw wrongValue('options.family', family, ', expected 0, 4 or 6');
+  }
+  if (all != null && typeof all !== 'boolean') throw wrongType('options.all', 'boolean', all);
+  return { family: familyOption(family), all: all === true };
+}
+
+function wrongValue(name: string, value: unknown, expected = ''): Error {
+  const text = `The argument '${name}' is invalid${expected}. Received ${inspect(value)}`;
+  return argumentError(TypeError, 'ERR_INVALID_ARG_VALUE', text);
 }

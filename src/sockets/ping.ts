@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import type { IpAddress } from '../base/address.ts';
 import { abortError } from './abort.ts';
-import { checkMs, checkName, checkSignal, checkWhole, familyOption } from './argument-checks.ts';
+import { checkMs, checkSignal, checkWhole, familyOption, wrongType } from './argument-checks.ts';
 import type { EchoOutcome } from './echo-requests.ts';
 import { ICMP_CODES } from './error-codes.ts';
 import type { SocketHost } from './host.ts';
@@ -44,12 +44,12 @@ export async function ping(
   host: SocketHost,
   icmp: IcmpEndpoint,
   target: string,
-  options: PingOptions = {}
+  options?: PingOptions | null
 ): Promise<PingResult> {
-  const { timeout = DEFAULT_TIMEOUT_MS, signal, size = DEFAULT_SIZE, family = 0 } = options;
+  const { timeout = DEFAULT_TIMEOUT_MS, signal, size = DEFAULT_SIZE, family = 0 } = options ?? {};
   const timeoutMs = checkMs('options.timeout', timeout);
   checkWhole('options.size', size, 0, MAX_SIZE);
-  checkName('target', target);
+  if (typeof target !== 'string') throw wrongType('target', 'string', target);
   // What the reply calls must not throw: it runs in the device.
   checkSignal(signal);
   if (signal?.aborted) throw abortError(signal);
@@ -61,8 +61,10 @@ export async function ping(
   const stopTimeout = clock.after(timeoutMs, end);
   signal?.addEventListener('abort', end, { once: true });
   let address = target;
+  let stopWatch: (() => void) | undefined;
   try {
     await up;
+    stopWatch = host.watchTunnel((error) => over.abort(error));
     over.signal.throwIfAborted();
     const { local, remote } = choose(host, target, familyOption(family));
     address = remote.toString();
@@ -78,6 +80,7 @@ export async function ping(
     if (signal?.aborted) throw abortError(signal);
     throw over.signal.aborted ? pingError('ETIMEDOUT', address) : error;
   } finally {
+    stopWatch?.();
     stopTimeout();
     signal?.removeEventListener('abort', end);
   }

@@ -116,8 +116,12 @@ abstract class ServerBase extends EventEmitter implements ListenerOwner, SocketS
 
   /** Is called by the stack for each connection. @internal */
   onTcpConnection(connection: TcpConnection): void {
-    if (this._context === undefined || this._listener === undefined) connection.abort();
-    else this._context.runInAsyncScope(this.#accept, this, connection);
+    if (this._context === undefined || this._listener === undefined) {
+      connection.abort();
+      connection.release();
+    } else {
+      this._context.runInAsyncScope(this.#accept, this, connection);
+    }
   }
 
   /** @internal */
@@ -232,11 +236,10 @@ export class PresenceServer extends ServerBase {
   /** Stops listening. `close` is emitted, and the callback called, when the last connection is gone. */
   close(callback?: (error?: Error) => void): this {
     if (typeof callback === 'function') {
-      if (this._listener !== undefined) this.once('close', callback);
-      else {
-        const error = argumentError(Error, 'ERR_SERVER_NOT_RUNNING', 'Server is not running.');
-        this.once('close', () => callback(error));
-      }
+      const error = argumentError(Error, 'ERR_SERVER_NOT_RUNNING', 'Server is not running.');
+      const onClose = this._listener === undefined ? () => callback(error) : callback;
+      // The context is that of this call, whichever connection is the last.
+      this.once('close', AsyncResource.bind(onClose));
     }
     this._listener?.stop();
     this._listener = undefined;

@@ -129,16 +129,19 @@ export class SiteView {
    * Returns the addresses of a name, in the order of the snapshot, or the address itself; none if the name is not
    * known.
    *
-   * @param host a full domain name, a name within the zone, or the text of an address, whose family is not checked
+   * @param host a full domain name, a name within the zone, or the text of an address, whose family is not checked; an
+   *   IPv4-mapped address means the IPv4 address
    * @param family 0 for both
    */
   resolve(host: string, family: 0 | Family): readonly IpAddress[] {
     // An address with a zone index (`fe80::1%eth0`) names an interface of the host, and nothing here.
     if (isIP(host) !== 0) {
       // All connections to a presence share the object of its address.
-      return host.includes('%')
-        ? []
-        : [this.#presences.get(host)?.address ?? IpAddress.parse(host)];
+      if (host.includes('%')) return [];
+      const known = this.#presences.get(host)?.address;
+      if (known !== undefined) return [known];
+      const address = withoutMapping(IpAddress.parse(host));
+      return [this.#presences.get(address.toString())?.address ?? address];
     }
     const name = host.toLowerCase().replace(/\.$/, '');
     const found = this.#addresses.get(name) ?? this.#addresses.get(`${name}.${this.#zone}`) ?? [];
@@ -265,6 +268,13 @@ function hostsOf(prefix: IpPrefix): { readonly first: bigint; readonly last: big
     first: isSmall ? base : base + 1n,
     last: isSmall || prefix.family === 6 ? end - 1n : end - 2n,
   };
+}
+
+/** Returns the IPv4 address of an IPv4-mapped one, `::ffff:192.0.2.1` (RFC 4291 section 2.5.5.2), else the address. */
+function withoutMapping(address: IpAddress): IpAddress {
+  const [first, second, third, last] = address.words;
+  const isMapped = first === 0 && second === 0 && third === 0xffff;
+  return isMapped ? IpAddress.fromWords([last!]) : address;
 }
 
 /** Returns the number behind the last address of the prefix. */

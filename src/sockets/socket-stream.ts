@@ -61,6 +61,11 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
   #isReading = false;
   /** The stream has been told of the end. */
   #isEnded = false;
+  /**
+   * The connection is new: what it brings waits for `setImmediate`, so that a program may await something before it
+   * listens, as in Node. There, nothing can arrive within the call that hands over the socket.
+   */
+  #isNew = false;
   protected _signal: AbortSignal | undefined;
   protected _isNoDelay: boolean;
   /** 0 without keepalive. */
@@ -155,12 +160,12 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
         return;
       }
     }
-    this.#wait(new PendingWrite([{ chunk }], taken, callback));
+    this.#wait([{ chunk }], taken, callback);
   }
 
   /** @internal */
   override _writev(chunks: WriteEntry[], callback: WriteCallback): void {
-    this.#wait(new PendingWrite(chunks, 0, callback));
+    this.#wait(chunks, 0, callback);
   }
 
   /** @internal */
@@ -204,7 +209,7 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
   }
 
   /** @internal */
-  onConnected(connection: TcpConnection, events: number): void {
+  onConnected(connection: TcpConnection): void {
     this.connecting = false;
     this._attempt = undefined;
     this._open(connection);
@@ -216,7 +221,6 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     } finally {
       // The first read notices an end or a reset, and takes no data out of the stream.
       if (this._connection === connection && !this.isPaused()) this.read(0);
-      if (events !== 0) this.#handle(connection, events);
     }
   }
 
@@ -240,7 +244,7 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     try {
       if (this._attempt !== undefined) {
         this._attempt.onTcpEvents(connection, events);
-      } else if (connection === this._connection) {
+      } else if (connection === this._connection && !this.#isNew) {
         this._idle?.touch();
         if ((events & ~TcpEvent.Writable) !== 0) this.#receive();
         if ((events & (TcpEvent.Writable | TcpEvent.Closed)) !== 0) this.#flush();
@@ -263,13 +267,23 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
   protected _open(connection: TcpConnection): void {
     this._connection = connection;
     this._flow = connection.flow;
+    this.#isNew = true;
+    setImmediate(takeFirst, this, connection);
     this._idle?.touch();
     if (this._isNoDelay) connection.setNoDelay(true);
     if (this._keepAliveMs > 0) connection.setKeepAlive(this._keepAliveMs);
   }
 
+  /** Takes what a new connection has brought meanwhile. @internal */
+  takeFirst(connection: TcpConnection): void {
+    if (connection !== this._connection) return;
+    this.#isNew = false;
+    this.onTcpEvents(connection, TcpEvent.Readable | TcpEvent.Closed);
+  }
+
   /** Takes data, the end, or the error behind the data, as long as the stream wants it. */
   #receive(): void {
+    if (this.#isNew) return;
     const connection = this._connection!;
     while (this.#isReading && connection === this._connection && connection.available > 0) {
       if (this.#onread === undefined) this.#push(connection);
@@ -334,12 +348,15 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
   }
 
   /** Copies now what there is room for, and the rest later. */
-  #wait(pending: PendingWrite): void {
-    if (this._connection === undefined && !this.connecting) {
-      pending.callback(argumentError(Error, 'ERR_SOCKET_CLOSED', 'Socket is closed'));
+  #wait(chunks: readonly WriteEntry[], taken: number, callback: WriteCallback): void {
+    const isConnected = this._connection !== undefined;
+    if (!isConnected && !this.connecting) {
+      callback(argumentError(Error, 'ERR_SOCKET_CLOSED', 'Socket is closed'));
       return;
     }
-    this.#pending = pending;
+    // As in Node, the context is that of the write, or of `connect` if it waits for that.
+    const bound = isConnected ? AsyncResource.bind(callback) : callback;
+    this.#pending = new PendingWrite(chunks, taken, bound);
     this._idle?.touch();
     this.#flush();
   }
@@ -379,13 +396,17 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     this.#bytesSent = 0;
   }
 
+  /**
+   * As in Node, all ticks and promises run first: what has awaited another event, such as `error`, can still wait for
+   * `close`.
+   */
   #emitCloseLater(hadError: boolean): void {
     const context = this._context;
     this._context = undefined;
     if (context === undefined) {
-      process.nextTick(emitClose, this, hadError);
+      setImmediate(emitClose, this, hadError);
     } else {
-      context.runInAsyncScope(process.nextTick, process, emitClose, this, hadError);
+      context.runInAsyncScope(setImmediate, undefined, emitClose, this, hadError);
       context.emitDestroy();
     }
   }
@@ -418,6 +439,10 @@ function countUnpipe(this: SocketStream): void {
 
 function emitClose(socket: SocketStream, hadError: boolean): void {
   socket.emit('close', hadError);
+}
+
+function takeFirst(socket: SocketStream, connection: TcpConnection): void {
+  socket.takeFirst(connection);
 }
 
 function receiveLater(socket: SocketStream): void {

@@ -4,6 +4,7 @@
  * `SocketStream` carries its bytes; here is what programs call.
  * @module
  */
+import { AsyncResource } from 'node:async_hooks';
 import type { AddressInfo } from 'node:net';
 import { addAbortSignal } from 'node:stream';
 import type { Flow } from '../tcp/index.ts';
@@ -141,9 +142,8 @@ export class PresenceSocket extends SocketStream {
       if (listener !== undefined) this.removeListener('timeout', listener);
       return this;
     }
-    this._idle = new IdleTimer(this._host.clock, limitMs, () => {
-      this.runInContext(() => this.emit('timeout'));
-    });
+    const onIdle = AsyncResource.bind(() => void this.emit('timeout'));
+    this._idle = new IdleTimer(this._host.clock, limitMs, onIdle);
     if (listener !== undefined) this.once('timeout', listener);
     return this;
   }

@@ -337,6 +337,11 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     return this.#wait.whenUp(undefined, remotes);
   }
 
+  /** @internal */
+  watchTunnel(onDown: (error: Error) => void): () => void {
+    return this.#wait.watch(onDown);
+  }
+
   resolve(host: string, family: 0 | Family): readonly IpAddress[] {
     const addresses = this.#view.resolve(host, family);
     if (addresses.length === 0) throw lookupError('ENOTFOUND', host);
@@ -344,7 +349,8 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
   }
 
   localAddress(family: Family): IpAddress | undefined {
-    return this.#view.localAddress(family);
+    // An address of the option is known before the site is, and servers may listen at it.
+    return this.#view.localAddress(family) ?? this.#given.find((it) => it.family === family);
   }
 
   addressFault(family: Family): Error | undefined {

@@ -12,6 +12,9 @@ export class TunnelWait {
   readonly #clock: Clock;
   readonly #waitMs: number;
   readonly #waiting = new Set<() => void>();
+  readonly #watching = new Set<(error: Error) => void>();
+  /** The timer of those who watch, while packets do not flow. */
+  #stopTimer: (() => void) | undefined;
   #isUp = true;
   #hasAddress = false;
   #failure: Error | undefined;
@@ -87,6 +90,20 @@ export class TunnelWait {
     });
   }
 
+  /**
+   * Calls `onDown` once, with the error that `whenUp` would throw: when waiting does not help, perhaps within this call,
+   * or when packets have not flowed for as long as `whenUp` waits.
+   *
+   * @returns a function that ends the watch
+   */
+  watch(onDown: (error: Error) => void): () => void {
+    this.#watching.add(onDown);
+    this.#tell();
+    return () => {
+      if (this.#watching.delete(onDown)) this.#tell();
+    };
+  }
+
   #error([remote]: readonly IpAddress[]): Error {
     const why = this.#isUp ? 'the stack has no address yet' : 'the tunnel is down';
     const failure = this.isOpen && remote !== undefined ? this.#failureTo(remote) : this.#failure;
@@ -96,5 +113,26 @@ export class TunnelWait {
 
   #look(): void {
     for (const look of [...this.#waiting]) look();
+    this.#tell();
+  }
+
+  /** Tells those who watch if it is time, or sets the timer for that. */
+  #tell(): void {
+    if (this.#isFinal) {
+      this.#giveUp();
+    } else if (this.isOpen || this.#watching.size === 0) {
+      this.#stopTimer?.();
+      this.#stopTimer = undefined;
+    } else {
+      this.#stopTimer ??= this.#clock.after(this.#waitMs, () => this.#giveUp(), true);
+    }
+  }
+
+  #giveUp(): void {
+    this.#stopTimer?.();
+    this.#stopTimer = undefined;
+    const watching = [...this.#watching];
+    this.#watching.clear();
+    for (const onDown of watching) onDown(this.#error([]));
   }
 }

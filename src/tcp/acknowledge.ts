@@ -32,7 +32,8 @@ export function onAcknowledgement(block: ControlBlock, segment: SegmentReader, n
   const isOpen = windowBefore === 0 ? sendWindow.size > 0 : block.sndUna !== sndUna;
   if (isOpen) block.windowProbe?.stop();
   // A peer that has closed its window over what is outstanding answers, and is no reason to give up (SHLD-17).
-  if (sendWindow.size === 0 && sndUna !== sndNxt && !block.isReleased) block.stalledSince = now;
+  const isOutstanding = block.sndUna !== block.sndNxt;
+  if (sendWindow.size === 0 && isOutstanding && !block.isReleased) block.stalledSince = now;
   finishClosing(block, now);
   block.host.update(block);
 }

@@ -158,8 +158,8 @@ export class TcpConnection {
       if (block.state === TcpState.FinWait2) {
         block.host.advance();
         limitFinWait2(block, block.host.now);
-        block.host.update(block);
       }
+      block.host.update(block);
     }
   }
 

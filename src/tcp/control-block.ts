@@ -42,6 +42,8 @@ export interface BlockHost {
   readonly now: number;
   /** Whether many connections wait to send. */
   readonly isCrowded: boolean;
+  /** Whether packets can leave at all. */
+  readonly isLinkUp: boolean;
   /** Returns the longest packet that is known to reach `remote`, in bytes, at most `mtu`. */
   pathMtu(remote: IpAddress): number;
   /** Reads the clock: `now` is the time of this call. */

@@ -71,6 +71,7 @@ export class TcpEndpoint {
   readonly #passive: PassiveOpens;
   readonly #ports: LocalPorts;
   readonly #unconnected: UnconnectedSegments;
+  #isDestroyed = false;
 
   /** @throws {ApiMisuseError} if an option is out of its range. */
   constructor(options: TcpEndpointOptions) {
@@ -267,7 +268,8 @@ export class TcpEndpoint {
    * Opens a connection. The SYN is sent by the next `read`.
    *
    * @param localPort 0 takes a port that is free for this destination
-   * @throws {TcpOpenError} if the port is taken, no port is free, or there are too many connections.
+   * @throws {TcpOpenError} if the port is taken, no port is free, there are too many connections, or the endpoint is
+   *   destroyed.
    */
   connect(
     local: IpAddress,
@@ -278,6 +280,7 @@ export class TcpEndpoint {
   ): TcpConnection {
     const { host, limits } = this;
     const { blocks, timeWait } = host;
+    this.#checkOpen();
     host.advance();
     if (blocks.size >= limits.connections) {
       throw new TcpOpenError('ENOBUFS', `there are ${limits.connections} connections already`);
@@ -299,7 +302,7 @@ export class TcpEndpoint {
    *
    * @param local one of the endpoint's addresses; undefined for all
    * @param port 0 takes a free one
-   * @throws {TcpOpenError} if the port is taken, or none is free.
+   * @throws {TcpOpenError} if the port is taken, none is free, or the endpoint is destroyed.
    */
   listen(
     local: IpAddress | undefined,
@@ -307,6 +310,7 @@ export class TcpEndpoint {
     owner: ListenerOwner,
     backlog: number
   ): TcpListener {
+    this.#checkOpen();
     const chosen = this.#ports.listeningPort(local, port);
     const listener = new TcpListener(local, chosen, owner, backlog, (closed) => {
       if (this.#listeners.remove(closed)) this.#passive.forget(closed);
@@ -341,12 +345,17 @@ export class TcpEndpoint {
     }
   }
 
-  /** Resets all connections, and ends all listeners and all handshakes. */
+  /** Resets all connections, and ends all listeners and all handshakes. None can be opened after that. */
   destroy(cause?: Error): void {
+    this.#isDestroyed = true;
     for (const listener of this.#listeners) listener.stop();
     this.#passive.clear();
     for (const block of this.host.blocks) connectionOf(block).abort(cause);
     this.host.timeWait.clear();
+  }
+
+  #checkOpen(): void {
+    if (this.#isDestroyed) throw new TcpOpenError('ENETDOWN', 'the endpoint is destroyed');
   }
 
   #establish(opening: HalfOpen, segment: SegmentReader): void {

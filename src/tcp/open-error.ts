@@ -3,8 +3,11 @@
  * @module
  */
 
-/** Node's code of the reason: the port is taken, no port is free, or there is no memory for more connections. */
-export type TcpOpenCode = 'EADDRINUSE' | 'EADDRNOTAVAIL' | 'ENOBUFS';
+/**
+ * Node's code of the reason: the port is taken, no port is free, there is no memory for more connections, or the
+ * endpoint is destroyed.
+ */
+export type TcpOpenCode = 'EADDRINUSE' | 'EADDRNOTAVAIL' | 'ENOBUFS' | 'ENETDOWN';
 
 export class TcpOpenError extends Error {
   readonly code: TcpOpenCode;

@@ -2,7 +2,8 @@
  * The timers of a connection. They are deadlines in its control block; the endpoint has one timer wheel for all.
  *
  * While the link is down, nothing is sent and nothing backs off (as RFC 6069 has it for a path that is known to be
- * broken). The user timeout and the bounds of a connection without an application go on.
+ * broken). The user timeout and the bound of a connection without an application run also then, for what could not be
+ * sent too.
  * @module
  */
 import type { ControlBlock } from './control-block.ts';
@@ -10,12 +11,17 @@ import { type Keepalive, WindowProbe } from './probes.ts';
 import { seqDistance } from './sequence.ts';
 import { TcpState } from './state.ts';
 
-/** Returns when `expireTimers` has to be called; Infinity if no timer runs. */
+/**
+ * Returns when `expireTimers` has to be called; Infinity if no timer runs. While the link is down, the bounds begin with
+ * this call for what waits and was never sent.
+ */
 export function deadlineOf(block: ControlBlock, isLinkUp: boolean): number {
-  const bounds = Math.min(block.lingerAt, block.stalledSince + block.userTimeoutMs);
-  if (!isLinkUp) return bounds;
+  if (!isLinkUp) {
+    beginBounds(block);
+    return boundsOf(block);
+  }
   return Math.min(
-    bounds,
+    boundsOf(block),
     block.synAt,
     block.ackAt,
     block.windowProbe === undefined ? NEVER : block.windowProbe.at,
@@ -63,6 +69,8 @@ export function planWindowProbe(block: ControlBlock, now: number): void {
   if (!block.hasUnsent || !block.loss.isEmpty || block.isHeldBack) return;
   const room = block.sendWindow.size - seqDistance(block.sndUna, block.sndNxt);
   if (room >= block.unit && room >= seqDistance(block.sndNxt, block.dataEnd)) return;
+  // The probes have a bound of their own.
+  if (block.host.isLinkUp) block.stalledSince = NEVER;
   block.windowProbe ??= new WindowProbe();
   block.windowProbe.plan(now, block.rtt.rtoMs);
 }
@@ -70,6 +78,8 @@ export function planWindowProbe(block: ControlBlock, now: number): void {
 /** The link is up again: the connection sends one segment at `at`, and its timers run anew. */
 export function resumeBlock(block: ControlBlock, now: number, at: number): void {
   block.loss.resume(now);
+  // Its retransmissions have a bound of their own, and so has FIN-WAIT-2.
+  if (block.state !== TcpState.FinWait2) block.lingerAt = NEVER;
   block.isHeldBack = false;
   if (block.synAt !== NEVER) block.synAt = at;
   if (!block.loss.isEmpty) block.resendAt = at;
@@ -80,6 +90,22 @@ export function resumeBlock(block: ControlBlock, now: number, at: number): void 
 /** The connection has no application and waits for the peer's FIN alone: not for ever. */
 export function limitFinWait2(block: ControlBlock, now: number): void {
   block.lingerAt = now + FIN_WAIT_2_MS;
+}
+
+/** Nothing is sent: no transmission begins the user timeout, and no retries bound a connection without an application. */
+function beginBounds(block: ControlBlock): void {
+  const { host, loss } = block;
+  if (block.state < TcpState.Established || (loss.isEmpty && !block.hasUnsent)) return;
+  const isStalled = block.stalledSince !== NEVER;
+  const isLimited = block.lingerAt !== NEVER || !block.isReleased;
+  if (isStalled && isLimited) return;
+  host.advance();
+  if (!isStalled) block.stalledSince = host.now;
+  if (!isLimited) block.lingerAt = host.now + ORPHAN_MS;
+}
+
+function boundsOf(block: ControlBlock): number {
+  return Math.min(block.lingerAt, block.stalledSince + block.userTimeoutMs);
 }
 
 function expireSyn(block: ControlBlock, now: number): void {
@@ -138,5 +164,7 @@ const NEVER: number = Number.POSITIVE_INFINITY;
 const SYN_RETRIES = 6;
 /** As Linux's `tcp_orphan_retries`: how often a connection without an application tries again. */
 const ORPHAN_RETRIES = 8;
+/** How long that takes with the least timeout, 200 ms: the bound while the link is down. */
+const ORPHAN_MS = 102_200;
 /** As Linux's `tcp_fin_timeout`: how long a connection without an application waits for the peer's FIN. */
 const FIN_WAIT_2_MS = 60_000;

@@ -218,7 +218,8 @@ export class Transmitter {
     const start = block.sndNxt;
     if (loss.isEmpty) {
       if (block.sentAt > 0) congestion.onIdle(host.now - block.sentAt, block.rtt.rtoMs);
-      block.stalledSince = host.now;
+      // It may have waited for the link, or was refused by the device.
+      block.stalledSince = Math.min(block.stalledSince, host.now);
     }
     const behind = seqAdd(start, length);
     const hasFin = block.isFinQueued && behind === block.dataEnd;

@@ -31,6 +31,21 @@ test('a connection too many fails with ENOBUFS, and the next one works when anot
   expect(second.readyState).toBe('open');
 });
 
+test('a reset gives the memory back of what nobody has read', async () => {
+  const network = new StackNetwork();
+  const client = network.stack('10.1.0.1');
+  const server = network.stack(SERVER);
+  const listener = server.createServer({ pauseOnConnect: true }).listen(80);
+  const socket = client.connect(80, SERVER).on('error', () => {});
+  socket.write(Buffer.alloc(200_000));
+  const [accepted] = (await once(listener, 'connection')) as [PresenceSocket];
+  while (server.tcp.memory.used < 65_536) await new Promise((resolve) => setImmediate(resolve));
+  accepted.resetAndDestroy();
+  await once(accepted, 'close');
+  const { used, usedSmall } = server.tcp.memory;
+  expect({ used, usedSmall }).toEqual({ used: 0, usedSmall: 0 });
+});
+
 test('a socket without progress whose memory others need fails with ENOBUFS', async () => {
   const clock = new RoundClock();
   const network = new StackNetwork(clock);

@@ -95,6 +95,23 @@ const states: readonly [name: string, open: () => Promise<PresenceSocket>][] = [
       return socket;
     },
   ],
+  ['has just been told to connect', async () => near.connect(80, 'server.test')],
+  [
+    'is about to look its name up',
+    async () => {
+      const socket = near.connect(80, 'server.test');
+      for (let i = 0; i < 3; i++) await undefined;
+      return socket;
+    },
+  ],
+  [
+    'waits for the lookup of the program',
+    async () => {
+      const socket = near.connect({ port: 80, host: 'server.test', lookup: () => {} });
+      await settled();
+      return socket;
+    },
+  ],
   [
     'waits for the tunnel',
     async () => {
@@ -166,17 +183,72 @@ describe('a stack that is closed', () => {
     expect(length).toBeGreaterThan(16_384);
   });
 
+  test.each(['lookup', 'connectionAttempt'])(
+    'ends all sockets that connect, also when it is closed in a listener of %s',
+    async (event) => {
+      const log: unknown[] = [];
+      const sockets = Array.from({ length: 5 }, () => near.connect(80, 'server.test'));
+      for (const socket of sockets) socket.on('close', () => log.push('close'));
+      sockets[2]!.once(event, () => void near.close());
+      await once(sockets[2]!, event);
+      await settled();
+      expect(log).toEqual(Array(5).fill('close'));
+      expect(near.tcp.sizes.connections).toBe(0);
+    }
+  );
+
+  test('ends a socket whose name is found too late', async () => {
+    let answer: (...args: unknown[]) => void = () => {};
+    const lookup = (_: string, __: object, done: (...args: unknown[]) => void): void => {
+      answer = done;
+    };
+    const socket = near.connect({ port: 80, host: 'server.test', lookup: lookup as never });
+    const log: unknown[] = [];
+    socket.on('error', ({ code, cause }: NodeJS.ErrnoException) => log.push(code, cause));
+    socket.on('lookup', () => log.push('lookup')).on('close', () => log.push('close'));
+    await settled();
+    await near.close();
+    answer(null, [{ address: '10.2.0.1', family: 4 }]);
+    await settled();
+    expect(log).toEqual(['ENETDOWN', near.closedBy, 'close']);
+    expect(near.tcp.sizes.connections).toBe(0);
+  });
+
+  test.each([0, 1, 2, 3])('fails a ping of %i microtasks ago', async (microtasks) => {
+    near.setSite({ ...SITE, hosts: [{ ...SITE.hosts[0]!, ports: ['icmp'] }] });
+    network.silent.add('10.2.0.1');
+    const error = near.ping('10.2.0.1', { timeout: 1e9 }).catch((reason: unknown) => reason);
+    for (let i = 0; i < microtasks; i++) await undefined;
+    await near.close();
+    expect(await error).toMatchObject({ code: 'ENETDOWN', cause: near.closedBy });
+  });
+
+  test('closes a datagram socket that is not bound, with an error only if somebody listens', async () => {
+    const log: unknown[] = [];
+    const [silent, listens, isClosed] = [1, 2, 3].map(() => near.datagram('udp4'));
+    silent!.on('close', () => log.push('close'));
+    listens!.on('close', () => log.push('close'));
+    listens!.on('error', ({ code, cause }: NodeJS.ErrnoException) => log.push(code, cause));
+    isClosed!.close();
+    expect(near.servers.size).toBe(2);
+    await near.close();
+    await settled();
+    expect(log).toEqual(['ENETDOWN', near.closedBy, 'close', 'close']);
+    expect(near.servers.size).toBe(0);
+    expect(() => silent!.send('x', 7, '10.2.0.1')).toThrow('Not running');
+  });
+
   test('closes its servers, when their last connection is gone', async () => {
     await connected().then((socket) => socket.on('error', () => {}));
     const idle = far.createServer().listen(81);
     const log: string[] = [];
     accepted.on('close', () => log.push('socket'));
     server.on('close', () => log.push('server'));
-    const closed = [once(server, 'close'), once(idle, 'close')];
+    const closed = [once(server, 'close'), once(idle, 'close'), closeOf(accepted)];
     const closing = far.close();
     expect([server.listening, server.address(), idle.listening]).toEqual([false, null, false]);
     await Promise.all([closing, ...closed]);
-    expect(log).toEqual(['socket', 'server']);
+    expect(log).toEqual(['server', 'socket']);
     expect(far.servers.size).toBe(0);
     await server[Symbol.asyncDispose]();
   });
@@ -211,6 +283,21 @@ test('a signal holds for each connection of a socket that connects again', async
 });
 
 describe('what others do to a connection', () => {
+  test('ends one that is not there yet, at once if the site is rejected', async () => {
+    near.setSite({ ...SITE, hosts: [{ ...SITE.hosts[0]!, ports: ['tcp/80', 'icmp'] }] });
+    network.silent.add('10.2.0.1');
+    const unanswered = once(near.connect(80, 'server.test'), 'error');
+    const waiting = once(near.connect({ port: 80, host: 'x', lookup: () => {} }), 'error');
+    const ping = near.ping('10.2.0.1', { timeout: 1e9 }).catch((reason: unknown) => [reason]);
+    await settled();
+    const cause = new Error('the site is rejected');
+    near.setFailure(cause, true);
+    for (const error of [unanswered, waiting, ping]) {
+      expect(await error).toMatchObject([{ code: 'ENETDOWN', cause }]);
+    }
+    expect([near.tcp.sizes.connections, near.icmp.waiting]).toEqual([0, 0]);
+  });
+
   test('ends the process if nobody listens for error: a withdrawal, a revocation', async () => {
     for (const end of [
       () => near.setSite({ ...SITE, pools: [] }),

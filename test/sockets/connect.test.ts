@@ -93,6 +93,14 @@ describe.each(worlds)('connect %#', (makeWorld) => {
     }
   });
 
+  test('takes an IPv4 address that is written as an IPv6 one', async () => {
+    const port = await listening(world, world.server());
+    const socket = world.connect({ port, host: `::ffff:${world.address}` });
+    await once(socket, 'connect');
+    const prefix = world.isOurs ? '' : '::ffff:';
+    expect(socket.remoteAddress).toBe(`${prefix}${world.address}`);
+  });
+
   test('throws for wrong arguments', () => {
     const codes = [
       {},

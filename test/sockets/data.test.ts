@@ -253,6 +253,38 @@ describe.each(worlds)('data %#', (makeWorld) => {
     expect(accepted.bytesRead).toBe(2);
   });
 
+  test('calls back in the async context of the call, or of connect while it connects', async () => {
+    const storage = new AsyncLocalStorage<string>();
+    const seen: [string, unknown][] = [];
+    const note = (name: string) => () => seen.push([name, storage.getStore()]);
+    const during = <T>(name: string, call: () => T): T => storage.run(name, call);
+    const server = world.server({}, (far) => far.resume());
+    const port = await listening(world, server);
+    const client = during('connect', () => world.connect(port, world.address));
+    during('early', () => client.write('x', note('early')));
+    await once(client, 'connect');
+    during('idle', () => client.setTimeout(20, note('idle')));
+    await once(client, 'timeout');
+    client.setTimeout(0);
+    during('small', () => client.write('x', note('small')));
+    // More than there is room for; the writes behind it wait for it.
+    during('big', () => client.write(Buffer.alloc(9_000_000), note('big')));
+    during('second', () => client.write(Buffer.alloc(9_000_000), note('second')));
+    during('end', () => client.end(note('end')));
+    await closed(client);
+    during('close', () => server.close(note('close')));
+    await once(server, 'close');
+    expect(seen).toEqual([
+      ['early', 'connect'],
+      ['idle', 'idle'],
+      ['small', 'small'],
+      ['big', 'big'],
+      ['second', 'big'],
+      ['end', 'big'],
+      ['close', 'close'],
+    ]);
+  });
+
   test('runs listeners in the async context of who connected, and of who listened', async () => {
     const storage = new AsyncLocalStorage<string>();
     const seen = new Map<string, Set<unknown>>();

@@ -76,6 +76,7 @@ export class DatagramHost implements SocketHost {
   readonly #n: number;
   readonly #onReady: () => void;
   readonly #header: PacketHeader = new PacketHeader();
+  readonly #watching = new Set<(error: Error) => void>();
   #waiting: { resolve: () => void; reject: (error: Error) => void }[] = [];
 
   constructor(n: number, onReady: () => void) {
@@ -137,9 +138,11 @@ export class DatagramHost implements SocketHost {
     this.#onReady();
   }
 
-  /** Lets the wait for the tunnel fail. */
-  failUp(): void {
-    for (const { reject } of this.#waiting.splice(0)) reject(systemError('ENETDOWN', 'connect'));
+  /** Lets the wait for the tunnel fail, and tells those who watch it. */
+  failUp(cause?: Error): void {
+    const error = systemError('ENETDOWN', 'connect', { cause });
+    for (const { reject } of this.#waiting.splice(0)) reject(error);
+    for (const onDown of this.#watching) onDown(error);
   }
 
   close(cause?: Error): void {
@@ -160,6 +163,11 @@ export class DatagramHost implements SocketHost {
   whenUp(): Promise<void> {
     if (this.isUp) return Promise.resolve();
     return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+  }
+
+  watchTunnel(onDown: (error: Error) => void): () => void {
+    this.#watching.add(onDown);
+    return () => this.#watching.delete(onDown);
   }
 
   resolve(name: string, family: 0 | 4 | 6): readonly IpAddress[] {

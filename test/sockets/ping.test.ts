@@ -27,11 +27,12 @@ test.each([
   ['10.0.0.2', '10.0.0.2', {}],
   ['fd00::2', 'fd00::2', {}],
   ['2.test', '10.0.0.2', {}],
+  ['2.test', '10.0.0.2', null],
   ['2.test', 'fd00::2', { family: 6 }],
   ['2.test', '10.0.0.2', { size: 0 }],
   ['2.test', 'fd00::2', { size: 20_000, family: 6 }],
 ] as const)('%s answers as %s', async (target, address, options) => {
-  const size = 'size' in options ? options.size : 56;
+  const size = options !== null && 'size' in options ? options.size : 56;
   const result = await ping(host, host.icmp, target, options);
   expect(result).toEqual({ address, bytes: size, rttMs: 0 });
   expect(host.clock.delays).toEqual([]);
@@ -120,6 +121,21 @@ describe('it fails', () => {
     await closed;
   });
 
+  test('with ENETDOWN when the tunnel is given up', async () => {
+    network.passes = () => false;
+    const sent = untilSent();
+    const cause = new Error('rejected');
+    const end = expect(ping(host, host.icmp, '2.test')).rejects.toMatchObject({
+      code: 'ENETDOWN',
+      syscall: 'ping',
+      cause,
+    });
+    await sent;
+    host.failUp(cause);
+    await end;
+    expect([host.icmp.waiting, host.clock.delays]).toEqual([0, []]);
+  });
+
   test('with ETIMEDOUT if the wait for the tunnel takes the whole time', async () => {
     const stack = new StackNetwork(host.clock).stack('10.1.0.1');
     stack.linkChanged(false);
@@ -131,6 +147,11 @@ describe('it fails', () => {
     host.clock.advance(4700);
     await whole;
     expect(host.clock.delays).toEqual([]);
+  });
+
+  test.each([undefined, null, 5])('for the target %s with ERR_INVALID_ARG_TYPE', async (target) => {
+    const result = ping(host, host.icmp, target as never);
+    await expect(result).rejects.toMatchObject({ name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' });
   });
 
   test.each([

@@ -272,6 +272,23 @@ describe('a site that changes', () => {
   });
 });
 
+test('a server listens at an address of the option before there is a site', async () => {
+  const early = new SocketStack({ address: [SERVER, 'fd00::1'] });
+  for (const address of [SERVER, 'fd00::1']) {
+    const listener = early.createServer().listen(80, address);
+    await once(listener, 'listening');
+    expect(listener.address()).toMatchObject({ address, port: 80 });
+  }
+  const other = early.createServer().listen(80, CLIENT);
+  expect(await once(other, 'error')).toMatchObject([{ code: 'EADDRNOTAVAIL', address: CLIENT }]);
+  const near = new SocketStack();
+  near.setSite(siteOf(CLIENT, SERVER));
+  early.setSite(siteOf(SERVER, CLIENT));
+  pump(near, early);
+  await once(near.connect(80, 'bus'), 'connect');
+  await Promise.all([near.close(), early.close()]);
+});
+
 describe('a tunnel that is down', () => {
   test('makes a connection wait until it is up', async () => {
     const port = await listen();

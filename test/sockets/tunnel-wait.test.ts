@@ -87,6 +87,43 @@ describe('the wait for the tunnel', () => {
     await wait.whenUp();
   });
 
+  test('tells those who watch once when waiting does not help, also those who come later', () => {
+    const failure = new Error('the site is revoked');
+    const error = expect.objectContaining({ code: 'ENETDOWN', cause: failure });
+    const told: unknown[] = [];
+    const end = wait.watch(() => told.push('never'));
+    wait.watch((reason) => told.push(reason));
+    end();
+    wait.setUp(false);
+    wait.setFailure(failure, false);
+    expect(told).toEqual([]);
+    wait.setFailure(failure, true);
+    wait.setUp(true);
+    expect(told).toEqual([error]);
+    wait.watch((reason) => told.push(reason));
+    expect(told).toEqual([error, error]);
+  });
+
+  test('tells those who watch when packets have not flowed for the wait, with one timer', () => {
+    const told: unknown[] = [];
+    const ends = [1, 2, 3].map(() => wait.watch((reason) => told.push(reason)));
+    expect(clock.delays).toEqual([]);
+    wait.setUp(false);
+    wait.setFailure(new Error('no tunnel'), false);
+    expect(clock.delays).toEqual([5000]);
+    clock.advance(4999);
+    wait.setUp(true);
+    expect(clock.delays).toEqual([]);
+    wait.setAddress(false);
+    clock.advance(4999);
+    ends[0]!();
+    expect(told).toEqual([]);
+    clock.advance(1);
+    expect(told).toEqual(Array(2).fill(expect.objectContaining({ code: 'ENETDOWN' })));
+    wait.watch(() => told.push('never'))();
+    expect(clock.delays).toEqual([]);
+  });
+
   test('ends with an AbortError when the signal is aborted, before the call or during it', async () => {
     wait.setUp(false);
     const controller = new AbortController();

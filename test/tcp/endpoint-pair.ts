@@ -32,6 +32,8 @@ export interface PairOptions {
 export class EndpointPair {
   now = 1_000;
   path: Path;
+  /** Whether the device of an endpoint asks for packets. */
+  isPaused: (name: 'a' | 'b') => boolean = () => false;
   /** Whether the device does not take the next packet. */
   isRefused: () => boolean = () => false;
   readonly a: TcpEndpoint;
@@ -91,7 +93,7 @@ export class EndpointPair {
       if (endpoint.deadline <= this.now) endpoint.expire();
       endpoint.takeEvents();
       endpoint.advance();
-      for (;;) {
+      while (!this.isPaused(name)) {
         const length = endpoint.read(this.#buffer, 0);
         if (length === 0) break;
         isBusy = true;

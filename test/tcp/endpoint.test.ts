@@ -74,6 +74,15 @@ describe.each([
   });
 });
 
+test('an endpoint that is destroyed opens nothing', () => {
+  const { a } = new EndpointPair();
+  a.destroy();
+  const error = expect.objectContaining({ name: 'TcpOpenError', code: 'ENETDOWN' });
+  expect(() => a.connect(A4, 0, B4, 80, new TestOwner())).toThrow(error);
+  expect(() => a.listen(undefined, 80, new TestOwner(), 10)).toThrow(error);
+  expect(a.sizes.connections).toBe(0);
+});
+
 test('a packet that the device refuses is sent later, and a refused answer takes nothing back', () => {
   const pair = new EndpointPair({ delayMs: 5 });
   const server = new TestOwner();
