@@ -218,7 +218,8 @@ export class Transmitter {
     const start = block.sndNxt;
     if (loss.isEmpty) {
       if (block.sentAt > 0) congestion.onIdle(host.now - block.sentAt, block.rtt.rtoMs);
-      block.stalledSince = host.now;
+      // Attempts that the device refused have begun it.
+      if (block.stalledSince === Number.POSITIVE_INFINITY) block.stalledSince = host.now;
     }
     const behind = seqAdd(start, length);
     const hasFin = block.isFinQueued && behind === block.dataEnd;

@@ -38,3 +38,21 @@ test('a peer that answers the probes of its closed window for two hours keeps it
   pair.run(() => server.bytes.length === 500_000, 300_000);
   expect(server.bytes).toHaveLength(500_000);
 });
+
+test('a device that refuses every packet does not keep a connection, nor one that its application has left', () => {
+  const { pair, client } = connected();
+  const left = new TestOwner();
+  left.connection = pair.a.connect(A4, 0, B4, 80, left);
+  pair.run(() => left.connection!.state === TcpState.Established, 1_000);
+  client.connection!.setUserTimeout(5_000);
+  pair.isRefused = () => true;
+  client.send(Buffer.alloc(100));
+  left.send(Buffer.alloc(100));
+  left.connection.release();
+  pair.run(() => false, 4_900);
+  expect(client.isClosed).toBe(false);
+  pair.run(() => client.isClosed, 200);
+  expect(client.connection!.failure).toBe('timed-out');
+  pair.run(() => false, 1_000_000);
+  expect(pair.a.sizes.connections).toBe(0);
+});
