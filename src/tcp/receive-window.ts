@@ -8,6 +8,7 @@
  *   a full congestion window is not held back, and never shrinks.
  * @module
  */
+import { SMALL_SLAB } from './memory.ts';
 import { seqDistance } from './sequence.ts';
 
 export class ReceiveWindow {
@@ -52,12 +53,12 @@ export class ReceiveWindow {
    * Advances the edge, if that is worth it, and returns the window field of a segment that is sent now.
    *
    * @param stored the bytes that the application has not read
-   * @param spare the bytes behind RCV.NXT for which there is memory
+   * @param spare the bytes behind RCV.NXT for which there is memory; Infinity while memory is not tight
    */
   offer(stored: number, spare: number): number {
     const wanted = this.#wanted(stored, spare);
     const { size } = this;
-    const window = wanted - size >= this.#step() ? wanted : size;
+    const window = wanted - size >= this.#step(spare) ? wanted : size;
     // The field rounds up, as long as that does not creep beyond what the buffer may hold.
     const unit = 2 ** this.scale;
     const roundedUp = Math.ceil(window / unit);
@@ -74,7 +75,7 @@ export class ReceiveWindow {
    */
   isUpdateDue(stored: number, spare: number): boolean {
     const { size } = this;
-    return size <= this.#capacity / 2 && this.#wanted(stored, spare) - size >= this.#step();
+    return size <= this.#most / 2 && this.#wanted(stored, spare) - size >= this.#step(spare);
   }
 
   /**
@@ -95,16 +96,21 @@ export class ReceiveWindow {
 
   /** What the peer may be offered. */
   #wanted(stored: number, spare: number): number {
-    return Math.max(Math.min(this.#capacity - stored, spare), 0);
+    return Math.max(Math.min(this.#most - stored, spare), 0);
   }
 
   /** `capacity`, as far as the window field can say it. */
-  get #capacity(): number {
+  get #most(): number {
     return Math.min(this.capacity, MAX_FIELD * 2 ** this.scale);
   }
 
-  #step(): number {
-    return Math.max(Math.min(this.#capacity / 2, this.largest), 1);
+  /**
+   * Returns by how much the edge advances at least. Where memory bounds the window, the small slab that every buffer may
+   * have is the buffer, half of which is enough (section 3.8.6.2.2): super-segments are larger than all of it.
+   */
+  #step(spare: number): number {
+    const half = (spare === Number.POSITIVE_INFINITY ? this.#most : SMALL_SLAB) / 2;
+    return Math.max(Math.min(half, this.largest), 1);
   }
 }
 
