@@ -59,11 +59,12 @@ export class ReceiveWindow {
     const wanted = this.#wanted(stored, spare);
     const { size } = this;
     const window = wanted - size >= this.#step(spare) ? wanted : size;
-    // The field rounds up, as long as that does not creep beyond what the buffer may hold.
+    // The field rounds up, so that the edge does not seem to move back. That may not creep beyond what the buffer may
+    // hold, of which nothing, or less than nothing, may be left.
     const unit = 2 ** this.scale;
     const roundedUp = Math.ceil(window / unit);
-    const field =
-      roundedUp * unit <= wanted + ROUNDING_SLACK ? roundedUp : Math.floor(window / unit);
+    const left = Math.min(this.#most - stored, spare) + ROUNDING_SLACK;
+    const field = roundedUp * unit <= left ? roundedUp : Math.floor(window / unit);
     const offered = Math.min(field, MAX_FIELD);
     if (offered * unit > size) this.edge = (this.next + offered * unit) | 0;
     return offered;
