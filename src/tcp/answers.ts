@@ -69,11 +69,12 @@ export class AnswerQueue {
   /**
    * Queues an answer. Returns false if a bound is reached; the answer is then dropped.
    *
-   * @param isLimited whether a segment that belongs to no connection caused the answer: resets are then bounded
+   * @param isLimited whether a segment caused the answer that belongs to no connection, or not to its handshake: resets
+   *   are then bounded
    */
   push(answer: Answer, now: number, isLimited: boolean): boolean {
     const isReset = (answer.flags & FLAG_RST) !== 0;
-    // A connection sends one reset at most: there are no more of those than connections.
+    // A connection ends with such a reset: there are no more of those than connections.
     if (isReset && !isLimited) {
       this.#waiting.push(answer);
       return true;

@@ -103,12 +103,12 @@ export class Connections implements BlockHost {
     if (this.events.add(block)) this.#options.onEvents();
   }
 
-  answer(block: ControlBlock, isReset: boolean, sequence: number = block.acceptableSequence): void {
+  answer(block: ControlBlock, isReset: boolean): void {
     const { window, timestamps } = block;
     const hasAck = block.state !== TcpState.SynSent;
     this.push({
       flow: block.flow,
-      sequence,
+      sequence: block.acceptableSequence,
       acknowledgement: hasAck ? window.next : 0,
       flags: isReset ? (hasAck ? FLAG_RST | FLAG_ACK : FLAG_RST) : FLAG_ACK,
       window: isReset ? 0 : block.offerWindow(),
@@ -119,6 +119,18 @@ export class Connections implements BlockHost {
           : undefined,
     });
     if (!isReset) timestamps.lastAckSent = window.next;
+  }
+
+  /** RFC 9293 sections 3.10.7.3 and 3.10.7.4: such a reset has no ACK. Anybody can cause it, so it is bounded. */
+  refuse({ flow }: ControlBlock, acknowledgement: number): void {
+    const reset = {
+      flow,
+      sequence: acknowledgement,
+      acknowledgement: 0,
+      flags: FLAG_RST,
+      window: 0,
+    };
+    this.push(reset, true);
   }
 
   retire(block: ControlBlock, isTimeWait: boolean): void {

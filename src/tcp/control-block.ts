@@ -49,8 +49,10 @@ export interface BlockHost {
   update(block: ControlBlock): void;
   /** The block has new `events`. */
   notify(block: ControlBlock): void;
-  /** Sends one segment without data: a RST if `isReset`, else an ACK. */
-  answer(block: ControlBlock, isReset: boolean, sequence?: number): void;
+  /** Sends one segment without data: a RST if `isReset`, after which the connection ends, else an ACK. */
+  answer(block: ControlBlock, isReset: boolean): void;
+  /** Resets whoever sent this ACK number, which does not acknowledge our SYN. The connection goes on. */
+  refuse(block: ControlBlock, acknowledgement: number): void;
   /** The block has ended: no segment reaches it from now on. */
   retire(block: ControlBlock, isTimeWait: boolean): void;
 }
