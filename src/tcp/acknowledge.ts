@@ -89,7 +89,7 @@ function advance(block: ControlBlock, acknowledgement: number, now: number): voi
     block.sndFront = seqAdd(block.sndFront, freed);
   }
   block.sndUna = acknowledgement;
-  block.progressAt = now;
+  block.onProgress(freed, now);
   if (block.hasLocalDrop && seqAtMost(block.localDropEnd, acknowledgement))
     block.hasLocalDrop = false;
   block.softFailure = undefined;

@@ -78,6 +78,8 @@ export class TcpConnection {
         state === TcpState.Established ||
         state === TcpState.CloseWait);
     if (!takes) return 0;
+    // What holds nothing before this begins now to hold something.
+    block.onProgress(0, block.host.now);
     const taken = block.send.write(bytes, from);
     if (taken < bytes.length - from) block.isWriterWaiting = true;
     if (taken > 0) block.host.update(block);
@@ -91,7 +93,7 @@ export class TcpConnection {
     if (count === 0) return 0;
     const { window, host, state } = block;
     if (state === TcpState.Closed || state === TcpState.TimeWait) return count;
-    block.progressAt = host.now;
+    block.onProgress(count, host.now);
     window.onRead(count, host.now, block.rtt.srttMs, !host.memory.isTight);
     if (!block.isFinReceived && window.isUpdateDue(block.receive.available, block.spare)) {
       block.isAckDue = true;

@@ -142,8 +142,10 @@ export class ControlBlock implements Timed, Ready {
   /** Since when something waits for an acknowledgement without progress. */
   stalledSince: number = Number.POSITIVE_INFINITY;
   heardAt = 0;
-  /** When bytes came, were acknowledged or were read last: what holds memory without that for long may be reset. */
+  /** When `onProgress` was last worth something: what holds memory without that for long may be reset. */
   progressAt = 0;
+  /** The bytes that came, were acknowledged or were read since. */
+  private moved = 0;
   /** When data was sent last, for the restart after an idle time. */
   sentAt = 0;
 
@@ -252,6 +254,22 @@ export class ControlBlock implements Timed, Ready {
     this.loss.mss = this.mss - (this.timestamps.isUsed ? TIMESTAMPS_LENGTH : 0);
   }
 
+  /** The bytes of the large slabs that the connection holds: what counts in the bound of all buffers. */
+  get held(): number {
+    return this.receive.large + this.send.large;
+  }
+
+  /**
+   * So many bytes came, were acknowledged or were read. That is progress once it is worth a share of what the connection
+   * holds, so that a peer does not keep memory by a byte now and then.
+   */
+  onProgress(count: number, now: number): void {
+    this.moved += count;
+    if (this.moved < this.held / PROGRESS_SHARE) return;
+    this.moved = 0;
+    this.progressAt = now;
+  }
+
   /** Something valid came from the peer. */
   onHeard(now: number): void {
     this.heardAt = now;
@@ -298,5 +316,7 @@ export class ControlBlock implements Timed, Ready {
 /** What a peer takes that does not announce an MSS (RFC 9293 section 3.7.1). */
 const DEFAULT_MSS: Readonly<Record<4 | 6, number>> = { 4: 536, 6: 1_220 };
 const MAX_UNIT = 1_460;
+/** A connection that moves less than this share of what it holds in a minute would need an hour for the rest. */
+const PROGRESS_SHARE = 64;
 /** As Linux: 15 retransmissions, which take 924.6 s. */
 const DEFAULT_USER_TIMEOUT_MS = 924_600;

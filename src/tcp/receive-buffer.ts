@@ -47,6 +47,11 @@ export class ReceiveBuffer {
     return this.#slabs.charged;
   }
 
+  /** The bytes of the large slabs held. */
+  get large(): number {
+    return this.#slabs.large;
+  }
+
   /** How many bytes from RCV.NXT on there is a place for without another large slab. */
   get spare(): number {
     return this.#slabs.spareAt(this.available);

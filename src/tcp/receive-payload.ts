@@ -62,7 +62,7 @@ function store(
   }
   if (length > window.largest) window.largest = length;
   if (advance === 0) return;
-  block.progressAt = block.host.now;
+  block.onProgress(advance, block.host.now);
   window.next = seqAdd(window.next, advance);
   block.unacknowledged += advance;
   block.raise(TcpEvent.Readable);

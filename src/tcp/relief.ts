@@ -1,11 +1,13 @@
 /**
- * Frees memory when the buffers of all connections have reached their bound.
+ * Frees memory while the buffers of all connections are near their bound (`BufferMemory.isTight`). Only large slabs
+ * count there, so only connections that hold some are concerned.
  * @module
  */
 import type { ControlBlock } from './control-block.ts';
 
 /**
- * Returns the connection that holds most and has made no progress for 60 s; undefined if there is none.
+ * Returns the connection that holds most and has made no progress for 60 s (`ControlBlock.onProgress`); undefined if
+ * there is none.
  *
  * @param isUsedUp discards what came out of order, which its senders keep (RFC 2018 section 8)
  */
@@ -18,7 +20,7 @@ export function relieve(
   let most = 0;
   for (const block of blocks) {
     if (isUsedUp) block.receive.discardOutOfOrder();
-    const held = block.receive.charged + block.send.charged;
+    const { held } = block;
     const isStuck = now - block.progressAt >= STUCK_MS;
     if (isStuck && held > most) {
       most = held;

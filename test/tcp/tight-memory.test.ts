@@ -90,3 +90,48 @@ describe('the window of a connection that is read', () => {
     expect(edge - peer.next).toBeGreaterThan(60_000);
   });
 });
+
+describe('a connection that is reset for its memory', () => {
+  test('holds much, and moves no more than a byte now and then', () => {
+    const one = site(1_024 * KIB);
+    const { end, acceptor } = one;
+    const honest = Array.from({ length: 40 }, (_, i) => {
+      const peer = end.peer('10.0.0.2', 2_000 + i, 80);
+      peer.send(stream(0, 100));
+      return acceptor.connections.at(-1)!;
+    });
+    const slow = Array.from({ length: 12 }, (_, i) => {
+      const peer = end.peer('10.0.0.66', 2_000 + i, 80);
+      acceptor.connections.at(-1)!.write(Buffer.alloc(64 * KIB));
+      return peer;
+    });
+    expect(end.endpoint.memory.isTight).toBe(true);
+    for (let second = 0; second < 120; second++) {
+      end.pass(1_000);
+      for (const peer of slow) {
+        if (second % 30 === 0) peer.expected++;
+        peer.send();
+      }
+      end.take();
+    }
+    expect(honest.map(({ failure }) => failure)).toEqual(new Array(40).fill(undefined));
+    expect(end.endpoint.memory.isTight).toBe(false);
+    // No more than needed.
+    const evicted = acceptor.connections.filter(({ failure }) => failure === 'evicted');
+    expect(evicted).toHaveLength(1);
+  });
+
+  test('is not one that was idle and has begun to send', () => {
+    const one = site(256 * KIB);
+    const { end, acceptor } = one;
+    const peer = end.peer('10.0.0.2', 2_000, 80);
+    const idle = acceptor.connections[0]!;
+    end.pass(120_000);
+    hogs(one, 2);
+    idle.write(Buffer.alloc(64 * KIB));
+    expect(end.endpoint.memory.isTight).toBe(true);
+    end.pass(1_000);
+    peer.send();
+    expect(idle.failure).toBe(undefined);
+  });
+});
