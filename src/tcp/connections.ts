@@ -245,10 +245,14 @@ export class Connections implements BlockHost {
     this.#options.onDeadline();
   }
 
-  /** Frees memory: what came out of order, and the connection that holds most and makes no progress. */
-  relieve(isUsedUp: boolean): void {
+  /**
+   * Frees memory: the connection that holds most and makes no progress; what came out of order, if payload was dropped
+   * because not even one slab is left.
+   */
+  relieve(hasDropped: boolean): void {
     if (this.now - this.#relievedAt < RELIEF_INTERVAL_MS) return;
     this.#relievedAt = this.now;
+    const isUsedUp = hasDropped && !this.memory.canTakeLarge(1);
     const stuck = relieve(this.blocks, this.now, isUsedUp);
     if (stuck === undefined) return;
     this.answer(stuck, true);

@@ -38,8 +38,10 @@ export interface TcpCounters {
   dropIcmp: number;
   /** Answers beyond the bound of resets or of queued answers. */
   dropAnswers: number;
-  /** Payload that was dropped because there was no memory. */
+  /** Payload that was dropped, wholly or in part, because there was no memory, or not enough for data out of order. */
   dropNoMemory: number;
+  /** Payload out of order that would have been one range more than a connection keeps (256). */
+  dropTooManyRanges: number;
 }
 
 export function newCounters(): TcpCounters {
@@ -67,5 +69,6 @@ export function newCounters(): TcpCounters {
     dropIcmp: 0,
     dropAnswers: 0,
     dropNoMemory: 0,
+    dropTooManyRanges: 0,
   };
 }

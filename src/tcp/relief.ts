@@ -19,7 +19,7 @@ export function relieve(
   let stuck: ControlBlock | undefined;
   let most = 0;
   for (const block of blocks) {
-    if (isUsedUp) block.receive.discardOutOfOrder();
+    if (isUsedUp && block.receive.large > 0) block.receive.discardOutOfOrder();
     const { held } = block;
     const isStuck = now - block.progressAt >= STUCK_MS;
     if (isStuck && held > most) {

@@ -142,7 +142,7 @@ describe('out-of-order ranges', () => {
     const peer = end.peer('10.0.0.2', 2_000, 80);
     const bytes = stream(0, 600);
     for (let i = 1; i < 600; i += 2) peer.send(bytes.subarray(i, i + 1), i);
-    expect(end.endpoint.counters.dropNoMemory).toBe(300 - 256);
+    expect(end.endpoint.counters.dropTooManyRanges).toBe(300 - 256);
     expect(end.endpoint.memory.used + end.endpoint.memory.usedSmall).toBeLessThanOrEqual(4 * KIB);
     peer.send(bytes, 0);
     const connection = acceptor.last();

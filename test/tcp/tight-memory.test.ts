@@ -33,13 +33,14 @@ function site(bufferBytes: number): Site {
 
 /** Peers whose data nobody reads: each costs a slab of 64 KiB. */
 function hogs({ end }: Site, count: number): RawPeer[] {
-  return Array.from({ length: count }, (_, i) => {
-    const hog = end.peer(`10.0.1.${i}`, 2_000, 80);
+  // While memory is tight, new connections are offered less.
+  const opened = Array.from({ length: count }, (_, i) => end.peer(`10.0.1.${i}`, 2_000, 80));
+  for (const hog of opened) {
     hog.send(stream(0, 60_000));
     hog.next += 60_000;
     end.take();
-    return hog;
-  });
+  }
+  return opened;
 }
 
 const scratch = Buffer.alloc(70_000);
@@ -134,4 +135,63 @@ describe('a connection that is reset for its memory', () => {
     peer.send();
     expect(idle.failure).toBe(undefined);
   });
+});
+
+describe('what came out of order', () => {
+  /** An honest peer has sent 30,000 bytes behind a hole; memory is tight, and used up if `count` is 7. */
+  function pressed(count: number): [Site, RawPeer, TcpConnection, RawPeer] {
+    const one = site(512 * KIB);
+    const hostile = one.end.peer('10.0.0.66', 2_000, 80);
+    const peer = one.end.peer('10.0.0.2', 2_000, 80);
+    peer.send(stream(20_000, 30_000), 20_000);
+    hogs(one, count);
+    expect(one.end.endpoint.memory.isTight).toBe(true);
+    one.end.pass(2_000);
+    return [one, peer, one.acceptor.connections[1]!, hostile];
+  }
+
+  test.each([
+    [
+      'ranges without number',
+      (hostile: RawPeer) => {
+        for (let i = 1; i < 600; i += 2) hostile.send(stream(i, 1), i);
+      },
+    ],
+    ['a range that needs a slab', (hostile: RawPeer) => hostile.send(stream(0, 1), 60_000)],
+  ])('stays while a slab is left, whatever another peer sends: %s', (_what, send) => {
+    const [{ end }, peer, connection, hostile] = pressed(5);
+    send(hostile);
+    expect(
+      end.endpoint.counters.dropNoMemory + end.endpoint.counters.dropTooManyRanges
+    ).toBeGreaterThan(0);
+    peer.send(stream(0, 20_000));
+    expect(connection.available).toBe(50_000);
+  });
+
+  test('makes room when memory is used up', () => {
+    const [{ end, acceptor }, , , other] = pressed(7);
+    expect(end.endpoint.memory.canTakeLarge(1)).toBe(false);
+    other.send(stream(0, 6_000));
+    for (let i = 0; i < 2; i++) other.send(stream(4 * KIB, 1_904), 4 * KIB);
+    expect(acceptor.connections[0]!.available).toBe(6_000);
+  });
+});
+
+test('payload that finds no memory is acknowledged as far as it was stored, at once and each time', () => {
+  const one = site(64 * KIB);
+  const { end } = one;
+  const peer = end.peer('10.0.0.2', 2_000, 80);
+  hogs(one, 1);
+  peer.send(stream(0, 4_000));
+  peer.next += 4_000;
+  end.pass(1_000);
+  const { counters } = end.endpoint;
+  for (let i = 0; i < 3; i++) {
+    // The small slab takes 96 bytes of the first one.
+    peer.send(stream(4_000, 1_460));
+    const acks = end.take().filter(({ to }) => to === '10.0.0.2');
+    expect(acks.map(({ acknowledgement }) => acknowledgement)).toEqual([peer.next + 96]);
+    expect(counters.dropNoMemory).toBe(i + 1);
+    end.pass(1_000);
+  }
 });
