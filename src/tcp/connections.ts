@@ -51,6 +51,8 @@ export class Connections implements BlockHost {
   readonly #options: ConnectionsOptions;
   readonly #wheel: TimerWheel<ControlBlock>;
   readonly #ready = new ReadyQueue<ControlBlock>();
+  /** Connections that have ended and hold large slabs with what nobody has read: the memory bounds their number. */
+  readonly #unread = new Set<ControlBlock>();
   #isReadySignalled = false;
   /** What the caller knows of the next deadline. */
   #knownDeadline: number = Number.POSITIVE_INFINITY;
@@ -88,7 +90,7 @@ export class Connections implements BlockHost {
   }
 
   update(block: ControlBlock): void {
-    if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
+    if (block.hasEnded) return;
     const readyClass = readiness(block);
     if (readyClass !== ReadyClass.None) {
       this.#ready.add(block, readyClass);
@@ -137,6 +139,7 @@ export class Connections implements BlockHost {
     this.#ready.remove(block);
     this.#wheel.cancel(block);
     this.blocks.remove(block);
+    this.keepUnread(block);
     if (isTimeWait) {
       // The peer's FIN, unless it was acknowledged in CLOSING: an ACK must not be answered with an ACK.
       if (block.isAckDue) this.answer(block, false);
@@ -154,6 +157,11 @@ export class Connections implements BlockHost {
     } else if (block.failure !== undefined) {
       this.counters.failed++;
     }
+  }
+
+  keepUnread(block: ControlBlock): void {
+    if (block.hasEnded && block.held > 0) this.#unread.add(block);
+    else this.#unread.delete(block);
   }
 
   /** Builds the next frame that a connection may send. Returns its length, 0 if none has something to send. */
@@ -253,12 +261,17 @@ export class Connections implements BlockHost {
     if (this.now - this.#relievedAt < RELIEF_INTERVAL_MS) return;
     this.#relievedAt = this.now;
     const isUsedUp = hasDropped && !this.memory.canTakeLarge(1);
-    const stuck = relieve(this.blocks, this.now, isUsedUp);
+    const stuck = relieve([this.blocks, this.#unread], this.now, isUsedUp);
     if (stuck === undefined) return;
-    this.answer(stuck, true);
-    stuck.end('evicted');
+    if (!stuck.hasEnded) {
+      this.answer(stuck, true);
+      stuck.end('evicted');
+    } else if (stuck.failure === undefined) {
+      stuck.failure = 'evicted';
+      this.counters.failed++;
+    }
     // Nobody has read it for long.
-    stuck.receive.destroy();
+    stuck.dropUnread();
   }
 
   readonly #expireBlock = (block: ControlBlock): void => {
@@ -269,7 +282,7 @@ export class Connections implements BlockHost {
   };
 
   #schedule(block: ControlBlock): void {
-    if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
+    if (block.hasEnded) return;
     const deadline = deadlineOf(block, this.#isLinkUp);
     if (deadline === Number.POSITIVE_INFINITY) {
       this.#wheel.cancel(block);

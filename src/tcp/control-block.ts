@@ -55,6 +55,8 @@ export interface BlockHost {
   refuse(block: ControlBlock, acknowledgement: number): void;
   /** The block has ended: no segment reaches it from now on. */
   retire(block: ControlBlock, isTimeWait: boolean): void;
+  /** The block has ended; what it has left unread is more or less than before. */
+  keepUnread(block: ControlBlock): void;
 }
 
 export class ControlBlock implements Timed, Ready {
@@ -268,6 +270,18 @@ export class ControlBlock implements Timed, Ready {
     if (this.moved < this.held / PROGRESS_SHARE) return;
     this.moved = 0;
     this.progressAt = now;
+  }
+
+  /** Whether the connection has ended. What the application has not read may be left. */
+  get hasEnded(): boolean {
+    return this.state === TcpState.Closed || this.state === TcpState.TimeWait;
+  }
+
+  /** Drops what was not read. No end of the stream may seem to follow what is lost. */
+  dropUnread(): void {
+    if (this.receive.available > 0) this.isFinReceived = false;
+    this.receive.destroy();
+    this.host.keepUnread(this);
   }
 
   /** Something valid came from the peer. */

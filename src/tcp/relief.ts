@@ -9,22 +9,25 @@ import type { ControlBlock } from './control-block.ts';
  * Returns the connection that holds most and has made no progress for 60 s (`ControlBlock.onProgress`); undefined if
  * there is none.
  *
+ * @param tables the connections that exist, and those that have ended and left something unread
  * @param isUsedUp discards what came out of order, which its senders keep (RFC 2018 section 8)
  */
 export function relieve(
-  blocks: Iterable<ControlBlock>,
+  tables: readonly Iterable<ControlBlock>[],
   now: number,
   isUsedUp: boolean
 ): ControlBlock | undefined {
   let stuck: ControlBlock | undefined;
   let most = 0;
-  for (const block of blocks) {
-    if (isUsedUp && block.receive.large > 0) block.receive.discardOutOfOrder();
-    const { held } = block;
-    const isStuck = now - block.progressAt >= STUCK_MS;
-    if (isStuck && held > most) {
-      most = held;
-      stuck = block;
+  for (const blocks of tables) {
+    for (const block of blocks) {
+      if (isUsedUp && block.receive.large > 0) block.receive.discardOutOfOrder();
+      const { held } = block;
+      const isStuck = now - block.progressAt >= STUCK_MS;
+      if (isStuck && held > most) {
+        most = held;
+        stuck = block;
+      }
     }
   }
   return stuck;

@@ -4,6 +4,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import type { TcpConnection } from '../../src/tcp/index.ts';
+import { ACK, FIN, RST } from '../support/packets.ts';
 import { RawEnd, type RawPeer } from './raw-end.ts';
 import { stream } from './stream.ts';
 
@@ -135,6 +136,47 @@ describe('a connection that is reset for its memory', () => {
     peer.send();
     expect(idle.failure).toBe(undefined);
   });
+});
+
+describe('what ended connections have left unread', () => {
+  test.each([
+    ['a reset', RST, 'reset'],
+    ['a FIN', ACK | FIN, 'evicted'],
+  ])(
+    'makes room after a minute, and no end of the stream seems to follow: %s',
+    (_how, flags, failure) => {
+      const one = site(512 * KIB);
+      const { end, acceptor } = one;
+      const ended = hogs(one, 8);
+      for (const connection of acceptor.connections) connection.shutdown();
+      const fins = end.take().filter((sent) => (sent.flags & FIN) !== 0);
+      for (const peer of ended) {
+        peer.expected = fins.find(({ to }) => to === peer.address)!.sequence + 1;
+        peer.send(undefined, 0, { flags });
+      }
+      expect(end.endpoint.sizes.connections).toBe(0);
+      expect(end.endpoint.memory.used).toBe(512 * KIB);
+      end.take();
+      const honest = end.peer('10.0.0.2', 2_000, 80);
+      const reader = acceptor.connections.shift()!;
+      for (let second = 0; second < 70; second++) {
+        end.pass(1_000);
+        honest.send(stream(0, 1), -1);
+        // One is read slowly: it stays.
+        reader.read(scratch, 0, 100);
+      }
+      expect(end.endpoint.memory.isTight).toBe(false);
+      expect(reader.available).toBe(60_000 - 7_000);
+      const left = acceptor.connections.slice(0, 7);
+      const evicted = left.filter(({ available }) => available === 0);
+      expect(evicted.length).toBeGreaterThan(0);
+      for (const each of evicted)
+        expect([each.failure, each.isReadEnded]).toEqual([failure, false]);
+      reader.read(scratch, 0, 60_000);
+      for (const each of acceptor.connections) each.release();
+      expect(end.endpoint.memory.used).toBe(0);
+    }
+  );
 });
 
 describe('what came out of order', () => {
