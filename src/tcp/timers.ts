@@ -73,6 +73,8 @@ export function resumeBlock(block: ControlBlock, now: number, at: number): void 
   block.isHeldBack = false;
   if (block.synAt !== NEVER) block.synAt = at;
   if (!block.loss.isEmpty) block.resendAt = at;
+  // The peer could not be heard: how long it is silent, and how many probes it has not answered, counts from now on.
+  block.onHeard(now);
   const { windowProbe } = block;
   if (windowProbe !== undefined && windowProbe.at !== NEVER) windowProbe.at = at;
 }
@@ -94,9 +96,10 @@ function expireSyn(block: ControlBlock, now: number): void {
 }
 
 function expireWindowProbe(block: ControlBlock, probe: WindowProbe, now: number): void {
-  const isUnanswered = probe.count > 0 && now - block.heardAt >= block.userTimeoutMs;
+  // The wait for the next probe may be longer than the user timeout: an answer to the last one counts until then.
+  const isUnanswered = block.heardAt < probe.sentAt && now - block.heardAt >= block.userTimeoutMs;
   if (isUnanswered || (block.isReleased && probe.count >= ORPHAN_RETRIES)) timeOut(block);
-  else probe.send();
+  else probe.send(now);
 }
 
 function expireKeepalive(block: ControlBlock, keepalive: Keepalive, now: number): void {
