@@ -56,6 +56,10 @@ export class AnswerQueue {
   readonly #resets: RateLimit;
   #waiting: Answer[] = [];
   #next = 0;
+  /** What `next` built last. */
+  #last: Answer | undefined;
+  /** Until when the device gets none, because it has refused one; Infinity if it has not. */
+  #heldUntil: number = NEVER;
 
   constructor(writer: SegmentWriter, resetsPerSecond: number) {
     this.#writer = writer;
@@ -64,6 +68,30 @@ export class AnswerQueue {
 
   get size(): number {
     return this.#waiting.length - this.#next;
+  }
+
+  /** Whether `next` builds one. */
+  get isReady(): boolean {
+    return this.size > 0 && this.#heldUntil === NEVER;
+  }
+
+  /** When `expire` is due, in ms; Infinity if nothing is. */
+  get deadline(): number {
+    return this.#heldUntil;
+  }
+
+  /** The device did not take what `next` built last: it is tried again soon, before all others. */
+  takeBack(now: number): void {
+    const answer = this.#last;
+    if (answer === undefined) return;
+    this.#last = undefined;
+    if (this.#next === 0) this.#waiting.unshift(answer);
+    else this.#waiting[--this.#next] = answer;
+    this.#heldUntil = now + RETRY_MS;
+  }
+
+  expire(now: number): void {
+    if (now >= this.#heldUntil) this.#heldUntil = NEVER;
   }
 
   /**
@@ -85,9 +113,10 @@ export class AnswerQueue {
     return true;
   }
 
-  /** Builds the next answer in `buffer` at `at`. Returns the length of the frame, 0 if none waits. */
+  /** Builds the next answer in `buffer` at `at`. Returns the length of the frame, 0 if none may be sent. */
   next(buffer: Uint8Array, at: number): number {
-    const answer = this.#waiting[this.#next];
+    const answer = this.isReady ? this.#waiting[this.#next] : undefined;
+    this.#last = answer;
     if (answer === undefined) return 0;
     this.#next++;
     if (this.#next === this.#waiting.length || this.#next === MAX_WAITING) {
@@ -115,4 +144,7 @@ export class AnswerQueue {
   }
 }
 
+const NEVER: number = Number.POSITIVE_INFINITY;
 const MAX_WAITING = 1_024;
+/** When an answer is tried again that the device did not take. */
+const RETRY_MS = 10;

@@ -240,7 +240,7 @@ export class Connections implements BlockHost {
   }
 
   wake(): void {
-    const hasNothing = this.#options.answers.size === 0 && this.#ready.size === 0;
+    const hasNothing = !this.#options.answers.isReady && this.#ready.size === 0;
     if (this.#isReadySignalled || hasNothing) return;
     this.#isReadySignalled = true;
     this.#options.onReady();

@@ -217,12 +217,16 @@ export class TcpEndpoint {
 
   /** The frame that `read` returned last was not taken. */
   refused(): void {
+    this.counters.refused++;
+    this.counters.sent--;
+    this.#answers.takeBack(this.now);
     this.#transmitter.takeBack();
+    this.host.announce(this.#answers.deadline);
   }
 
   /** When `expire` has to be called, in ms of `now`; Infinity if no timer runs. */
   get deadline(): number {
-    return this.host.deadline(this.#passive.deadline);
+    return this.host.deadline(Math.min(this.#passive.deadline, this.#answers.deadline));
   }
 
   /** Acts on the timers that are due. */
@@ -231,6 +235,7 @@ export class TcpEndpoint {
     host.advance();
     host.expire();
     this.#passive.expire(host.now);
+    this.#answers.expire(host.now);
     host.wake();
   }
 

@@ -67,6 +67,8 @@ export class Transmitter {
   #lastStart = 0;
   #lastLength = 0;
   #lastHadFin = false;
+  /** It carried an ACK that was due, or would have been soon. */
+  #lastHadAck = false;
 
   constructor(writer: SegmentWriter) {
     this.#writer = writer;
@@ -97,12 +99,10 @@ export class Transmitter {
     const block = this.#last;
     if (block === undefined || block.state === TcpState.Closed) return;
     const { now } = block.host;
-    block.host.counters.refused++;
-    if (this.#sent === Sent.Control) {
-      // The timers of probes try again; an ACK and a SYN are tried again soon.
-      if (block.state >= TcpState.Established) block.ackAt = Math.min(block.ackAt, now + RETRY_MS);
-      else block.retryAt = now + MAX_RETRY_MS;
-    } else {
+    // The timers of probes try again; an ACK and a SYN are tried again soon.
+    if (block.state < TcpState.Established) block.retryAt = now + MAX_RETRY_MS;
+    else if (this.#lastHadAck) block.ackAt = Math.min(block.ackAt, now + RETRY_MS);
+    if (this.#sent !== Sent.Control) {
       block.loss.onRefused();
       block.congestion.onTransmit(-this.#lastLength);
       if (this.#sent === Sent.New) {
@@ -304,6 +304,7 @@ export class Transmitter {
     writer.acknowledgement = window.next;
     writer.window = block.offerWindow();
     block.timestamps.lastAckSent = window.next;
+    this.#lastHadAck = block.isAckDue || block.ackAt !== Number.POSITIVE_INFINITY;
     block.unacknowledged = 0;
     block.isAckDue = false;
     block.ackAt = Number.POSITIVE_INFINITY;
