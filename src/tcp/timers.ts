@@ -71,7 +71,13 @@ export function planWindowProbe(block: ControlBlock, now: number): void {
 export function resumeBlock(block: ControlBlock, now: number, at: number): void {
   block.loss.resume(now);
   block.isHeldBack = false;
-  if (block.synAt !== NEVER) block.synAt = at;
+  if (block.synAt !== NEVER) {
+    // The SYN is sent again, and that is no further attempt: any number of outages may come before the answer. It is the
+    // first one in so far as nobody knows which SYN is answered (Karn's algorithm).
+    block.synRetries = Math.max(block.synRetries, 1);
+    block.retryAt = at;
+    block.synAt = at + block.rtt.rtoMs;
+  }
   if (!block.loss.isEmpty) block.resendAt = at;
   // The peer could not be heard: how long it is silent, and how many probes it has not answered, counts from now on.
   block.onHeard(now);

@@ -62,3 +62,34 @@ test('a closed window is probed behind an outage that was longer than the user t
   pair.run(() => server.bytes.length === 300_000, 30_000);
   expect(server.bytes).toHaveLength(300_000);
 });
+
+test('many short outages do not use up the attempts of a connect', () => {
+  const pair = new EndpointPair({ delayMs: 5 });
+  const { path } = pair;
+  const client = new TestOwner();
+  pair.path = () => [];
+  pair.b.listen(undefined, 80, new TestOwner(), 1);
+  client.connection = pair.a.connect(A4, 0, B4, 80, client);
+  pair.settle();
+  for (let i = 0; i < 20; i++) {
+    pair.run(() => false, 150);
+    outage(pair, 100);
+    pair.path = () => [];
+  }
+  expect(client.connection.state).toBe(TcpState.SynSent);
+  // The back-off has not begun either.
+  pair.path = path;
+  pair.run(() => client.connection!.state === TcpState.Established, 1_200);
+  expect(client.connection.state).toBe(TcpState.Established);
+});
+
+test('a connect to nobody ends after its attempts, also if there was an outage', () => {
+  const pair = new EndpointPair({ delayMs: 5 });
+  const client = new TestOwner();
+  client.connection = pair.a.connect(A4, 0, B4, 80, client);
+  pair.settle();
+  outage(pair, 1_000);
+  pair.path = () => [];
+  pair.run(() => client.isClosed, 200_000);
+  expect(client.connection.failure).toBe('timed-out');
+});
