@@ -105,10 +105,10 @@ export class Connections implements BlockHost {
     if (this.events.add(block)) this.#options.onEvents();
   }
 
-  answer(block: ControlBlock, isReset: boolean): void {
+  answer(block: ControlBlock, isReset: boolean): boolean {
     const { window, timestamps } = block;
     const hasAck = block.state !== TcpState.SynSent;
-    this.push({
+    const isQueued = this.push({
       flow: block.flow,
       sequence: block.acceptableSequence,
       acknowledgement: hasAck ? window.next : 0,
@@ -121,6 +121,7 @@ export class Connections implements BlockHost {
           : undefined,
     });
     if (!isReset) timestamps.lastAckSent = window.next;
+    return isQueued;
   }
 
   /** RFC 9293 sections 3.10.7.3 and 3.10.7.4: such a reset has no ACK. Anybody can cause it, so it is bounded. */
@@ -154,8 +155,6 @@ export class Connections implements BlockHost {
         this.now + TIME_WAIT_MS
       );
       this.announce(this.timeWait.deadline);
-    } else if (block.failure !== undefined) {
-      this.counters.failed++;
     }
   }
 
@@ -229,14 +228,15 @@ export class Connections implements BlockHost {
   }
 
   /** Queues an answer; see `AnswerQueue.push`. */
-  push(answer: Answer, isLimited = false): void {
+  push(answer: Answer, isLimited = false): boolean {
     const { counters } = this;
     if (!this.#options.answers.push(answer, this.now, isLimited)) {
       counters.dropAnswers++;
-      return;
+      return false;
     }
     if ((answer.flags & FLAG_RST) !== 0) counters.resets++;
     this.wake();
+    return true;
   }
 
   wake(): void {

@@ -49,8 +49,11 @@ export interface BlockHost {
   update(block: ControlBlock): void;
   /** The block has new `events`. */
   notify(block: ControlBlock): void;
-  /** Sends one segment without data: a RST if `isReset`, after which the connection ends, else an ACK. */
-  answer(block: ControlBlock, isReset: boolean): void;
+  /**
+   * Sends one segment without data: a RST if `isReset`, after which the connection ends, else an ACK. Returns false if it
+   * was dropped, because too many answers wait.
+   */
+  answer(block: ControlBlock, isReset: boolean): boolean;
   /** Resets whoever sent this ACK number, which does not acknowledge our SYN. The connection goes on. */
   refuse(block: ControlBlock, acknowledgement: number): void;
   /** The block has ended: no segment reaches it from now on. */
@@ -307,6 +310,8 @@ export class ControlBlock implements Timed, Ready {
   end(failure?: TcpFailure): void {
     if (this.state === TcpState.Closed) return;
     this.failure = failure;
+    const isOpen = this.state >= TcpState.Established;
+    if (isOpen && failure !== undefined && failure !== 'aborted') this.host.counters.failed++;
     this.#leave(TcpState.Closed);
     this.host.retire(this, false);
   }

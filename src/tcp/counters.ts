@@ -3,7 +3,10 @@
  * @module
  */
 
-/** Cumulative since the endpoint was made, in segments if nothing else is said. */
+/**
+ * Cumulative since the endpoint was made, in segments if nothing else is said. What the device refused counts as
+ * `refused` and not as sent.
+ */
 export interface TcpCounters {
   received: number;
   sent: number;
@@ -11,7 +14,7 @@ export interface TcpCounters {
   sentBytes: number;
   retransmittedBytes: number;
   retransmitted: number;
-  /** Connections that were opened by us, by peers, and connections that failed after the handshake. */
+  /** Connections that were opened by us, by peers, and connections that failed after the handshake, unless by `abort`. */
   opened: number;
   accepted: number;
   failed: number;
@@ -27,8 +30,12 @@ export interface TcpCounters {
   /** Packets that are not TCP segments of this version, or contradict themselves. */
   dropMalformed: number;
   dropChecksum: number;
-  /** Segments whose sequence numbers are outside of the window, and old duplicates by their timestamp (PAWS). */
+  /**
+   * Segments whose sequence numbers are outside of the window, and resets and old duplicates that belong to nothing or
+   * to TIME-WAIT.
+   */
   dropOutsideWindow: number;
+  /** Old duplicates by their timestamp (PAWS). */
   dropOldTimestamp: number;
   /** Segments with an ACK number that was never possible, without ACK, or without a timestamp where it is due. */
   dropBadAck: number;

@@ -88,7 +88,7 @@ export class TcpEndpoint {
     const { counters, blocks, timeWait } = host;
     const listeners = this.#listeners;
     const numbers = new SequenceNumbers(random(32));
-    const answer = (one: Answer): void => host.push(one, true);
+    const answer = (one: Answer): boolean => host.push(one, true);
     this.limits = limits;
     this.mtu = mtu;
     this.offload = offload;

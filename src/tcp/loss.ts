@@ -24,7 +24,7 @@ import { IN_FLIGHT, segmentsOf, type Transmission } from './transmission.ts';
 import { Transmissions } from './transmissions.ts';
 
 /** What an expired timer asks for; see `expire`. */
-export type LossExpiry = 'none' | 'lost' | 'probe' | 'timeout';
+export type LossExpiry = 'none' | 'lost' | 'retry' | 'probe' | 'timeout';
 
 /** Loss detection and its timers for one connection. */
 export class LossRecovery {
@@ -235,6 +235,7 @@ export class LossRecovery {
    * Acts if the timer is due, one reason at a time: `deadline` may be due again at once.
    *
    * - `lost`: more is lost, `hasEntered` tells whether recovery begins; see `firstLost`.
+   * - `retry`: the device has refused the last packet, and nothing is lost: new data may be sent now.
    * - `probe`: send one packet of new data if the peer's window allows, whatever cwnd says; else
    *   that of `probe`, if it is not empty (RFC 8985, section 7.3).
    * - `timeout`: the retransmission timer expired, and is backed off. All that is outstanding is lost, and all SACKs
@@ -380,9 +381,7 @@ export class LossRecovery {
   /** An attempt after a refusal. */
   private retry(): LossExpiry {
     this.timers.retryAt = NEVER;
-    if (this.records.lostBytes > 0) return 'lost';
-    this.probe.choose(this.records, this.segment);
-    return 'probe';
+    return this.records.lostBytes > 0 ? 'lost' : 'retry';
   }
 
   /** Starts the probe timer anew if the conditions hold (RFC 8985, section 7.2), else stops it. */

@@ -97,7 +97,7 @@ export class Transmitter {
   /** The device did not take the frame built last: it counts as unsent. */
   takeBack(): void {
     const block = this.#last;
-    if (block === undefined || block.state === TcpState.Closed) return;
+    if (block === undefined || block.hasEnded) return;
     const { now } = block.host;
     // The timers of probes try again; an ACK and a SYN are tried again soon.
     if (block.state < TcpState.Established) block.retryAt = now + MAX_RETRY_MS;
@@ -105,9 +105,14 @@ export class Transmitter {
     if (this.#sent !== Sent.Control) {
       block.loss.onRefused();
       block.congestion.onTransmit(-this.#lastLength);
+      const { counters } = block.host;
       if (this.#sent === Sent.New) {
+        counters.sentBytes -= this.#lastLength;
         block.sndNxt = this.#lastStart;
         if (this.#lastHadFin) block.isFinSent = false;
+      } else {
+        counters.retransmitted--;
+        counters.retransmittedBytes -= this.#lastLength;
       }
       if (!block.hasLocalDrop) {
         block.congestion.onLocalDrop(block.loss.inFlight);
