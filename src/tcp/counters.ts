@@ -41,7 +41,7 @@ export interface TcpCounters {
   dropBadAck: number;
   /** SYNs beyond the bounds of half-open connections, of connections, or of a listener's backlog. */
   dropSyn: number;
-  /** ICMP errors that quote nothing that is outstanding. */
+  /** ICMP errors that quote nothing that is outstanding, or report an MTU below the minimum of IPv6. */
   dropIcmp: number;
   /** Answers beyond the bound of resets or of queued answers. */
   dropAnswers: number;
