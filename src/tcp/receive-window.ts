@@ -22,14 +22,15 @@ export class ReceiveWindow {
   capacity: number = INITIAL_CAPACITY;
   /** The largest payload that was received, in bytes: what a step of the edge should be worth. */
   largest = 0;
-  /** The most that `capacity` may become. */
+  /** The most that may be offered when nothing is stored; rounding may add `ROUNDING_SLACK`. */
   readonly #maxCapacity: number;
   /** The bytes that were read since `#roundStart`. */
   #read = 0;
   #roundStart = 0;
 
-  constructor(maxCapacity: number) {
-    this.#maxCapacity = maxCapacity;
+  /** @param bufferBytes the most that the receive buffer may hold */
+  constructor(bufferBytes: number) {
+    this.#maxCapacity = bufferBytes - ROUNDING_SLACK;
   }
 
   /** Returns the window field of our SYN, which is not scaled. Later ones do not take back what the first has offered. */
@@ -100,9 +101,9 @@ export class ReceiveWindow {
     return Math.max(Math.min(this.#most - stored, spare), 0);
   }
 
-  /** `capacity`, as far as the window field can say it. */
+  /** `capacity`, as far as the buffer and the window field allow. */
   get #most(): number {
-    return Math.min(this.capacity, MAX_FIELD * 2 ** this.scale);
+    return Math.min(this.capacity, this.#maxCapacity, MAX_FIELD * 2 ** this.scale);
   }
 
   /**
