@@ -11,6 +11,7 @@ import { newCounters, type TcpCounters } from './counters.ts';
 import type { TcpLimits } from './endpoint-options.ts';
 import { EventQueue } from './event-queue.ts';
 import { usableMtu } from './icmp-error.ts';
+import { LastTransmission } from './last-transmission.ts';
 import { BufferMemory } from './memory.ts';
 import { ReadyClass, ReadyQueue } from './ready-queue.ts';
 import { relieve } from './relief.ts';
@@ -40,6 +41,7 @@ export interface ConnectionsOptions {
 
 export class Connections implements BlockHost {
   readonly counters: TcpCounters = newCounters();
+  readonly lastTransmission: LastTransmission = new LastTransmission();
   readonly memory: BufferMemory;
   readonly mtu: number;
   readonly offload: boolean;

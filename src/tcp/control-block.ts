@@ -12,6 +12,7 @@ import type { IpAddress } from '../base/address.ts';
 import { Congestion } from './congestion.ts';
 import type { TcpCounters } from './counters.ts';
 import type { Flow } from './flow.ts';
+import type { LastTransmission } from './last-transmission.ts';
 import { LossRecovery } from './loss.ts';
 import type { BufferMemory } from './memory.ts';
 import { TIMESTAMPS_LENGTH } from './options.ts';
@@ -32,6 +33,7 @@ import { Timestamps } from './timestamps.ts';
 export interface BlockHost {
   readonly memory: BufferMemory;
   readonly counters: TcpCounters;
+  readonly lastTransmission: LastTransmission;
   /** The longest packet that the endpoint sends, in bytes. */
   readonly mtu: number;
   readonly maxBufferBytes: number;
@@ -191,7 +193,7 @@ export class ControlBlock implements Timed, Ready {
     this.send = new SendBuffer(host.memory);
     this.receive = new ReceiveBuffer(host.memory);
     this.window = new ReceiveWindow(host.maxBufferBytes);
-    this.loss = new LossRecovery(this.rtt);
+    this.loss = new LossRecovery(this.rtt, host.lastTransmission);
     this.peerMss = DEFAULT_MSS[flow.family];
     this.pathMtu = host.pathMtu(flow.remote);
     this.congestion = new Congestion(this.unit);

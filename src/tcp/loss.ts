@@ -12,7 +12,7 @@
  */
 import { delivery } from './delivery.ts';
 import { type Findings, findings } from './findings.ts';
-import { lastTransmission } from './last-transmission.ts';
+import { LastTransmission } from './last-transmission.ts';
 import { LossTimers } from './loss-timers.ts';
 import { Rack } from './rack.ts';
 import { type LossPhase, Recovery } from './recovery.ts';
@@ -40,6 +40,7 @@ export class LossRecovery {
   /** The records. Read only outside this class. */
   readonly records: Transmissions = new Transmissions();
   private readonly rtt: RttEstimator;
+  private readonly last: LastTransmission;
   private readonly rack: Rack = new Rack();
   /**
    * The tail loss probe. While `isDue`, one packet is to be sent whatever cwnd says, and the next transmission is taken
@@ -51,8 +52,10 @@ export class LossRecovery {
   private roundEnd = 0;
   private isStarted = false;
 
-  constructor(rtt: RttEstimator) {
+  /** @param last that of the endpoint, of whose packets only the last one can be refused; default: one of its own */
+  constructor(rtt: RttEstimator, last: LastTransmission = new LastTransmission()) {
     this.rtt = rtt;
+    this.last = last;
   }
 
   /** The bytes in the network, as far as is known: sent, neither acknowledged nor lost, each transmission once. */
@@ -96,7 +99,7 @@ export class LossRecovery {
     const { records, probe, timers } = this;
     const { spurious } = this.recovery;
     if (!seqBefore(start, end) || (isRetransmission && records.count === 0)) return;
-    const last = lastTransmission;
+    const { last } = this;
     last.note(this, start, end, now, isRetransmission, records, probe);
     last.isFirst = !(spurious !== undefined && spurious.firstAt >= 0);
     last.timeoutAt = timers.timeoutAt;
@@ -137,7 +140,7 @@ export class LossRecovery {
    * next attempt, the probe timer does, unless nothing is outstanding at all.
    */
   onRefused(): void {
-    const last = lastTransmission;
+    const { last } = this;
     if (!last.take(this)) return;
     const { records } = this;
     if (last.isRetransmission) {
@@ -301,7 +304,7 @@ export class LossRecovery {
     this.records.clear();
     this.stopTimers();
     this.timers.retryAt = NEVER;
-    lastTransmission.take(this);
+    this.last.take(this);
   }
 
   /** Where SACK edges inside a packet are expected: at multiples of this. */
@@ -311,7 +314,7 @@ export class LossRecovery {
 
   private begin(): void {
     findings.begin(this.inFlight);
-    lastTransmission.take(this);
+    this.last.take(this);
   }
 
   /** Takes the SACK blocks. Returns whether one of them is more than a DSACK. */
