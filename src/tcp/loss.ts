@@ -20,7 +20,7 @@ import type { RttEstimator } from './rtt.ts';
 import { isDsack, readBlocks, usableBlocks } from './sack-blocks.ts';
 import { seqAtMost, seqBefore, seqDistance, seqMin } from './sequence.ts';
 import { MIN_PTO_MS, probeTimeout, TailProbe } from './tail-probe.ts';
-import { IN_FLIGHT, segmentsOf, type Transmission } from './transmission.ts';
+import { IN_FLIGHT, type Transmission } from './transmission.ts';
 import { Transmissions } from './transmissions.ts';
 
 /** What an expired timer asks for; see `expire`. */
@@ -94,8 +94,16 @@ export class LossRecovery {
   /**
    * [start, end) was sent in one packet. New data follows what was sent before; a retransmission is within it and may
    * be a part of a record.
+   *
+   * @param segment the payload bytes of each wire segment but the last; options make it less than `mss`
    */
-  onTransmit(start: number, end: number, now: number, isRetransmission: boolean): void {
+  onTransmit(
+    start: number,
+    end: number,
+    now: number,
+    isRetransmission: boolean,
+    segment: number = this.segment
+  ): void {
     const { records, probe, timers } = this;
     const { spurious } = this.recovery;
     if (!seqBefore(start, end) || (isRetransmission && records.count === 0)) return;
@@ -107,7 +115,7 @@ export class LossRecovery {
     timers.retryAt = NEVER;
     if (isRetransmission) {
       spurious?.onRetransmit(start, end, now);
-      records.retransmit(start, end, this.segment, now);
+      records.retransmit(start, end, segment, now);
     } else {
       if (records.count === 0) {
         records.start = start;
@@ -118,7 +126,7 @@ export class LossRecovery {
           this.recovery.start(start);
         }
       }
-      records.append(end, segmentsOf(seqDistance(start, end), this.segment), now);
+      records.append(end, segment, now);
     }
     if (probe.isDue) {
       // RFC 8985, section 7.3.
@@ -307,7 +315,7 @@ export class LossRecovery {
     this.last.take(this);
   }
 
-  /** Where SACK edges inside a packet are expected: at multiples of this. */
+  /** What a wire segment carries, as far as is known here. */
   private get segment(): number {
     return this.mss > 0 ? this.mss : this.unit;
   }
@@ -326,7 +334,7 @@ export class LossRecovery {
     for (let i = 0; i < count; i++) {
       const left = usableBlocks[2 * i]!;
       const right = usableBlocks[2 * i + 1]!;
-      delivery.takeBlock(records, this.rack, left, right, this.segment);
+      delivery.takeBlock(records, this.rack, left, right);
     }
     return sackCount > first;
   }

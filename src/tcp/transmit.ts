@@ -235,7 +235,7 @@ export class Transmitter {
     block.windowProbe?.cancel();
     block.sentAt = host.now;
     host.counters.sentBytes += length;
-    loss.onTransmit(start, end, host.now, false);
+    loss.onTransmit(start, end, host.now, false, this.#mss(block));
     congestion.onTransmit(length);
     this.#sent = Sent.New;
     this.#lastStart = start;
@@ -253,7 +253,7 @@ export class Transmitter {
     block.sentAt = host.now;
     host.counters.retransmitted++;
     host.counters.retransmittedBytes += length;
-    block.loss.onTransmit(from, end, host.now, true);
+    block.loss.onTransmit(from, end, host.now, true, this.#mss(block));
     block.congestion.onTransmit(length);
     this.#sent = Sent.Again;
     return this.#payload(block, buffer, at, from, length, hasFin);

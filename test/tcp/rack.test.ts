@@ -19,7 +19,7 @@ test('an ACK looks at no more records than are overdue and one, and one expiry f
   const rtt = new RttEstimator();
   rtt.sample(100, 5_000);
   const records = new Transmissions();
-  for (let i = 1; i <= COUNT; i++) records.append(i * 1_000, 1, 5_000 + i / 100);
+  for (let i = 1; i <= COUNT; i++) records.append(i * 1_000, 1_000, 5_000 + i / 100);
   const rack = new CountingRack();
   const last = records.at(COUNT - 1);
   // The last one is delivered first: all others may be on the way still.
