@@ -109,11 +109,10 @@ test('a packet is taken back also if another endpoint of the process has sent on
   expect(one!.read(buffer, 0)).toBeGreaterThan(0);
   expect(other!.read(buffer, 0)).toBeGreaterThan(0);
   one!.refused();
+  for (const block of one!.host.blocks) expect(block.loss.outstanding).toBe(0);
   for (const { pair, server } of pairs) {
     pair.run(() => server.bytes.length === 100, 300_000);
     expect(server.bytes).toHaveLength(100);
-    pair.run(() => false, 10_000);
-    for (const block of pair.a.host.blocks) expect(block.loss.outstanding).toBe(0);
   }
 });
 
