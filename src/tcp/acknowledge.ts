@@ -31,9 +31,11 @@ export function onAcknowledgement(block: ControlBlock, segment: SegmentReader, n
   if (sndUna !== sndNxt || hasDsack) onNewInformation(block, segment, isWindowNew, now);
   const isOpen = windowBefore === 0 ? sendWindow.size > 0 : block.sndUna !== sndUna;
   if (isOpen) block.windowProbe?.stop();
-  // A peer that has closed its window over what is outstanding answers, and is no reason to give up (SHLD-17).
-  const isOutstanding = block.sndUna !== block.sndNxt;
-  if (sendWindow.size === 0 && isOutstanding && !block.isReleased) block.stalledSince = now;
+  // A peer that has closed its window and answers is no reason to give up (RFC 9293 section 3.8.6.1, SHLD-17). With
+  // nothing outstanding, probes of the window find out whether it still answers.
+  if (sendWindow.size === 0 && !block.isReleased) {
+    block.stalledSince = block.sndUna === block.sndNxt ? Number.POSITIVE_INFINITY : now;
+  }
   finishClosing(block, now);
   block.host.update(block);
 }
@@ -87,7 +89,7 @@ function advance(block: ControlBlock, acknowledgement: number, now: number): voi
     block.sndFront = seqAdd(block.sndFront, freed);
   }
   block.sndUna = acknowledgement;
-  block.progressAt = now;
+  block.onProgress(freed, now);
   if (block.hasLocalDrop && seqAtMost(block.localDropEnd, acknowledgement))
     block.hasLocalDrop = false;
   block.softFailure = undefined;

@@ -60,6 +60,10 @@ export class AnswerQueue {
   readonly #groupOf: (remote: IpAddress) => string | undefined;
   #waiting: Answer[] = [];
   #next = 0;
+  /** What `next` built last. */
+  #last: Answer | undefined;
+  /** Until when the device gets none, because it has refused one; Infinity if it has not. */
+  #heldUntil: number = NEVER;
 
   /** @param groupOf returns the group of a remote address, which has a quarter of the resets; undefined for none */
   constructor(
@@ -78,14 +82,39 @@ export class AnswerQueue {
     return this.#waiting.length - this.#next;
   }
 
+  /** Whether `next` builds one. */
+  get isReady(): boolean {
+    return this.size > 0 && this.#heldUntil === NEVER;
+  }
+
+  /** When `expire` is due, in ms; Infinity if nothing is. */
+  get deadline(): number {
+    return this.#heldUntil;
+  }
+
+  /** The device did not take what `next` built last: it is tried again soon, before all others. */
+  takeBack(now: number): void {
+    const answer = this.#last;
+    if (answer === undefined) return;
+    this.#last = undefined;
+    if (this.#next === 0) this.#waiting.unshift(answer);
+    else this.#waiting[--this.#next] = answer;
+    this.#heldUntil = now + RETRY_MS;
+  }
+
+  expire(now: number): void {
+    if (now >= this.#heldUntil) this.#heldUntil = NEVER;
+  }
+
   /**
    * Queues an answer. Returns false if a bound is reached; the answer is then dropped.
    *
-   * @param isLimited whether a segment that belongs to no connection caused the answer: resets are then bounded
+   * @param isLimited whether a segment caused the answer that belongs to no connection, or not to its handshake: resets
+   *   are then bounded
    */
   push(answer: Answer, now: number, isLimited: boolean): boolean {
     const isReset = (answer.flags & FLAG_RST) !== 0;
-    // A connection sends one reset at most: there are no more of those than connections.
+    // A connection ends with such a reset: there are no more of those than connections.
     if (isReset && !isLimited) {
       this.#waiting.push(answer);
       return true;
@@ -102,9 +131,10 @@ export class AnswerQueue {
     return this.#resets.take('', now);
   }
 
-  /** Builds the next answer in `buffer` at `at`. Returns the length of the frame, 0 if none waits. */
+  /** Builds the next answer in `buffer` at `at`. Returns the length of the frame, 0 if none may be sent. */
   next(buffer: Uint8Array, at: number): number {
-    const answer = this.#waiting[this.#next];
+    const answer = this.isReady ? this.#waiting[this.#next] : undefined;
+    this.#last = answer;
     if (answer === undefined) return 0;
     this.#next++;
     if (this.#next === this.#waiting.length || this.#next === MAX_WAITING) {
@@ -132,4 +162,7 @@ export class AnswerQueue {
   }
 }
 
+const NEVER: number = Number.POSITIVE_INFINITY;
 const MAX_WAITING = 1_024;
+/** When an answer is tried again that the device did not take. */
+const RETRY_MS = 10;

@@ -78,6 +78,8 @@ export class TcpConnection {
         state === TcpState.Established ||
         state === TcpState.CloseWait);
     if (!takes) return 0;
+    // What holds nothing before this begins now to hold something.
+    block.onProgress(0, block.host.now);
     const taken = block.send.write(bytes, from);
     if (taken < bytes.length - from) block.isWriterWaiting = true;
     if (taken > 0) block.host.update(block);
@@ -89,9 +91,12 @@ export class TcpConnection {
     const block = this.#block;
     const count = block.receive.read(target, at, length);
     if (count === 0) return 0;
-    const { window, host, state } = block;
-    if (state === TcpState.Closed || state === TcpState.TimeWait) return count;
-    block.progressAt = host.now;
+    const { window, host } = block;
+    block.onProgress(count, host.now);
+    if (block.hasEnded) {
+      host.keepUnread(block);
+      return count;
+    }
     window.onRead(count, host.now, block.rtt.srttMs, !block.memory.isTight);
     if (!block.isFinReceived && window.isUpdateDue(block.receive.available, block.spare)) {
       block.isAckDue = true;
@@ -128,7 +133,7 @@ export class TcpConnection {
    */
   abort(cause?: Error): void {
     const block = this.#block;
-    if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
+    if (block.hasEnded) return;
     this.cause = cause;
     const isKnownToPeer = block.state !== TcpState.SynSent;
     if (isKnownToPeer) block.host.answer(block, true);
@@ -147,8 +152,8 @@ export class TcpConnection {
     this.owner = undefined;
     const hasUnread = block.receive.available > 0;
     const { state } = block;
-    if (state === TcpState.Closed || state === TcpState.TimeWait) {
-      block.receive.destroy();
+    if (block.hasEnded) {
+      block.dropUnread();
     } else if (hasUnread || state === TcpState.SynSent) {
       this.abort();
       block.receive.destroy();

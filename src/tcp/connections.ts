@@ -11,6 +11,7 @@ import { newCounters, type TcpCounters } from './counters.ts';
 import type { TcpLimits } from './endpoint-options.ts';
 import { EventQueue } from './event-queue.ts';
 import { usableMtu } from './icmp-error.ts';
+import { LastTransmission } from './last-transmission.ts';
 import { BufferMemory, LARGE_SLAB } from './memory.ts';
 import { ReadyClass, ReadyQueue } from './ready-queue.ts';
 import { relieve } from './relief.ts';
@@ -40,6 +41,7 @@ export interface ConnectionsOptions {
 
 export class Connections implements BlockHost {
   readonly counters: TcpCounters = newCounters();
+  readonly lastTransmission: LastTransmission = new LastTransmission();
   readonly memory: BufferMemory;
   readonly mtu: number;
   readonly offload: boolean;
@@ -51,6 +53,8 @@ export class Connections implements BlockHost {
   readonly #options: ConnectionsOptions;
   readonly #wheel: TimerWheel<ControlBlock>;
   readonly #ready = new ReadyQueue<ControlBlock>();
+  /** Connections that have ended and hold large slabs with what nobody has read: the memory bounds their number. */
+  readonly #unread = new Set<ControlBlock>();
   #isReadySignalled = false;
   /** What the caller knows of the next deadline. */
   #knownDeadline: number = Number.POSITIVE_INFINITY;
@@ -90,7 +94,7 @@ export class Connections implements BlockHost {
   }
 
   update(block: ControlBlock): void {
-    if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
+    if (block.hasEnded) return;
     const readyClass = readiness(block);
     if (readyClass !== ReadyClass.None) {
       this.#ready.add(block, readyClass);
@@ -105,12 +109,12 @@ export class Connections implements BlockHost {
     if (this.events.add(block)) this.#options.onEvents();
   }
 
-  answer(block: ControlBlock, isReset: boolean, sequence: number = block.acceptableSequence): void {
+  answer(block: ControlBlock, isReset: boolean): boolean {
     const { window, timestamps } = block;
     const hasAck = block.state !== TcpState.SynSent;
-    this.push({
+    const isQueued = this.push({
       flow: block.flow,
-      sequence,
+      sequence: block.acceptableSequence,
       acknowledgement: hasAck ? window.next : 0,
       flags: isReset ? (hasAck ? FLAG_RST | FLAG_ACK : FLAG_RST) : FLAG_ACK,
       window: isReset ? 0 : block.offerWindow(),
@@ -121,12 +125,26 @@ export class Connections implements BlockHost {
           : undefined,
     });
     if (!isReset) timestamps.lastAckSent = window.next;
+    return isQueued;
+  }
+
+  /** RFC 9293 sections 3.10.7.3 and 3.10.7.4: such a reset has no ACK. Anybody can cause it, so it is bounded. */
+  refuse({ flow }: ControlBlock, acknowledgement: number): void {
+    const reset = {
+      flow,
+      sequence: acknowledgement,
+      acknowledgement: 0,
+      flags: FLAG_RST,
+      window: 0,
+    };
+    this.push(reset, true);
   }
 
   retire(block: ControlBlock, isTimeWait: boolean): void {
     this.#ready.remove(block);
     this.#wheel.cancel(block);
     this.blocks.remove(block);
+    this.keepUnread(block);
     this.#forgetMemory(block.group);
     if (isTimeWait) {
       // The peer's FIN, unless it was acknowledged in CLOSING: an ACK must not be answered with an ACK.
@@ -142,9 +160,12 @@ export class Connections implements BlockHost {
         this.now + TIME_WAIT_MS
       );
       this.announce(this.timeWait.deadline);
-    } else if (block.failure !== undefined) {
-      this.counters.failed++;
     }
+  }
+
+  keepUnread(block: ControlBlock): void {
+    if (block.hasEnded && block.held > 0) this.#unread.add(block);
+    else if (this.#unread.delete(block)) this.#forgetMemory(block.group);
   }
 
   /** Builds the next frame that a connection may send. Returns its length, 0 if none has something to send. */
@@ -212,18 +233,19 @@ export class Connections implements BlockHost {
   }
 
   /** Queues an answer; see `AnswerQueue.push`. */
-  push(answer: Answer, isLimited = false): void {
+  push(answer: Answer, isLimited = false): boolean {
     const { counters } = this;
     if (!this.#options.answers.push(answer, this.now, isLimited)) {
       counters.dropAnswers++;
-      return;
+      return false;
     }
     if ((answer.flags & FLAG_RST) !== 0) counters.resets++;
     this.wake();
+    return true;
   }
 
   wake(): void {
-    const hasNothing = this.#options.answers.size === 0 && this.#ready.size === 0;
+    const hasNothing = !this.#options.answers.isReady && this.#ready.size === 0;
     if (this.#isReadySignalled || hasNothing) return;
     this.#isReadySignalled = true;
     this.#options.onReady();
@@ -253,21 +275,28 @@ export class Connections implements BlockHost {
   }
 
   /**
-   * Frees memory: what came out of order, and the connection that holds most and makes no progress.
+   * Frees memory: the connection that holds most and makes no progress; what came out of order, if payload was dropped
+   * because not even one slab is left.
    *
    * @param part the memory that is tight; if the whole is not, the connections of other groups stay as they are
    */
-  relieve(part: BufferMemory, isUsedUp: boolean): void {
+  relieve(part: BufferMemory, hasDropped: boolean): void {
     const memory = this.memory.isTight ? this.memory : part;
     if (this.now - memory.relievedAt < RELIEF_INTERVAL_MS) return;
     memory.relievedAt = this.now;
+    const isUsedUp = hasDropped && !memory.canTakeLarge(1);
     const only = memory === this.memory ? undefined : memory;
-    const stuck = relieve(this.blocks, only, this.now, isUsedUp);
+    const stuck = relieve([this.blocks, this.#unread], only, this.now, isUsedUp);
     if (stuck === undefined) return;
-    this.answer(stuck, true);
-    stuck.end('evicted');
+    if (!stuck.hasEnded) {
+      this.answer(stuck, true);
+      stuck.end('evicted');
+    } else if (stuck.failure === undefined) {
+      stuck.failure = 'evicted';
+      this.counters.failed++;
+    }
     // Nobody has read it for long.
-    stuck.receive.destroy();
+    stuck.dropUnread();
   }
 
   /** What the program has not read yet of connections that have ended still counts. */
@@ -285,7 +314,7 @@ export class Connections implements BlockHost {
   };
 
   #schedule(block: ControlBlock): void {
-    if (block.state === TcpState.Closed || block.state === TcpState.TimeWait) return;
+    if (block.hasEnded) return;
     const deadline = deadlineOf(block, this.#isLinkUp);
     if (deadline === Number.POSITIVE_INFINITY) {
       this.#wheel.cancel(block);

@@ -12,6 +12,7 @@ import type { IpAddress } from '../base/address.ts';
 import { Congestion } from './congestion.ts';
 import type { TcpCounters } from './counters.ts';
 import type { Flow } from './flow.ts';
+import type { LastTransmission } from './last-transmission.ts';
 import { LossRecovery } from './loss.ts';
 import type { BufferMemory } from './memory.ts';
 import { TIMESTAMPS_LENGTH } from './options.ts';
@@ -33,6 +34,7 @@ export interface BlockHost {
   /** Returns the memory for the buffers of a group's connections; undefined stands for none. */
   memoryOf(group: string | undefined): BufferMemory;
   readonly counters: TcpCounters;
+  readonly lastTransmission: LastTransmission;
   /** The longest packet that the endpoint sends, in bytes. */
   readonly mtu: number;
   readonly maxBufferBytes: number;
@@ -52,10 +54,17 @@ export interface BlockHost {
   update(block: ControlBlock): void;
   /** The block has new `events`. */
   notify(block: ControlBlock): void;
-  /** Sends one segment without data: a RST if `isReset`, else an ACK. */
-  answer(block: ControlBlock, isReset: boolean, sequence?: number): void;
+  /**
+   * Sends one segment without data: a RST if `isReset`, after which the connection ends, else an ACK. Returns false if it
+   * was dropped, because too many answers wait.
+   */
+  answer(block: ControlBlock, isReset: boolean): boolean;
+  /** Resets whoever sent this ACK number, which does not acknowledge our SYN. The connection goes on. */
+  refuse(block: ControlBlock, acknowledgement: number): void;
   /** The block has ended: no segment reaches it from now on. */
   retire(block: ControlBlock, isTimeWait: boolean): void;
+  /** The block has ended; what it has left unread is more or less than before. */
+  keepUnread(block: ControlBlock): void;
 }
 
 export class ControlBlock implements Timed, Ready {
@@ -143,8 +152,10 @@ export class ControlBlock implements Timed, Ready {
   /** Since when something waits for an acknowledgement without progress. */
   stalledSince: number = Number.POSITIVE_INFINITY;
   heardAt = 0;
-  /** When bytes came, were acknowledged or were read last: what holds memory without that for long may be reset. */
+  /** When `onProgress` was last worth something: what holds memory without that for long may be reset. */
   progressAt = 0;
+  /** The bytes that came, were acknowledged or were read since. */
+  private moved = 0;
   /** When data was sent last, for the restart after an idle time. */
   sentAt = 0;
 
@@ -192,7 +203,7 @@ export class ControlBlock implements Timed, Ready {
     this.send = new SendBuffer(this.memory);
     this.receive = new ReceiveBuffer(this.memory);
     this.window = new ReceiveWindow(host.maxBufferBytes);
-    this.loss = new LossRecovery(this.rtt);
+    this.loss = new LossRecovery(this.rtt, host.lastTransmission);
     this.peerMss = DEFAULT_MSS[flow.family];
     this.pathMtu = host.pathMtu(flow.remote);
     this.congestion = new Congestion(this.unit);
@@ -260,6 +271,34 @@ export class ControlBlock implements Timed, Ready {
     this.loss.mss = this.mss - (this.timestamps.isUsed ? TIMESTAMPS_LENGTH : 0);
   }
 
+  /** The bytes of the large slabs that the connection holds: what counts in the bound of all buffers. */
+  get held(): number {
+    return this.receive.large + this.send.large;
+  }
+
+  /**
+   * So many bytes came, were acknowledged or were read. That is progress once it is worth a share of what the connection
+   * holds, so that a peer does not keep memory by a byte now and then.
+   */
+  onProgress(count: number, now: number): void {
+    this.moved += count;
+    if (this.moved < this.held / PROGRESS_SHARE) return;
+    this.moved = 0;
+    this.progressAt = now;
+  }
+
+  /** Whether the connection has ended. What the application has not read may be left. */
+  get hasEnded(): boolean {
+    return this.state === TcpState.Closed || this.state === TcpState.TimeWait;
+  }
+
+  /** Drops what was not read. No end of the stream may seem to follow what is lost. */
+  dropUnread(): void {
+    if (this.receive.available > 0) this.isFinReceived = false;
+    this.receive.destroy();
+    this.host.keepUnread(this);
+  }
+
   /** Something valid came from the peer. */
   onHeard(now: number): void {
     this.heardAt = now;
@@ -283,6 +322,8 @@ export class ControlBlock implements Timed, Ready {
   end(failure?: TcpFailure): void {
     if (this.state === TcpState.Closed) return;
     this.failure = failure;
+    const isOpen = this.state >= TcpState.Established;
+    if (isOpen && failure !== undefined && failure !== 'aborted') this.host.counters.failed++;
     this.#leave(TcpState.Closed);
     this.host.retire(this, false);
   }
@@ -306,5 +347,7 @@ export class ControlBlock implements Timed, Ready {
 /** What a peer takes that does not announce an MSS (RFC 9293 section 3.7.1). */
 const DEFAULT_MSS: Readonly<Record<4 | 6, number>> = { 4: 536, 6: 1_220 };
 const MAX_UNIT = 1_460;
+/** A connection that moves less than this share of what it holds in a minute would need an hour for the rest. */
+const PROGRESS_SHARE = 64;
 /** As Linux: 15 retransmissions, which take 924.6 s. */
 const DEFAULT_USER_TIMEOUT_MS = 924_600;

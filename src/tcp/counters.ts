@@ -3,7 +3,10 @@
  * @module
  */
 
-/** Cumulative since the endpoint was made, in segments if nothing else is said. */
+/**
+ * Cumulative since the endpoint was made, in segments if nothing else is said. What the device refused counts as
+ * `refused` and not as sent.
+ */
 export interface TcpCounters {
   received: number;
   sent: number;
@@ -11,7 +14,7 @@ export interface TcpCounters {
   sentBytes: number;
   retransmittedBytes: number;
   retransmitted: number;
-  /** Connections that were opened by us, by peers, and connections that failed after the handshake. */
+  /** Connections that were opened by us, by peers, and connections that failed after the handshake, unless by `abort`. */
   opened: number;
   accepted: number;
   failed: number;
@@ -27,19 +30,25 @@ export interface TcpCounters {
   /** Packets that are not TCP segments of this version, or contradict themselves. */
   dropMalformed: number;
   dropChecksum: number;
-  /** Segments whose sequence numbers are outside of the window, and old duplicates by their timestamp (PAWS). */
+  /**
+   * Segments whose sequence numbers are outside of the window, and resets and old duplicates that belong to nothing or
+   * to TIME-WAIT.
+   */
   dropOutsideWindow: number;
+  /** Old duplicates by their timestamp (PAWS). */
   dropOldTimestamp: number;
   /** Segments with an ACK number that was never possible, without ACK, or without a timestamp where it is due. */
   dropBadAck: number;
   /** SYNs beyond the bounds of half-open connections, of connections, or of a listener's backlog. */
   dropSyn: number;
-  /** ICMP errors that quote nothing that is outstanding. */
+  /** ICMP errors that quote nothing that is outstanding, or report an MTU below the minimum of IPv6. */
   dropIcmp: number;
   /** Answers beyond the bound of resets or of queued answers. */
   dropAnswers: number;
-  /** Payload that was dropped because there was no memory. */
+  /** Payload that was dropped, wholly or in part, because there was no memory, or not enough for data out of order. */
   dropNoMemory: number;
+  /** Payload out of order that would have been one range more than a connection keeps (256). */
+  dropTooManyRanges: number;
 }
 
 export function newCounters(): TcpCounters {
@@ -67,5 +76,6 @@ export function newCounters(): TcpCounters {
     dropIcmp: 0,
     dropAnswers: 0,
     dropNoMemory: 0,
+    dropTooManyRanges: 0,
   };
 }

@@ -51,14 +51,8 @@ class Delivery {
   }
 
   /** The bytes of a SACK block arrived; it is within (SND.UNA, SND.NXT]. */
-  takeBlock(
-    records: Transmissions,
-    rack: Rack,
-    left: number,
-    right: number,
-    segment: number
-  ): void {
-    records.select(left, right, segment);
+  takeBlock(records: Transmissions, rack: Rack, left: number, right: number): void {
+    records.select(left, right);
     const { selectedFrom, selectedTo } = records;
     for (let i = selectedFrom; i < selectedTo; i++) {
       const record = records.at(i);

@@ -5,6 +5,7 @@
 import type { IpAddress } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
 import { checkWhole } from '../base/option-check.ts';
+import { LARGE_SLAB, MAX_BUFFER } from './memory.ts';
 
 /** Bounds of an endpoint. */
 export interface TcpLimits {
@@ -18,7 +19,7 @@ export interface TcpLimits {
   readonly timeWait: number;
   /** All buffers of all connections, besides 4 KiB each way for each; default 64 MiB. */
   readonly bufferBytes: number;
-  /** The bytes of the send buffer, and of the receive buffer, of one connection; default 4 MiB. */
+  /** The bytes of the send buffer, and of the receive buffer, of one connection, from 64 KiB to 4 MiB; default 4 MiB. */
   readonly connectionBufferBytes: number;
   /** Resets that are sent in a second; default 1,000. */
   readonly resetsPerSecond: number;
@@ -64,7 +65,8 @@ export const TCP_ENDPOINT_DEFAULTS: Readonly<{
 export function checkedLimits(limits: Partial<TcpLimits> = {}): TcpLimits {
   const all = { ...TCP_ENDPOINT_DEFAULTS.limits, ...limits };
   for (const name of Object.keys(TCP_ENDPOINT_DEFAULTS.limits) as (keyof TcpLimits)[]) {
-    checkWhole(`limits.${name}`, all[name], 1, Number.MAX_SAFE_INTEGER);
+    const [least, most] = RANGES[name] ?? [1, Number.MAX_SAFE_INTEGER];
+    checkWhole(`limits.${name}`, all[name], least, most);
   }
   return all;
 }
@@ -75,3 +77,7 @@ export function checkedMtu(mtu: number = TCP_ENDPOINT_DEFAULTS.mtu): number {
 }
 
 const LEAST_TCP_MTU = 1_280;
+/** A window is 64 KiB at first, and a buffer has a bound of its own. */
+const RANGES: Readonly<Partial<Record<keyof TcpLimits, readonly [number, number]>>> = {
+  connectionBufferBytes: [LARGE_SLAB, MAX_BUFFER],
+};

@@ -97,7 +97,7 @@ export class TcpEndpoint {
     const { counters, blocks, timeWait } = host;
     const listeners = this.#listeners;
     const numbers = new SequenceNumbers(random(32));
-    const answer = (one: Answer): void => host.push(one, true);
+    const answer = (one: Answer): boolean => host.push(one, true);
     this.limits = limits;
     this.mtu = mtu;
     this.offload = offload;
@@ -235,12 +235,16 @@ export class TcpEndpoint {
 
   /** The frame that `read` returned last was not taken. */
   refused(): void {
+    this.counters.refused++;
+    this.counters.sent--;
+    this.#answers.takeBack(this.now);
     this.#transmitter.takeBack();
+    this.host.announce(this.#answers.deadline);
   }
 
   /** When `expire` has to be called, in ms of `now`; Infinity if no timer runs. */
   get deadline(): number {
-    return this.host.deadline(this.#passive.deadline);
+    return this.host.deadline(Math.min(this.#passive.deadline, this.#answers.deadline));
   }
 
   /** Acts on the timers that are due. */
@@ -249,6 +253,7 @@ export class TcpEndpoint {
     host.advance();
     host.expire();
     this.#passive.expire(host.now);
+    this.#answers.expire(host.now);
     host.wake();
   }
 

@@ -29,7 +29,7 @@ export function receiveInSynSent(block: ControlBlock, segment: SegmentReader, no
   const hasAck = segment.has(FLAG_ACK);
   if (hasAck && segment.acknowledgement !== block.sndNxt) {
     block.host.counters.dropBadAck++;
-    if (!segment.has(FLAG_RST)) block.host.answer(block, true, segment.acknowledgement);
+    if (!segment.has(FLAG_RST)) block.host.refuse(block, segment.acknowledgement);
     return;
   }
   if (segment.has(FLAG_RST)) {
@@ -124,7 +124,7 @@ function setPeerMss(block: ControlBlock, mss: number): void {
 export function completeHandshake(block: ControlBlock, segment: SegmentReader): boolean {
   if (segment.acknowledgement !== block.sndNxt) {
     block.host.counters.dropBadAck++;
-    block.host.answer(block, true, segment.acknowledgement);
+    block.host.refuse(block, segment.acknowledgement);
     return false;
   }
   sampleHandshake(block, segment, block.host.now);

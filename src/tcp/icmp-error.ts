@@ -36,7 +36,9 @@ export interface IcmpError {
 export function onIcmpError(block: ControlBlock, error: IcmpError): boolean {
   const { sequence, kind } = error;
   const isOutstanding = seqAtMost(block.sndUna, sequence) && seqBefore(sequence, block.sndNxt);
-  if (!isOutstanding) {
+  // RFC 8201 section 4: a report below the minimum of IPv6 must be discarded.
+  const isTooSmall = kind === 'too-big' && block.flow.family === 6 && error.mtu < LEAST_MTU[6];
+  if (!isOutstanding || isTooSmall) {
     block.host.counters.dropIcmp++;
     return false;
   }

@@ -1,13 +1,13 @@
 /**
  * What was true before the last transmission, so that it can be taken back when the device refuses the packet. Only the
- * packet that was built last can be refused, so one object serves all connections.
+ * packet that was built last can be refused, so one object serves all connections of an endpoint.
  * @module
  */
 import type { TailProbe } from './tail-probe.ts';
 import { IN_FLIGHT } from './transmission.ts';
 import type { Transmissions } from './transmissions.ts';
 
-class LastTransmission {
+export class LastTransmission {
   start = 0;
   end = 0;
   now: number = Number.NaN;
@@ -58,5 +58,3 @@ class LastTransmission {
     return true;
   }
 }
-
-export const lastTransmission: LastTransmission = new LastTransmission();

@@ -12,7 +12,7 @@
  */
 import { delivery } from './delivery.ts';
 import { type Findings, findings } from './findings.ts';
-import { lastTransmission } from './last-transmission.ts';
+import { LastTransmission } from './last-transmission.ts';
 import { LossTimers } from './loss-timers.ts';
 import { Rack } from './rack.ts';
 import { type LossPhase, Recovery } from './recovery.ts';
@@ -20,11 +20,11 @@ import type { RttEstimator } from './rtt.ts';
 import { isDsack, readBlocks, usableBlocks } from './sack-blocks.ts';
 import { seqAtMost, seqBefore, seqDistance, seqMin } from './sequence.ts';
 import { MIN_PTO_MS, probeTimeout, TailProbe } from './tail-probe.ts';
-import { IN_FLIGHT, segmentsOf, type Transmission } from './transmission.ts';
+import { IN_FLIGHT, type Transmission } from './transmission.ts';
 import { Transmissions } from './transmissions.ts';
 
 /** What an expired timer asks for; see `expire`. */
-export type LossExpiry = 'none' | 'lost' | 'probe' | 'timeout';
+export type LossExpiry = 'none' | 'lost' | 'retry' | 'probe' | 'timeout';
 
 /** Loss detection and its timers for one connection. */
 export class LossRecovery {
@@ -40,6 +40,7 @@ export class LossRecovery {
   /** The records. Read only outside this class. */
   readonly records: Transmissions = new Transmissions();
   private readonly rtt: RttEstimator;
+  private readonly last: LastTransmission;
   private readonly rack: Rack = new Rack();
   /**
    * The tail loss probe. While `isDue`, one packet is to be sent whatever cwnd says, and the next transmission is taken
@@ -51,8 +52,10 @@ export class LossRecovery {
   private roundEnd = 0;
   private isStarted = false;
 
-  constructor(rtt: RttEstimator) {
+  /** @param last that of the endpoint, of whose packets only the last one can be refused; default: one of its own */
+  constructor(rtt: RttEstimator, last: LastTransmission = new LastTransmission()) {
     this.rtt = rtt;
+    this.last = last;
   }
 
   /** The bytes in the network, as far as is known: sent, neither acknowledged nor lost, each transmission once. */
@@ -91,12 +94,20 @@ export class LossRecovery {
   /**
    * [start, end) was sent in one packet. New data follows what was sent before; a retransmission is within it and may
    * be a part of a record.
+   *
+   * @param segment the payload bytes of each wire segment but the last; options make it less than `mss`
    */
-  onTransmit(start: number, end: number, now: number, isRetransmission: boolean): void {
+  onTransmit(
+    start: number,
+    end: number,
+    now: number,
+    isRetransmission: boolean,
+    segment: number = this.segment
+  ): void {
     const { records, probe, timers } = this;
     const { spurious } = this.recovery;
     if (!seqBefore(start, end) || (isRetransmission && records.count === 0)) return;
-    const last = lastTransmission;
+    const { last } = this;
     last.note(this, start, end, now, isRetransmission, records, probe);
     last.isFirst = !(spurious !== undefined && spurious.firstAt >= 0);
     last.timeoutAt = timers.timeoutAt;
@@ -104,7 +115,7 @@ export class LossRecovery {
     timers.retryAt = NEVER;
     if (isRetransmission) {
       spurious?.onRetransmit(start, end, now);
-      records.retransmit(start, end, this.segment, now);
+      records.retransmit(start, end, segment, now);
     } else {
       if (records.count === 0) {
         records.start = start;
@@ -115,7 +126,7 @@ export class LossRecovery {
           this.recovery.start(start);
         }
       }
-      records.append(end, segmentsOf(seqDistance(start, end), this.segment), now);
+      records.append(end, segment, now);
     }
     if (probe.isDue) {
       // RFC 8985, section 7.3.
@@ -137,7 +148,7 @@ export class LossRecovery {
    * next attempt, the probe timer does, unless nothing is outstanding at all.
    */
   onRefused(): void {
-    const last = lastTransmission;
+    const { last } = this;
     if (!last.take(this)) return;
     const { records } = this;
     if (last.isRetransmission) {
@@ -235,6 +246,7 @@ export class LossRecovery {
    * Acts if the timer is due, one reason at a time: `deadline` may be due again at once.
    *
    * - `lost`: more is lost, `hasEntered` tells whether recovery begins; see `firstLost`.
+   * - `retry`: the device has refused the last packet, and nothing is lost: new data may be sent now.
    * - `probe`: send one packet of new data if the peer's window allows, whatever cwnd says; else
    *   that of `probe`, if it is not empty (RFC 8985, section 7.3).
    * - `timeout`: the retransmission timer expired, and is backed off. All that is outstanding is lost, and all SACKs
@@ -300,17 +312,17 @@ export class LossRecovery {
     this.records.clear();
     this.stopTimers();
     this.timers.retryAt = NEVER;
-    lastTransmission.take(this);
+    this.last.take(this);
   }
 
-  /** Where SACK edges inside a packet are expected: at multiples of this. */
+  /** What a wire segment carries, as far as is known here. */
   private get segment(): number {
     return this.mss > 0 ? this.mss : this.unit;
   }
 
   private begin(): void {
     findings.begin(this.inFlight);
-    lastTransmission.take(this);
+    this.last.take(this);
   }
 
   /** Takes the SACK blocks. Returns whether one of them is more than a DSACK. */
@@ -322,7 +334,7 @@ export class LossRecovery {
     for (let i = 0; i < count; i++) {
       const left = usableBlocks[2 * i]!;
       const right = usableBlocks[2 * i + 1]!;
-      delivery.takeBlock(records, this.rack, left, right, this.segment);
+      delivery.takeBlock(records, this.rack, left, right);
     }
     return sackCount > first;
   }
@@ -380,9 +392,7 @@ export class LossRecovery {
   /** An attempt after a refusal. */
   private retry(): LossExpiry {
     this.timers.retryAt = NEVER;
-    if (this.records.lostBytes > 0) return 'lost';
-    this.probe.choose(this.records, this.segment);
-    return 'probe';
+    return this.records.lostBytes > 0 ? 'lost' : 'retry';
   }
 
   /** Starts the probe timer anew if the conditions hold (RFC 8985, section 7.2), else stops it. */

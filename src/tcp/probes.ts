@@ -12,6 +12,8 @@ export class WindowProbe {
   count = 0;
   /** The next segment is one. */
   isDue = false;
+  /** When the last one was due, in ms. */
+  sentAt: number = Number.NEGATIVE_INFINITY;
 
   /** Plans one, unless one is planned; the intervals grow as those of retransmissions. */
   plan(now: number, rtoMs: number): void {
@@ -20,10 +22,11 @@ export class WindowProbe {
   }
 
   /** The time has come. */
-  send(): void {
+  send(now: number): void {
     this.at = NEVER;
     this.count++;
     this.isDue = true;
+    this.sentAt = now;
   }
 
   /** Data goes instead. */

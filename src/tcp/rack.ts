@@ -114,19 +114,18 @@ export class Rack {
    * nothing will be.
    */
   detect(records: Transmissions, now: number, isRecovering: boolean, rtt: RttEstimator): number {
-    let lookAt = Number.POSITIVE_INFINITY;
     let record = records.oldest;
-    if (record === undefined || !this.isSentBefore(record)) return lookAt;
+    if (record === undefined || !this.isSentBefore(record)) return Number.POSITIVE_INFINITY;
     const window = this.window(isRecovering, records.sackedSegments, rtt.minRttMs, rtt.srttMs);
     while (record !== undefined && this.isSentBefore(record)) {
       const { later }: Transmission = record;
-      const overdueAt = record.time + this.rttMs + window;
-      if (overdueAt <= now) findings.newlyLost += records.markLost(record);
-      // The last of them is overdue last: one expiry of the timer finds them all.
-      else lookAt = overdueAt;
+      // Those behind it are overdue later, and none of them was sent after the one that was delivered: one expiry of the
+      // timer finds them all. An ACK must not cost a look at each record that is in flight.
+      if (record.time + this.rttMs + window > now) return this.sentAt + this.rttMs + window;
+      findings.newlyLost += records.markLost(record);
       record = later;
     }
-    return lookAt;
+    return Number.POSITIVE_INFINITY;
   }
 
   /**

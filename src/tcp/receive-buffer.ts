@@ -26,6 +26,8 @@ export class ReceiveBuffer {
    */
   duplicateFrom = -1;
   duplicateTo = -1;
+  /** The last insertion would have made one range more than allowed. */
+  hadTooManyRanges = false;
 
   readonly #slabs: SlabQueue;
   /** The position of RCV.NXT in `#ranges`, modulo 2^32. It is arbitrary, and need not move, while there are none. */
@@ -47,6 +49,11 @@ export class ReceiveBuffer {
     return this.#slabs.charged;
   }
 
+  /** The bytes of the large slabs held. */
+  get large(): number {
+    return this.#slabs.large;
+  }
+
   /** How many bytes from RCV.NXT on there is a place for without another large slab. */
   get spare(): number {
     return this.#slabs.spareAt(this.available);
@@ -62,6 +69,7 @@ export class ReceiveBuffer {
   insert(source: Uint8Array, start: number, end: number, offset: number): number {
     this.duplicateFrom = -1;
     this.duplicateTo = -1;
+    this.hadTooManyRanges = false;
     if (start >= end) return 0;
     if (offset !== 0 || this.#ranges !== undefined) {
       return this.#insertAmongRanges(source, start, end, offset);
@@ -171,8 +179,8 @@ export class ReceiveBuffer {
       return this.#slabs.hold(from, to) - from;
     }
     const first = (this.#position + offset) | 0;
-    const isFull = this.#ranges?.isFullFor(first, (first + to - from) | 0) ?? false;
-    if (isFull || !this.#slabs.canHoldEasily(from, to)) return 0;
+    this.hadTooManyRanges = this.#ranges?.isFullFor(first, (first + to - from) | 0) ?? false;
+    if (this.hadTooManyRanges || !this.#slabs.canHoldEasily(from, to)) return 0;
     return this.#slabs.hold(from, to) - from;
   }
 

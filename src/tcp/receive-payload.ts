@@ -34,38 +34,46 @@ export function receivePayload(block: ControlBlock, segment: SegmentReader, now:
     block.earlyFin = seqAdd(segment.sequence, length);
   }
   const hadGap = block.receive.outOfOrder > 0;
-  if (fits > 0) store(block, segment, skipped, Math.max(offset, 0), fits);
+  const isStored = fits <= 0 || store(block, segment, skipped, Math.max(offset, 0), fits);
   if (skipped > 0) {
     block.reportDuplicate(segment.sequence, seqAdd(segment.sequence, Math.min(skipped, length)));
   }
   if (block.hasEarlyFin && block.earlyFin === window.next) receiveFin(block);
   const isOutOfOrder = hadGap || offset > 0 || skipped > 0 || fits < length - skipped;
-  planAck(block, isOutOfOrder, now);
+  planAck(block, isOutOfOrder || !isStored, now);
 }
 
+/** Returns whether all of it was stored: the peer must learn at once if it was not, else its path seems to be broken. */
 function store(
   block: ControlBlock,
   segment: SegmentReader,
   skipped: number,
   offset: number,
   length: number
-): void {
+): boolean {
   const { window, receive } = block;
   const start = segment.payload + skipped;
   const before = receive.outOfOrder;
   const left = window.next;
   const advance = receive.insert(segment.buffer, start, start + length, offset);
+  const isUnchanged = advance === 0 && receive.outOfOrder === before;
+  const isStored = offset === 0 ? advance >= length : !isUnchanged || receive.duplicateFrom >= 0;
   if (receive.duplicateFrom >= 0) {
     block.reportDuplicate(seqAdd(left, receive.duplicateFrom), seqAdd(left, receive.duplicateTo));
-  } else if (advance === 0 && receive.outOfOrder === before) {
-    block.host.counters.dropNoMemory++;
+  }
+  if (!isStored) {
+    const { counters } = block.host;
+    if (receive.hadTooManyRanges) counters.dropTooManyRanges++;
+    else counters.dropNoMemory++;
   }
   if (length > window.largest) window.largest = length;
-  if (advance === 0) return;
-  block.progressAt = block.host.now;
-  window.next = seqAdd(window.next, advance);
-  block.unacknowledged += advance;
-  block.raise(TcpEvent.Readable);
+  if (advance > 0) {
+    block.onProgress(advance, block.host.now);
+    window.next = seqAdd(window.next, advance);
+    block.unacknowledged += advance;
+    block.raise(TcpEvent.Readable);
+  }
+  return isStored;
 }
 
 /** RFC 9293 section 3.10.7.4, eighth step. */

@@ -8,6 +8,7 @@
  *   a full congestion window is not held back, and never shrinks.
  * @module
  */
+import { SMALL_SLAB } from './memory.ts';
 import { seqDistance } from './sequence.ts';
 
 export class ReceiveWindow {
@@ -21,14 +22,15 @@ export class ReceiveWindow {
   capacity: number = INITIAL_CAPACITY;
   /** The largest payload that was received, in bytes: what a step of the edge should be worth. */
   largest = 0;
-  /** The most that `capacity` may become. */
+  /** The most that may be offered when nothing is stored; rounding may add `ROUNDING_SLACK`. */
   readonly #maxCapacity: number;
   /** The bytes that were read since `#roundStart`. */
   #read = 0;
   #roundStart = 0;
 
-  constructor(maxCapacity: number) {
-    this.#maxCapacity = maxCapacity;
+  /** @param bufferBytes the most that the receive buffer may hold */
+  constructor(bufferBytes: number) {
+    this.#maxCapacity = bufferBytes - ROUNDING_SLACK;
   }
 
   /** Returns the window field of our SYN, which is not scaled. Later ones do not take back what the first has offered. */
@@ -52,17 +54,18 @@ export class ReceiveWindow {
    * Advances the edge, if that is worth it, and returns the window field of a segment that is sent now.
    *
    * @param stored the bytes that the application has not read
-   * @param spare the bytes behind RCV.NXT for which there is memory
+   * @param spare the bytes behind RCV.NXT for which there is memory; Infinity while memory is not tight
    */
   offer(stored: number, spare: number): number {
     const wanted = this.#wanted(stored, spare);
     const { size } = this;
-    const window = wanted - size >= this.#step() ? wanted : size;
-    // The field rounds up, as long as that does not creep beyond what the buffer may hold.
+    const window = wanted - size >= this.#step(spare) ? wanted : size;
+    // The field rounds up, so that the edge does not seem to move back. That may not creep beyond what the buffer may
+    // hold, of which nothing, or less than nothing, may be left.
     const unit = 2 ** this.scale;
     const roundedUp = Math.ceil(window / unit);
-    const field =
-      roundedUp * unit <= wanted + ROUNDING_SLACK ? roundedUp : Math.floor(window / unit);
+    const left = Math.min(this.#most - stored, spare) + ROUNDING_SLACK;
+    const field = roundedUp * unit <= left ? roundedUp : Math.floor(window / unit);
     const offered = Math.min(field, MAX_FIELD);
     if (offered * unit > size) this.edge = (this.next + offered * unit) | 0;
     return offered;
@@ -74,7 +77,7 @@ export class ReceiveWindow {
    */
   isUpdateDue(stored: number, spare: number): boolean {
     const { size } = this;
-    return size <= this.#capacity / 2 && this.#wanted(stored, spare) - size >= this.#step();
+    return size <= this.#most / 2 && this.#wanted(stored, spare) - size >= this.#step(spare);
   }
 
   /**
@@ -95,16 +98,21 @@ export class ReceiveWindow {
 
   /** What the peer may be offered. */
   #wanted(stored: number, spare: number): number {
-    return Math.max(Math.min(this.#capacity - stored, spare), 0);
+    return Math.max(Math.min(this.#most - stored, spare), 0);
   }
 
-  /** `capacity`, as far as the window field can say it. */
-  get #capacity(): number {
-    return Math.min(this.capacity, MAX_FIELD * 2 ** this.scale);
+  /** `capacity`, as far as the buffer and the window field allow. */
+  get #most(): number {
+    return Math.min(this.capacity, this.#maxCapacity, MAX_FIELD * 2 ** this.scale);
   }
 
-  #step(): number {
-    return Math.max(Math.min(this.#capacity / 2, this.largest), 1);
+  /**
+   * Returns by how much the edge advances at least. Where memory bounds the window, the small slab that every buffer may
+   * have is the buffer, half of which is enough (section 3.8.6.2.2): super-segments are larger than all of it.
+   */
+  #step(spare: number): number {
+    const half = (spare === Number.POSITIVE_INFINITY ? this.#most : SMALL_SLAB) / 2;
+    return Math.max(Math.min(half, this.largest), 1);
   }
 }
 

@@ -116,8 +116,7 @@ function answerOutside(block: ControlBlock, segment: SegmentReader, now: number)
 function challenge(block: ControlBlock, now: number): void {
   if (now - block.challengeAt < ANSWER_INTERVAL_MS) return;
   block.challengeAt = now;
-  block.host.counters.challengeAcks++;
-  block.host.answer(block, false);
+  if (block.host.answer(block, false)) block.host.counters.challengeAcks++;
 }
 
 function reset(block: ControlBlock): void {

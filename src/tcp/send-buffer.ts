@@ -36,6 +36,11 @@ export class SendBuffer {
     return this.#slabs.charged;
   }
 
+  /** The bytes of the large slabs held. */
+  get large(): number {
+    return this.#slabs.large;
+  }
+
   /**
    * Copies bytes[from..] as far as there is room and memory, and returns how many bytes it took. It takes at least one
    * byte if it is empty.

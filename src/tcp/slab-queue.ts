@@ -29,9 +29,12 @@ export class SlabQueue {
 
   /** The bytes of the slabs held: what this queue costs. */
   get charged(): number {
-    if (this.#count === 0) return 0;
-    const isFirstSmall = this.#firstSize === SMALL_SLAB && this.#slabs![0] !== undefined;
-    return this.#count * LARGE_SLAB - (isFirstSmall ? LARGE_SLAB - SMALL_SLAB : 0);
+    return this.large + (this.#hasSmall() ? SMALL_SLAB : 0);
+  }
+
+  /** The bytes of the large slabs held: what counts in `BufferMemory.limit`. */
+  get large(): number {
+    return (this.#count - (this.#hasSmall() ? 1 : 0)) * LARGE_SLAB;
   }
 
   /**
@@ -163,8 +166,12 @@ export class SlabQueue {
     this.#firstSize = to <= SMALL_SLAB ? SMALL_SLAB : LARGE_SLAB;
   }
 
+  #hasSmall(): boolean {
+    return this.#count > 0 && this.#firstSize === SMALL_SLAB && this.#slabs![0] !== undefined;
+  }
+
   #isOnlySmall(): boolean {
-    return this.#count === 1 && this.#firstSize === SMALL_SLAB && this.#slabs![0] !== undefined;
+    return this.#count === 1 && this.#hasSmall();
   }
 
   /** Moves the content of the only slab to its beginning. */

@@ -81,8 +81,16 @@ export function resumeBlock(block: ControlBlock, now: number, at: number): void 
   // Its retransmissions have a bound of their own, and so has FIN-WAIT-2.
   if (block.state !== TcpState.FinWait2) block.lingerAt = NEVER;
   block.isHeldBack = false;
-  if (block.synAt !== NEVER) block.synAt = at;
+  if (block.synAt !== NEVER) {
+    // The SYN is sent again, and that is no further attempt: any number of outages may come before the answer. It is the
+    // first one in so far as nobody knows which SYN is answered (Karn's algorithm).
+    block.synRetries = Math.max(block.synRetries, 1);
+    block.retryAt = at;
+    block.synAt = at + block.rtt.rtoMs;
+  }
   if (!block.loss.isEmpty) block.resendAt = at;
+  // The peer could not be heard: how long it is silent, and how many probes it has not answered, counts from now on.
+  block.onHeard(now);
   const { windowProbe } = block;
   if (windowProbe !== undefined && windowProbe.at !== NEVER) windowProbe.at = at;
 }
@@ -120,9 +128,10 @@ function expireSyn(block: ControlBlock, now: number): void {
 }
 
 function expireWindowProbe(block: ControlBlock, probe: WindowProbe, now: number): void {
-  const isUnanswered = probe.count > 0 && now - block.heardAt >= block.userTimeoutMs;
+  // The wait for the next probe may be longer than the user timeout: an answer to the last one counts until then.
+  const isUnanswered = block.heardAt < probe.sentAt && now - block.heardAt >= block.userTimeoutMs;
   if (isUnanswered || (block.isReleased && probe.count >= ORPHAN_RETRIES)) timeOut(block);
-  else probe.send();
+  else probe.send(now);
 }
 
 function expireKeepalive(block: ControlBlock, keepalive: Keepalive, now: number): void {

@@ -25,6 +25,8 @@ export class Transmission {
   isSplit = false;
   /** The number of packets or wire segments that it stands for. */
   segments = 1;
+  /** The payload bytes of each of these but the last: SACK edges inside the packet are at multiples of it. */
+  segment = 0;
   /** Neighbours in the order of transmission. Valid iff the record is in flight. */
   earlier: Transmission | undefined = undefined;
   later: Transmission | undefined = undefined;

@@ -66,13 +66,14 @@ export class Transmissions extends TransmissionRing {
     return low;
   }
 
-  /** Adds what was sent for the first time, behind the last record. */
-  append(end: number, segments: number, now: number): Transmission {
+  /** Adds what was sent for the first time, behind the last record, in wire segments of `segment` bytes. */
+  append(end: number, segment: number, now: number): Transmission {
     const record = takeRecord();
     record.start = this.end;
     record.end = end;
     record.time = now;
-    record.segments = segments;
+    record.segment = segment;
+    record.segments = segmentsOf(seqDistance(record.start, end), segment);
     this.insert(this.count, record);
     this.end = end;
     this.link(record);
@@ -107,24 +108,25 @@ export class Transmissions extends TransmissionRing {
 
   /**
    * Finds the records that a SACK block covers in whole, and cuts records at its edges. An edge inside a record moves
-   * inwards to the next boundary of `mss`, so that a peer cannot cut records into single bytes; it moves to the edge of
+   * inwards to the next boundary of a segment, so that a peer cannot cut records into single bytes; it moves to the edge of
    * the record when as many records were created as are allowed (CVE-2019-11478).
    *
    * The result is [selectedFrom, selectedTo); it may be empty. The block is within [start, end].
    */
-  select(left: number, right: number, mss: number): void {
+  select(left: number, right: number): void {
     let from = this.indexOf(left);
     const first = this.at(from);
     this.selectedFrom = from;
     this.selectedTo = from;
     if (first.start !== left) {
-      const cut = Math.ceil(seqDistance(first.start, left) / mss) * mss;
+      const { segment } = first;
+      const cut = Math.ceil(seqDistance(first.start, left) / segment) * segment;
       if (seqBefore(right, first.end)) {
-        const rightCut = Math.floor(seqDistance(first.start, right) / mss) * mss;
+        const rightCut = Math.floor(seqDistance(first.start, right) / segment) * segment;
         if (first.state === SACKED || cut >= rightCut) return;
-        if (!this.cutBySack(from, cut, mss)) return;
+        if (!this.cutBySack(from, cut)) return;
       } else if (first.state !== SACKED) {
-        this.cutBySack(from, cut, mss);
+        this.cutBySack(from, cut);
         // Without a cut the block begins at the next record: `first` is not covered in whole.
         if (first.end === this.end) return;
       }
@@ -133,8 +135,9 @@ export class Transmissions extends TransmissionRing {
     let to = right === this.end ? this.count : this.indexOf(right);
     if (to < this.count) {
       const last = this.at(to);
-      const cut = Math.floor(seqDistance(last.start, right) / mss) * mss;
-      if (last.state !== SACKED && this.cutBySack(to, cut, mss)) to++;
+      const { segment } = last;
+      const cut = Math.floor(seqDistance(last.start, right) / segment) * segment;
+      if (last.state !== SACKED && this.cutBySack(to, cut)) to++;
     }
     this.selectedFrom = from;
     this.selectedTo = Math.max(from, to);
@@ -179,22 +182,26 @@ export class Transmissions extends TransmissionRing {
     return length;
   }
 
-  /** Notes that [start, end), inside one or more records, was sent again. What was selectively acknowledged stays so. */
-  retransmit(start: number, end: number, mss: number, now: number): void {
+  /**
+   * Notes that [start, end), inside one or more records, was sent again in wire segments of `segment` bytes. What was
+   * selectively acknowledged stays so.
+   */
+  retransmit(start: number, end: number, segment: number, now: number): void {
     let index = this.indexOf(start);
     const first = this.at(index);
     if (first.start !== start) {
-      if (first.state !== SACKED) this.cut(index, seqDistance(first.start, start), mss);
+      if (first.state !== SACKED) this.cut(index, seqDistance(first.start, start), segment);
       index++;
     }
     for (; index < this.count; index++) {
       const record = this.at(index);
       if (!seqBefore(record.start, end)) break;
       if (record.state === SACKED) continue;
-      if (seqBefore(end, record.end)) this.cut(index, seqDistance(record.start, end), mss);
+      if (seqBefore(end, record.end)) this.cut(index, seqDistance(record.start, end), segment);
       this.leaveState(record);
       record.state = IN_FLIGHT;
       record.time = now;
+      record.segment = segment;
       record.isRetransmitted = true;
       this.link(record);
     }
@@ -232,6 +239,7 @@ export class Transmissions extends TransmissionRing {
     rest.time = record.time;
     rest.state = record.state;
     rest.isRetransmitted = record.isRetransmitted;
+    rest.segment = record.segment;
     rest.segments = segmentsOf(seqDistance(rest.start, rest.end), mss);
     record.end = rest.start;
     const segments = record.segments;
@@ -304,11 +312,11 @@ export class Transmissions extends TransmissionRing {
     this.remove(index, count);
   }
 
-  private cutBySack(index: number, length: number, mss: number): boolean {
+  private cutBySack(index: number, length: number): boolean {
     const record = this.at(index);
     if (length <= 0 || length >= seqDistance(record.start, record.end)) return false;
     if (this.splits >= MAX_SPLITS) return false;
-    this.cut(index, length, mss);
+    this.cut(index, length, record.segment);
     this.at(index + 1).isSplit = true;
     this.splits++;
     return true;

@@ -67,6 +67,8 @@ export class Transmitter {
   #lastStart = 0;
   #lastLength = 0;
   #lastHadFin = false;
+  /** It carried an ACK that was due, or would have been soon. */
+  #lastHadAck = false;
 
   constructor(writer: SegmentWriter) {
     this.#writer = writer;
@@ -95,19 +97,22 @@ export class Transmitter {
   /** The device did not take the frame built last: it counts as unsent. */
   takeBack(): void {
     const block = this.#last;
-    if (block === undefined || block.state === TcpState.Closed) return;
+    if (block === undefined || block.hasEnded) return;
     const { now } = block.host;
-    block.host.counters.refused++;
-    if (this.#sent === Sent.Control) {
-      // The timers of probes try again; an ACK and a SYN are tried again soon.
-      if (block.state >= TcpState.Established) block.ackAt = Math.min(block.ackAt, now + RETRY_MS);
-      else block.retryAt = now + MAX_RETRY_MS;
-    } else {
+    // The timers of probes try again; an ACK and a SYN are tried again soon.
+    if (block.state < TcpState.Established) block.retryAt = now + MAX_RETRY_MS;
+    else if (this.#lastHadAck) block.ackAt = Math.min(block.ackAt, now + RETRY_MS);
+    if (this.#sent !== Sent.Control) {
       block.loss.onRefused();
       block.congestion.onTransmit(-this.#lastLength);
+      const { counters } = block.host;
       if (this.#sent === Sent.New) {
+        counters.sentBytes -= this.#lastLength;
         block.sndNxt = this.#lastStart;
         if (this.#lastHadFin) block.isFinSent = false;
+      } else {
+        counters.retransmitted--;
+        counters.retransmittedBytes -= this.#lastLength;
       }
       if (!block.hasLocalDrop) {
         block.congestion.onLocalDrop(block.loss.inFlight);
@@ -230,7 +235,7 @@ export class Transmitter {
     block.windowProbe?.cancel();
     block.sentAt = host.now;
     host.counters.sentBytes += length;
-    loss.onTransmit(start, end, host.now, false);
+    loss.onTransmit(start, end, host.now, false, this.#mss(block));
     congestion.onTransmit(length);
     this.#sent = Sent.New;
     this.#lastStart = start;
@@ -248,7 +253,7 @@ export class Transmitter {
     block.sentAt = host.now;
     host.counters.retransmitted++;
     host.counters.retransmittedBytes += length;
-    block.loss.onTransmit(from, end, host.now, true);
+    block.loss.onTransmit(from, end, host.now, true, this.#mss(block));
     block.congestion.onTransmit(length);
     this.#sent = Sent.Again;
     return this.#payload(block, buffer, at, from, length, hasFin);
@@ -304,6 +309,7 @@ export class Transmitter {
     writer.acknowledgement = window.next;
     writer.window = block.offerWindow();
     block.timestamps.lastAckSent = window.next;
+    this.#lastHadAck = block.isAckDue || block.ackAt !== Number.POSITIVE_INFINITY;
     block.unacknowledged = 0;
     block.isAckDue = false;
     block.ackAt = Number.POSITIVE_INFINITY;

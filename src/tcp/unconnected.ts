@@ -54,8 +54,12 @@ export class UnconnectedSegments {
 
   /** Returns whether the segment begins a new connection. */
   #receiveInTimeWait(segment: SegmentReader, flow: Flow, entry: number, now: number): boolean {
-    const { counters, timeWait, answer } = this.#options;
-    switch (receiveInTimeWait(timeWait, entry, segment)) {
+    const { counters, listeners, timeWait, answer } = this.#options;
+    let outcome = receiveInTimeWait(timeWait, entry, segment);
+    // As in Linux: a SYN that nobody takes does not end TIME-WAIT.
+    const isNew = outcome === 'reopen';
+    if (isNew && listeners.find(flow.localPort, flow.local.words) === undefined) outcome = 'answer';
+    switch (outcome) {
       case 'reopen':
         return true;
       case 'drop':

@@ -63,6 +63,24 @@ describe('the buffers of one connection', () => {
   });
 });
 
+test('a peer that leaves one byte of each window gets no more than the bound', () => {
+  const end = new RawEnd({ connectionBufferBytes: 64 * KIB });
+  const acceptor = new Acceptor();
+  end.endpoint.listen(undefined, 80, acceptor, 10);
+  const peer = end.peer('10.0.0.2', 2_000, 80);
+  let edge = peer.next + 65_535;
+  for (let i = 0; i < 500; i++) {
+    const length = Math.min(edge - peer.next - 1, 30_000);
+    if (length > 0) peer.send(stream(0, length));
+    peer.next += Math.max(length, 0);
+    peer.send(stream(0, 1), -1);
+    const { acknowledgement, window } = end.take().at(-1)!;
+    edge = acknowledgement + window * 128;
+  }
+  expect(acceptor.last().available).toBeGreaterThan(60 * KIB);
+  expect(acceptor.last().available).toBeLessThanOrEqual(64 * KIB);
+});
+
 describe('all buffers together', () => {
   test('take no more than their bound, and every connection still moves its data', () => {
     const limits = { bufferBytes: 512 * KIB };
@@ -124,7 +142,7 @@ describe('out-of-order ranges', () => {
     const peer = end.peer('10.0.0.2', 2_000, 80);
     const bytes = stream(0, 600);
     for (let i = 1; i < 600; i += 2) peer.send(bytes.subarray(i, i + 1), i);
-    expect(end.endpoint.counters.dropNoMemory).toBe(300 - 256);
+    expect(end.endpoint.counters.dropTooManyRanges).toBe(300 - 256);
     expect(end.endpoint.memory.used + end.endpoint.memory.usedSmall).toBeLessThanOrEqual(4 * KIB);
     peer.send(bytes, 0);
     const connection = acceptor.last();

@@ -102,6 +102,29 @@ test('a packet that the device refuses is sent later, and a refused answer takes
   expect(pair.a.memory.used + pair.b.memory.used).toBe(0);
 });
 
+test('a packet is taken back also if another endpoint of the process has sent one since', () => {
+  const owners = [new TestOwner(), new TestOwner()];
+  const pairs = owners.map((owner) => {
+    const pair = new EndpointPair({ delayMs: 5 });
+    const server = new TestOwner();
+    pair.b.listen(undefined, 80, server, 10);
+    owner.connection = pair.a.connect(A4, 0, B4, 80, owner);
+    pair.run(() => server.connection !== undefined);
+    owner.send(Buffer.alloc(100));
+    return { pair, server };
+  });
+  const buffer = Buffer.alloc(70_000);
+  const [one, other] = pairs.map(({ pair }) => pair.a);
+  expect(one!.read(buffer, 0)).toBeGreaterThan(0);
+  expect(other!.read(buffer, 0)).toBeGreaterThan(0);
+  one!.refused();
+  for (const block of one!.host.blocks) expect(block.loss.outstanding).toBe(0);
+  for (const { pair, server } of pairs) {
+    pair.run(() => server.bytes.length === 100, 300_000);
+    expect(server.bytes).toHaveLength(100);
+  }
+});
+
 test('an outage of the link loses nothing, and ends without a back-off', () => {
   const pair = new EndpointPair({ delayMs: 5 });
   const server = new TestOwner();

@@ -194,6 +194,7 @@ export class LossyPath {
       this.timeouts++;
       this.known.fill(0, this.una);
     }
+    if (result === 'retry') this.sendNew();
     if (result !== 'probe') return;
     this.probes++;
     if (!this.sendNew()) {

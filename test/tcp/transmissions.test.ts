@@ -7,7 +7,7 @@ import { Random } from '../support/random.ts';
 const MSS = 10;
 
 function sack(records: Transmissions, left: number, right: number): void {
-  records.select(left, right, MSS);
+  records.select(left, right);
   const { selectedFrom, selectedTo } = records;
   for (let i = selectedFrom; i < selectedTo; i++) {
     if (records.at(i).state !== SACKED) records.markSacked(records.at(i));
@@ -42,7 +42,7 @@ test('the records say of each byte what a plain list of bytes says', () => {
       const action = random.below(6);
       if ((action === 0 && length < 1_500) || length === 0) {
         const count = random.pick([MSS, MSS, 6 * MSS]);
-        records.append(at(length + count), count / MSS, now);
+        records.append(at(length + count), MSS, now);
         for (let i = 0; i < count; i++) bytes.push('f');
       } else if (action === 1) {
         // On boundaries of segments, so that edges need not move.
@@ -106,7 +106,7 @@ test('edges that are not on boundaries never mark more than the block says', () 
     const told: string[] = [];
     for (let packet = 0; packet < 20; packet++) {
       const length = random.between(1, 95);
-      records.append(seqAdd(records.end, length), Math.ceil(length / MSS), packet);
+      records.append(seqAdd(records.end, length), MSS, packet);
       for (let i = 0; i < length; i++) told.push('f');
     }
     for (let i = 0; i < 60; i++) {
@@ -125,7 +125,7 @@ test('edges that are not on boundaries never mark more than the block says', () 
 
 test('a block inside one packet marks whole segments, and neighbours become one record', () => {
   const records = new Transmissions();
-  records.append(100, 10, 1);
+  records.append(100, MSS, 1);
   sack(records, 20, 40);
   expect(records.count).toBe(3);
   expect(records.sackedSegments).toBe(2);
@@ -142,7 +142,7 @@ test('a block inside one packet marks whole segments, and neighbours become one 
 
 test('records in flight are linked by time, then by sequence number', () => {
   const records = new Transmissions();
-  for (let end = 10; end <= 50; end += 10) records.append(end, 1, 7);
+  for (let end = 10; end <= 50; end += 10) records.append(end, MSS, 7);
   records.markLost(records.at(1));
   records.markLost(records.at(3));
   records.retransmit(30, 40, MSS, 7);
@@ -155,4 +155,15 @@ test('records in flight are linked by time, then by sequence number', () => {
   expect(records.newest?.start).toBe(10);
   expect(records.lostBytes).toBe(0);
   expect(records.at(1).state).not.toBe(LOST);
+});
+
+test('SACK edges are at the boundaries of the segments that were sent, which options make shorter', () => {
+  const records = new Transmissions();
+  records.append(80, 8, 1);
+  records.append(180, MSS, 1);
+  sack(records, 16, 40);
+  sack(records, 100, 120);
+  expect(picture(records)).toBe(
+    'f'.repeat(16) + 's'.repeat(24) + 'f'.repeat(60) + 's'.repeat(20) + 'f'.repeat(60)
+  );
 });
