@@ -278,7 +278,7 @@ export class PresenceServer extends ServerBase {
   #listenError(error: unknown, host: string | undefined, port: number): Error {
     if (!(error instanceof Error && 'code' in error) || 'syscall' in error) return error as Error;
     const address = this.#address?.toString() ?? host ?? this.#unspecified();
-    const { closedBy: cause } = this._host;
+    const cause = error.code === 'ENETDOWN' ? this._host.closedBy : undefined;
     return listenError(String(error.code), 'listen', { address, port, cause });
   }
 

@@ -289,6 +289,13 @@ test('a server listens at an address of the option before there is a site', asyn
   await Promise.all([near.close(), early.close()]);
 });
 
+test('a port that is taken has nothing to do with a site that is rejected', async () => {
+  client.setFailure(new Error('rejected'), true);
+  client.createServer().listen(80);
+  const [error] = await once(client.createServer().listen(80), 'error');
+  expect([error.code, error.cause]).toEqual(['EADDRINUSE', undefined]);
+});
+
 describe('a tunnel that is down', () => {
   test('makes a connection wait until it is up', async () => {
     const port = await listen();
