@@ -24,7 +24,7 @@ const LOOPBACK = `127.${100 + ((process.pid >>> 8) % 100)}.${process.pid & 255}.
 
 const site = (...hosts: StackHost[]): StackSite => ({
   sources: ['10.0.0.0/8', '2001:db8::/32'],
-  pools: ['10.2.0.0/16', '10.1.0.0/16', '2001:db8::/32'],
+  pools: ['10.2.0.0/16', '2001:db8:2::/48'],
   zone: 'test',
   hosts,
 });
