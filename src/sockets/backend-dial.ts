@@ -4,7 +4,7 @@
  */
 import net from 'node:net';
 import { type Family, IpAddress } from '../base/address.ts';
-import { isLoopback } from './backend-services.ts';
+import { isLoopback } from './host-targets.ts';
 import type { Unreachable } from './icmp.ts';
 import type { ServiceEnds } from './stack-backend.ts';
 

@@ -1,11 +1,11 @@
 /**
  * The services that a backend may connect to, and the targets that it never connects to. It does not change: a backend
- * replaces it as a whole.
+ * replaces it as a whole. Only the listeners of the stack come and go.
  * @module
  */
-import { networkInterfaces } from 'node:os';
 import { type AddressInput, IpAddress } from '../base/address.ts';
 import { type PortInput, PortRange } from '../base/port-range.ts';
+import { HostTargets } from './host-targets.ts';
 import type { StackProtocol } from './site-view.ts';
 
 /** A service of a host that the gateway reaches. */
@@ -31,33 +31,33 @@ export interface ServicePort {
 }
 
 export class BackendServices {
-  static readonly NONE: BackendServices = new BackendServices([], []);
-
   /** The ranges of each address, by its text. */
   readonly #services = new Map<string, Entry[]>();
-  /** The addresses of each port that is refused. */
-  readonly #refused = new Map<number, IpAddress[]>();
+  readonly #refused = new HostTargets();
+  /** What else is refused. */
+  readonly #listeners: HostTargets;
   /** Where services are that are not at their own address, by the text of that. */
   readonly #hosts: ReadonlyMap<string, IpAddress>;
 
-  /** @throws {ApiMisuseError} if a text is not an address, {ConfigError} if it is not a port. */
+  /**
+   * @param listeners further refused targets, as they are when a client comes
+   * @throws {ApiMisuseError} if a text is not an address, {ConfigError} if it is not a port.
+   */
   constructor(
     services: readonly BackendService[],
     refused: readonly BackendTarget[],
-    hosts: ReadonlyMap<string, IpAddress> = new Map()
+    hosts: ReadonlyMap<string, IpAddress>,
+    listeners: HostTargets
   ) {
     this.#hosts = hosts;
+    this.#listeners = listeners;
     for (const { address, ports, proxyProtocol } of services) {
       const key = IpAddress.from(address).toString();
       const entries = this.#services.get(key) ?? [];
       for (const port of ports) entries.push({ range: PortRange.from(port), proxyProtocol });
       this.#services.set(key, entries);
     }
-    for (const { address, port } of refused) {
-      const addresses = this.#refused.get(port) ?? [];
-      addresses.push(IpAddress.from(address));
-      this.#refused.set(port, addresses);
-    }
+    for (const { address, port } of refused) this.#refused.add(IpAddress.from(address), port);
   }
 
   /** Returns whether a service has this port, and the gateway itself does not. */
@@ -81,32 +81,11 @@ export class BackendServices {
 
   /** Returns whether the gateway itself listens where the service is reached. */
   isRefused(service: IpAddress, port: number): boolean {
-    const addresses = this.#refused.get(port) ?? [];
-    if (addresses.length === 0) return false;
     const host = this.hostOf(service);
-    return addresses.some((it) => it.equals(host) || (isUnspecified(it) && isOfThisHost(host)));
+    return this.#refused.has(host, port) || this.#listeners.has(host, port);
   }
 }
 
 interface Entry extends ServicePort {
   readonly range: PortRange;
-}
-
-function isUnspecified({ words }: IpAddress): boolean {
-  return words.every((word) => word === 0);
-}
-
-/** Addresses come and go while a program runs, so this is looked up; only ports of the gateway make it necessary. */
-function isOfThisHost(address: IpAddress): boolean {
-  if (isUnspecified(address) || isLoopback(address)) return true;
-  const text = address.toString();
-  return Object.values(networkInterfaces()).some((list) =>
-    list?.some((each) => IpAddress.parse(each.address).toString() === text)
-  );
-}
-
-/** Returns whether it is an address of `127.0.0.0/8`, or `::1`. */
-export function isLoopback({ family, words }: IpAddress): boolean {
-  if (family === 4) return words[0]! >>> 24 === 127;
-  return words[0] === 0 && words[1] === 0 && words[2] === 0 && words[3] === 1;
 }

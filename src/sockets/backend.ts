@@ -50,7 +50,7 @@ export class SocketBackend implements StackBackend, AsyncDisposable {
         host,
       ])
     );
-    this.#services = new BackendServices(this.#listed, this.#refused, this.#hosts);
+    this.#services = this.#servicesOf(this.#listed, this.#refused);
     stack.setBackend(this);
     const { dial, dialUdp, proxyProtocol, loopbackSource, flowIdleMs, keepAliveMs, limits } =
       resolved;
@@ -98,18 +98,19 @@ export class SocketBackend implements StackBackend, AsyncDisposable {
    * @throws {ApiMisuseError} if a text is not an address, {ConfigError} if it is not a port. Then nothing has changed.
    */
   setServices(services: readonly BackendService[]): void {
-    this.#replace(new BackendServices(services, this.#refused, this.#hosts));
+    this.#replace(this.#servicesOf(services, this.#refused));
     this.#listed = services;
   }
 
   /**
    * Says where the gateway itself listens. Nothing there is connected to, even if a service has the address and port:
-   * a client could else go around in circles, or reach what is only meant for operators.
+   * a client could else go around in circles, or reach what is only meant for operators. The forwards, the publications
+   * and the proxies of the stack are refused without being named.
    *
    * @throws {ApiMisuseError} if a text is not an address. Then nothing has changed.
    */
   setRefusedTargets(targets: readonly BackendTarget[]): void {
-    this.#replace(new BackendServices(this.#listed, targets, this.#hosts));
+    this.#replace(this.#servicesOf(this.#listed, targets));
     this.#refused = targets;
   }
 
@@ -159,6 +160,13 @@ export class SocketBackend implements StackBackend, AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #servicesOf(
+    services: readonly BackendService[],
+    refused: readonly BackendTarget[]
+  ): BackendServices {
+    return new BackendServices(services, refused, this.#hosts, this.#stack.targets);
   }
 
   #replace(services: BackendServices): void {

@@ -5,10 +5,11 @@
  * local client that gives up ends the attempt. If the attempt fails, the local client gets a reset.
  * @module
  */
-import { createServer, type ListenOptions, type Server, type Socket } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import * as v from 'valibot';
 import { wholeNumber } from '../base/schema.ts';
 import type { SocketHost } from './host.ts';
+import { type HostPlace, type Listening, listenAt } from './host-listen.ts';
 import { connect } from './socket.ts';
 import { onreadTo, reset, splice } from './splice.ts';
 
@@ -74,35 +75,30 @@ export function newForwardLoad({
 }
 
 export class ForwardServer {
-  readonly server: Server;
+  readonly #server: Server;
   readonly #host: SocketHost;
   readonly #target: ForwardTarget;
   readonly #load: ForwardLoad;
   readonly #locals = new Set<Socket>();
   #closed: Promise<void> | undefined;
+  /** Is called when the last connection has ended, after the server was closed. */
+  #onLast: (() => void) | undefined;
 
   constructor(host: SocketHost, target: ForwardTarget, load: ForwardLoad) {
     this.#host = host;
     this.#target = target;
     this.#load = load;
-    this.server = createServer({ allowHalfOpen: true }, (local) => this.#accept(local));
+    this.#server = createServer({ allowHalfOpen: true }, (local) => this.#accept(local));
   }
 
   /** Resolves when it listens, also if it is closed meanwhile. @throws the errors of `listen` of `net.Server`. */
-  listen(options: ListenOptions): Promise<void> {
-    const { server } = this;
-    return new Promise((resolve, reject) => {
-      server.once('error', reject);
-      server.once('listening', () => {
-        server.removeListener('error', reject);
-        // It is one of accepting a connection.
-        server.on('error', (error) => count(this.#load.counters.failed, error));
-        if (this.#closed !== undefined) server.close();
-        resolve();
-      });
-      // In a worker of `node:cluster` the primary would listen, and share connections out.
-      server.listen({ ...options, exclusive: true });
-    });
+  async listen(place: HostPlace): Promise<Listening> {
+    const server = this.#server;
+    const listening = await listenAt(server, place, this.#host.targets);
+    // It is one of accepting a connection.
+    server.on('error', (error) => count(this.#load.counters.failed, error));
+    if (this.#closed !== undefined) server.close();
+    return listening;
   }
 
   /** Resets all connections. */
@@ -112,7 +108,12 @@ export class ForwardServer {
 
   /** Accepts no more connections; those that are open go on. Resolves when there are none. */
   close(): Promise<void> {
-    this.#closed ??= new Promise((resolve) => this.server.close(() => resolve()));
+    this.#closed ??= new Promise((resolve) => {
+      this.#server.close(() => {
+        if (this.#locals.size === 0) resolve();
+        else this.#onLast = resolve;
+      });
+    });
     return this.#closed;
   }
 
@@ -139,9 +140,11 @@ export class ForwardServer {
     const onClosed = (failure: Error | undefined): void => {
       counters.open--;
       this.#locals.delete(local);
-      if (failure === undefined) return;
-      if (isConnected) counters.broken++;
-      else count(counters.failed, failure);
+      if (failure !== undefined) {
+        if (isConnected) counters.broken++;
+        else count(counters.failed, failure);
+      }
+      if (this.#locals.size === 0) this.#onLast?.();
     };
     splice(local, presence, { keepAliveMs, onClosed });
   }

@@ -5,6 +5,8 @@
 import type { IpAddress } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
 import type { TcpEndpoint } from '../tcp/index.ts';
+import type { HostCounters } from './host-counters.ts';
+import type { HostTargets } from './host-targets.ts';
 import type { UdpEndpoint } from './udp.ts';
 
 /** What the sockets need of their stack: `EdgeGateway.sockets`, or another `SocketStack`. */
@@ -63,4 +65,10 @@ export interface SocketHost {
 
   /** What listens, and UDP sockets that are not bound. It is closed when the stack is. @internal */
   readonly servers: Set<{ close(): unknown }>;
+
+  /** Where forwards, publications and proxies listen on this host. @internal */
+  readonly targets: HostTargets;
+
+  /** The counters of forwards, publications and proxies. @internal */
+  readonly hostCounters: HostCounters;
 }

@@ -41,12 +41,7 @@ export type {
   PresenceDatagramEvents,
   PresenceSocketEvents,
 } from './events.ts';
-export {
-  Forward,
-  type ForwardListen,
-  type ForwardListenPath,
-  type ForwardListenPort,
-} from './forward.ts';
+export { Forward } from './forward.ts';
 export {
   FORWARD_DEFAULTS,
   type ForwardCounters,
@@ -54,11 +49,11 @@ export {
   type ForwardTarget,
 } from './forward-server.ts';
 export type { SocketHost } from './host.ts';
+export type { HostListen, HostListenPath, HostListenPort } from './host-listen.ts';
 export type { PresenceLookup } from './lookup.ts';
 export type { PingOptions, PingResult } from './ping.ts';
 export { type ProxyCounters, SocketProxy } from './proxy.ts';
 export type { ProxyCredentials } from './proxy-credentials.ts';
-export type { ProxyListen, ProxyListenPath, ProxyListenPort } from './proxy-listen.ts';
 export { PROXY_DEFAULTS, type ProxyOptions } from './proxy-options.ts';
 export type { ProxyOutcomes } from './proxy-outcome.ts';
 export {

@@ -10,7 +10,6 @@
  * @module
  */
 import type { Socket } from 'node:net';
-import { IpAddress } from '../base/address.ts';
 import type { HostPort } from '../base/host-port.ts';
 import {
   CONNECT_ACCEPTED,
@@ -34,7 +33,6 @@ import {
   socksReply,
 } from './socks.ts';
 import { onreadTo, reset, splice } from './splice.ts';
-import { systemError } from './system-error.ts';
 
 /** What a client needs of its proxy. */
 export interface ProxyClientHost {
@@ -174,11 +172,6 @@ export class ProxyClient implements ConnectRequestOwner {
     const onread = onreadTo(this.#socket);
     const remote = connect(stack, { host, port, allowHalfOpen: true, onread });
     this.#remote = remote;
-    remote.on('connectionAttempt', (address: string) => {
-      const { family } = IpAddress.parse(address);
-      if (stack.localAddress(family)?.toString() !== address) return;
-      remote.destroy(systemError('ENETUNREACH', 'connect', { address, port }));
-    });
     remote.on('connect', () => this.#join(remote));
     remote.on('error', (error) => this.#dialFailed(error, { host, port }));
   }

@@ -8,15 +8,15 @@ import { formatHostPort } from '../base/host-port.ts';
 import { parseSchema } from '../base/schema.ts';
 import { ConnectRequestParser } from './connect-request-parser.ts';
 import type { SocketHost } from './host.ts';
-import { ProxyClient, type ProxyClientHost } from './proxy-client.ts';
-import { credentialCheck, type ProxyCredentials } from './proxy-credentials.ts';
 import {
+  type HostListen,
+  HostListenSchema,
+  type HostPlace,
   type Listening,
   listenAt,
-  type ProxyListen,
-  ProxyListenSchema,
-  type ProxyPlace,
-} from './proxy-listen.ts';
+} from './host-listen.ts';
+import { ProxyClient, type ProxyClientHost } from './proxy-client.ts';
+import { credentialCheck, type ProxyCredentials } from './proxy-credentials.ts';
 import {
   type ProxyOptions,
   type ResolvedProxyOptions,
@@ -92,15 +92,16 @@ export class SocketProxy implements AsyncDisposable {
    */
   static async listen(
     stack: SocketHost,
-    listen: ProxyListen,
+    listen: HostListen,
     options: ProxyOptions = {}
   ): Promise<SocketProxy> {
-    const place = parseSchema(ProxyListenSchema, listen, 'listen');
+    const place = parseSchema(HostListenSchema, listen, 'listen');
     const proxy = new SocketProxy(stack, resolveProxyOptions(options));
     checkOpen(stack, place);
-    proxy.#listening = await listenAt(proxy.#server, place);
+    proxy.#listening = await listenAt(proxy.#server, place, stack.targets);
     proxy.#server.on('error', () => proxy.#counters.notAccepted++);
     stack.servers.add(proxy);
+    stack.hostCounters.add('proxy', proxy);
     try {
       checkOpen(stack, place);
     } catch (error) {
@@ -160,6 +161,7 @@ export class SocketProxy implements AsyncDisposable {
     for (const client of [...this.#undecided]) client.end('closed');
     for (const socket of this.#sockets) reset(socket);
     await closed;
+    this.#stack.hostCounters.delete(this);
   }
 
   #url(scheme: string): string | undefined {
@@ -174,7 +176,7 @@ export class SocketProxy implements AsyncDisposable {
 }
 
 /** @throws a system error ENETDOWN if the stack is closed. */
-function checkOpen({ isClosed, closedBy: cause }: SocketHost, place: ProxyPlace): void {
+function checkOpen({ isClosed, closedBy: cause }: SocketHost, place: HostPlace): void {
   if (!isClosed) return;
   const where =
     'path' in place ? { address: place.path } : { address: place.host, port: place.port };

@@ -98,6 +98,7 @@ export class Publication extends Emitter<PublicationEvents> implements AsyncDisp
     this.#addresses = new LoopbackAddresses(options.loopback);
     this.#follow = (view) => this.#update(view);
     host.servers.add(this);
+    host.hostCounters.add('publish', this);
     site.followers.add(this.#follow);
     this.#update(site.view);
   }
@@ -154,6 +155,7 @@ export class Publication extends Emitter<PublicationEvents> implements AsyncDisp
     this.#services.clear();
     this.#plans = [];
     await Promise.all(services.map((service) => service.close()));
+    this.#host.hostCounters.delete(this);
   }
 
   #update(view: SiteView): void {

@@ -150,8 +150,9 @@ export class SiteView {
 
   /**
    * Returns the code with which a connection or request to this fails at once; undefined if it may be tried. It is
-   * EADDRNOTAVAIL for every destination if the own address has a fault. For UDP
-   * the ports are not looked at, since a datagram may be the answer to a client, which has no ports in the snapshot.
+   * EADDRNOTAVAIL for every destination if the own address has a fault, for example because it is in a pool. Otherwise
+   * the own address is in no pool, so that nothing leads back to the stack itself. For UDP the ports are not looked at,
+   * since a datagram may be the answer to a client, which has no ports in the snapshot.
    */
   refusal(protocol: StackProtocol, remote: IpAddress, port: number): string | undefined {
     if (this.addressFault(remote.family) !== undefined) return 'EADDRNOTAVAIL';

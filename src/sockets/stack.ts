@@ -22,16 +22,18 @@ import {
 } from './agents.ts';
 import type { PresenceNetConnectOptions } from './arguments.ts';
 import { type PresenceDatagramOptions, PresenceDatagramSocket } from './datagram.ts';
-import { type Forward, type ForwardListen, forward } from './forward.ts';
+import { type Forward, forward } from './forward.ts';
 import type { ForwardOptions, ForwardTarget } from './forward-server.ts';
 import type { SocketHost } from './host.ts';
+import { HostCounters } from './host-counters.ts';
+import type { HostListen } from './host-listen.ts';
+import { HostTargets } from './host-targets.ts';
 import { IcmpEndpoint } from './icmp.ts';
 import { Identifications } from './identifications.ts';
 import { lookupOf, type PresenceLookup } from './lookup.ts';
 import { PathMtus } from './path-mtu.ts';
 import { type PingOptions, type PingResult, ping } from './ping.ts';
 import { SocketProxy } from './proxy.ts';
-import type { ProxyListen } from './proxy-listen.ts';
 import type { ProxyOptions } from './proxy-options.ts';
 import { type Publication, type PublishOptions, publish } from './publish.ts';
 import { Reassembler } from './reassembly.ts';
@@ -64,6 +66,10 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
   readonly icmp: IcmpEndpoint;
   /** @internal */
   readonly servers: Set<{ close(): unknown }> = new Set();
+  /** @internal */
+  readonly targets: HostTargets = new HostTargets();
+  /** @internal */
+  readonly hostCounters: HostCounters = new HostCounters();
   /** A function like `dns.lookup`, which knows the names of the site's zone and addresses. */
   readonly lookup: PresenceLookup;
   readonly #device: StackDevice;
@@ -203,7 +209,7 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
    * @throws {ConfigError} with the path of the argument that is wrong.
    * @throws system errors of `listen`: EADDRINUSE, EADDRNOTAVAIL, EACCES and others; ENETDOWN if the stack is closed.
    */
-  proxy(listen: ProxyListen, options?: ProxyOptions): Promise<SocketProxy> {
+  proxy(listen: HostListen, options?: ProxyOptions): Promise<SocketProxy> {
     return SocketProxy.listen(this, listen, options);
   }
 
@@ -216,11 +222,7 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
    * @throws system errors: EADDRINUSE, EACCES and others of `listen`; ENOTFOUND, ENETUNREACH, ECONNREFUSED and ENETDOWN
    *   if it is known that no connection to the target can be made.
    */
-  forward(
-    listen: ForwardListen,
-    target: ForwardTarget,
-    options?: ForwardOptions
-  ): Promise<Forward> {
+  forward(listen: HostListen, target: ForwardTarget, options?: ForwardOptions): Promise<Forward> {
     return forward(this, listen, target, options);
   }
 
@@ -375,9 +377,12 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
     return this.#device.counters;
   }
 
-  /** The counters of the device and its protocols, by names such as `tcp.retransmitted`. */
+  /**
+   * The counters of the device, its protocols, and what listens on this host, by names such as `tcp.retransmitted` and
+   * `forward.accepted`. Those of all forwards are added up, also of the closed ones; so are `publish.*` and `proxy.*`.
+   */
   get allCounters(): Readonly<Record<string, number>> {
-    const named: Record<string, number> = { ...this.#device.counters };
+    const named: Record<string, number> = { ...this.#device.counters, ...this.hostCounters.sums };
     const parts = {
       tcp: this.tcp,
       udp: this.udp,

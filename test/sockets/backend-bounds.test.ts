@@ -6,8 +6,14 @@ import net from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { describe, expect, test, vi } from 'vitest';
 import { IpAddress } from '../../src/base/address.ts';
-import { BackendServices } from '../../src/sockets/backend-services.ts';
-import { SocketBackend } from '../../src/sockets/index.ts';
+import {
+  type BackendService,
+  BackendServices,
+  type BackendTarget,
+} from '../../src/sockets/backend-services.ts';
+import type { Forward } from '../../src/sockets/forward.ts';
+import { HostTargets } from '../../src/sockets/host-targets.ts';
+import { SocketBackend, type SocketProxy } from '../../src/sockets/index.ts';
 import type { PresenceSocket } from '../../src/sockets/socket.ts';
 import type { SocketStack } from '../../src/sockets/stack.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -25,6 +31,13 @@ import { settled } from './worlds.ts';
 closeScenesAfterEach();
 closeServersAfterEach();
 const uncaught = catchUncaught();
+
+function servicesOf(
+  listed: readonly BackendService[],
+  refused: readonly BackendTarget[]
+): BackendServices {
+  return new BackendServices(listed, refused, new Map(), new HostTargets());
+}
 
 /** Resolves with the error that ends the socket; undefined if there is none. */
 async function endOf(socket: PresenceSocket): Promise<NodeJS.ErrnoException | undefined> {
@@ -89,6 +102,53 @@ describe('what is not connected to', () => {
     });
   });
 
+  test('is where a forward, a published service or a proxy of the stack listens, as long as it does', async () => {
+    const scene = new BackendScene();
+    const { stack, client, backend } = scene;
+    const target = { host: '10.1.0.2', port: 80 };
+    const hosts = [{ name: 'site.test', addresses: [target.host], ports: ['tcp/80'] }];
+    stack.setSite({ ...SERVICE_SITE, hosts });
+    const forward = await stack.forward({ host: '::ffff:127.0.0.1', port: 0 }, target);
+    const proxy = await stack.proxy({ host: '0.0.0.0', port: 0 });
+    const portOf = ({ address }: Forward | SocketProxy): number =>
+      (address as net.AddressInfo).port;
+    // The port is free at other addresses of loopback, since the system has just chosen it.
+    const port = portOf(forward);
+    stack.setSite({ ...SERVICE_SITE, hosts: [{ ...hosts[0]!, ports: ['tcp/80', `tcp/${port}`] }] });
+    const publication = await stack.publish({ loopback: '127.0.0.128/25' });
+    const { loopback, ports } = publication.entries()[0]!;
+    expect(ports).toContain(port);
+    backend.setServices([...ALL_SERVICES, { address: loopback!, ports: [`tcp/${port}`] }]);
+    // The path between the stacks translates the addresses of loopback.
+    const published = loopback!.replace('127.0.0.', '10.2.0.');
+    client.setSite({
+      ...SERVICE_SITE,
+      sources: ['10.1.0.0/16'],
+      pools: ['10.2.0.0/16'],
+      hosts: ['10.2.0.1', '10.2.0.2', published].map((address) => ({
+        name: `${address}.test`,
+        addresses: [address],
+        ports: ['tcp/1-65535'],
+      })),
+    });
+    const listeners: [string, number, AsyncDisposable][] = [
+      ['10.2.0.1', port, forward],
+      ['10.2.0.2', portOf(proxy), proxy],
+      [published, port, publication],
+    ];
+    for (const [i, [host, port, listener]] of listeners.entries()) {
+      expect(await codeOf(client.connect({ host, port }))).toBe('ECONNREFUSED');
+      expect(backend.counters).toMatchObject({
+        'tcp.refusedTargets': i + 1,
+        'tcp.dialsRefused': i,
+      });
+      await listener[Symbol.asyncDispose]();
+      // Nobody listens there any more, and the dial says so.
+      expect(await codeOf(client.connect({ host, port }))).toBe('ECONNREFUSED');
+      expect(backend.counters['tcp.dialsRefused']).toBe(i + 1);
+    }
+  });
+
   const ownAddresses = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
   test.each(['127.0.0.2', '::1', '0.0.0.0', ...ownAddresses.map(({ address }) => address)])(
     'is the gateway at %s, when it listens at all addresses',
@@ -96,7 +156,7 @@ describe('what is not connected to', () => {
       const address = IpAddress.parse(text);
       const listed = [{ address, ports: ['tcp/80-81', 'udp/80'] }];
       for (const everywhere of ['0.0.0.0', '::']) {
-        const services = new BackendServices(listed, [{ address: everywhere, port: 80 }]);
+        const services = servicesOf(listed, [{ address: everywhere, port: 80 }]);
         expect(services.allows('tcp', address, 80)).toBe(false);
         expect(services.allows('udp', address, 80)).toBe(false);
         expect(services.allows('tcp', address, 81)).toBe(true);
@@ -107,7 +167,7 @@ describe('what is not connected to', () => {
   test('is not another host, whose ports are its own', () => {
     const address = IpAddress.parse('192.0.2.1');
     const listed = [{ address, ports: ['tcp/80'] }];
-    const services = new BackendServices(listed, [{ address: '0.0.0.0', port: 80 }]);
+    const services = servicesOf(listed, [{ address: '0.0.0.0', port: 80 }]);
     expect(services.allows('tcp', address, 80)).toBe(true);
   });
 

@@ -8,6 +8,8 @@ import type { Clock } from '../../src/base/clock.ts';
 import { FragmentPart, PacketKind, Parse } from '../../src/packet/fields.ts';
 import { PacketHeader } from '../../src/packet/header.ts';
 import type { SocketHost } from '../../src/sockets/host.ts';
+import { HostCounters } from '../../src/sockets/host-counters.ts';
+import { HostTargets } from '../../src/sockets/host-targets.ts';
 import { IcmpEndpoint } from '../../src/sockets/icmp.ts';
 import { Identifications } from '../../src/sockets/identifications.ts';
 import { PathMtus } from '../../src/sockets/path-mtu.ts';
@@ -67,6 +69,8 @@ export class DatagramHost implements SocketHost {
   readonly icmp: IcmpEndpoint;
   readonly reassembler: Reassembler = new Reassembler(() => this.clock.monotonicMs());
   readonly servers: Set<{ close(): unknown }> = new Set();
+  readonly targets: HostTargets = new HostTargets();
+  readonly hostCounters: HostCounters = new HostCounters();
   closedBy: Error | undefined;
   isClosed = false;
   isUp = true;

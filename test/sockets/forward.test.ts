@@ -31,7 +31,11 @@ async function scene(listener: (socket: net.Socket) => void, clock?: FakeClock) 
   const far = network.stack('10.2.0.1', '2001:db8:2::1');
   closers.push(() => near.close());
   closers.push(() => far.close());
-  const server = far.createServer({ allowHalfOpen: true }, listener as never);
+  const server = far.createServer({ allowHalfOpen: true }, (socket) => {
+    // What is open at the end of a test is reset.
+    socket.on('error', () => {});
+    listener(socket as never);
+  });
   server.listen(80);
   await once(server, 'listening');
   return { network, near, far, server };
@@ -207,6 +211,23 @@ test('closing the stack closes its forwards', async () => {
   expect(await codeOf(once(client(made), 'connect'))).toBe('ECONNREFUSED');
   await made.close();
   expect(await codeOf(near.forward(0, TARGET))).toBe('ENETDOWN');
+});
+
+test('the counters of all forwards are added up at the stack, also of closed ones', async () => {
+  const { near } = await scene((socket) => socket.pipe(socket));
+  const one = await near.forward(0, TARGET);
+  const other = await near.forward(0, { host: 'server.test', port: 81 });
+  await once(client(one), 'connect');
+  await once(client(other).resume(), 'error');
+  await until(() => one.counters.open === 1 && other.counters.open === 0);
+  const sums = { 'forward.accepted': 2, 'forward.failed.ECONNREFUSED': 1, 'forward.broken': 0 };
+  expect(near.allCounters).toMatchObject({ ...sums, 'forward.open': 1 });
+  closers.push(() => one.close());
+  const made = await near.forward(0, TARGET);
+  await Promise.all([other.close(), made.close()]);
+  expect(near.allCounters).toMatchObject({ ...sums, 'forward.open': 1 });
+  await one.close();
+  expect(near.allCounters).toMatchObject({ ...sums, 'forward.open': 0 });
 });
 
 test.each([

@@ -58,6 +58,15 @@ test('a datagram is not sent, and a socket is neither connected nor bound', asyn
   expect(error).toMatchObject({ ...fault('192.0.2.3'), syscall: 'bind' });
 });
 
+test('a forward is refused at once, also to the own address, which is in a pool', async () => {
+  for (const [host, own] of [
+    ['10.2.0.1', '192.0.2.3'],
+    ['2001:db8:2::9', '2001:db8:2::9'],
+  ] as const) {
+    await expect(stack.forward(0, { host, port: 80 })).rejects.toMatchObject(fault(own));
+  }
+});
+
 test('ping fails at once', async () => {
   const error = { ...fault('192.0.2.3'), syscall: 'ping' };
   await expect(stack.ping('10.2.0.1')).rejects.toMatchObject(error);

@@ -154,16 +154,7 @@ describe('a target that cannot be reached', () => {
       502,
       'destination_ip_unroutable',
     ],
-    // The pools of this site have it, so that only the proxy can refuse it.
-    [
-      'the stack itself',
-      '2001:db8:1::1',
-      80,
-      'networkUnreachable',
-      3,
-      502,
-      'destination_ip_unroutable',
-    ],
+    ['the stack itself', '10.1.0.1', 80, 'networkUnreachable', 3, 502, 'destination_ip_unroutable'],
     [
       'a port that nobody listens at',
       'server.test',

@@ -9,7 +9,7 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
-import { onreadTo, type SpliceOptions, splice } from '../../src/sockets/splice.ts';
+import { onreadTo, reset, type SpliceOptions, splice } from '../../src/sockets/splice.ts';
 import { catchUncaught } from './uncaught.ts';
 import {
   closeAfterEach,
@@ -245,6 +245,14 @@ test('a buffer is used again only when nothing needs its bytes', async () => {
     expect(await digest(near)).toBe(sum(bytes));
   });
   await Promise.all(transfers);
+});
+
+test('a socket is reset although it is just ending', async () => {
+  const { accepted } = await pairIn(nodeWorld(), { server: HALF_OPEN });
+  accepted.end('some');
+  reset(accepted);
+  await once(accepted, 'close');
+  expect(accepted.errored).toBe(null);
 });
 
 test('an end that cannot be reset, as a unix socket, is closed', async () => {

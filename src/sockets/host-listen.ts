@@ -1,31 +1,33 @@
 /**
- * Where a proxy listens: a TCP port of this machine, or a unix socket whose mode says who may use it.
+ * Where a forward, a published service or a proxy listens: a TCP port of this machine, or a unix socket whose mode says
+ * who may use it.
  * @module
  */
 import type { AddressInfo, ListenOptions, Server } from 'node:net';
 import * as v from 'valibot';
 import { type Schema, wholeNumber } from '../base/schema.ts';
+import type { HostTargets } from './host-targets.ts';
 import { listenAtPath } from './unix-listen.ts';
 
-/** Where a proxy listens: a port of 127.0.0.1, an address and a port, or a unix socket. */
-export type ProxyListen = number | ProxyListenPort | ProxyListenPath;
+/** Where something listens: a port of 127.0.0.1, an address and a port, or a unix socket. */
+export type HostListen = number | HostListenPort | HostListenPath;
 
-export interface ProxyListenPort {
+export interface HostListenPort {
   /** An address of this host. Every host that reaches it may connect; default `127.0.0.1`. */
   readonly host?: string | undefined;
   /** 0 takes a free port. */
   readonly port: number;
 }
 
-export interface ProxyListenPath {
+export interface HostListenPath {
   /** The path of the unix socket, 107 bytes at most. */
   readonly path: string;
   /** The mode of the socket: who may write to it may connect. Default `0o600`: the own user alone. */
   readonly mode?: number | undefined;
 }
 
-/** A `ProxyListen` with its defaults. */
-export type ProxyPlace =
+/** A `HostListen` with its defaults. */
+export type HostPlace =
   | { readonly host: string; readonly port: number }
   | { readonly path: string; readonly mode: number };
 
@@ -36,25 +38,42 @@ export interface Listening {
   remove(): Promise<void>;
 }
 
-/** @throws Node's errors of `listen`. */
-export async function listenAt(server: Server, place: ProxyPlace): Promise<Listening> {
+/**
+ * Listens. Resolves also if the server is closed meanwhile.
+ *
+ * @param targets gets the address and the port, as long as the server listens there
+ * @throws Node's errors of `listen`.
+ */
+export async function listenAt(
+  server: Server,
+  place: HostPlace,
+  targets: HostTargets
+): Promise<Listening> {
   if ('path' in place) {
     const { path, mode } = place;
     const remove = await listenAtPath(server, path, mode, (own) => listen(server, { path: own }));
     return { address: path, remove };
   }
   await listen(server, place);
-  return { address: server.address()!, remove: async () => {} };
+  const address = server.address() as AddressInfo | null;
+  // It is closed already.
+  if (address === null) return { address: '', remove: async () => {} };
+  // A link-local address has the name of its interface behind it.
+  const [text] = address.address.split('%');
+  server.once('close', targets.add(text!, address.port));
+  return { address, remove: async () => {} };
 }
 
 function listen(server: Server, options: ListenOptions): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    // In a worker of `node:cluster` the primary would listen, and share connections out.
-    server.listen({ ...options, exclusive: true }, () => {
-      server.off('error', reject);
+    server.once('close', resolve);
+    server.once('listening', () => {
+      server.off('error', reject).off('close', resolve);
       resolve();
     });
+    // In a worker of `node:cluster` the primary would listen, and share connections out.
+    server.listen({ ...options, exclusive: true });
   });
 }
 
@@ -74,7 +93,7 @@ const listenPath = v.strictObject({
   mode: v.optional(wholeNumber(0, 0o777), OWNER_ALONE),
 });
 
-export const ProxyListenSchema: Schema<ProxyPlace> = v.lazy((input) => {
+export const HostListenSchema: Schema<HostPlace> = v.lazy((input) => {
   if (typeof input !== 'object' || input === null) return listenNumber;
   return 'path' in input ? listenPath : listenPort;
-}) as unknown as Schema<ProxyPlace>;
+}) as unknown as Schema<HostPlace>;
