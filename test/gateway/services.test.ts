@@ -168,6 +168,20 @@ describe('a service of the cloud behind a stack of sockets', () => {
     await vi.waitFor(() => expect(accepted.size).toBe(0), WAIT);
   });
 
+  test('is reached where the option hosts says that its address is', async () => {
+    const port = await listen(echo);
+    const { services, ...rest } = desiredWith({ bus: [`tcp/${port}`] });
+    const elsewhere = services!.map((each) =>
+      each.name === 'bus' ? { ...each, address: '10.0.0.5' } : each
+    );
+    const cloud = await gateways.cloud({
+      device: { type: 'sockets', backend: { hosts: { '10.0.0.5': LOOPBACK } } },
+      desired: { ...rest, services: elsewhere },
+    });
+    await connected(await startEdge(cloud), port);
+    expect(accepted.size).toBe(1);
+  });
+
   test('may end its side first, and still gets what the client sends', async () => {
     let got: Promise<string> | undefined;
     const port = await listen((socket) => {
@@ -384,6 +398,8 @@ describe('the option services', () => {
   test.each([
     ['device.backend.proxyProtocol', { proxyProtocol: ['bus'] }],
     ['device.backend.limits.dials', { limits: { dials: 0 } }],
+    ['device.backend.hosts.bus', { hosts: { bus: LOOPBACK } }],
+    ['device.backend.hosts["10.0.0.5"]', { hosts: { '10.0.0.5': 'bus' } }],
     ['device.backend.dial', { dial: () => {} }],
   ])('and %s are checked together', async (path, backend) => {
     const device = { type: 'sockets', services: [], backend } as SocketsDeviceOptions;
