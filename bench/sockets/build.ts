@@ -11,7 +11,10 @@ import { options } from '../../tsup.config.ts';
 /** Paths of programs for Node. */
 export interface SocketPrograms {
   readonly client: string;
+  readonly gateway: string;
   readonly local: string;
+  readonly service: string;
+  readonly sidecar: string;
 }
 
 /** They are removed when this process ends. */
@@ -23,10 +26,7 @@ export async function buildSocketPrograms(): Promise<SocketPrograms> {
   await build({
     ...options,
     config: false,
-    entry: {
-      client: join(import.meta.dirname, 'client.ts'),
-      local: join(import.meta.dirname, 'local.ts'),
-    },
+    entry: Object.fromEntries(NAMES.map((name) => [name, join(import.meta.dirname, `${name}.ts`)])),
     external: ['koffi'],
     outDir: output,
     format: 'esm',
@@ -34,7 +34,8 @@ export async function buildSocketPrograms(): Promise<SocketPrograms> {
     sourcemap: false,
     silent: true,
   });
-  return { client: join(output, 'client.js'), local: join(output, 'local.js') };
+  const paths = NAMES.map((name) => [name, join(output, `${name}.js`)]);
+  return Object.fromEntries(paths) as unknown as SocketPrograms;
 }
 
 /** Compiles `service.c` into this directory; returns the path of the program. */
@@ -44,3 +45,11 @@ export function compileService(directory: string): string {
   execFileSync('cc', ['-O2', '-o', program, source], { stdio: 'inherit' });
   return program;
 }
+
+const NAMES: readonly (keyof SocketPrograms)[] = [
+  'client',
+  'gateway',
+  'local',
+  'service',
+  'sidecar',
+];

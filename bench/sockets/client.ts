@@ -10,6 +10,7 @@
  * It says "ready", and answers each command, one line of JSON on standard input, by one line of JSON. CONFIG is JSON too.
  * @module
  */
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { connect as connectNet } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -32,6 +33,11 @@ export type ClientCommand = { readonly host: string; readonly port: number } & (
       readonly count: number;
       readonly ms: number;
     }
+  | {
+      /** Opens streams to what answers requests; each carries 4 bytes each way, and is idle until `close`. */
+      readonly do: 'idle';
+      readonly streams: number;
+    }
   | { readonly do: 'close' }
 );
 
@@ -45,7 +51,8 @@ export interface RequestTimes {
 export interface AgentConfig {
   readonly stateDirectory: string;
   readonly token: string;
-  readonly cloud: readonly string[];
+  /** Default: what the token says. */
+  readonly cloud?: readonly string[];
 }
 
 /** For `straight`. */
@@ -125,13 +132,8 @@ async function perform(
     case 'request':
       return requests(() => connect({ host, port }), command.count, command.ms);
     default:
-      while (streams.length < command.streams) {
-        const count = Math.min(command.streams - streams.length, CONCURRENT);
-        const opening = Array.from({ length: count }, () =>
-          opened(connect, command.do === 'onread', { host, port })
-        );
-        streams.push(...(await Promise.all(opening)));
-      }
+      await open(connect, command, streams);
+      if (command.do === 'idle') return {};
       // All begin at the same time, so that none has to connect beside a thousand that carry all they can.
       for (const stream of streams) {
         if (command.do === 'send') send(stream);
@@ -139,6 +141,27 @@ async function perform(
         if (command.do === 'data') stream.on('data', noop);
       }
       return {};
+  }
+}
+
+/** Opens as many streams as are missing, some at a time. */
+async function open(
+  connect: Connect,
+  command: Extract<ClientCommand, { readonly streams: number }>,
+  streams: Duplex[]
+): Promise<void> {
+  const { host, port, do: kind } = command;
+  const one = async (): Promise<Duplex> => {
+    const stream = await opened(connect, kind === 'onread', { host, port });
+    if (kind === 'idle') {
+      stream.write('ping');
+      await once(stream.on('data', noop), 'data');
+    }
+    return stream;
+  };
+  while (streams.length < command.streams) {
+    const length = Math.min(command.streams - streams.length, CONCURRENT);
+    streams.push(...(await Promise.all(Array.from({ length }, one))));
   }
 }
 

@@ -22,7 +22,7 @@ export interface Carried {
 }
 
 /** A program that answers each line on its standard input by a line of JSON. */
-class Answerer {
+export class Answerer {
   readonly #program: Program;
   #asked: number;
 
@@ -101,6 +101,11 @@ export class SocketLoad {
     await this.#command({ do: kind, host: this.#host, port, streams });
   }
 
+  /** Opens connections that stay idle. */
+  async openIdle(streams: number): Promise<void> {
+    await this.#command({ do: 'idle', host: this.#host, port: this.#ports.answer, streams });
+  }
+
   /** Counts what the open streams carry in this time. */
   async count(ms: number, pids: readonly number[] = []): Promise<Carried> {
     const before = await this.#report();
@@ -139,7 +144,7 @@ export class SocketLoad {
   }
 
   #command<T>(command: ClientCommand): Promise<T> {
-    return this.#client.ask(JSON.stringify(command));
+    return this.#client.ask(JSON.stringify(command), 120_000);
   }
 }
 

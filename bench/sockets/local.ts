@@ -23,6 +23,7 @@ import {
   TcpEvent,
 } from '../../src/tcp/index.ts';
 import { pump } from '../../test/support/device-pump.ts';
+import { collected } from './memory.ts';
 
 /** Both ends together. */
 export interface LocalBulk {
@@ -225,7 +226,7 @@ async function idle(count?: string): Promise<IdleMemory> {
   const after = collected();
   const added = ends.length - opened;
   return {
-    heap: (after.heapUsed - before.heapUsed) / added,
+    heap: (after.heap - before.heap) / added,
     external: (after.external - before.external) / added,
   };
 }
@@ -284,13 +285,6 @@ function measureFrom(first: number): Finish {
       retransmitted,
     };
   };
-}
-
-function collected(): NodeJS.MemoryUsage {
-  // Twice: the first frees what the second can then collect.
-  globalThis.gc!();
-  globalThis.gc!();
-  return process.memoryUsage();
 }
 
 function noop(): void {}

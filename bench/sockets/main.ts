@@ -21,10 +21,11 @@ import { Scene } from '../gateway/scene.ts';
 import { wholeNumber } from '../gateway/whole-number.ts';
 import { compileForwarder } from '../wan/wan.ts';
 import { buildSocketPrograms, compileService } from './build.ts';
-import { type Contender, contenders } from './contenders.ts';
+import { CONTENDER_NAMES, type Contender, contenders } from './contenders.ts';
 import { LOCAL_PARTS, measureLocal } from './local-measures.ts';
 import { type Effort, measure, type Programs } from './measures.ts';
 import { Report } from './report.ts';
+import { measureRootless, ROOTLESS_PARTS } from './rootless.ts';
 import { measureStraight, STRAIGHT_LINKS } from './straight.ts';
 
 async function main(): Promise<void> {
@@ -53,6 +54,9 @@ async function main(): Promise<void> {
   const turns: Turn[] = [];
   for (const part of parts.filter((name) => LOCAL_PARTS.includes(name))) {
     turns.push({ name: part, take: () => measureLocal(sockets.local, part, values.quick) });
+  }
+  for (const part of ROOTLESS_PARTS.filter((name) => parts.includes(name))) {
+    turns.push({ name: part, take: () => measureRootless(sockets, part, home, values.quick) });
   }
   if (turns.length < parts.length) {
     const cannot = whatIsMissing({ iperf3: 'iperf3', cc: 'gcc', ss: 'iproute2' });
@@ -129,14 +133,14 @@ async function inScene(
 function partsOf(only: readonly string[] | undefined, isQuick: boolean): readonly string[] {
   const names = [
     ...LOCAL_PARTS,
-    ...(isQuick ? [] : [...CONTENDERS, ...STRAIGHT_LINKS.map(({ name }) => name)]),
+    ...ROOTLESS_PARTS,
+    ...(isQuick ? [] : [...CONTENDER_NAMES, ...STRAIGHT_LINKS.map(({ name }) => name)]),
   ];
   const unknown = only?.find((name) => !names.includes(name));
   if (unknown !== undefined) throw new Error(`"${unknown}" is none of ${names.join(', ')}`);
   return names.filter((name) => only?.includes(name) ?? true);
 }
 
-const CONTENDERS: readonly string[] = ['tunPair', 'agent', 'agent1460'];
 /** The congestion control of TCP on all hosts; ours is the same. */
 const CONGESTION = 'cubic';
 

@@ -4,6 +4,7 @@
  */
 import { median } from '../gateway/median.ts';
 import { aligned, rounded, type Target, targetOf, targetTableOf } from '../gateway/report.ts';
+import { CONTENDER_NAMES, type ContenderName } from './contenders.ts';
 
 export type Figures = Readonly<Record<string, number | null>>;
 
@@ -48,7 +49,7 @@ export class Report {
   get text(): string {
     const { figures } = this;
     const tables: string[] = [];
-    const running = CONTENDERS.filter((name) => figures[name] !== undefined);
+    const running = CONTENDER_NAMES.filter((name) => figures[name] !== undefined);
     if (running.length > 0) {
       const rows = COLUMNS.map(([field, head, digits]) => [
         head,
@@ -57,7 +58,7 @@ export class Report {
       tables.push(aligned([['', ...running], ...rows]));
     }
     for (const [name, fields] of Object.entries(figures)) {
-      if (running.includes(name)) continue;
+      if ((running as readonly string[]).includes(name)) continue;
       const rows = Object.entries(fields).map(([field, value]) => [field, String(value ?? '-')]);
       tables.push(aligned([[name, ''], ...rows]));
     }
@@ -82,8 +83,6 @@ function mediansOf(rounds: readonly Figures[]): Figures {
   });
   return Object.fromEntries(medians);
 }
-
-const CONTENDERS: readonly string[] = ['tunPair', 'agent', 'agent1460'];
 
 /** Field, head of the row, digits. */
 const COLUMNS: readonly (readonly [string, string, number])[] = [
@@ -110,7 +109,7 @@ const DOCUMENTED: readonly (readonly [string, string, number])[] = [
   ['connectP50Us', 'connect and request, us', 324],
 ];
 
-const TARGETS: readonly {
+interface TargetSpec {
   readonly what: string;
   /** Part and field. */
   readonly of: readonly [string, string];
@@ -118,37 +117,48 @@ const TARGETS: readonly {
   readonly to?: readonly [string, string];
   readonly least?: number;
   readonly most?: number;
-}[] = [
-  {
-    what: 'bulk to the service / TUN pair',
-    of: ['agent', 'sendGbps'],
-    to: ['tunPair', 'sendGbps'],
-    least: 0.8,
-  },
-  {
-    what: 'bulk from the service, onread / TUN pair',
-    of: ['agent', 'onreadGbps'],
-    to: ['tunPair', 'onreadGbps'],
-    least: 0.8,
-  },
-  {
-    what: 'bulk from the service, data events / TUN pair',
-    of: ['agent', 'dataGbps'],
-    to: ['tunPair', 'dataGbps'],
-    least: 0.6,
-  },
-  {
-    what: 'CPU per GiB to the service / TUN pair',
-    of: ['agent', 'sendCpu'],
-    to: ['tunPair', 'sendCpu'],
-    most: 1.2,
-  },
-  {
-    what: 'CPU per GiB from the service, onread / TUN pair',
-    of: ['agent', 'onreadCpu'],
-    to: ['tunPair', 'onreadCpu'],
-    most: 1.2,
-  },
+}
+
+/** The targets of a contender beside the TUN pair. */
+function besideTunPair(name: ContenderName): TargetSpec[] {
+  const row = (what: string, field: string, bound: { least?: number; most?: number }) => ({
+    what: `${name}: ${what} / TUN pair`,
+    of: [name, field] as const,
+    to: ['tunPair', field] as const,
+    ...bound,
+  });
+  return [
+    row('bulk to the service', 'sendGbps', { least: 0.8 }),
+    row('bulk from the service, onread', 'onreadGbps', { least: 0.8 }),
+    row('bulk from the service, data events', 'dataGbps', { least: 0.6 }),
+    row('CPU per GiB to the service', 'sendCpu', { most: 1.2 }),
+    row('CPU per GiB from the service, onread', 'onreadCpu', { most: 1.2 }),
+    row('connect and request, p50', 'requestP50Us', { most: 0.5 }),
+  ];
+}
+
+/** The targets of a contender with many streams. */
+function withManyStreams(name: ContenderName): TargetSpec[] {
+  const of = (field: string) => [name, field] as const;
+  return [
+    {
+      what: `${name}: many streams to the service: sum / one`,
+      of: of('sendManyOfOne'),
+      least: 0.85,
+    },
+    { what: `${name}: many streams from it: sum / one`, of: of('onreadManyOfOne'), least: 0.85 },
+    { what: `${name}: many streams to it: Jain's index`, of: of('sendJain'), least: 0.95 },
+    { what: `${name}: many streams from it: Jain's index`, of: of('onreadJain'), least: 0.95 },
+  ];
+}
+
+/** What a forward costs beside a TUN pair has no target: it has a process more. */
+const FORWARD_TARGETS: readonly TargetSpec[] = besideTunPair('forward').slice(0, 3);
+
+const TARGETS: readonly TargetSpec[] = [
+  ...besideTunPair('agent'),
+  ...besideTunPair('backend'),
+  ...FORWARD_TARGETS,
   {
     what: 'bulk to the service, super-segments / segments of 1,460',
     of: ['agent', 'sendGbps'],
@@ -167,25 +177,19 @@ const TARGETS: readonly {
     to: ['endpoint', 'superCpu'],
     least: 2,
   },
-  {
-    what: 'connect and request, p50 / TUN pair',
-    of: ['agent', 'requestP50Us'],
-    to: ['tunPair', 'requestP50Us'],
-    most: 0.5,
-  },
   { what: 'heap of an idle connection, bytes', of: ['idle', 'heapBytes'], most: 4096 },
+  ...withManyStreams('agent'),
+  ...withManyStreams('backend'),
   {
-    what: 'many streams to the service: sum / one stream',
-    of: ['agent', 'sendManyOfOne'],
-    least: 0.85,
+    what: 'backend: cost of a connection, most services / fewest',
+    of: ['backendGrowth', 'servicesGrowth'],
+    most: 1.25,
   },
   {
-    what: 'many streams from the service: sum / one stream',
-    of: ['agent', 'onreadManyOfOne'],
-    least: 0.85,
+    what: 'backend: cost of a connection, most idle connections / none',
+    of: ['backendGrowth', 'idleGrowth'],
+    most: 1.25,
   },
-  { what: "many streams to the service: Jain's index", of: ['agent', 'sendJain'], least: 0.95 },
-  { what: "many streams from the service: Jain's index", of: ['agent', 'onreadJain'], least: 0.95 },
   { what: 'sending, 1 % loss, 20 ms / Linux', of: ['loss1', 'sendOfLinux'], least: 0.9 },
   { what: 'receiving, 1 % loss, 20 ms / Linux', of: ['loss1', 'onreadOfLinux'], least: 0.9 },
   { what: 'sending, 0.1 % loss, 20 ms / Linux', of: ['loss0.1', 'sendOfLinux'], least: 0.9 },

@@ -31,12 +31,14 @@ export function ours(programs: GatewayPrograms): Contender {
 /**
  * Starts the cloud gateway of a scene with the plan `same`, whose service has these TCP ports.
  *
+ * @param device how it reaches the service; default: a TUN
  * @returns also a token for the site
  */
 export async function startCloud(
   programs: GatewayPrograms,
   { directory, cloud, serviceLan }: Scene,
-  ports: readonly number[]
+  ports: readonly number[],
+  device: object = DEVICE
 ): Promise<{ readonly program: Program; readonly token: string }> {
   const home = newHome(directory, 'cloud');
   const adminSocket = join(home, 'admin.sock');
@@ -47,7 +49,7 @@ export async function startCloud(
       trustDomain: ZONE,
       stateDirectory: './state',
       adminSocket,
-      device: DEVICE,
+      device,
       tunnel: `${CLOUD_WAN}:7443`,
       enrolment: { listen: `${CLOUD_WAN}:7444`, endpoints: [`https://${CLOUD_WAN}:7444`] },
       dns: { listen: `${serviceLan.gateway}:53` },
