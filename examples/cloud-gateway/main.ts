@@ -10,6 +10,7 @@ import { resolveCloudOptions } from 'virtual-presence/gateway';
 import { ConfigFile, notInFiles } from '../program/config-file.ts';
 import { readPassphrase } from '../program/files.ts';
 import { logger, readyLine, run } from '../program/run.ts';
+import { checkSidecars, SidecarsSchema, startSidecars } from '../program/sidecars.ts';
 
 /** The keys that differ from the library's options in name or unit. The library checks all other keys. */
 const CloudFile = v.looseObject({
@@ -36,6 +37,7 @@ const CloudFile = v.looseObject({
     }),
     {}
   ),
+  sockets: v.optional(SidecarsSchema),
   desired: v.looseObject({}),
   workers: notInFiles,
   logger: notInFiles,
@@ -51,8 +53,10 @@ await run('cloud-gateway', async (path) => {
     return passphraseFile && readPassphrase('trust.passphraseFile', file.resolve(passphraseFile));
   });
 
-  const optionsOf = ({ processes, trust, leases, ...rest }: typeof config): never => {
-    const { certificateLifetimeSeconds, passphraseFile: _, ...otherTrust } = trust;
+  await file.locate(() => checkSidecars(config.device, config.sockets));
+
+  const optionsOf = ({ processes, trust, leases, sockets: _, ...rest }: typeof config): never => {
+    const { certificateLifetimeSeconds, passphraseFile: __, ...otherTrust } = trust;
     const { idleSeconds, pressedIdleSeconds, ...otherLeases } = leases;
     const options = {
       ...rest,
@@ -76,12 +80,16 @@ await run('cloud-gateway', async (path) => {
   const reload = async () => {
     const again = new ConfigFile(path);
     const next = again.read(CloudFile);
+    await again.locate(() => checkSidecars(next.device, next.sockets));
     const resolved = await again.locate(() => resolveCloudOptions(optionsOf(next)), {
       renamed: RENAMED,
     });
     await again.locate(() => gateway.apply(next.desired as never), { within: 'desired' });
-    const inForce: Record<string, unknown> = { ...resolveCloudOptions(optionsOf(config)) };
-    const wanted: Record<string, unknown> = { ...resolved };
+    const inForce: Record<string, unknown> = {
+      ...resolveCloudOptions(optionsOf(config)),
+      sockets: config.sockets,
+    };
+    const wanted: Record<string, unknown> = { ...resolved, sockets: next.sockets };
     const needRestart = Object.keys({ ...config, ...next }).filter((key) => {
       // A key that is now given with its default value has not changed.
       const option = key === 'processes' ? 'workers' : key;
@@ -97,7 +105,8 @@ await run('cloud-gateway', async (path) => {
   const gateway = await file.locate(() => CloudGateway.start(optionsOf(config)), {
     renamed: RENAMED,
   });
-  logger.info({}, readyLine('cloud gateway', gateway.addresses));
+  const sidecars = await startSidecars(file, config.sockets, gateway);
+  logger.info({}, readyLine('cloud gateway', { ...gateway.addresses, ...sidecars }));
   return { reload, close: () => gateway.close() };
 });
 

@@ -8,6 +8,7 @@ import { proxyFromEnvironment } from 'virtual-presence/tunnel';
 import { ConfigFile, notInFiles } from '../program/config-file.ts';
 import { readText } from '../program/files.ts';
 import { logger, readyLine, run } from '../program/run.ts';
+import { checkSidecars, SidecarsSchema, startSidecars } from '../program/sidecars.ts';
 
 /** The keys that differ from the library's options in name. The library checks all other keys. */
 const EdgeFile = v.looseObject({
@@ -15,13 +16,15 @@ const EdgeFile = v.looseObject({
   tokenFile: v.string(),
   proxy: v.optional(v.string()),
   device: v.looseObject({ path: v.optional(v.string()) }),
+  sockets: v.optional(SidecarsSchema),
   token: notInFiles,
   logger: notInFiles,
 });
 
 await run('edge-gateway', async (path) => {
   const file = new ConfigFile(path);
-  const { tokenFile, proxy, ...rest } = file.read(EdgeFile);
+  const { tokenFile, proxy, sockets, ...rest } = file.read(EdgeFile);
+  await file.locate(() => checkSidecars(rest.device, sockets));
   const tokenPath = file.resolve(tokenFile);
   const options = {
     ...rest,
@@ -32,6 +35,7 @@ await run('edge-gateway', async (path) => {
     logger,
   };
   const gateway = await file.locate(() => EdgeGateway.start(options as never));
+  const sidecars = await startSidecars(file, sockets, gateway);
 
   // An edge that is rejected before it was ever online has a wrong configuration, and the program ends. Later the
   // program goes on, because a new token is enough.
@@ -43,7 +47,8 @@ await run('edge-gateway', async (path) => {
       wasOnline ||= state === 'online';
       if (site !== undefined && !isLogged) {
         isLogged = true;
-        logger.info({ site }, readyLine(`edge gateway of ${site}`, gateway.addresses));
+        const addresses = { ...gateway.addresses, ...sidecars };
+        logger.info({ site }, readyLine(`edge gateway of ${site}`, addresses));
       }
       if (state !== 'rejected' || wasOnline) return;
       const { error, remedy } = failure!;

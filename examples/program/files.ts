@@ -1,8 +1,8 @@
 /**
- * Reads the files that a configuration names. An error is one sentence with the path and the reason.
+ * Reads and writes the files that a configuration names. An error is one sentence with the path and the reason.
  * @module
  */
-import { readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { ConfigError, EnvironmentError } from 'virtual-presence/errors';
 
 /** @throws {EnvironmentError} if the file cannot be read. */
@@ -25,6 +25,51 @@ export function readPassphrase(key: string, path: string): string {
   if (passphrase !== '') return passphrase;
   throw new ConfigError(key, `the passphrase file ${path} is empty`);
 }
+
+/**
+ * Returns undefined if there is no such file.
+ *
+ * @param key the key of the configuration, for the message.
+ * @throws {EnvironmentError} if the file cannot be read.
+ * @throws {ConfigError} if other users may read it.
+ */
+export function readSecret(key: string, path: string): string | undefined {
+  if (!existsSync(path)) return undefined;
+  const text = readText('the password file', path).trimEnd();
+  if ((statSync(path).mode & 0o077) === 0) return text;
+  throw new ConfigError(key, `other users may use ${path}: give it the mode 0600`);
+}
+
+/**
+ * Creates a file that only its owner may read, with one line; one that exists already stays as it is.
+ *
+ * @throws {EnvironmentError} if it cannot be written.
+ */
+export function writeSecret(what: string, path: string, text: string): void {
+  if (existsSync(path)) return;
+  attempt(`${what} ${path} cannot be written`, () => {
+    writeFileSync(path, `${text}\n`, { mode: 0o600, flag: 'wx' });
+  });
+}
+
+/**
+ * Replaces the text of a file that this function has written before, at once for its readers.
+ *
+ * @param key the key of the configuration, for the message.
+ * @throws {EnvironmentError} if it cannot be read or written.
+ * @throws {ConfigError} if somebody else has written it.
+ */
+export function replaceFile(key: string, path: string, text: string): void {
+  if (existsSync(path) && !readText('the file', path).startsWith(WRITTEN_HERE)) {
+    throw new ConfigError(key, `${path} has other lines: give the path of a file of its own`);
+  }
+  attempt(`${path} cannot be written`, () => {
+    writeFileSync(`${path}.new`, `${WRITTEN_HERE}\n${text}`);
+    renameSync(`${path}.new`, path);
+  });
+}
+
+const WRITTEN_HERE = '# Written by the gateway, which replaces it at every change.';
 
 function attempt<T>(fault: string, use: () => T): T {
   try {

@@ -1,0 +1,264 @@
+/**
+ * The key `sockets` of both files: the services of other realms for the programs of this machine, as ports, unix
+ * sockets, loopback addresses and a proxy. It needs a device of the type `sockets`.
+ * @module
+ */
+import type { AddressInfo } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import * as v from 'valibot';
+import type { SocketStack } from 'virtual-presence';
+import { ConfigError } from 'virtual-presence/errors';
+import type { ConfigFile } from './config-file.ts';
+import { readSecret, replaceFile, writeSecret } from './files.ts';
+import { logger } from './run.ts';
+
+/** A port of 127.0.0.1, `{ host, port }` or `{ path, mode }`. */
+type Listen = number | { readonly path?: string | undefined };
+const ListenSchema: v.GenericSchema<unknown, Listen> = v.union([
+  v.number(),
+  v.looseObject({ path: v.optional(v.string()) }),
+]);
+
+interface Bounds {
+  readonly maxConnections?: number | undefined;
+}
+
+export interface SidecarKeys {
+  readonly publish?: PublishKeys | undefined;
+  readonly forward: readonly ForwardKeys[];
+  readonly proxy?: ProxyKeys | undefined;
+}
+
+interface PublishKeys extends Bounds {
+  readonly loopback?: string | undefined;
+  readonly hostsFile?: string | undefined;
+  readonly maxListeners?: number | undefined;
+}
+
+interface ForwardKeys extends Bounds {
+  readonly listen: Listen;
+  readonly host: string;
+  readonly port: number;
+}
+
+interface ProxyKeys extends Bounds {
+  readonly listen: Listen;
+  readonly auth: boolean;
+  readonly passwordFile?: string | undefined;
+}
+
+/** The library checks the values. */
+export const SidecarsSchema: v.GenericSchema<unknown, SidecarKeys> = v.strictObject({
+  publish: v.optional(
+    v.strictObject({
+      loopback: v.optional(v.string()),
+      hostsFile: v.optional(v.string()),
+      maxListeners: v.optional(v.number()),
+      maxConnections: v.optional(v.number()),
+    })
+  ),
+  forward: v.optional(
+    v.array(
+      v.strictObject({
+        listen: ListenSchema,
+        host: v.string(),
+        port: v.number(),
+        maxConnections: v.optional(v.number()),
+      })
+    ),
+    []
+  ),
+  proxy: v.optional(
+    v.strictObject({
+      listen: ListenSchema,
+      auth: v.optional(v.boolean(), true),
+      passwordFile: v.optional(v.string()),
+      maxConnections: v.optional(v.number()),
+    })
+  ),
+});
+
+/** Where the sidecars listen, as they are in the log line of a ready gateway. */
+export interface SidecarAddresses {
+  readonly proxy?: object | string;
+  /** In the order of the file; null as long as a name is not in the zone. */
+  readonly forward?: readonly (object | string | null)[];
+}
+
+interface Gateway {
+  readonly sockets: SocketStack;
+  close(): Promise<void>;
+}
+
+/** @throws {ConfigError} if the keys do not go with each other. Nothing is opened. */
+export function checkSidecars(device: object, keys: SidecarKeys | undefined): void {
+  if (keys === undefined) return;
+  if (!('type' in device) || device.type !== 'sockets') {
+    throw new ConfigError('sockets', 'needs a device of the type sockets');
+  }
+  const { auth, passwordFile } = keys.proxy ?? { auth: false };
+  if (auth === (passwordFile !== undefined)) return;
+  const wanted = auth
+    ? 'expected passwordFile, or auth: false'
+    : 'has no use with auth: false: leave out one of the two';
+  throw new ConfigError(auth ? 'sockets.proxy' : 'sockets.proxy.passwordFile', wanted);
+}
+
+/**
+ * Starts what the keys say. If that fails, the gateway is closed.
+ *
+ * @throws {ConfigError} with file and line, also if a port or a path cannot be listened on.
+ * @throws {EnvironmentError} if a file cannot be read or written.
+ */
+export async function startSidecars(
+  file: ConfigFile,
+  keys: SidecarKeys | undefined,
+  gateway: Gateway
+): Promise<SidecarAddresses> {
+  if (keys === undefined) return {};
+  const { publish, forward, proxy } = keys;
+  const { sockets } = gateway;
+  try {
+    if (publish !== undefined) await startPublication(file, publish, sockets);
+    const forwards: (object | string | null)[] = [];
+    for (const [i, each] of forward.entries()) {
+      forwards.push(await startForward(file, `sockets.forward[${i}]`, each, sockets));
+    }
+    const proxyAddress = proxy && (await startProxy(file, proxy, sockets));
+    return {
+      ...(proxyAddress !== undefined && { proxy: proxyAddress }),
+      ...(forwards.length > 0 && { forward: forwards }),
+    };
+  } catch (error) {
+    await gateway.close();
+    throw error;
+  }
+}
+
+async function startPublication(
+  file: ConfigFile,
+  { hostsFile, ...options }: PublishKeys,
+  sockets: SocketStack
+): Promise<void> {
+  const publication = await file.locate(() => sockets.publish(options), {
+    within: 'sockets.publish',
+  });
+  let before = '';
+  const update = (): void => {
+    if (hostsFile !== undefined) {
+      replaceFile('sockets.publish.hostsFile', file.resolve(hostsFile), publication.hosts());
+    }
+    const now = publication.entries().flatMap(({ name, loopback, ports, notPublished }) => {
+      const published = ports.length > 0 ? [`${name} at ${loopback}, tcp/${ports}`] : [];
+      const others = notPublished.filter(({ ports: what }) => what.startsWith('tcp/'));
+      return [...published, ...others.map((not) => `not ${name} ${not.ports}: ${not.reason}`)];
+    });
+    const text = now.join('; ');
+    if (text !== before) logger.info({}, `published: ${text === '' ? 'nothing' : text}`);
+    before = text;
+  };
+  await file.locate(update);
+  publication.on('change', () => {
+    try {
+      update();
+    } catch (error) {
+      logger.warn({}, (error as Error).message);
+    }
+  });
+}
+
+/** Returns the address, or null if the name is not in the zone yet: then it is tried again until it is. */
+async function startForward(
+  file: ConfigFile,
+  key: string,
+  { listen, host, port, ...options }: ForwardKeys,
+  sockets: SocketStack
+): Promise<object | string | null> {
+  const target = { host, port };
+  const start = async (): Promise<object | string> => {
+    const { address } = await file.locate(
+      () => listening(() => sockets.forward(placeOf(file, listen) as never, target, options), host),
+      { within: key, renamed: { 'target.host': 'host', 'target.port': 'port' } }
+    );
+    const where = shortAddress(address);
+    logger.info({}, `forward: ${JSON.stringify(where)} leads to ${host}:${port}`);
+    return where;
+  };
+  const again = async (): Promise<void> => {
+    for (;;) {
+      await delay(RETRY_MS, undefined, { ref: false });
+      try {
+        await start();
+        return;
+      } catch (error) {
+        if (isOfTarget(error, host)) continue;
+        // The gateway is closed, or the port is taken meanwhile.
+        logger.warn({}, (error as Error).message);
+        return;
+      }
+    }
+  };
+  try {
+    return await start();
+  } catch (error) {
+    if (!isOfTarget(error, host)) throw error;
+    const { message } = error as Error;
+    logger.warn({}, `${key}: does not listen yet, and is tried again: ${message}`);
+    void again();
+    return null;
+  }
+}
+
+async function startProxy(
+  file: ConfigFile,
+  { listen, auth, passwordFile, ...options }: ProxyKeys,
+  sockets: SocketStack
+): Promise<object | string> {
+  const path = passwordFile === undefined ? undefined : file.resolve(passwordFile);
+  const proxy = await file.locate(
+    async () => {
+      const password = path && readSecret('passwordFile', path);
+      const credentials = password === undefined ? {} : { auth: { username: USERNAME, password } };
+      const place = placeOf(file, listen) as never;
+      return await listening(() =>
+        sockets.proxy(place, { ...options, ...(auth ? credentials : { auth: false }) })
+      );
+    },
+    { within: 'sockets.proxy', renamed: { 'auth.password': 'passwordFile' } }
+  );
+  // Without a password in the file, the proxy has a random one.
+  if (path !== undefined) writeSecret('the password file', path, proxy.password!);
+  return shortAddress(proxy.address);
+}
+
+function placeOf(file: ConfigFile, listen: Listen): unknown {
+  return typeof listen === 'number' ? listen : file.withPath(listen);
+}
+
+/** Turns a system error that is not about the target into one of the key `listen`. */
+async function listening<T>(start: () => Promise<T>, target?: string): Promise<T> {
+  try {
+    return await start();
+  } catch (error) {
+    const { syscall, message } = error as NodeJS.ErrnoException;
+    if (syscall === undefined || isOfTarget(error, target)) throw error;
+    throw new ConfigError('listen', message, { cause: error });
+  }
+}
+
+/** Whether a system error of a forward is about its target, which the cloud may expose later. */
+function isOfTarget(error: unknown, target: string | undefined): boolean {
+  const { code, syscall, hostname } = error as NodeJS.ErrnoException & { hostname?: string };
+  if (code === 'ENETDOWN') return false;
+  return syscall === 'connect' || (syscall === 'getaddrinfo' && hostname === target);
+}
+
+function shortAddress(address: AddressInfo | string): object | string {
+  if (typeof address === 'string') return address;
+  const { address: host, port } = address;
+  return { host, port };
+}
+
+/** The user name of clients of the proxy, which the library has as its default. */
+const USERNAME = 'presence';
+const RETRY_MS = 1_000;
