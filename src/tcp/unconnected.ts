@@ -58,7 +58,8 @@ export class UnconnectedSegments {
     let outcome = receiveInTimeWait(timeWait, entry, segment);
     // As in Linux: a SYN that nobody takes does not end TIME-WAIT.
     const isNew = outcome === 'reopen';
-    if (isNew && listeners.find(flow.localPort, flow.local.words) === undefined) outcome = 'answer';
+    const isTaken = this.#listenerFor(flow) !== undefined || this.holder !== undefined;
+    if (isNew && !isTaken) outcome = 'answer';
     switch (outcome) {
       case 'reopen':
         return true;

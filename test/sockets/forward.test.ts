@@ -45,6 +45,8 @@ const portOf = (made: Forward): number => (made.address as net.AddressInfo).port
 
 function client(made: Forward, options: object = {}): net.Socket {
   const socket = net.connect({ port: portOf(made), host: '127.0.0.1', ...options });
+  // A forward that is closed resets it.
+  socket.on('error', () => {});
   closers.push(() => socket.destroy());
   return socket;
 }
