@@ -27,13 +27,9 @@ export class GroupCounts {
     return this.#counts.get(group) ?? 0;
   }
 
-  /**
-   * Whether the group may hold one more: also beyond its part, while no other group holds anything. Undefined stands for
-   * no group, which has no bound of its own.
-   */
+  /** Whether the group may hold one more; undefined stands for no group, which has no bound of its own. */
   hasRoom(group: string | undefined): boolean {
-    if (group === undefined || this.count(group) < this.limit) return true;
-    return this.#counts.size === 1 && this.#counts.has(group);
+    return group === undefined || this.count(group) < this.limit;
   }
 
   add(group: string | undefined): void {

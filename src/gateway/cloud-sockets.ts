@@ -23,6 +23,8 @@ export class CloudSockets extends GatewaySockets {
   /** The names of services whose connections begin with a PROXY protocol header; undefined if that holds for all or none. */
   readonly #withHeader: ReadonlySet<string> | undefined;
   #plan: CloudPlan = CloudPlan.NONE;
+  /** Whether there are several sites: one that is alone may use all of what they otherwise share out. */
+  #isShared = false;
   /** The exposed services, as a text. */
   #services = '';
   /** How many tunnels each site has; two while a newer one replaces another. */
@@ -41,7 +43,7 @@ export class CloudSockets extends GatewaySockets {
     super(device, {
       ...settings,
       proxyProtocol: proxyProtocol === true,
-      siteOf: (client) => this.#plan.siteOf(client),
+      siteOf: (client) => (this.#isShared ? this.#plan.siteOf(client) : undefined),
     });
     this.#desired = desired;
     this.#withHeader = Array.isArray(proxyProtocol) ? new Set(proxyProtocol) : undefined;
@@ -82,6 +84,7 @@ export class CloudSockets extends GatewaySockets {
   #load(plan: CloudPlan): void {
     const before = this.#plan;
     this.#plan = plan;
+    this.#isShared = this.#desired().sites.filter(({ name }) => name !== CLOUD).length > 1;
     if (before.hasMoreThan(plan)) this.#end(before);
     const services = this.#exposedServices();
     const text = services.map(({ address, ports }) => `${address} ${ports.join()}`).join(' ');

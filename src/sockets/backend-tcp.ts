@@ -165,8 +165,7 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
     const client = flow.remote.toString();
     const { maxDials, loopbackSource } = this.#options;
     // While few connect, one client may have as many as it likes.
-    const isClientBounded =
-      2 * this.#dials >= maxDials && this.#dialsOfClient.count(client) >= this.#dialsOfClient.limit;
+    const isClientBounded = 2 * this.#dials >= maxDials && !this.#dialsOfClient.hasRoom(client);
     const isBounded =
       this.#dials >= maxDials || isClientBounded || !this.#dialsOfSite.hasRoom(site);
     this.#count(connection, true);

@@ -54,7 +54,7 @@ export class UnconnectedSegments {
 
   /** Returns whether the segment begins a new connection. */
   #receiveInTimeWait(segment: SegmentReader, flow: Flow, entry: number, now: number): boolean {
-    const { counters, listeners, timeWait, answer } = this.#options;
+    const { counters, timeWait, answer } = this.#options;
     let outcome = receiveInTimeWait(timeWait, entry, segment);
     // As in Linux: a SYN that nobody takes does not end TIME-WAIT.
     const isNew = outcome === 'reopen';

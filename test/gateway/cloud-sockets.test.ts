@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { IpAddress } from '../../src/base/address.ts';
 import { ApiMisuseError, ConfigError } from '../../src/errors.ts';
 import type {
   CloudGateway,
@@ -259,4 +260,18 @@ describe('the device of a cloud gateway', () => {
     expect(error).toBeInstanceOf(ConfigError);
     expect(error).toMatchObject({ path });
   });
+});
+
+test('a client counts for its site only while there are several sites', async () => {
+  const cloud = await startCloud();
+  const presence = cloud.lookup('agent-a')[0]!.addresses[0]!;
+  const { icmp } = cloud.sockets;
+  expect(icmp.siteOf(IpAddress.parse(`${presence}`))).toBe('site-a');
+  const { sites, services, exposures } = DESIRED;
+  await cloud.apply({
+    sites: sites!.slice(0, 2),
+    services: services!.slice(0, 1),
+    exposures: exposures!.slice(0, 1),
+  });
+  expect(icmp.siteOf(IpAddress.parse(`${presence}`))).toBe(undefined);
 });

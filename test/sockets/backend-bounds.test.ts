@@ -373,14 +373,6 @@ describe('the bounds', () => {
     await vi.waitUntil(() => slow.open === 8);
   });
 
-  test('a site that is alone may have more', async () => {
-    const slow = new SlowDials();
-    const limits = { dials: 16 };
-    const scene = new BackendScene({ dial: slow.dial, limits, siteOf: () => 'a' });
-    connectAll(scene.client, 8);
-    await vi.waitUntil(() => slow.open === 8);
-  });
-
   test('one site has a quarter of the connections', async () => {
     const server = await serve((socket) => socket.resume());
     const siteOf = (client: IpAddress) => (client.toString() === '10.1.0.2' ? 'b' : 'a');

@@ -333,7 +333,6 @@ describe('the bounds', () => {
     const { end, holder } = start({ halfOpen: 16, connections: 32 });
     end.endpoint.groupOf = (remote) => remote.toString().slice(0, 4);
     const isHeld = (): boolean => holder.owners.at(-1)!.log.join() === 'open';
-    // A group that is alone may have all.
     syn(end, '10.2.0.8');
     for (let i = 0; i < 4; i++) {
       syn(end, `10.1.0.${i}`);
