@@ -18,6 +18,7 @@ import {
   startSsh,
   startWeb,
   WEB_PORT,
+  whatPythonMisses,
   whatSshMisses,
 } from './rootless-servers.ts';
 import { testData } from './test-data.ts';
@@ -31,9 +32,12 @@ const skipReason =
     scp: 'openssh-client',
     socat: 'socat',
     unshare: 'util-linux',
-  }) ?? whatSshMisses();
+  }) ?? whatPythonMisses();
 const isSkipped = skipReason !== undefined && process.env.CI === undefined;
 const reason = isSkipped ? ` (skipped: ${skipReason})` : '';
+
+const isWithoutSsh = whatSshMisses() !== undefined && process.env.CI === undefined;
+const sshReason = isWithoutSsh ? ` (skipped: ${whatSshMisses()})` : '';
 
 const LENGTH = 100 << 20;
 
@@ -51,7 +55,7 @@ describe.skipIf(isSkipped)(`programs through an agent${reason}`, () => {
       const data = testData(LENGTH);
       writeFileSync(file, data);
       hash = createHash('sha256').update(data).digest('hex');
-      await Promise.all([startWeb(it, 'data'), startSsh(it), startRabbit(it)]);
+      await Promise.all([startWeb(it, 'data'), startRabbit(it), isWithoutSsh || startSsh(it)]);
     });
   });
   afterAll(() => scene?.close());
@@ -73,7 +77,8 @@ describe.skipIf(isSkipped)(`programs through an agent${reason}`, () => {
     expect(proxy.counters.connected).toBe(1);
   });
 
-  test('scp copies 100 MiB there through a forwarded port, and back through a unix socket', async () => {
+  const scpTitle = `scp copies 100 MiB there through a forwarded port, and back through a unix socket${sshReason}`;
+  test.skipIf(isWithoutSsh)(scpTitle, async () => {
     const files = { host: `files.${ZONE}`, port: SSH_PORT };
     const port = await scene.agent.sockets.forward(0, files);
     onTestFinished(() => port.close());

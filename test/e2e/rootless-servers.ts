@@ -19,6 +19,12 @@ export const RABBITMQ = '/usr/lib/rabbitmq/bin/rabbitmq-server';
 /** Debian's packages for Python belong to this one, whatever else is in PATH. */
 export const PYTHON = '/usr/bin/python3';
 
+/** Returns why a Python program cannot use AMQP here. */
+export function whatPythonMisses(): string | undefined {
+  if (existsSync('/usr/lib/python3/dist-packages/amqp')) return undefined;
+  return 'the module amqp is not installed (Debian package python3-amqp)';
+}
+
 const isRoot = process.getuid?.() === 0;
 
 const VERSIONS = '/usr/lib/postgresql';
