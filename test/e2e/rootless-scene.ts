@@ -195,7 +195,8 @@ async function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void>
 /** Runs a program to its end, and returns its standard output; what it says otherwise is in the error. */
 export async function run(command: readonly string[], input = ''): Promise<string> {
   const child = spawn(command[0]!, command.slice(1), { stdio: 'pipe' });
-  child.stdin.end(input);
+  // A program that does not read it may end first.
+  child.stdin.on('error', () => {}).end(input);
   const [output, messages, [code]] = await Promise.all([
     text(child.stdout),
     text(child.stderr),

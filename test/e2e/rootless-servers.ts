@@ -77,32 +77,36 @@ export async function startRedis(scene: RootlessScene): Promise<void> {
   );
 }
 
-/**
- * Starts RabbitMQ. Its node has a name of its own at the daemon epmd, which it starts if there is none, and which all
- * Erlang programs of a machine share and none of them ends.
- */
+/** Starts RabbitMQ, without the daemon epmd, which the Erlang programs of a machine share. */
 export async function startRabbit(scene: RootlessScene): Promise<void> {
   const home = scene.newDirectory('rabbitmq');
   const config = join(home, 'rabbitmq.conf');
   const plugins = join(home, 'enabled_plugins');
-  const interfaces = scene.address.replaceAll('.', ',');
-  writeFileSync(
-    config,
-    `listeners.tcp.default = ${scene.address}:${RABBIT_PORT}\nloopback_users = none\nlog.console = true\nlog.file = false\n`
-  );
+  const settings = [
+    `listeners.tcp.default = ${scene.address}:${RABBIT_PORT}`,
+    ...['loopback_users = none', 'log.console = true', 'log.file = false'],
+  ];
+  writeFileSync(config, `${settings.join('\n')}\n`);
   writeFileSync(plugins, '[].\n');
+  const node = `vp-${process.pid}@localhost`;
+  // Where distribution runs already, RabbitMQ looks for neither epmd nor a free port at all addresses.
+  const distribution = [
+    ...['-sname', node, '-start_epmd', 'false', '-erl_epmd_port', '25672'],
+    ...['-kernel', 'inet_dist_use_interface', `{${scene.address.replaceAll('.', ',')}}`],
+  ];
   const env = {
     HOME: home,
-    ERL_EPMD_ADDRESS: '127.0.0.1',
     // The server itself takes the place of the script that starts it.
     RABBITMQ_ALLOW_INPUT: '1',
-    RABBITMQ_NODENAME: `vp-${process.pid}@localhost`,
+    RABBITMQ_NODENAME: node,
     RABBITMQ_CONFIG_FILE: config,
     RABBITMQ_ENABLED_PLUGINS_FILE: plugins,
     RABBITMQ_MNESIA_BASE: join(home, 'mnesia'),
     RABBITMQ_LOG_BASE: join(home, 'log'),
     RABBITMQ_PID_FILE: join(home, 'pid'),
-    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: `-noinput +S 1:1 +sbwt none -kernel inet_dist_use_interface {${interfaces}}`,
+    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: `-noinput +S 1:1 +sbwt none ${distribution.join(' ')}`,
+    // A file of its own in place of one in the working directory.
+    ERL_CRASH_DUMP: join(home, 'crash'),
   };
   await scene.serve([RABBITMQ], /Server startup complete/, { env });
 }
