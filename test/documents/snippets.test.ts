@@ -294,16 +294,4 @@ const PACKAGES = `
   declare module 'pino' {
     type Write = (fields: object, message: string) => void;
     export function pino(): { debug: Write; info: Write; warn: Write; error: Write };
-  }
-  declare module 'pg' {
-    class Client {
-      constructor(config: { host: string; stream: () => import('node:stream').Duplex });
-    }
-    const pg: { Client: typeof Client };
-    export default pg;
-  }
-  declare module 'ioredis' {
-    export class Redis {
-      constructor(options: { Connector: new (options: unknown) => { stream: unknown } });
-    }
   }`;

@@ -101,7 +101,7 @@ export const EXCERPTS: readonly Excerpt[] = [
     document: 'docs/sockets.md',
     language: 'ts',
     number: 2,
-    whyNotRun: 'it needs two databases, and packages that this repository does not have',
+    whyNotRun: 'it needs two databases; test/e2e/rootless-databases.test.ts has such clients',
     preamble: SOCKETS,
   },
   {
