@@ -11,7 +11,7 @@
  * A side that is not read cannot report that it was reset: that is noticed when the other side takes data again.
  * @module
  */
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import type { OnReadOptions } from './arguments.ts';
 import type { PresenceSocket } from './socket.ts';
 
@@ -66,10 +66,15 @@ export function splice(a: SplicedSocket, b: SplicedSocket, options: SpliceOption
 
 /**
  * Ends a connection at once by RST. A socket that still connects, and one that has no RST (a unix socket, TLS), is
- * destroyed: the other end of a unix socket sees ECONNRESET if it has sent what was not read, else an end.
+ * destroyed: the other end of a unix socket sees ECONNRESET if it has sent what was not read, else an end. A socket of
+ * the operating system whose FIN is just being sent is reset in the next turn of the event loop.
  */
 export function reset(socket: SplicedSocket): void {
   if (socket.destroyed) return;
+  if (isShuttingDown(socket)) {
+    socket.once('finish', () => reset(socket));
+    return;
+  }
   if (socket.connecting) {
     socket.destroy();
     return;
@@ -103,6 +108,19 @@ export function onreadTo(to: SplicedSocket): OnReadOptions {
       return true;
     },
   };
+}
+
+/**
+ * Whether libuv is sending the FIN of a socket. `resetAndDestroy` then fails by EINVAL, and Node forgets the socket
+ * without closing it.
+ */
+function isShuttingDown(socket: SplicedSocket): boolean {
+  const hasFinToSend = socket.writableEnded && !socket.writableFinished;
+  return hasFinToSend && socket.writableLength === 0 && socket instanceof Socket && !isTls(socket);
+}
+
+function isTls(socket: Socket): boolean {
+  return 'encrypted' in socket;
 }
 
 /** Carries bytes and the end in one direction. */

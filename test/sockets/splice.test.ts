@@ -9,7 +9,7 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
-import { onreadTo, type SpliceOptions, splice } from '../../src/sockets/splice.ts';
+import { onreadTo, reset, type SpliceOptions, splice } from '../../src/sockets/splice.ts';
 import { catchUncaught } from './uncaught.ts';
 import {
   closeAfterEach,
@@ -265,6 +265,22 @@ test('an end that cannot be reset, as a unix socket, is closed', async () => {
   server.close();
   await once(server, 'close');
   await rm(directory, { recursive: true });
+});
+
+test('a socket whose end is just being sent is reset and closed', async () => {
+  const { client: near, accepted: far } = await pairIn(nodeWorld(), {
+    client: HALF_OPEN,
+    server: HALF_OPEN,
+  });
+  const onError = vi.fn();
+  near.on('error', onError);
+  near.end();
+  reset(near);
+  await Promise.race([closed(near), until(() => onError.mock.calls.length > 0)]);
+  expect(onError.mock.calls).toEqual([]);
+  const failed = once(far, 'error');
+  far.write('answer');
+  expect(await failed).toMatchObject([{ code: expect.stringMatching(/^(EPIPE|ECONNRESET)$/) }]);
 });
 
 /** One chunk that was read, and one that was written. */
