@@ -13,6 +13,7 @@
  */
 import { Socket } from 'node:net';
 import type { OnReadOptions } from './arguments.ts';
+import { SharedReadSocket } from './shared-read-socket.ts';
 import type { PresenceSocket } from './socket.ts';
 
 /** A connection of the operating system, or of a presence. */
@@ -125,6 +126,7 @@ function isTls(socket: Socket): boolean {
 
 /** Carries bytes and the end in one direction. */
 function carry(from: SplicedSocket, to: SplicedSocket): void {
+  if (from instanceof SharedReadSocket && !(to instanceof Socket)) from.readTarget = to;
   from.on('data', (chunk: Buffer) => {
     // A socket that has passed on a long chunk at once returns false, although there is nothing to wait for.
     if (!to.write(chunk) && to.writableLength > 0) from.pause();
