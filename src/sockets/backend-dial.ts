@@ -2,10 +2,11 @@
  * How a backend connects to a service by the host's sockets, and what the client learns if that fails.
  * @module
  */
-import net from 'node:net';
+import type net from 'node:net';
 import { type Family, IpAddress } from '../base/address.ts';
 import { isLoopback } from './host-targets.ts';
 import type { Unreachable } from './icmp.ts';
+import { SharedReadSocket } from './shared-read-socket.ts';
 import type { ServiceEnds } from './stack-backend.ts';
 
 /** A connection that a backend needs. */
@@ -26,16 +27,17 @@ export interface BackendDialTarget {
  */
 export type BackendDial = (target: BackendDialTarget) => net.Socket;
 
-/** Connects by `net.connect`. */
+/** Connects as `net.connect` does. */
 export function dialHost({ address, port, family, localAddress }: BackendDialTarget): net.Socket {
-  return net.connect({
+  const options = {
     host: address,
     port,
     family,
     allowHalfOpen: true,
     noDelay: true,
     ...(localAddress !== undefined && { localAddress }),
-  });
+  };
+  return new SharedReadSocket(options).connect(options);
 }
 
 /** @param host where the service is reached */

@@ -147,6 +147,22 @@ export abstract class SocketStream extends Duplex implements AttemptOwner {
     else process.nextTick(receiveLater, this);
   }
 
+  /**
+   * Copies into the send buffer what there is room for, without a chunk of the stream, if none waits there. Returns how
+   * many bytes.
+   *
+   * @internal
+   */
+  writeNow(bytes: Uint8Array): number {
+    const connection = this._connection;
+    if (connection === undefined || connection.failure !== undefined) return 0;
+    if (this.writableEnded || this.writableLength > 0) return 0;
+    this._idle?.touch();
+    const taken = connection.write(bytes);
+    this.#bytesSent += taken;
+    return taken;
+  }
+
   /** @internal */
   override _write(chunk: Uint8Array, _encoding: BufferEncoding, callback: WriteCallback): void {
     const connection = this._connection;

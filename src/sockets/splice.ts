@@ -13,6 +13,7 @@
  */
 import { Socket } from 'node:net';
 import type { OnReadOptions } from './arguments.ts';
+import { SharedReadSocket } from './shared-read-socket.ts';
 import type { PresenceSocket } from './socket.ts';
 
 /** A connection of the operating system, or of a presence. */
@@ -66,10 +67,15 @@ export function splice(a: SplicedSocket, b: SplicedSocket, options: SpliceOption
 
 /**
  * Ends a connection at once by RST. A socket that still connects, and one that has no RST (a unix socket, TLS), is
- * destroyed: the other end of a unix socket sees ECONNRESET if it has sent what was not read, else an end.
+ * destroyed: the other end of a unix socket sees ECONNRESET if it has sent what was not read, else an end. A socket of
+ * the operating system whose FIN is just being sent is reset in the next turn of the event loop.
  */
 export function reset(socket: SplicedSocket): void {
   if (socket.destroyed) return;
+  if (isShuttingDown(socket)) {
+    socket.once('finish', () => reset(socket));
+    return;
+  }
   if (socket.connecting) {
     socket.destroy();
     return;
@@ -118,8 +124,22 @@ export function onreadTo(to: SplicedSocket): OnReadOptions {
   };
 }
 
+/**
+ * Whether libuv is sending the FIN of a socket. `resetAndDestroy` then fails by EINVAL, and Node forgets the socket
+ * without closing it.
+ */
+function isShuttingDown(socket: SplicedSocket): boolean {
+  const hasFinToSend = socket.writableEnded && !socket.writableFinished;
+  return hasFinToSend && socket.writableLength === 0 && socket instanceof Socket && !isTls(socket);
+}
+
+function isTls(socket: Socket): boolean {
+  return 'encrypted' in socket;
+}
+
 /** Carries bytes and the end in one direction. */
 function carry(from: SplicedSocket, to: SplicedSocket): void {
+  if (from instanceof SharedReadSocket && !(to instanceof Socket)) from.readTarget = to;
   from.on('data', (chunk: Buffer) => {
     // A socket that has passed on a long chunk at once returns false, although there is nothing to wait for.
     if (!to.write(chunk) && to.writableLength > 0) from.pause();

@@ -275,6 +275,22 @@ test('an end that cannot be reset, as a unix socket, is closed', async () => {
   await rm(directory, { recursive: true });
 });
 
+test('a socket whose end is just being sent is reset and closed', async () => {
+  const { client: near, accepted: far } = await pairIn(nodeWorld(), {
+    client: HALF_OPEN,
+    server: HALF_OPEN,
+  });
+  const onError = vi.fn();
+  near.on('error', onError);
+  near.end();
+  reset(near);
+  await Promise.race([closed(near), until(() => onError.mock.calls.length > 0)]);
+  expect(onError.mock.calls).toEqual([]);
+  const failed = once(far, 'error');
+  far.write('answer');
+  expect(await failed).toMatchObject([{ code: expect.stringMatching(/^(EPIPE|ECONNRESET)$/) }]);
+});
+
 /** One chunk that was read, and one that was written. */
 const LARGEST_WAIT_BYTES = 2 * 65_536;
 
