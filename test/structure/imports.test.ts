@@ -196,6 +196,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
 
 const EXAMPLE_ARROWS: Readonly<Record<string, readonly string[]>> = {
   program: [],
+  agent: [],
   'cloud-gateway': ['program'],
   'edge-gateway': ['program'],
   'two-sites': ['cloud-gateway', 'edge-gateway', 'program'],
@@ -339,7 +340,7 @@ describe('examples', () => {
     for (const { path, packages } of files) {
       for (const name of packages) {
         expect(name, path).toMatch(
-          /^(node:[a-z_/]+|virtual-presence(\/[a-z]+)?|valibot|yaml|amqplib)$/
+          /^(node:[a-z_/]+|virtual-presence(\/[a-z]+)?|valibot|yaml|amqplib|undici)$/
         );
       }
     }

@@ -94,6 +94,12 @@ describe('the finder of TLS clients', () => {
       ['the module is not loaded by an import declaration'],
     ],
     ['fetch', `await fetch('https://x');`, ['it verifies as the environment says']],
+    [
+      'fetch with options',
+      `await fetch('https://x', {});`,
+      ['it verifies as the environment says'],
+    ],
+    ['fetch over a dispatcher', `await fetch('https://x', { dispatcher });`, []],
     ['types', `import { type TLSSocket } from 'node:tls'; let x: TLSSocket;`, []],
     ['a type of the module', `import tls from 'node:tls'; let x: tls.TLSSocket;`, []],
     ['a server', `import { createServer } from 'node:tls'; createServer({});`, []],

@@ -40,7 +40,9 @@ export function tlsClientsOf(path: string, text: string): TlsClient[] {
       const names = modules.get(node.text);
       if (functions.has(node.text)) judge(node);
       else if (names !== undefined) judgeModule(node, names, add, judge);
-      else if (GLOBALS.has(node.text)) add(node, 'it verifies as the environment says');
+      else if (GLOBALS.has(node.text) && !hasDispatcher(node)) {
+        add(node, 'it verifies as the environment says');
+      }
     }
     ts.forEachChild(node, visit);
   };
@@ -106,6 +108,13 @@ function verificationOf(call: ts.CallExpression | ts.NewExpression): boolean | s
     else found = 'rejectUnauthorized is neither true nor false in the source';
   }
   return found;
+}
+
+/** Whether it is called with a dispatcher of undici: then that one connects, and its `connect` is looked at. */
+function hasDispatcher({ parent }: ts.Identifier): boolean {
+  const options = ts.isCallExpression(parent) ? parent.arguments[1] : undefined;
+  if (options === undefined || !ts.isObjectLiteralExpression(options)) return false;
+  return options.properties.some((property) => property.name?.getText() === 'dispatcher');
 }
 
 /** `x` in `y.x`, in `{ x: 1 }` or in a class: not what was imported as `x`. */
