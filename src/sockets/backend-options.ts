@@ -3,7 +3,7 @@
  * @module
  */
 import * as v from 'valibot';
-import { IpAddress } from '../base/address.ts';
+import type { IpAddress } from '../base/address.ts';
 import {
   AddressText,
   hostFunction,
@@ -109,7 +109,7 @@ const { proxyProtocol, loopbackSource, flowIdleMs, keepAliveMs, limits } = SOCKE
 const AddressKey = v.pipe(
   v.string(),
   v.check(
-    (key) => IpAddress.isAddress(key),
+    (key) => v.safeParse(AddressText, key).success,
     ({ input }) => `expected addresses as keys, got ${input}`
   )
 );
