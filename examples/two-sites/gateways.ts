@@ -1,5 +1,5 @@
 /**
- * The gateways of the scene: the reference programs, each in its own process and namespace.
+ * The gateways of the scene: the reference programs, each in its own process.
  * @module
  */
 import type { ChildProcess } from 'node:child_process';
@@ -8,18 +8,8 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { DESIRED } from './desired.ts';
-import type { Host } from './host.ts';
+import { type Place, ZONE } from './place.ts';
 import { eventually } from './report.ts';
-import { CLOUD_WAN, LAN_GATEWAY, type Topology } from './topology.ts';
-
-const device = {
-  type: 'tun',
-  name: 'vp0',
-  mtu: 1500,
-  routes: ['10.0.0.128/25'],
-  proxyArp: ['lan0'],
-};
-const dns = { listen: `${LAN_GATEWAY}:53` };
 
 export interface SiteStatus {
   readonly name: string;
@@ -36,7 +26,7 @@ export class GatewayProcess {
   readonly child: ChildProcess;
   log = '';
 
-  constructor(host: Host, program: string, configPath: string) {
+  constructor(host: Pick<Place, 'spawn'>, program: string, configPath: string) {
     const main = `examples/${program}/main.ts`;
     this.child = host.spawn([process.execPath, '--import', 'tsx', main, configPath]);
     for (const stream of [this.child.stdout!, this.child.stderr!]) {
@@ -69,24 +59,19 @@ export class GatewayProcess {
 export class CloudProcess extends GatewayProcess {
   readonly #adminSocket: string;
 
-  constructor({ cloudGateway }: Topology, directory: string) {
+  /** @param config the keys of `cloud.yaml` that depend on the scene */
+  constructor(host: Pick<Place, 'spawn'>, directory: string, config: object) {
     const home = join(directory, 'cloud');
     mkdirSync(home, { recursive: true });
-    const adminSocket = join(home, 'admin.sock');
-    const config = {
-      trustDomain: 'openstack.test',
+    const common = {
+      trustDomain: ZONE,
       stateDirectory: './state',
-      adminSocket,
-      processes: Number(process.env.VP_DEMO_PROCESSES ?? 1),
-      device,
-      tunnel: `${CLOUD_WAN}:7443`,
-      enrolment: { listen: `${CLOUD_WAN}:7440`, endpoints: [`https://${CLOUD_WAN}:7440`] },
-      dns,
+      adminSocket: './admin.sock',
       desired: DESIRED,
     };
-    writeFileSync(join(home, 'cloud.yaml'), stringify(config));
-    super(cloudGateway, 'cloud-gateway', join(home, 'cloud.yaml'));
-    this.#adminSocket = adminSocket;
+    writeFileSync(join(home, 'cloud.yaml'), stringify({ ...common, ...config }));
+    super(host, 'cloud-gateway', join(home, 'cloud.yaml'));
+    this.#adminSocket = join(home, 'admin.sock');
   }
 
   /** Sends a request to the admin interface. */
@@ -114,23 +99,20 @@ export class CloudProcess extends GatewayProcess {
   }
 }
 
-/** Starts the edge gateway of a site with a token; `local` has the device and DNS of its machine. */
+/**
+ * Starts an edge gateway in a directory of its own.
+ *
+ * @param config the keys of `edge.yaml` that depend on the scene
+ */
 export function startEdge(
-  topology: Topology,
-  site: 'a' | 'b',
+  host: Pick<Place, 'spawn'>,
+  home: string,
   token: string,
-  directory: string,
-  local: object = { device, dns }
+  config: object
 ): GatewayProcess {
-  const home = join(directory, `site-${site}`);
   mkdirSync(home, { recursive: true });
   writeFileSync(join(home, 'token'), token, { mode: 0o600 });
-  const config = {
-    stateDirectory: './state',
-    tokenFile: './token',
-    cloud: [`${CLOUD_WAN}:7443`],
-    ...local,
-  };
-  writeFileSync(join(home, 'edge.yaml'), stringify(config));
-  return new GatewayProcess(topology.sites[site].gateway, 'edge-gateway', join(home, 'edge.yaml'));
+  const common = { stateDirectory: './state', tokenFile: './token' };
+  writeFileSync(join(home, 'edge.yaml'), stringify({ ...common, ...config }));
+  return new GatewayProcess(host, 'edge-gateway', join(home, 'edge.yaml'));
 }

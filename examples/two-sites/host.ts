@@ -4,28 +4,21 @@
  * @module
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { eventually } from './report.ts';
+import { checkByDig, httpGet, isInstalled, Place, REPOSITORY } from './place.ts';
+import { eventually, expect } from './report.ts';
 
 const run = promisify(execFile);
-const REPOSITORY: string = join(import.meta.dirname ?? '.', '../..');
 
-export interface Output {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-export class Host {
-  readonly name: string;
+export class Host extends Place {
   readonly #holder: ChildProcess;
+  #nameserver = '';
   #resolvConf: string | undefined;
 
   private constructor(name: string, holder: ChildProcess) {
-    this.name = name;
+    super(name);
     this.#holder = holder;
   }
 
@@ -62,12 +55,12 @@ export class Host {
 
   /** Makes this address the host's only name server. */
   useNameserver(address: string, directory: string): void {
+    this.#nameserver = address;
     this.#resolvConf = join(directory, `${this.name}.resolv.conf`);
     writeFileSync(this.#resolvConf, `nameserver ${address}\noptions timeout:1 attempts:1\n`);
   }
 
-  /** Starts a program on the host. */
-  spawn(command: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
+  override spawn(command: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
     return spawn('nsenter', this.#enter(command), {
       cwd: REPOSITORY,
       env: { ...process.env, ...env },
@@ -75,31 +68,28 @@ export class Host {
     });
   }
 
-  /** Runs a program on the host and waits for its end. */
-  async run(command: readonly string[], timeoutMs = 60_000): Promise<Output> {
-    const child = this.spawn(command);
-    const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
-    const output = { stdout: '', stderr: '' };
-    child.stdout!.on('data', (chunk: Buffer) => {
-      output.stdout += chunk;
-    });
-    child.stderr!.on('data', (chunk: Buffer) => {
-      output.stderr += chunk;
-    });
-    const [code] = (await once(child, 'close')) as [number | null];
-    clearTimeout(timer);
-    return { code: code ?? -1, ...output };
+  /** Resolves a name by libc, as most programs do, and checks it by dig. */
+  override async resolve(name: string): Promise<string> {
+    const { stdout } = await this.run(['getent', 'ahostsv4', name]);
+    const address = stdout.split(/\s+/)[0] ?? '';
+    expect(address !== '', `${name} has no address`);
+    if (isInstalled('dig')) await checkByDig(this, [`@${this.#nameserver}`], name, address);
+    return address;
   }
 
-  /** Returns the command of one of the programs in `hosts/`. */
-  script(name: string, ...args: string[]): string[] {
-    return [
-      process.execPath,
-      '--import',
-      'tsx',
-      join(import.meta.dirname ?? '.', `hosts/${name}.ts`),
-      ...args,
-    ];
+  override async reverse(address: string): Promise<string> {
+    const { stdout } = await this.run(['getent', 'hosts', address]);
+    const name = stdout.trim().split(/\s+/)[1];
+    expect(name !== undefined, `${address} has no name`);
+    return name;
+  }
+
+  override async reach(name: string): Promise<string> {
+    return name;
+  }
+
+  override async getCommand(url: string): Promise<string[]> {
+    return httpGet(url);
   }
 
   #enter(command: readonly string[]): string[] {

@@ -2,10 +2,10 @@
  * `npm run demo`: two sites and a cloud with the same addresses, on this machine.
  *
  * It runs itself in new namespaces (user, network, mount, PID), so it needs no root, changes nothing outside and
- * leaves nothing behind. If the system forbids that, it prints what is missing and runs the same gateways in one
- * process, over devices in memory; `--in-memory` does the same. With `--json`, standard output is one JSON object.
- * `VP_DEMO_PROCESSES=2` in the environment spreads the cloud gateway over two processes. SIGTERM, SIGINT or
- * SIGHUP ends the demo with all processes that it has started.
+ * leaves nothing behind. If the system forbids that, it prints what is missing and runs the same programs with devices
+ * of the type `sockets`, which need no namespaces; `--rootless` does the same. With `--json`, standard output is one JSON
+ * object. `VP_DEMO_PROCESSES=2` in the environment spreads the cloud gateway over two processes, if it has a TUN.
+ * SIGTERM, SIGINT or SIGHUP ends the demo with all processes that it has started.
  * @module
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -25,7 +25,7 @@ const END_TIMEOUT_MS = 10_000;
 
 const { [INSIDE]: inside } = process.env;
 if (inside !== undefined) await runInside(inside);
-else if (process.argv.includes('--in-memory')) await runInMemory();
+else if (process.argv.includes('--rootless')) await runRootless();
 else await runOutside();
 
 /** Runs this program again in new namespaces. */
@@ -40,7 +40,7 @@ async function runOutside(): Promise<void> {
   } else {
     process.stderr.write(`${missing}\n`);
   }
-  await runInMemory();
+  await runRootless();
 }
 
 /** Returns the exit code. Signals are forwarded to the scene, which ends with its first process. */
@@ -88,22 +88,32 @@ async function runInside(directory: string): Promise<void> {
     process.stderr.write(`${(error as Error).message}\n`);
     process.exit(MISSING);
   }
-  const { runScene } = await import('./steps.ts');
+  const { runScene } = await import('./namespaces.ts');
   await run((report) => runScene(report, directory));
 }
 
-async function runInMemory(): Promise<void> {
-  process.stderr.write('running the gateways in one process, over devices in memory\n');
+async function runRootless(): Promise<void> {
+  if (process.platform !== 'linux') {
+    process.stderr.write('the demo needs Linux, which alone has all addresses of 127.0.0.0/8\n');
+    process.exit(1);
+  }
+  process.stderr.write(
+    'running the gateways without namespaces, with devices of the type sockets\n'
+  );
   endOnSignals();
-  const directory = newDirectory();
-  const { runInMemoryScene } = await import('./in-memory.ts');
-  await run((report) => runInMemoryScene(report, directory));
+  const { runRootlessScene } = await import('./rootless.ts');
+  const { endProcesses } = await import('./local-place.ts');
+  const directory = newDirectory(endProcesses);
+  await run((report) => runRootlessScene(report, directory));
 }
 
-/** Creates a directory that is removed when this process exits. */
-function newDirectory(): string {
+/** Creates a directory that is removed when this process exits, after `end`. */
+function newDirectory(end: (directory: string) => void = () => {}): string {
   const directory = mkdtempSync(join(tmpdir(), 'two-sites-'));
-  process.on('exit', () => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
+  process.on('exit', () => {
+    end(directory);
+    rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
+  });
   return directory;
 }
 

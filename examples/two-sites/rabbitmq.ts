@@ -4,22 +4,36 @@
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Host } from './host.ts';
+import type { Place } from './place.ts';
 import { eventually, LeftOut } from './report.ts';
 
 /** The script in Debian; its wrapper in /usr/sbin would start it as another user. */
 const SERVER = '/usr/lib/rabbitmq/bin/rabbitmq-server';
 
-/** Starts RabbitMQ; resolves when it listens. */
-export async function startRabbitMq(host: Pick<Host, 'spawn'>, directory: string): Promise<void> {
-  if (!existsSync(SERVER)) {
-    throw new LeftOut('RabbitMQ is not installed (Debian package rabbitmq-server)');
-  }
+/** @throws {LeftOut} if RabbitMQ is not installed. */
+export function checkRabbitMq(): void {
+  if (existsSync(SERVER)) return;
+  throw new LeftOut('RabbitMQ is not installed (Debian package rabbitmq-server)');
+}
+
+/**
+ * Starts RabbitMQ; resolves when it listens.
+ *
+ * @param address where it listens, at port 5672
+ * @param own the environment that tells it apart from another RabbitMQ in the same network
+ */
+export async function startRabbitMq(
+  host: Pick<Place, 'spawn'>,
+  directory: string,
+  address = '0.0.0.0',
+  own: NodeJS.ProcessEnv = {}
+): Promise<void> {
+  checkRabbitMq();
   const home = join(directory, 'rabbitmq');
   mkdirSync(home, { recursive: true });
   writeFileSync(
     join(home, 'rabbitmq.conf'),
-    'listeners.tcp.default = 0.0.0.0:5672\nloopback_users = none\nlog.console = true\nlog.file = false\n'
+    `listeners.tcp.default = ${address}:5672\nloopback_users = none\nlog.console = true\nlog.file = false\n`
   );
   writeFileSync(join(home, 'enabled_plugins'), '[].\n');
   const env = {
@@ -31,6 +45,7 @@ export async function startRabbitMq(host: Pick<Host, 'spawn'>, directory: string
     RABBITMQ_LOG_BASE: join(home, 'log'),
     RABBITMQ_PID_FILE: join(home, 'pid'),
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '+S 1:1 +sbwt none',
+    ...own,
   };
   const server = host.spawn([SERVER], env);
   let log = '';

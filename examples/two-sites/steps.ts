@@ -1,61 +1,61 @@
 /**
- * The steps of the scene in network namespaces.
+ * The steps of the scene. They are the same in namespaces and without root, apart from those that a scene shows in its
+ * own way.
  * @module
  */
-import { spawnSync } from 'node:child_process';
-import { CloudProcess, type GatewayProcess, startEdge } from './gateways.ts';
-import type { Host } from './host.ts';
-import { startRabbitMq } from './rabbitmq.ts';
-import { eventually, expect, LATEST_MS, LeftOut, type Report } from './report.ts';
-import { buildTopology, LAN_GATEWAY } from './topology.ts';
+import type { CloudProcess, GatewayProcess } from './gateways.ts';
+import { isInstalled, type Place, ZONE } from './place.ts';
+import { eventually, expect, LATEST_MS, type Report } from './report.ts';
 
 const TRANSFER_MIB = 200;
-const ZONE = 'openstack.test';
 
 interface Whois {
   readonly site: string;
   readonly address: string;
 }
 
-interface Download {
-  readonly isWhole: boolean;
-  readonly length: number;
-  readonly elapsedMs: number;
-  readonly lastMs: number;
-  readonly error?: string;
+type SiteLetter = 'a' | 'b';
+type Say = (line: string) => void;
+
+/** What the steps are shown on. */
+export interface Scene {
+  /** The compute hosts of the sites. */
+  readonly a: Place;
+  readonly b: Place;
+  /** A host of the cloud that is a client of the sites. */
+  readonly control: Place;
+  /** The address of the broker for the cloud's own hosts. */
+  readonly broker: string;
+  /** Resolves when RabbitMQ listens. */
+  readonly rabbitMq: Promise<void>;
+  readonly cloud: CloudProcess;
+  readonly edges: Readonly<Partial<Record<SiteLetter, GatewayProcess>>>;
+  /** Starts the edge gateway of a site, and waits until it has names. Returns the line of its log about the tunnel. */
+  startEdge(site: SiteLetter, token: string): Promise<string>;
+  /** Starts another edge gateway with a used token. */
+  startImpostor(token: string): GatewayProcess;
+  // Steps that each scene shows in its own way. They return the detail.
+  refusedPort(): Promise<string>;
+  refusedService(): Promise<string>;
+  refusedSource(say: Say): Promise<string>;
+  ping(): Promise<string>;
 }
 
-export async function runScene(report: Report, directory: string): Promise<void> {
+export async function runSteps(report: Report, scene: Scene): Promise<void> {
   const say = (line: string) => report.say(`   ${line}`);
-  report.say('Three networks, all of them 10.0.0.0/24, and a host 10.0.0.5 in each.');
-  const topology = await buildTopology(directory);
-  const { broker, control, sites } = topology;
-  const a = sites.a.compute;
-  const b = sites.b.compute;
-  const rabbit = startRabbitMq(broker, directory);
-  rabbit.catch(() => {});
-  await started(broker, 'rest-service', '9696', '9292', '5000');
-  await started(broker, 'data-service', '9697');
-  await started(a, 'console', 'compute host of site A', '6080', '6081');
-  await started(b, 'console', 'compute host of site B', '6080', '6081');
-
-  const cloud = new CloudProcess(topology, directory);
-  const edges: Partial<Record<'a' | 'b', GatewayProcess>> = {};
+  const { a, b, control, cloud, edges } = scene;
 
   await report.step('enrol', 'Both edges enrol with one-time tokens', async () => {
     await cloud.logged(/cloud gateway ready/);
     const tokens: Record<string, string> = {};
-    for (const site of ['a', 'b'] as const) {
+    const start = async (site: SiteLetter): Promise<string> => {
       const body = { site: `site-${site}` };
       const { token } = await cloud.admin<{ token: string }>('POST', '/v1/tokens', body);
       tokens[site] = token;
-      edges[site] = startEdge(topology, site, token, directory);
-    }
-    for (const site of ['a', 'b'] as const) {
-      say(await edges[site]!.logged(/ up to /));
-      await edges[site]!.logged(/revision \d+, [1-9]/);
-    }
-    const again = startEdgeElsewhere(tokens.a!);
+      return scene.startEdge(site, token);
+    };
+    for (const line of await Promise.all([start('a'), start('b')])) say(line);
+    const again = scene.startImpostor(tokens.a!);
     const refusal = await again.logged(/edge-gateway: /);
     say(`the token of site A once more: ${refusal}`);
     expect(/used/.test(refusal), 'a used token was not refused');
@@ -69,13 +69,13 @@ export async function runScene(report: Report, directory: string): Promise<void>
       ['B', b],
     ] as const) {
       for (const name of ['rabbitmq', 'neutron']) {
-        const address = await resolve(host, `${name}.${ZONE}`);
+        const address = await host.resolve(`${name}.${ZONE}`);
         say(`site ${site}: ${name}.${ZONE} is ${address}`);
         expect(address.startsWith('10.0.0.'), `${address} is not an address of the site`);
         found.push(address);
       }
     }
-    if (!isInstalled('dig')) say('(dig is not installed; asked through libc alone)');
+    if (!isInstalled('dig')) say('(dig is not installed, and was not asked)');
     return `rabbitmq at A ${found[0]}, at B ${found[2]}: the gateways' DNS answers`;
   });
 
@@ -88,9 +88,9 @@ export async function runScene(report: Report, directory: string): Promise<void>
         ['A', a],
         ['B', b],
       ] as const) {
-        const { client } = JSON.parse(await httpGet(host, `http://neutron.${ZONE}:9696/whoami`));
+        const { client } = JSON.parse(await host.get(`http://neutron.${ZONE}:9696/whoami`));
         const whois = await cloud.admin<Whois>('GET', `/v1/whois?site=cloud&address=${client}`);
-        const pointer = await reverse(control, client);
+        const pointer = await control.reverse(client);
         say(
           `the client at site ${site} is ${client}: ${whois.address} of ${whois.site} (${pointer})`
         );
@@ -104,11 +104,16 @@ export async function runScene(report: Report, directory: string): Promise<void>
   );
 
   await report.step('rabbitmq', 'RPC through RabbitMQ to both compute hosts', async () => {
-    await rabbit;
-    await started(a, 'compute-agent', `amqp://rabbitmq.${ZONE}`, 'compute.site-a');
-    await started(b, 'compute-agent', `amqp://rabbitmq.${ZONE}`, 'compute.site-b');
+    await scene.rabbitMq;
+    for (const [site, host] of [
+      ['a', a],
+      ['b', b],
+    ] as const) {
+      const url = `amqp://${await host.reach(`rabbitmq.${ZONE}`)}`;
+      await host.start('compute-agent', [url, `compute.site-${site}`]);
+    }
     const { code, stdout, stderr } = await control.run(
-      control.script('controller', 'amqp://10.0.0.5', 'compute.site-a', 'compute.site-b')
+      control.script('controller', `amqp://${scene.broker}`, 'compute.site-a', 'compute.site-b')
     );
     expect(code === 0, `the controller failed: ${stderr.trim()}`);
     const replies = stdout.trim().split('\n');
@@ -122,7 +127,7 @@ export async function runScene(report: Report, directory: string): Promise<void>
       ['A', 'console-a'],
       ['B', 'console-b'],
     ] as const) {
-      const answer = await talk(control, `${name}.${ZONE}`, 6080);
+      const answer = await control.talk(`${name}.${ZONE}`, 6080);
       say(`${name}.${ZONE}: ${answer}`);
       expect(answer.includes(`site ${site}`), `${name} led to ${answer}`);
     }
@@ -130,67 +135,28 @@ export async function runScene(report: Report, directory: string): Promise<void>
   });
 
   await report.step('site-to-site', 'Site A reaches a service of site B', async () => {
-    const answer = await talk(a, `migration-b.${ZONE}`, 6081);
+    const answer = await a.talk(`migration-b.${ZONE}`, 6081);
     say(`from site A, migration-b.${ZONE}: ${answer}`);
     expect(answer.includes('site B'), `it led to ${answer}`);
     return 'migration-b answers at site A';
   });
 
-  await report.step('refused-port', 'A port that is not exposed is refused', async () => {
-    const before = (await cloud.status('site-a')).verdicts.DropNotPermitted!;
-    await httpGet(control, 'http://10.0.0.5:5000/'); // it is there, for the cloud
-    const { stdout } = await a.run(a.script('connect', `neutron.${ZONE}`, '5000'));
-    expect(stdout.trim() === 'timeout', `port 5000 answered ${stdout}`);
-    const after = (await cloud.status('site-a')).verdicts.DropNotPermitted!;
-    expect(after > before, 'the counter did not move');
-    return `keystone's port 5000: no answer; DropNotPermitted of site-a ${before} -> ${after}`;
-  });
-
-  await report.step(
-    'refused-service',
-    'A service not exposed to this site is refused',
-    async () => {
-      const presence = await resolve(b, `neutron.${ZONE}`);
-      const name = await b.run(['getent', 'ahostsv4', `glance.${ZONE}`]);
-      expect(name.code !== 0, `glance has an address at site B: ${name.stdout}`);
-      await resolve(a, `glance.${ZONE}`);
-      const before = (await cloud.status('site-b')).verdicts.DropNotPermitted!;
-      const { stdout } = await b.run(b.script('connect', presence, '9292'));
-      expect(stdout.trim() === 'timeout', `glance answered site B: ${stdout}`);
-      const after = (await cloud.status('site-b')).verdicts.DropNotPermitted!;
-      expect(after > before, 'the counter did not move');
-      return `glance is for site A only: no name at B, no answer; DropNotPermitted of site-b ${before} -> ${after}`;
-    }
+  await report.step('refused-port', 'A port that is not exposed is refused', () =>
+    scene.refusedPort()
   );
 
-  await report.step('refused-source', 'A spoofed source is refused', async () => {
-    const presence = await resolve(a, `neutron.${ZONE}`);
-    await a.ip('address', 'add', '192.0.2.66/32', 'dev', 'lo');
-    const spoofed = async () => {
-      const { edge } = await cloud.status('site-a');
-      return edge?.counters.outboundDropSpoofed ?? 0;
-    };
-    const before = await spoofed();
-    const { stdout } = await a.run(a.script('connect', presence, '9696', '192.0.2.66'));
-    expect(stdout.trim() === 'timeout', `192.0.2.66 was answered: ${stdout}`);
-    // The edge reports its counters at intervals.
-    const after = await eventually('a rise of the counter of spoofed packets', async () => {
-      const count = await spoofed();
-      return count > before ? count : undefined;
-    });
-    return `192.0.2.66 is no address of site A; outboundDropSpoofed of its edge ${before} -> ${after}`;
-  });
+  await report.step('refused-service', 'A service not exposed to this site is refused', () =>
+    scene.refusedService()
+  );
 
-  await report.step('ping', 'Ping', async () => {
-    if (!isInstalled('ping'))
-      throw new LeftOut('ping is not installed (Debian package iputils-ping)');
-    const { code, stdout } = await a.run(['ping', '-c', '5', '-i', '0.2', `rabbitmq.${ZONE}`]);
-    expect(code === 0 && / 0% packet loss/.test(stdout), `ping: ${stdout.trim()}`);
-    return stdout.trim().split('\n').slice(-2).join('; ');
-  });
+  await report.step('refused-source', 'A spoofed source is refused', () =>
+    scene.refusedSource(say)
+  );
+
+  await report.step('ping', 'Ping', () => scene.ping());
 
   await report.step('transfer', `A transfer of ${TRANSFER_MIB} MiB, its hash checked`, async () => {
-    const { isWhole, length, elapsedMs, error } = await flowing(a, TRANSFER_MIB).result;
+    const { isWhole, length, elapsedMs, error } = await (await a.download(TRANSFER_MIB)).result;
     expect(isWhole, `not whole: ${length} bytes, ${error}`);
     const gigabits = (length * 8) / elapsedMs / 1e6;
     const remark = gigabits < 1 ? ' (under 1 Gbit/s: this machine is slow, or busy)' : '';
@@ -200,9 +166,9 @@ export async function runScene(report: Report, directory: string): Promise<void>
   await report.step('expose', 'An exposure at run time reaches the edge', async () => {
     const start = performance.now();
     await cloud.admin('POST', '/v1/exposures', { service: 'keystone', site: 'site-b' });
-    await eventually('the new name at site B', () => resolve(b, `keystone.${ZONE}`));
+    await eventually('the new name at site B', () => b.resolve(`keystone.${ZONE}`));
     const elapsedMs = performance.now() - start;
-    await httpGet(b, `http://keystone.${ZONE}:5000/`);
+    await b.get(`http://keystone.${ZONE}:5000/`);
     return `keystone answers at site B; its name was there after ${elapsedMs.toFixed(0)} ms`;
   });
 
@@ -210,8 +176,7 @@ export async function runScene(report: Report, directory: string): Promise<void>
     'revoke',
     'Site A is revoked in mid-transfer, site B never notices',
     async () => {
-      const atA = flowing(a, 1024);
-      const atB = flowing(b, 512);
+      const [atA, atB] = await Promise.all([a.download(1024), b.download(512)]);
       await Promise.all([atA.flows, atB.flows]);
       const revokedMs = performance.timeOrigin + performance.now();
       const receipt = await cloud.admin<{ elapsedMs: number; tunnelsClosed: number }>(
@@ -240,88 +205,4 @@ export async function runScene(report: Report, directory: string): Promise<void>
     );
     return 'exit code 0 from all three';
   });
-
-  /** Starts an impostor with a used token, on the machine of site B's gateway. */
-  function startEdgeElsewhere(token: string): GatewayProcess {
-    // The TUN and the DNS port of this machine are in use by the gateway of site B.
-    const device = { type: 'udp', local: '127.0.0.1:0', peer: '127.0.0.1:9' };
-    return startEdge(topology, 'b', token, `${directory}/impostor`, { device });
-  }
-}
-
-/** Starts one of the programs in `hosts/` and waits until it is ready. */
-async function started(host: Host, program: string, ...args: string[]): Promise<void> {
-  const child = host.spawn(host.script(program, ...args));
-  let output = '';
-  for (const stream of [child.stdout!, child.stderr!]) {
-    stream.on('data', (chunk: Buffer) => {
-      output += chunk;
-    });
-  }
-  await eventually(`${program} on ${host.name}`, () => {
-    if (child.exitCode !== null) throw new Error(output.trim());
-    return output.includes('ready') ? true : undefined;
-  });
-}
-
-/** Resolves a name by libc, as most programs do, and checks it by dig. */
-async function resolve(host: Host, name: string): Promise<string> {
-  const { stdout } = await host.run(['getent', 'ahostsv4', name]);
-  const address = stdout.split(/\s+/)[0] ?? '';
-  expect(address !== '', `${name} has no address`);
-  if (isInstalled('dig')) {
-    const dig = await host.run(['dig', '+short', `@${LAN_GATEWAY}`, name, 'A']);
-    expect(dig.stdout.trim() === address, `dig says ${dig.stdout.trim()} instead of ${address}`);
-    const empty = await host.run(['dig', `@${LAN_GATEWAY}`, name, 'AAAA']);
-    expect(/NOERROR/.test(empty.stdout) && /ANSWER: 0/.test(empty.stdout), 'AAAA is not empty');
-  }
-  return address;
-}
-
-async function reverse(host: Host, address: string): Promise<string> {
-  const { stdout } = await host.run(['getent', 'hosts', address]);
-  const name = stdout.trim().split(/\s+/)[1];
-  expect(name !== undefined, `${address} has no name`);
-  return name;
-}
-
-async function httpGet(host: Host, url: string): Promise<string> {
-  const command = isInstalled('curl')
-    ? ['curl', '-sS', '--max-time', '5', url]
-    : [
-        process.execPath,
-        '-e',
-        `fetch(${JSON.stringify(url)}).then((r) => r.text()).then(console.log)`,
-      ];
-  const { code, stdout, stderr } = await host.run(command);
-  expect(code === 0, `${url}: ${stderr.trim()}`);
-  return stdout;
-}
-
-async function talk(host: Host, name: string, port: number): Promise<string> {
-  const { code, stdout, stderr } = await host.run(host.script('connect', name, String(port)));
-  expect(code === 0 || stderr.includes('connected'), `${name}:${port}: ${stdout.trim()}`);
-  return stdout.trim();
-}
-
-/** Starts a download that runs in the background. */
-function flowing(
-  host: Host,
-  mebibytes: number
-): { flows: Promise<void>; result: Promise<Download> } {
-  const command = host.script('download', `neutron.${ZONE}`, '9697', String(mebibytes));
-  const child = host.spawn(command);
-  let output = '';
-  child.stdout!.on('data', (chunk: Buffer) => {
-    output += chunk;
-  });
-  const ended = new Promise<void>((resolve) => child.once('close', resolve));
-  return {
-    flows: eventually('data', () => (output.includes('flowing') ? true : undefined)).then(() => {}),
-    result: ended.then(() => JSON.parse(output.trim().split('\n').at(-1)!) as Download),
-  };
-}
-
-function isInstalled(program: string): boolean {
-  return spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
 }

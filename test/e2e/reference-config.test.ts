@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
+import { SidecarsSchema } from '../../examples/program/sidecars.ts';
 import { parseSchema } from '../../src/base/schema.ts';
 import { DeviceOptionsSchema } from '../../src/device/index.ts';
 import { CloudOptionsSchema } from '../../src/gateway/cloud-options.ts';
@@ -50,10 +51,10 @@ test.each([
   [
     'cloud.yaml',
     CLOUD,
-    [CloudOptionsSchema, DeviceOptionsSchema, DesiredStateSchema],
+    [CloudOptionsSchema, DeviceOptionsSchema, DesiredStateSchema, SidecarsSchema],
     ['workerMain'],
   ],
-  ['edge.yaml', EDGE, [EdgeOptionsSchema, DeviceOptionsSchema], []],
+  ['edge.yaml', EDGE, [EdgeOptionsSchema, DeviceOptionsSchema, SidecarsSchema], []],
 ])('%s contains every key', (_, path, schemas, others) => {
   const text = readFileSync(path, 'utf8');
   const keys = schemas
@@ -61,6 +62,7 @@ test.each([
     .filter((key) => ![...OF_PROGRAMS, ...others].includes(key))
     .map((key) => IN_FILES[key] ?? key);
   expect(keys).toContain('forward');
+  expect(keys).toContain('passwordFile');
   const missing = keys.filter((key) => !new RegExp(`\\b${key}:`).test(text));
   expect(missing).toEqual([]);
 });

@@ -283,6 +283,15 @@ describe('a service of the cloud behind a stack of sockets', () => {
     expect(await text(await second.next)).toBe('hello');
   });
 
+  test('may be at another address of the machine than the desired state says', async () => {
+    const port = await listen(echo);
+    const desired = desiredWith({ bus: [`tcp/${port}`] });
+    const services = desired.services!.map((each) => ({ ...each, address: '10.0.0.5' }));
+    const hosts = { '10.0.0.5': LOOPBACK, '10.0.0.6': '127.0.0.2' };
+    const cloud = await startCloud({ ...desired, services }, { backend: { hosts } });
+    await connected(await startEdge(cloud), port);
+  });
+
   test('loses its connections when it is not exposed any more, and when the site is revoked', async () => {
     const port = await listen(echo);
     const cloud = await startCloud(desiredWith({ bus: [`tcp/${port}`] }));

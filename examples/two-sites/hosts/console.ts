@@ -2,13 +2,12 @@
  * `console NAME PORT...`: sends its name and the address of the client to each connection.
  * @module
  */
-import { createServer } from 'node:net';
+import { serve } from './serve.ts';
 
 const [name, ...ports] = process.argv.slice(2);
 for (const port of ports.map(Number)) {
-  createServer((socket) => {
-    socket.on('error', () => {});
-    socket.end(`${JSON.stringify({ name, port, client: socket.remoteAddress })}\n`);
-  }).listen(port, '0.0.0.0');
+  await serve(port, (socket, client) => {
+    socket.end(`${JSON.stringify({ name, port, client })}\n`);
+  });
 }
 process.stdout.write('ready\n');

@@ -4,7 +4,8 @@
  * @module
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { createServer, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
+import { serve } from './serve.ts';
 
 const MAX_MEBIBYTES = 1024;
 const block = randomBytes(1 << 20);
@@ -28,11 +29,11 @@ function send(socket: Socket, left: number): void {
   socket.end();
 }
 
-createServer((socket) => {
-  socket.on('error', () => socket.destroy());
+await serve(Number(process.argv[2]), (socket) => {
   socket.once('data', (line) => {
     const mebibytes = Math.max(1, Math.min(Number(line.toString()) | 0, MAX_MEBIBYTES));
     socket.write(`${hashes[mebibytes - 1]}\n`);
     send(socket, mebibytes);
   });
-}).listen(Number(process.argv[2]), '0.0.0.0', () => process.stdout.write('ready\n'));
+});
+process.stdout.write('ready\n');
