@@ -80,25 +80,12 @@ export function reset(socket: SplicedSocket): void {
     socket.destroy();
     return;
   }
-  if (isShuttingDown(socket)) {
-    socket.once('finish', () => reset(socket));
-    return;
-  }
   try {
     socket.resetAndDestroy();
   } catch {
     // `net.Socket` throws ERR_INVALID_HANDLE_TYPE for what is not TCP.
     socket.destroy();
   }
-}
-
-/**
- * Whether `shutdown` runs, which takes until the next poll. Node then cannot reset the socket: it emits EINVAL and no
- * `close`, and the descriptor stays open.
- */
-function isShuttingDown(socket: SplicedSocket): boolean {
-  if (!(socket instanceof Socket)) return false;
-  return socket.writableEnded && !socket.writableFinished && socket.writableLength === 0;
 }
 
 /**
