@@ -19,7 +19,11 @@ import {
   parseAuthority,
   parseBasic,
 } from './connect-request.ts';
-import type { ConnectRequestOwner, ConnectRequestParser } from './connect-request-parser.ts';
+import {
+  type ConnectRequestOwner,
+  type ConnectRequestParser,
+  headerLength,
+} from './connect-request-parser.ts';
 import type { SocketHost } from './host.ts';
 import { DIAL_REPLIES, dialFailureOf, type ProxyOutcome } from './proxy-outcome.ts';
 import { connect, type PresenceSocket } from './socket.ts';
@@ -75,7 +79,7 @@ export class ProxyClient implements ConnectRequestOwner {
     if (this.#decide(outcome)) reset(this.#socket);
   }
 
-  onConnectRequest(authority: string, authorization: string | undefined, head: Buffer): void {
+  onConnectRequest(authority: string, authorization: string | undefined): void {
     if (this.#phase !== 'request') return;
     const { isValid } = this.#proxy;
     const given = parseBasic(authorization);
@@ -85,13 +89,12 @@ export class ProxyClient implements ConnectRequestOwner {
       this.#refuseHttp('wrongCredentials');
     } else if (target === undefined) this.#refuseHttp('malformed');
     else {
-      this.#keep(head);
-      this.#socket.on('data', this.#onData);
       this.#dial(target);
+      this.#socket.resume();
     }
   }
 
-  onOtherRequest(reason: 'unsupported' | 'malformed' | 'tooLarge'): void {
+  onOtherRequest(reason: 'unsupported' | 'malformed'): void {
     this.#refuseHttp(reason);
   }
 
@@ -142,9 +145,13 @@ export class ProxyClient implements ConnectRequestOwner {
 
   #readHttp(bytes: Buffer): void {
     this.#protocol = 'http';
-    this.#socket.off('data', this.#onData);
-    this.#socket.pause();
-    this.#proxy.http.adopt(this.#socket, bytes, this);
+    const length = headerLength(bytes.subarray(0, MAX_HEADER_BYTES));
+    this.#keep(length === undefined ? bytes : bytes.subarray(length));
+    if (length !== undefined) {
+      // Nothing more is read until the parser has called.
+      this.#socket.pause();
+      this.#proxy.http.read(bytes.subarray(0, length), this);
+    } else if (bytes.length >= MAX_HEADER_BYTES) this.#refuseHttp('tooLarge');
   }
 
   #readSocks(bytes: Buffer): void {
@@ -255,6 +262,8 @@ const LINGER_MS = 2_000;
 /** When the reply to wrong credentials is sent, and how many of them wait at once. */
 const REFUSAL_DELAY_MS = 1_000;
 const MAX_DELAYED_REFUSALS = 16;
+/** The longest header of an HTTP request. The longest handshake of SOCKS5 is shorter. */
+export const MAX_HEADER_BYTES = 8192;
 /** How much is kept while the target is being connected; it may be exceeded by a chunk. */
 const MAX_EARLY_BYTES = 65_536;
 /** The first byte of a method, or of an empty line before it (RFC 9112 section 2.2). */

@@ -15,7 +15,7 @@ import {
   type Listening,
   listenAt,
 } from './host-listen.ts';
-import { ProxyClient, type ProxyClientHost } from './proxy-client.ts';
+import { MAX_HEADER_BYTES, ProxyClient, type ProxyClientHost } from './proxy-client.ts';
 import { credentialCheck, type ProxyCredentials } from './proxy-credentials.ts';
 import {
   type ProxyOptions,
@@ -182,6 +182,3 @@ function checkOpen({ isClosed, closedBy: cause }: SocketHost, place: HostPlace):
     'path' in place ? { address: place.path } : { address: place.host, port: place.port };
   throw listenError('ENETDOWN', 'listen', { ...where, cause });
 }
-
-/** The longest header of an HTTP request. The longest handshake of SOCKS5 is shorter. */
-const MAX_HEADER_BYTES = 8192;

@@ -1,4 +1,5 @@
 /** Clients of the proxy that break the rules, are slow, or go away. */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { describe, expect, test } from 'vitest';
 import { socksReply } from '../../src/sockets/socks.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -232,6 +233,22 @@ describe('what is no request', () => {
     expect(answer.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 405']);
     expect(countsOf(all.proxy)).toEqual({ accepted: 1, unsupported: 1 });
     expect(all.network.packets).toBe(0);
+  });
+
+  test('100,000 requests at once are one request for the parser', async () => {
+    let requests = 0;
+    const count = (): number => ++requests;
+    subscribe('http.server.request.start', count);
+    const all = await scene();
+    const one = all.client().send('GET / HTTP/1.1\r\n\r\n'.repeat(100_000));
+    await until(() => one.isGone);
+    one.socket.end();
+    // Now everything has been read.
+    await one.closed();
+    const answer = String(await one.rest());
+    unsubscribe('http.server.request.start', count);
+    expect(answer.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 405']);
+    expect(requests).toBe(1);
   });
 
   test.each<[string, Buffer | string]>([
