@@ -45,6 +45,8 @@ export interface ProxyClientHost {
   readonly http: ConnectRequestParser;
   /** The clients whose refusal because of wrong credentials waits to be sent. */
   readonly delayed: Set<ProxyClient>;
+  /** The clients that have their refusal and are read until they end, the oldest first. */
+  readonly lingering: Set<ProxyClient>;
   /** The request is complete, and the outcome open. */
   onRequest(client: ProxyClient): void;
   /** Is called once for each client, to count it. */
@@ -108,7 +110,10 @@ export class ProxyClient implements ConnectRequestOwner {
   /** The client has ended or failed. Until it has a reply, it has no reason to end only one direction. */
   readonly #onGone = (): void => {
     if (this.#phase === 'over') {
-      if (this.#socket.closed) this.#stopTimer();
+      if (!this.#socket.closed) return;
+      this.#stopTimer();
+      this.#proxy.delayed.delete(this);
+      this.#proxy.lingering.delete(this);
       return;
     }
     this.#decide(this.#phase === 'request' ? 'abandoned' : 'dialAbandoned');
@@ -215,7 +220,10 @@ export class ProxyClient implements ConnectRequestOwner {
     else this.#finish(reply);
   }
 
-  /** Trying passwords takes time. Who tries many at once gets no replies. */
+  /**
+   * A program that repeats wrong credentials is slowed down. That is no limit for who guesses: the answer to the right
+   * ones is not delayed, so that a missing answer says as much as a refusal.
+   */
   #finishLater(reply: Buffer): void {
     const { delayed, stack } = this.#proxy;
     if (delayed.size >= MAX_DELAYED_REFUSALS) {
@@ -236,9 +244,19 @@ export class ProxyClient implements ConnectRequestOwner {
    */
   #finish(reply: Buffer): void {
     const socket = this.#socket;
+    const { lingering, stack } = this.#proxy;
     socket.end(reply);
     socket.resume();
-    this.#stopTimer = this.#proxy.stack.clock.after(LINGER_MS, () => socket.destroy());
+    this.#stopTimer = stack.clock.after(LINGER_MS, () => socket.destroy());
+    const [oldest] = lingering;
+    if (lingering.size >= MAX_LINGERING) oldest!.#leave();
+    lingering.add(this);
+  }
+
+  /** Makes room for another client that has its refusal. */
+  #leave(): void {
+    this.#proxy.lingering.delete(this);
+    this.#socket.destroy();
   }
 
   /** Returns false if the outcome was known before. */
@@ -257,8 +275,9 @@ function ignore(): void {}
 
 /** How long a request may take, from the connection to the last byte. */
 const REQUEST_TIMEOUT_MS = 5_000;
-/** How long a client may read its refusal. RFC 1928 section 6 allows 10 s. */
+/** How long a client may read its refusal, and how many may at once. RFC 1928 section 6 allows 10 s. */
 const LINGER_MS = 2_000;
+const MAX_LINGERING = 64;
 /** When the reply to wrong credentials is sent, and how many of them wait at once. */
 const REFUSAL_DELAY_MS = 1_000;
 const MAX_DELAYED_REFUSALS = 16;

@@ -63,6 +63,7 @@ export class SocketProxy implements AsyncDisposable {
       isValid: credentials && credentialCheck(credentials),
       http: new ConnectRequestParser(MAX_HEADER_BYTES),
       delayed: new Set(),
+      lingering: new Set(),
       onRequest: (client) => pending.delete(client),
       onOutcome: (client, outcome) => {
         pending.delete(client);
@@ -71,6 +72,11 @@ export class SocketProxy implements AsyncDisposable {
       },
     };
     this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+      if (this.#sockets.size - host.lingering.size >= maxConnections) {
+        this.#counters.overLimit++;
+        socket.destroy();
+        return;
+      }
       this.#counters.accepted++;
       this.#sockets.add(socket);
       socket.once('close', () => this.#sockets.delete(socket));
@@ -80,8 +86,6 @@ export class SocketProxy implements AsyncDisposable {
       pending.add(client);
       this.#undecided.add(client);
     });
-    this.#server.maxConnections = maxConnections;
-    this.#server.on('drop', () => this.#counters.overLimit++);
   }
 
   /**
