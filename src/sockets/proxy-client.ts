@@ -19,7 +19,11 @@ import {
   parseAuthority,
   parseBasic,
 } from './connect-request.ts';
-import type { ConnectRequestOwner, ConnectRequestParser } from './connect-request-parser.ts';
+import {
+  type ConnectRequestOwner,
+  type ConnectRequestParser,
+  headerLength,
+} from './connect-request-parser.ts';
 import type { SocketHost } from './host.ts';
 import { DIAL_REPLIES, dialFailureOf, type ProxyOutcome } from './proxy-outcome.ts';
 import { connect, type PresenceSocket } from './socket.ts';
@@ -41,6 +45,8 @@ export interface ProxyClientHost {
   readonly http: ConnectRequestParser;
   /** The clients whose refusal because of wrong credentials waits to be sent. */
   readonly delayed: Set<ProxyClient>;
+  /** The clients that have their refusal and are read until they end, the oldest first. */
+  readonly lingering: Set<ProxyClient>;
   /** The request is complete, and the outcome open. */
   onRequest(client: ProxyClient): void;
   /** Is called once for each client, to count it. */
@@ -75,7 +81,7 @@ export class ProxyClient implements ConnectRequestOwner {
     if (this.#decide(outcome)) reset(this.#socket);
   }
 
-  onConnectRequest(authority: string, authorization: string | undefined, head: Buffer): void {
+  onConnectRequest(authority: string, authorization: string | undefined): void {
     if (this.#phase !== 'request') return;
     const { isValid } = this.#proxy;
     const given = parseBasic(authorization);
@@ -85,13 +91,12 @@ export class ProxyClient implements ConnectRequestOwner {
       this.#refuseHttp('wrongCredentials');
     } else if (target === undefined) this.#refuseHttp('malformed');
     else {
-      this.#keep(head);
-      this.#socket.on('data', this.#onData);
       this.#dial(target);
+      this.#socket.resume();
     }
   }
 
-  onOtherRequest(reason: 'unsupported' | 'malformed' | 'tooLarge'): void {
+  onOtherRequest(reason: 'unsupported' | 'malformed'): void {
     this.#refuseHttp(reason);
   }
 
@@ -105,7 +110,10 @@ export class ProxyClient implements ConnectRequestOwner {
   /** The client has ended or failed. Until it has a reply, it has no reason to end only one direction. */
   readonly #onGone = (): void => {
     if (this.#phase === 'over') {
-      if (this.#socket.closed) this.#stopTimer();
+      if (!this.#socket.closed) return;
+      this.#stopTimer();
+      this.#proxy.delayed.delete(this);
+      this.#proxy.lingering.delete(this);
       return;
     }
     this.#decide(this.#phase === 'request' ? 'abandoned' : 'dialAbandoned');
@@ -142,9 +150,13 @@ export class ProxyClient implements ConnectRequestOwner {
 
   #readHttp(bytes: Buffer): void {
     this.#protocol = 'http';
-    this.#socket.off('data', this.#onData);
-    this.#socket.pause();
-    this.#proxy.http.adopt(this.#socket, bytes, this);
+    const length = headerLength(bytes.subarray(0, MAX_HEADER_BYTES));
+    this.#keep(length === undefined ? bytes : bytes.subarray(length));
+    if (length !== undefined) {
+      // Nothing more is read until the parser has called.
+      this.#socket.pause();
+      this.#proxy.http.read(bytes.subarray(0, length), this);
+    } else if (bytes.length >= MAX_HEADER_BYTES) this.#refuseHttp('tooLarge');
   }
 
   #readSocks(bytes: Buffer): void {
@@ -208,7 +220,10 @@ export class ProxyClient implements ConnectRequestOwner {
     else this.#finish(reply);
   }
 
-  /** Trying passwords takes time. Who tries many at once gets no replies. */
+  /**
+   * A program that repeats wrong credentials is slowed down. That is no limit for who guesses: the answer to the right
+   * ones is not delayed, so that a missing answer says as much as a refusal.
+   */
   #finishLater(reply: Buffer): void {
     const { delayed, stack } = this.#proxy;
     if (delayed.size >= MAX_DELAYED_REFUSALS) {
@@ -229,9 +244,19 @@ export class ProxyClient implements ConnectRequestOwner {
    */
   #finish(reply: Buffer): void {
     const socket = this.#socket;
+    const { lingering, stack } = this.#proxy;
     socket.end(reply);
     socket.resume();
-    this.#stopTimer = this.#proxy.stack.clock.after(LINGER_MS, () => socket.destroy());
+    this.#stopTimer = stack.clock.after(LINGER_MS, () => socket.destroy());
+    const [oldest] = lingering;
+    if (lingering.size >= MAX_LINGERING) oldest!.#leave();
+    lingering.add(this);
+  }
+
+  /** Makes room for another client that has its refusal. */
+  #leave(): void {
+    this.#proxy.lingering.delete(this);
+    this.#socket.destroy();
   }
 
   /** Returns false if the outcome was known before. */
@@ -250,11 +275,14 @@ function ignore(): void {}
 
 /** How long a request may take, from the connection to the last byte. */
 const REQUEST_TIMEOUT_MS = 5_000;
-/** How long a client may read its refusal. RFC 1928 section 6 allows 10 s. */
+/** How long a client may read its refusal, and how many may at once. RFC 1928 section 6 allows 10 s. */
 const LINGER_MS = 2_000;
+const MAX_LINGERING = 64;
 /** When the reply to wrong credentials is sent, and how many of them wait at once. */
 const REFUSAL_DELAY_MS = 1_000;
 const MAX_DELAYED_REFUSALS = 16;
+/** The longest header of an HTTP request. The longest handshake of SOCKS5 is shorter. */
+export const MAX_HEADER_BYTES = 8192;
 /** How much is kept while the target is being connected; it may be exceeded by a chunk. */
 const MAX_EARLY_BYTES = 65_536;
 /** The first byte of a method, or of an empty line before it (RFC 9112 section 2.2). */

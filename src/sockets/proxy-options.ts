@@ -15,7 +15,10 @@ export interface ProxyOptions {
    * whoever can connect may try as many as he likes.
    */
   readonly auth?: ProxyCredentials | false | undefined;
-  /** How many connections there may be at once, 1 to 1,048,576; default 1,024. Further ones are closed at once. */
+  /**
+   * How many connections there may be at once, 1 to 1,048,576; default 1,024. Further ones are closed at once. Up to 64
+   * that have had a refusal, and end within 2 s, do not count.
+   */
   readonly maxConnections?: number | undefined;
   /**
    * How many connections may not have sent a complete request yet, 1 to 1,048,576; default 64. The oldest of them is closed

@@ -15,7 +15,7 @@ import {
   type Listening,
   listenAt,
 } from './host-listen.ts';
-import { ProxyClient, type ProxyClientHost } from './proxy-client.ts';
+import { MAX_HEADER_BYTES, ProxyClient, type ProxyClientHost } from './proxy-client.ts';
 import { credentialCheck, type ProxyCredentials } from './proxy-credentials.ts';
 import {
   type ProxyOptions,
@@ -63,6 +63,7 @@ export class SocketProxy implements AsyncDisposable {
       isValid: credentials && credentialCheck(credentials),
       http: new ConnectRequestParser(MAX_HEADER_BYTES),
       delayed: new Set(),
+      lingering: new Set(),
       onRequest: (client) => pending.delete(client),
       onOutcome: (client, outcome) => {
         pending.delete(client);
@@ -71,6 +72,11 @@ export class SocketProxy implements AsyncDisposable {
       },
     };
     this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+      if (this.#sockets.size - host.lingering.size >= maxConnections) {
+        this.#counters.overLimit++;
+        socket.destroy();
+        return;
+      }
       this.#counters.accepted++;
       this.#sockets.add(socket);
       socket.once('close', () => this.#sockets.delete(socket));
@@ -80,8 +86,6 @@ export class SocketProxy implements AsyncDisposable {
       pending.add(client);
       this.#undecided.add(client);
     });
-    this.#server.maxConnections = maxConnections;
-    this.#server.on('drop', () => this.#counters.overLimit++);
   }
 
   /**
@@ -182,6 +186,3 @@ function checkOpen({ isClosed, closedBy: cause }: SocketHost, place: HostPlace):
     'path' in place ? { address: place.path } : { address: place.host, port: place.port };
   throw listenError('ENETDOWN', 'listen', { ...where, cause });
 }
-
-/** The longest header of an HTTP request. The longest handshake of SOCKS5 is shorter. */
-const MAX_HEADER_BYTES = 8192;

@@ -52,6 +52,31 @@ export function planListeners(
   return plans.sort(byName);
 }
 
+/** Returns whether the plans are those for these services, so that nothing has to be planned. */
+export function isPlannedFor(
+  plans: readonly ServicePlan[],
+  services: readonly StackService[]
+): boolean {
+  if (plans.length !== services.length) return false;
+  const planned = new Map(plans.map(({ service }) => [service.name, service]));
+  return services.every(({ name, addresses, ports }) => {
+    const before = planned.get(name);
+    return (
+      before !== undefined &&
+      isEqual(before.addresses, addresses, (a, b) => a.equals(b)) &&
+      isEqual(before.ports, ports, isSamePort)
+    );
+  });
+}
+
+function isSamePort(a: PortRange, b: PortRange): boolean {
+  return a.protocol === b.protocol && a.first === b.first && a.last === b.last;
+}
+
+function isEqual<T>(a: readonly T[], b: readonly T[], isSame: (a: T, b: T) => boolean): boolean {
+  return a.length === b.length && a.every((each, i) => isSame(each, b[i]!));
+}
+
 export function isIn(ranges: readonly TcpPorts[], port: number): boolean {
   return ranges.some(({ first, last }) => first <= port && port <= last);
 }

@@ -20,7 +20,7 @@ import {
 } from './forward-server.ts';
 import type { SocketHost } from './host.ts';
 import { LoopbackAddresses } from './publish-addresses.ts';
-import { planListeners, type ServicePlan } from './publish-plan.ts';
+import { isPlannedFor, planListeners, type ServicePlan } from './publish-plan.ts';
 import { LocalService, type PublishedService } from './publish-service.ts';
 import type { SiteView } from './site-view.ts';
 import { systemError } from './system-error.ts';
@@ -159,7 +159,12 @@ export class Publication extends Emitter<PublicationEvents> implements AsyncDisp
   }
 
   #update(view: SiteView): void {
-    this.#plans = planListeners(view.services(), this.#options.maxListeners);
+    const services = [...view.services()];
+    if (isPlannedFor(this.#plans, services)) {
+      if (this.counters.unbound > 0) this.#retry();
+      return;
+    }
+    this.#plans = planListeners(services, this.#options.maxListeners);
     const names = new Set(this.#plans.map(({ service }) => service.name));
     for (const [name, service] of this.#services) {
       if (names.has(name)) continue;

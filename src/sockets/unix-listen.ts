@@ -6,19 +6,22 @@
  * replaces nothing. The socket of a dead process is removed before, by one process at a time.
  * @module
  */
-import { chmod, link, lstat, mkdtemp, rm, unlink } from 'node:fs/promises';
+import { type BigIntStats, constants } from 'node:fs';
+import { chmod, link, lstat, mkdtemp, rm, stat, unlink } from 'node:fs/promises';
 import { connect, type Server } from 'node:net';
 import { dirname, join } from 'node:path';
 import { FileLock } from '../store/lock.ts';
 import { hasCode, listenError } from './system-error.ts';
 
 /**
- * Listens at the path. Whoever may write to its directory can replace the socket by their own later.
+ * Listens at the path. Whoever may write to its directory can replace the socket by their own later, so a directory that
+ * everybody may write to must have the sticky bit, as `/tmp` has it. Its owner and its group are trusted.
  *
  * @param listen lets the server listen at the path that it is given
  * @returns a function that removes the file, unless another one is there by then
  * @throws system errors as `listen` has: EADDRINUSE if there is a file that is not the socket of a dead process,
- *   ENAMETOOLONG, ENOENT and EACCES of the directory.
+ *   EPERM if everybody may write to the directory and it has no sticky bit, or if the socket was replaced while it was
+ *   made; ENAMETOOLONG, ENOENT and EACCES of the directory.
  */
 export async function listenAtPath(
   server: Server,
@@ -27,6 +30,7 @@ export async function listenAtPath(
   listen: (path: string) => Promise<void>
 ): Promise<() => Promise<void>> {
   try {
+    await checkDirectory(dirname(path));
     return await listenIn(await mkdtemp(join(dirname(path), '.vp-')), path, mode, listen);
   } catch (error) {
     server.close();
@@ -51,16 +55,36 @@ async function listenIn(
       }
     }
     await listen(own);
+    const made = await lstat(own, { bigint: true });
+    // `chmod` would follow a symbolic link that somebody has put there.
+    if (!made.isSocket()) throw replacedError(own);
     await chmod(own, mode);
+    if (!isSame(made, await lstat(own, { bigint: true }))) throw replacedError(own);
     await moveTo(path, own);
-    const { dev, ino } = await lstat(own, { bigint: true });
     return async () => {
       const found = await lstat(path, { bigint: true }).catch(() => undefined);
-      if (found?.ino === ino && found.dev === dev) await unlink(path).catch(() => {});
+      if (isSame(made, found)) await unlink(path).catch(() => {});
     };
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+/** @throws {Error} EPERM, if everybody may rename and remove the files of others in the directory. */
+async function checkDirectory(directory: string): Promise<void> {
+  const { mode } = await stat(directory);
+  if ((mode & constants.S_IWOTH) === 0 || (mode & STICKY) !== 0) return;
+  const text = `everybody may write to the directory ${directory}: remove that permission, or set the sticky bit`;
+  throw listenError('EPERM', 'listen', { address: directory, cause: new Error(text) });
+}
+
+function replacedError(own: string): Error {
+  const cause = new Error(`somebody has replaced the socket ${own} while it was made`);
+  return listenError('EPERM', 'listen', { address: own, cause });
+}
+
+function isSame(made: BigIntStats, found: BigIntStats | undefined): boolean {
+  return found?.ino === made.ino && found.dev === made.dev;
 }
 
 /** @throws {Error} EADDRINUSE, if something is at the path that is not dead. */
@@ -112,5 +136,7 @@ function unless(code: string): (error: unknown) => false {
   };
 }
 
+/** The bit of a mode, which Node has no constant for. In such a directory only the owner of a file may rename it. */
+const STICKY = 0o1000;
 /** The longest path of a unix socket: `sun_path` without its last byte, see unix(7). */
 const MAX_PATH_BYTES = 107;

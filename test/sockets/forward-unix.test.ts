@@ -157,6 +157,38 @@ test.each([
   expect(await fs.readdir(directory)).toEqual(['rabbitmq.sock']);
 });
 
+test('a directory that everybody may write to needs the sticky bit', async () => {
+  await fs.chmod(directory, 0o777);
+  const refused = near.forward({ path }, TARGET);
+  await expect(refused).rejects.toMatchObject({
+    code: 'EPERM',
+    syscall: 'listen',
+    address: path,
+    cause: { message: expect.stringContaining('sticky bit') },
+  });
+  expect(await fs.readdir(directory)).toEqual([]);
+  await fs.chmod(directory, 0o1777);
+  await using _ = await near.forward({ path }, TARGET);
+  expect(await said(path)).toBe('hello');
+});
+
+test('a file that somebody links in place of the socket keeps its mode', async () => {
+  const victim = join(directory, 'victim');
+  await fs.writeFile(victim, '', { mode: 0o600 });
+  const server = net.createServer();
+  const listening = listenAtPath(server, path, 0o666, async (own) => {
+    await new Promise<void>((resolve) => server.listen(own, resolve));
+    // Whoever may write to the directory can do this.
+    await fs.rename(dirname(own), join(directory, 'moved'));
+    await fs.mkdir(dirname(own));
+    await fs.symlink(victim, own);
+  });
+  await expect(listening).rejects.toMatchObject({ code: 'EPERM', syscall: 'listen' });
+  expect(await modeOf(victim)).toBe(0o600);
+  await expect(fs.lstat(path)).rejects.toMatchObject({ code: 'ENOENT' });
+  expect(server.listening).toBe(false);
+});
+
 test.each([
   ['ENOENT', (at: string) => join(at, 'missing', 'socket')],
   ['ENAMETOOLONG', (at: string) => join(at, 'x'.repeat(108))],

@@ -1,4 +1,5 @@
 /** Clients of the proxy that break the rules, are slow, or go away. */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { describe, expect, test } from 'vitest';
 import { socksReply } from '../../src/sockets/socks.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -234,6 +235,22 @@ describe('what is no request', () => {
     expect(all.network.packets).toBe(0);
   });
 
+  test('100,000 requests at once are one request for the parser', async () => {
+    let requests = 0;
+    const count = (): number => ++requests;
+    subscribe('http.server.request.start', count);
+    const all = await scene();
+    const one = all.client().send('GET / HTTP/1.1\r\n\r\n'.repeat(100_000));
+    await until(() => one.isGone);
+    one.socket.end();
+    // Now everything has been read.
+    await one.closed();
+    const answer = String(await one.rest());
+    unsubscribe('http.server.request.start', count);
+    expect(answer.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 405']);
+    expect(requests).toBe(1);
+  });
+
   test.each<[string, Buffer | string]>([
     ['of SOCKS4', Buffer.of(4)],
     ['of a method of SOCKS5', Buffer.of(5, 1, 0)],
@@ -305,6 +322,46 @@ describe('too many', () => {
     expect(String(await all.client().send(HTTP).take(ACCEPTED.length))).toBe(ACCEPTED);
     expect(countsOf(all.proxy)).toEqual({ accepted: 3, connected: 3, overLimit: 1 });
   });
+});
+
+test('refusals: those that linger are no connections, and the oldest goes', async () => {
+  const clock = new FakeClock();
+  const all = await scene({ auth: USER, maxConnections: 2 }, { clock });
+  const refused: RawClient[] = [];
+  for (let i = 0; i < 66; i++) {
+    refused.push(all.client().send('GET / HTTP/1.1\r\n\r\n'));
+    await until(() => refused[i]!.isEnded);
+  }
+  await until(() => clock.delays.filter((ms) => ms === 2000).length === 64);
+  // They have not ended their direction: the first two see by what they send that nobody reads it.
+  for (const one of refused.slice(0, 2)) {
+    await until(() => {
+      if (!one.isClosed) one.socket.write('more');
+      return one.isClosed;
+    });
+  }
+  for (let i = 0; i < 2; i++) await all.client().send(HTTP).take(ACCEPTED.length);
+  expect((await all.client().send(HTTP).rest()).length).toBe(0);
+  expect(countsOf(all.proxy)).toEqual({
+    accepted: 68,
+    unsupported: 66,
+    connected: 2,
+    overLimit: 1,
+  });
+});
+
+test('wrong credentials: who leaves before the answer makes room for the next one', async () => {
+  const clock = new FakeClock();
+  const all = await scene({ auth: USER }, { clock });
+  const wrong = Buffer.concat([METHODS, credentials('user', 'wrong password')]);
+  for (let i = 1; i <= 17; i++) {
+    const one = all.client().send(wrong);
+    await until(() => all.proxy.counters.wrongCredentials === i);
+    expect(one.isClosed).toBe(false);
+    expect(clock.delays).toContain(1000);
+    one.socket.resetAndDestroy();
+    await until(() => clock.delays.length === 0);
+  }
 });
 
 test('1,000 random clients leave nothing behind', async () => {

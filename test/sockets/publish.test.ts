@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import { afterEach, expect, test, vi } from 'vitest';
 import type { Publication, PublishOptions } from '../../src/sockets/publish.ts';
+import { LocalService } from '../../src/sockets/publish-service.ts';
 import type { StackHost, StackSite } from '../../src/sockets/site-view.ts';
 import type { SocketStack } from '../../src/sockets/stack.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -192,6 +193,45 @@ test('a snapshot that says the same changes nothing', async () => {
   await settled();
   expect(onChange).not.toHaveBeenCalled();
   expect(socket.destroyed).toBe(false);
+});
+
+test('a snapshot that says the same, in whatever order, touches no service', async () => {
+  const near = scene(site(WEB, RABBIT));
+  const publication = await publish(near);
+  const update = vi.spyOn(LocalService.prototype, 'update');
+  closers.push(() => update.mockRestore());
+  near.setSite(site({ ...RABBIT, addresses: ['2001:DB8:2:0::1'] }, host('WEB.test', ['tcp/8080'])));
+  expect(update).not.toHaveBeenCalled();
+  const others = [
+    site({ ...WEB, addresses: ['10.2.0.2'] }, RABBIT),
+    site(WEB, { ...RABBIT, ports: ['tcp/5672-5673'] }),
+    site(WEB, { ...RABBIT, ports: ['udp/5672'] }),
+    site(WEB, { ...RABBIT, name: 'other.test' }),
+    site(WEB),
+  ];
+  for (const other of others) {
+    update.mockClear();
+    near.setSite(other);
+    expect(update).toHaveBeenCalled();
+    await publication.settled();
+  }
+  expect(publication.entries()).toHaveLength(1);
+});
+
+test('a port that is taken is tried again with a snapshot that says the same', async () => {
+  const near = scene(site(WEB));
+  const probe = await publish(near);
+  const { loopback } = entry(probe, 'web.test');
+  await probe.close();
+  const other = net.createServer().listen(8080, loopback);
+  await once(other, 'listening');
+  const publication = await publish(near);
+  expect(publication.counters).toMatchObject({ listening: 0, unbound: 1 });
+  other.close();
+  await once(other, 'close');
+  near.setSite(site({ ...WEB }));
+  await publication.settled();
+  expect(publication.counters).toMatchObject({ listening: 1, unbound: 0 });
 });
 
 test('a port that is taken is reported, and tried again every 30 s', async () => {
