@@ -17,7 +17,7 @@ import type { SocketHost } from './host.ts';
 import { proxyHeader } from './proxy-header.ts';
 import { PresenceSocket } from './socket.ts';
 import type { SocketServer } from './socket-stream.ts';
-import { reset, splice } from './splice.ts';
+import { onreadTo, reset, splice } from './splice.ts';
 
 /** What a connection needs of its backend. */
 export interface ConnectionBackend {
@@ -126,7 +126,7 @@ export class BackendConnection implements TcpOpenOwner, TcpOwner, SocketServer {
     host.off('error', this.#onHostFailed).off('close', this.#onHostFailed);
     this.#open = undefined;
     this.#connection = connection;
-    const presence = new PresenceSocket(stack, { allowHalfOpen: true });
+    const presence = new PresenceSocket(stack, { allowHalfOpen: true, onread: onreadTo(host) });
     this.#presence = presence;
     presence.adopt(connection, this, null);
     connection.owner = this;

@@ -90,8 +90,9 @@ export function reset(socket: SplicedSocket): void {
 
 /**
  * The option `onread` of a presence's socket that will be joined with `to`. Its bytes then need no new memory, which
- * saves a quarter of the CPU time of a bulk transfer. The socket needs `allowHalfOpen` too, since it reads as soon as it is
- * connected. A `net.Socket` must not have this `onread`: it keeps its buffer between reads.
+ * saves more than half of the CPU time of both stacks and the splice. The socket needs `allowHalfOpen` too, since it reads
+ * as soon as it is connected. A `net.Socket` must not have this `onread`, because it keeps its buffer between reads: see
+ * `SharedReadSocket`.
  */
 export function onreadTo(to: SplicedSocket): OnReadOptions {
   return {

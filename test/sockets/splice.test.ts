@@ -9,6 +9,8 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
+import { SharedReadSocket } from '../../src/sockets/shared-read-socket.ts';
+import type { PresenceSocket } from '../../src/sockets/socket.ts';
 import { onreadTo, reset, type SpliceOptions, splice } from '../../src/sockets/splice.ts';
 import { catchUncaught } from './uncaught.ts';
 import {
@@ -253,6 +255,34 @@ test('a socket is reset although it is just ending', async () => {
   reset(accepted);
   await once(accepted, 'close');
   expect(accepted.errored).toBe(null);
+});
+
+test('sockets that share a buffer do not mix up their bytes', async () => {
+  const world = ourWorld();
+  const server = net.createServer(HALF_OPEN);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as net.AddressInfo;
+  const transfers: Promise<void>[] = [];
+  for (let i = 0; i < 6; i++) {
+    const options = { host: '127.0.0.1', port, ...HALF_OPEN };
+    const left = new SharedReadSocket(options).connect(options);
+    const [near] = (await once(server, 'connection')) as [net.Socket];
+    const bytes = randomBytes(8_000_000);
+    near.end(bytes);
+    const { client: right, accepted: far } = await pairIn(world, { client: HALF_OPEN });
+    splice(left, right as unknown as PresenceSocket);
+    const isCarried = async (): Promise<void> => {
+      // The presence has no room for some time, while the others go on.
+      await until(() => right.writableLength > 0);
+      expect(await digest(far)).toBe(sum(bytes));
+      far.end();
+      await closed(left, right);
+    };
+    transfers.push(isCarried());
+  }
+  await Promise.all(transfers);
+  server.close();
 });
 
 test('an end that cannot be reset, as a unix socket, is closed', async () => {
