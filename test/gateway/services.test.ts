@@ -275,17 +275,6 @@ describe('a service of the cloud behind a stack of sockets', () => {
     expect(await text(await second.next)).toBe('hello');
   });
 
-  test('is reached by a forward, whose counters the status has', async () => {
-    const port = await listen(echo);
-    const edge = await startEdge(await startCloud(desiredWith({ bus: [`tcp/${port}`] })));
-    const made = await edge.sockets.forward(0, { host: 'bus', port });
-    const socket = connectNear((made.address as AddressInfo).port, LOOPBACK);
-    socket.end('hello');
-    expect(await text(socket)).toBe('hello');
-    await made.close();
-    expect(edge.status().counters['sockets.forward.accepted']).toBe(1);
-  });
-
   test('loses its connections when it is not exposed any more, and when the site is revoked', async () => {
     const port = await listen(echo);
     const cloud = await startCloud(desiredWith({ bus: [`tcp/${port}`] }));
@@ -303,6 +292,17 @@ describe('a service of the cloud behind a stack of sockets', () => {
     expect(remotesAt(cloud)).toEqual([]);
     await vi.waitFor(() => expect(accepted.size).toBe(0), WAIT);
     expect(other.destroyed || (await failureOf(other))).toBeTruthy();
+  });
+
+  test('is reached by a forward, whose counters the status has', async () => {
+    const port = await listen(echo);
+    const edge = await startEdge(await startCloud(desiredWith({ bus: [`tcp/${port}`] })));
+    const made = await edge.sockets.forward(0, { host: 'bus', port });
+    const socket = connectNear((made.address as AddressInfo).port, LOOPBACK);
+    socket.end('hello');
+    expect(await text(socket)).toBe('hello');
+    await made.close();
+    expect(edge.status().counters['sockets.forward.accepted']).toBe(1);
   });
 
   test('loses the connections of a client whose lease ends, before the address is free', async () => {
