@@ -5,7 +5,13 @@
 import { createHash } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import {
+  type AddressInfo,
+  connect as connectNear,
+  createServer,
+  type Server,
+  type Socket,
+} from 'node:net';
 import { buffer, text } from 'node:stream/consumers';
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { ConfigError } from '../../src/errors.ts';
@@ -311,6 +317,17 @@ describe('a service of the cloud behind a stack of sockets', () => {
     expect(other.destroyed || (await failureOf(other))).toBeTruthy();
   });
 
+  test('is reached by a forward, whose counters the status has', async () => {
+    const port = await listen(echo);
+    const edge = await startEdge(await startCloud(desiredWith({ bus: [`tcp/${port}`] })));
+    const made = await edge.sockets.forward(0, { host: 'bus', port });
+    const socket = connectNear((made.address as AddressInfo).port, LOOPBACK);
+    socket.end('hello');
+    expect(await text(socket)).toBe('hello');
+    await made.close();
+    expect(edge.status().counters['sockets.forward.accepted']).toBe(1);
+  });
+
   test('loses the connections of a client whose lease ends, before the address is free', async () => {
     const port = await listen(echo);
     const cloud = await startCloud(desiredWith({ bus: [`tcp/${port}`] }));
@@ -333,14 +350,17 @@ describe('a service of the cloud behind a stack of sockets', () => {
   test('is never the gateway itself', async () => {
     const cloud = await startCloud(desiredWith({}), {});
     const { tunnels, enrolment } = cloud.addresses;
-    const ports = [tunnels[0]!, enrolment].map(({ port }) => port);
+    const proxy = await cloud.sockets.proxy(0);
+    const { port: proxyPort } = proxy.address as AddressInfo;
+    const ports = [...[tunnels[0]!, enrolment].map(({ port }) => port), proxyPort];
     await cloud.apply(desiredWith({ bus: ports.map((port) => `tcp/${port}`) }));
     const edge = await startEdge(cloud);
     for (const port of ports) {
       const error = await failureOf(connectTo(edge, port));
       expect(error).toMatchObject({ code: 'ECONNREFUSED', syscall: 'connect' });
     }
-    expect(await counter(cloud, 'backend.tcp.refusedTargets')).toBe(2);
+    expect(await counter(cloud, 'backend.tcp.refusedTargets')).toBe(3);
+    expect(await counter(cloud, 'proxy.accepted')).toBe(0);
   });
 });
 
