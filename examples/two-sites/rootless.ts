@@ -67,6 +67,8 @@ export async function runRootlessScene(report: Report, directory: string): Promi
     tunnel: '127.0.0.1:0',
     ...LocalPlace.keys(published.cloud),
   });
+  const cloudUsed = control.use(cloud);
+  cloudUsed.catch(() => {});
   const edges: Partial<Record<SiteLetter, GatewayProcess>> = {};
   const refused = async (site: string) => (await cloud.status(site)).verdicts.DropNotPermitted!;
 
@@ -96,7 +98,7 @@ export async function runRootlessScene(report: Report, directory: string): Promi
     cloud,
     edges,
     startEdge: async (site, token) => {
-      await control.use(cloud);
+      await cloudUsed;
       return start(site, token);
     },
     startImpostor: (token) =>

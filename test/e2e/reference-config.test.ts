@@ -74,3 +74,16 @@ test('the files are valid', () => {
   expect(tokenFile).toBe('./token');
   expect(parseSchema(EdgeOptionsSchema, edge).device).toMatchObject({ type: 'tun' });
 });
+
+test.each([CLOUD, EDGE])('what is a comment in %s is valid too: the key sockets', (path) => {
+  const lines = readFileSync(path, 'utf8').split('\n');
+  const first = lines.findIndex((line) => line.startsWith('# sockets:'));
+  const length = lines.slice(first).findIndex((line) => !line.startsWith('#'));
+  const block = lines.slice(first, first + length).map((line) => line.slice(2));
+  const { sockets } = parse(block.join('\n'));
+  expect(parseSchema(SidecarsSchema, sockets)).toMatchObject({
+    publish: { hostsFile: './hosts' },
+    forward: [{ port: expect.any(Number) }],
+    proxy: { listen: 1080, auth: true },
+  });
+});
