@@ -6,8 +6,7 @@
  * replaces nothing. The socket of a dead process is removed before, by one process at a time.
  * @module
  */
-import { type BigIntStats, constants } from 'node:fs';
-import { chmod, link, lstat, mkdtemp, rm, stat, unlink } from 'node:fs/promises';
+import { chmod, constants, link, lstat, mkdtemp, rm, stat, unlink } from 'node:fs/promises';
 import { connect, type Server } from 'node:net';
 import { dirname, join } from 'node:path';
 import { FileLock } from '../store/lock.ts';
@@ -83,7 +82,12 @@ function replacedError(own: string): Error {
   return listenError('EPERM', 'listen', { address: own, cause });
 }
 
-function isSame(made: BigIntStats, found: BigIntStats | undefined): boolean {
+interface FileId {
+  readonly dev: bigint;
+  readonly ino: bigint;
+}
+
+function isSame(made: FileId, found: FileId | undefined): boolean {
   return found?.ino === made.ino && found.dev === made.dev;
 }
 
