@@ -15,9 +15,9 @@ import { type BackendService, BackendServices, type BackendTarget } from './back
 import { TcpBackend } from './backend-tcp.ts';
 import { UdpBackend } from './backend-udp.ts';
 import { SocketStack } from './stack.ts';
-import type { ServiceEnds, StackBackend } from './stack-backend.ts';
+import type { ServiceEnds } from './stack-backend.ts';
 
-export class SocketBackend implements StackBackend, AsyncDisposable {
+export class SocketBackend implements AsyncDisposable {
   readonly #stack: SocketStack;
   readonly #siteOf: SocketBackendOptions['siteOf'];
   readonly #tcp: TcpBackend;

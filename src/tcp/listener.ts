@@ -24,7 +24,7 @@ export interface Acceptor {
 }
 
 /** Listens from `TcpEndpoint.listen` to `stop`. */
-export class TcpListener implements Acceptor {
+export class TcpListener {
   /** The address that it listens on; undefined for all. */
   readonly local: IpAddress | undefined;
   readonly localPort: number;
