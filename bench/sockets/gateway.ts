@@ -53,7 +53,7 @@ function desiredWith(count: number, tcpPorts: readonly number[]) {
   return {
     sites: [
       { name: 'cloud', ...realm, sources: ['127.0.0.0/8'] },
-      { name: SITE, ...realm, sources: ['10.0.0.0/24'] },
+      { name: SITE, ...realm, sources: ['10.0.0.0/24'], maxNames: Math.max(count, 4096) },
     ],
     services: names.map((name, i) => ({ name, site: 'cloud', address: addressOf(i), ports })),
     exposures: names.map((service) => ({ service, site: SITE })),

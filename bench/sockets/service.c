@@ -6,7 +6,7 @@
  * The first port reads all that comes, the second sends as much as it can once a byte has come, the third answers a
  * request of 100 bytes with 100 bytes and closes. A line on standard input is answered by one line of JSON: the time in
  * microseconds, and for each open stream of the first two ports how many bytes have arrived at the receiver, as TCP
- * knows it here. The service runs until standard input ends.
+ * knows it here. The line "!" ends these streams before. The service runs until standard input ends.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -83,6 +83,13 @@ static void end(int fd)
 	close(fd);
 }
 
+static void end_streams(void)
+{
+	for (int fd = 0; fd < MOST; fd++)
+		if (descriptors[fd].kind == SINK || descriptors[fd].kind == SOURCE)
+			end(fd);
+}
+
 /* One system call a turn, so that all streams get turns. */
 static void move(int fd)
 {
@@ -148,6 +155,8 @@ int main(int argc, char **argv)
 			if (fd == STDIN_FILENO) {
 				if (read(fd, chunk, CHUNK) <= 0)
 					return 0;
+				if (chunk[0] == '!')
+					end_streams();
 				report();
 			} else if (descriptors[fd].kind == LISTENER) {
 				greet(fd);

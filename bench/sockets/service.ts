@@ -40,6 +40,8 @@ async function main(): Promise<void> {
   const answer = await listen((socket) => void socket.on('data', answerTo));
   console.log(`ready ${JSON.stringify({ sink, source, answer })}`);
   for await (const line of createInterface({ input: process.stdin })) {
+    if (line === '!') for (const socket of streams.keys()) socket.destroy();
+    if (line === '!') streams.clear();
     const us = performance.now() * 1000;
     const bytes = [...streams.values()].map((count) => count());
     console.log(JSON.stringify(line === 'memory' ? collected() : { us, bytes }));
