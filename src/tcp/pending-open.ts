@@ -52,7 +52,7 @@ export interface PendingOpenHost {
 }
 
 /** One held handshake. No call runs code of the owner. */
-export class TcpPendingOpen implements Acceptor {
+export class TcpPendingOpen {
   readonly owner: TcpOpenOwner;
   /** @internal */
   readonly opening: HalfOpen;
