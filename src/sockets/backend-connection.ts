@@ -12,7 +12,7 @@
 import type net from 'node:net';
 import type { TcpOpenOwner, TcpOwner, TcpPendingOpen } from '../tcp/index.ts';
 import { type Flow, type TcpConnection, TcpEvent } from '../tcp/index.ts';
-import { type DialFailure, failureOfDial } from './backend-dial.ts';
+import { type DialFailure, failureOfDial, isToItself } from './backend-dial.ts';
 import type { SocketHost } from './host.ts';
 import { proxyHeader } from './proxy-header.ts';
 import { PresenceSocket } from './socket.ts';
@@ -154,6 +154,13 @@ export class BackendConnection implements TcpOpenOwner, TcpOwner, SocketServer {
   }
 
   readonly #onHostConnected = (): void => {
+    const host = this.#host;
+    if (host !== undefined && isToItself(host)) {
+      // Nobody listens there.
+      reset(host);
+      this.#failDial(undefined);
+      return;
+    }
     this.#endDial();
     // `onTcpOpenEnded` follows where this is false.
     this.#open?.accept();

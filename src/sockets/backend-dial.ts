@@ -66,6 +66,21 @@ export function loopbackSource(client: IpAddress, service: IpAddress): string | 
   return IpAddress.fromWords([word]).toString();
 }
 
+/** Both ends of a connected socket of the host. A socket that is not one of TCP or UDP has none of them. */
+export type HostEnds = Partial<
+  Pick<net.Socket, 'localAddress' | 'localPort' | 'remoteAddress' | 'remotePort'>
+>;
+
+/**
+ * Returns whether a socket is connected to itself. The system may choose the service's own port for the near end, if
+ * that is one of its ephemeral ports and the service does not run. A SYN to its own socket is then answered by a
+ * SYN-ACK (simultaneous open, RFC 9293 section 3.5), and the socket keeps the port from the service.
+ */
+export function isToItself(ends: HostEnds): boolean {
+  const { localAddress, localPort, remoteAddress, remotePort } = ends;
+  return localPort !== undefined && localPort === remotePort && localAddress === remoteAddress;
+}
+
 /** What follows from a failed dial: a reset, an ICMP error, or silence, after which the client tries again. */
 export type DialFailure =
   | 'refused'

@@ -9,6 +9,7 @@
  */
 import type { Socket as HostSocket } from 'node:dgram';
 import type { IpAddress } from '../base/address.ts';
+import { type HostEnds, isToItself } from './backend-dial.ts';
 import type { FlowPlace } from './backend-udp-shares.ts';
 import type { Unreachable } from './icmp.ts';
 import { MAX_QUOTED_PAYLOAD, quoteDatagram } from './icmp-quote.ts';
@@ -131,17 +132,30 @@ export class UdpFlow implements UdpOwner {
       host.on('close', this.#onClose);
       // The gateway keeps the process alive, and not the flows that it has open.
       host.unref();
-      if (isConnected(host)) this.#onConnect();
-      else host.once('connect', this.#onConnect);
+      const ends = endsOf(host);
+      if (ends === undefined) host.once('connect', this.#onConnect);
+      else this.#begin(ends);
     } catch (error) {
-      this.#fail(error);
+      this.#fail(codeOf(error));
     }
   }
 
   readonly #onConnect = (): void => {
+    const ends = this.#host && endsOf(this.#host);
+    // Whoever has made a socket may have closed it.
+    if (ends === undefined) this.#fail('');
+    else this.#begin(ends);
+  };
+
+  #begin(ends: HostEnds): void {
+    if (isToItself(ends)) {
+      // Nobody has the port of the service.
+      this.#fail('ECONNREFUSED');
+      return;
+    }
     this.#isConnected = true;
     this.#pump();
-  };
+  }
 
   readonly #onMessage = (payload: Buffer): void => {
     const { remote, remotePort } = this.ends;
@@ -153,7 +167,7 @@ export class UdpFlow implements UdpOwner {
     }
   };
 
-  readonly #onError = (error: unknown): void => this.#fail(error);
+  readonly #onError = (error: unknown): void => this.#fail(codeOf(error));
 
   readonly #onClose = (): void => {
     this.#backend.counters.failed++;
@@ -165,7 +179,7 @@ export class UdpFlow implements UdpOwner {
     if (error === null) counters.toServices++;
     else counters.serviceDrops++;
     if (error === null || PASSING.has(codeOf(error))) this.#pump();
-    else this.#fail(error);
+    else this.#fail(codeOf(error));
   };
 
   /** Hands datagrams to the host until one has to wait there; `#onSent` goes on then. */
@@ -189,9 +203,9 @@ export class UdpFlow implements UdpOwner {
     this.#lastLength = payload.length;
   }
 
-  #fail(error: unknown): void {
+  #fail(code: string): void {
     if (this.#isEnded) return;
-    const what = UNREACHABLE.get(codeOf(error));
+    const what = UNREACHABLE.get(code);
     // The host may be unreachable before anything was sent.
     const first = this.#last === undefined ? this.socket.received.peek() : undefined;
     if (first !== undefined) this.#keep(first.payload);
@@ -228,13 +242,19 @@ function closeHost(host: HostSocket): void {
   }
 }
 
-/** `dgram` has no better way to ask. */
-function isConnected(socket: HostSocket): boolean {
+/** Returns undefined if the socket is not connected; `dgram` has no better way to ask. */
+function endsOf(socket: HostSocket): HostEnds | undefined {
   try {
-    socket.remoteAddress();
-    return true;
+    const local = socket.address();
+    const remote = socket.remoteAddress();
+    return {
+      localAddress: local.address,
+      localPort: local.port,
+      remoteAddress: remote.address,
+      remotePort: remote.port,
+    };
   } catch {
-    return false;
+    return undefined;
   }
 }
 
