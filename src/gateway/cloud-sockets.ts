@@ -23,7 +23,7 @@ export class CloudSockets extends GatewaySockets {
   /** The names of services whose connections begin with a PROXY protocol header; undefined if that holds for all or none. */
   readonly #withHeader: ReadonlySet<string> | undefined;
   #plan: CloudPlan = CloudPlan.NONE;
-  /** The exposed services, as a text. */
+  /** What the backend was told of the exposed services, as a text. */
   #services = '';
   /** How many tunnels each site has; two while a newer one replaces another. */
   readonly #tunnels = new Map<string, number>();
@@ -84,7 +84,7 @@ export class CloudSockets extends GatewaySockets {
     this.#plan = plan;
     if (before.hasMoreThan(plan)) this.#end(before);
     const services = this.#exposedServices();
-    const text = services.map(({ address, ports }) => `${address} ${ports.join()}`).join(' ');
+    const text = services.map(textOf).join(' ');
     if (text === this.#services) return;
     this.#services = text;
     this.backend!.setServices(services);
@@ -111,6 +111,10 @@ export class CloudSockets extends GatewaySockets {
         ...(this.#withHeader?.has(name) && { proxyProtocol: true }),
       }));
   }
+}
+
+function textOf({ address, ports, proxyProtocol }: BackendService): string {
+  return `${address} ${ports.join()} ${proxyProtocol === true}`;
 }
 
 function settingsOf(option: ResolvedCloudOptions['device']): ServiceSettings {

@@ -23,6 +23,8 @@ import { reset, splice } from './splice.ts';
 export interface ConnectionBackend {
   readonly host: SocketHost;
   readonly keepAliveMs: number;
+  /** Returns whether a connection to the service begins with a PROXY protocol header. */
+  hasHeader(flow: Flow): boolean;
   /** Begins to connect, or returns undefined if too many do; `onDialDone` follows. It runs code of the program. */
   dial(connection: BackendConnection): net.Socket | undefined;
   /** A dial has ended, well or not. */
@@ -42,8 +44,6 @@ export class BackendConnection implements TcpOpenOwner, TcpOwner, SocketServer {
   readonly flow: Flow;
   /** The site of the client. */
   readonly site: string | undefined;
-  /** Whether it begins with a PROXY protocol header. */
-  readonly #hasHeader: boolean;
   readonly #backend: ConnectionBackend;
   #open: TcpPendingOpen | undefined;
   #host: net.Socket | undefined;
@@ -54,16 +54,10 @@ export class BackendConnection implements TcpOpenOwner, TcpOwner, SocketServer {
   #endedBy: Error | undefined;
   #isGone = false;
 
-  constructor(
-    backend: ConnectionBackend,
-    flow: Flow,
-    site: string | undefined,
-    hasHeader: boolean
-  ) {
+  constructor(backend: ConnectionBackend, flow: Flow, site: string | undefined) {
     this.#backend = backend;
     this.flow = flow;
     this.site = site;
-    this.#hasHeader = hasHeader;
   }
 
   /** Ends both sides at once, and whatever it is waiting for. */
@@ -131,7 +125,8 @@ export class BackendConnection implements TcpOpenOwner, TcpOwner, SocketServer {
     presence.adopt(connection, this, null);
     connection.owner = this;
     this.#backend.onConnected();
-    if (this.#hasHeader) host.write(proxyHeader(this.flow));
+    // The services may have been replaced since the SYN.
+    if (this.#backend.hasHeader(this.flow)) host.write(proxyHeader(this.flow));
     splice(presence, host, { keepAliveMs, onClosed: () => this.#leave() });
   }
 

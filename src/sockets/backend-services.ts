@@ -65,13 +65,20 @@ export class BackendServices {
     return this.find(protocol, address, port) !== undefined && !this.isRefused(address, port);
   }
 
-  /** Returns what is known of the port; undefined if no service has it. */
+  /**
+   * Returns what is known of the port; undefined if no service has it. If several have it, one with a header comes
+   * first, then one without its own setting: a service that expects the header must not get the client's bytes in its
+   * place.
+   */
   find(protocol: StackProtocol, address: IpAddress, port: number): ServicePort | undefined {
-    return this.#services
-      .get(address.toString())
-      ?.find(
-        ({ range }) => range.protocol === protocol && range.first <= port && port <= range.last
-      );
+    let found: Entry | undefined;
+    for (const entry of this.#services.get(address.toString()) ?? []) {
+      const { range } = entry;
+      if (range.protocol !== protocol || port < range.first || port > range.last) continue;
+      if (entry.proxyProtocol === true) return entry;
+      if (found === undefined || entry.proxyProtocol === undefined) found = entry;
+    }
+    return found;
   }
 
   /** Returns where the service with this address is reached. */

@@ -101,8 +101,7 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
     const { counters } = this;
     if (this.#isClosed || this.host.isClosed) return 'refuse';
     const services = this.#options.services();
-    const port = services.find('tcp', flow.local, flow.localPort);
-    if (port === undefined) {
+    if (services.find('tcp', flow.local, flow.localPort) === undefined) {
       counters.notAllowed++;
       return 'refuse';
     }
@@ -116,8 +115,7 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
       counters.limited++;
       return 'drop';
     }
-    const hasHeader = port.proxyProtocol ?? this.#options.proxyProtocol;
-    const connection = new BackendConnection(this, flow, site, hasHeader);
+    const connection = new BackendConnection(this, flow, site);
     this.#connections.add(connection);
     this.#sites.add(site);
     return connection;
@@ -159,6 +157,11 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
   }
 
   // For the connections.
+
+  hasHeader({ local, localPort }: Flow): boolean {
+    const { services, proxyProtocol } = this.#options;
+    return services().find('tcp', local, localPort)?.proxyProtocol ?? proxyProtocol;
+  }
 
   dial(connection: BackendConnection): net.Socket | undefined {
     const { flow, site } = connection;

@@ -1,13 +1,21 @@
 /**
- * The host's side of a backend: sockets that are connected to themselves, and what the program's functions `dial` and
- * `dialUdp` do wrong.
+ * The host's side of a backend: sockets that are connected to themselves, which services begin with a header, and what
+ * the program's functions `dial` and `dialUdp` do wrong.
  */
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import net from 'node:net';
 import { expect, test, vi } from 'vitest';
+import { IpAddress } from '../../src/base/address.ts';
+import { BackendServices } from '../../src/sockets/backend-services.ts';
+import { HostTargets } from '../../src/sockets/host-targets.ts';
 import type { PresenceSocket } from '../../src/sockets/socket.ts';
-import { BackendScene, closeScenesAfterEach, closeServersAfterEach } from './backend-scene.ts';
+import {
+  BackendScene,
+  closeScenesAfterEach,
+  closeServersAfterEach,
+  serve,
+} from './backend-scene.ts';
 
 closeScenesAfterEach();
 closeServersAfterEach();
@@ -71,4 +79,36 @@ test.skipIf(!LINUX)('a UDP socket that is connected to itself is no service', as
   expect(() => hosts[0]!.address()).toThrow();
   expect(scene.backend.counters).toMatchObject({ 'udp.refused': 1, 'udp.toServices': 0 });
   client.close();
+});
+
+test('a header that the service expects meanwhile is sent, though the SYN came before', async () => {
+  const server = await serve((socket) => socket.pause());
+  const withHeader = { address: '127.0.0.1', ports: ['tcp/80'], proxyProtocol: true };
+  const scene = new BackendScene({
+    dial: () => {
+      scene.backend.setServices([withHeader]);
+      return net.connect({ port: server.port, host: '127.0.0.1', allowHalfOpen: true });
+    },
+  });
+  scene.client.connect(80, 'service.test').end('data');
+  const [first] = (await once((await server.socket()).resume(), 'data')) as [Buffer];
+  expect(first.subarray(0, 12).toString('hex')).toBe('0d0a0d0a000d0a515549540a');
+});
+
+test('of services that share a port, the header of one holds for all', () => {
+  const address = IpAddress.parse('127.0.0.1');
+  const headerOf = (...flags: (boolean | undefined)[]): boolean | undefined => {
+    const listed = flags.map((proxyProtocol, i) => ({
+      address,
+      ports: ['tcp/1-79', `tcp/80-${90 + i}`, 'udp/80'],
+      proxyProtocol,
+    }));
+    const services = new BackendServices(listed, [], new Map(), new HostTargets());
+    return services.find('tcp', address, 80)?.proxyProtocol;
+  };
+  expect([headerOf(true, undefined), headerOf(undefined, true)]).toEqual([true, true]);
+  expect([headerOf(true, false), headerOf(false, true)]).toEqual([true, true]);
+  // The option of the backend decides.
+  expect([headerOf(undefined, false), headerOf(false, undefined)]).toEqual([undefined, undefined]);
+  expect([headerOf(false, false), headerOf()]).toEqual([false, undefined]);
 });
