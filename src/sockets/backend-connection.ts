@@ -12,7 +12,7 @@
 import type net from 'node:net';
 import type { TcpOpenOwner, TcpOwner, TcpPendingOpen } from '../tcp/index.ts';
 import { type Flow, type TcpConnection, TcpEvent } from '../tcp/index.ts';
-import { type DialFailure, failureOfDial, isToItself } from './backend-dial.ts';
+import { type DialFailure, failureOfDial, type HostEnds, isToItself } from './backend-dial.ts';
 import type { SocketHost } from './host.ts';
 import { proxyHeader } from './proxy-header.ts';
 import { PresenceSocket } from './socket.ts';
@@ -25,6 +25,8 @@ export interface ConnectionBackend {
   readonly keepAliveMs: number;
   /** Returns whether a connection to the service begins with a PROXY protocol header. */
   hasHeader(flow: Flow): boolean;
+  /** Returns whether a socket has reached the gateway itself, at an address that the system does not list. */
+  isGateway(ends: HostEnds): boolean;
   /** Begins to connect, or returns undefined if too many do; `onDialDone` follows. It runs code of the program. */
   dial(connection: BackendConnection): net.Socket | undefined;
   /** A dial has ended, well or not. */
@@ -150,8 +152,7 @@ export class BackendConnection implements TcpOpenOwner, TcpOwner, SocketServer {
 
   readonly #onHostConnected = (): void => {
     const host = this.#host;
-    if (host !== undefined && isToItself(host)) {
-      // Nobody listens there.
+    if (host !== undefined && (isToItself(host) || this.#backend.isGateway(host))) {
       reset(host);
       this.#failDial(undefined);
       return;

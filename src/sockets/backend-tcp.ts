@@ -9,7 +9,13 @@ import { GroupCounts, quarterOf } from '../base/group-counts.ts';
 import { Protocol } from '../packet/fields.ts';
 import type { Flow, TcpEndpoint, TcpHolder, TcpOpenOwner, TcpPendingOpen } from '../tcp/index.ts';
 import { BackendConnection, type ConnectionBackend } from './backend-connection.ts';
-import { type BackendDial, type DialFailure, dialHost, targetOf } from './backend-dial.ts';
+import {
+  type BackendDial,
+  type DialFailure,
+  dialHost,
+  type HostEnds,
+  targetOf,
+} from './backend-dial.ts';
 import type { BackendServices } from './backend-services.ts';
 import type { SocketHost } from './host.ts';
 import type { IcmpEndpoint, Unreachable } from './icmp.ts';
@@ -161,6 +167,10 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
   hasHeader({ local, localPort }: Flow): boolean {
     const { services, proxyProtocol } = this.#options;
     return services().find('tcp', local, localPort)?.proxyProtocol ?? proxyProtocol;
+  }
+
+  isGateway(ends: HostEnds): boolean {
+    return this.#options.services().isGateway(ends);
   }
 
   dial(connection: BackendConnection): net.Socket | undefined {

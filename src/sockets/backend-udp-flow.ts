@@ -49,6 +49,8 @@ export interface UdpFlowBackend {
   readonly counters: UdpBackendCounters;
   /** Makes a socket that is connected, or that emits `connect` or `error` later. */
   dial(ends: UdpEnds): HostSocket;
+  /** Returns whether a socket has reached the gateway itself. */
+  isGateway(ends: HostEnds): boolean;
   /** Sends an ICMP error to the client. */
   report(what: Unreachable, from: IpAddress, to: IpAddress, quote: Uint8Array): void;
   /** A datagram has passed. */
@@ -148,8 +150,7 @@ export class UdpFlow implements UdpOwner {
   };
 
   #begin(ends: HostEnds): void {
-    if (isToItself(ends)) {
-      // Nobody has the port of the service.
+    if (isToItself(ends) || this.#backend.isGateway(ends)) {
       this.#fail('ECONNREFUSED');
       return;
     }

@@ -15,7 +15,7 @@ import { AsyncResource } from 'node:async_hooks';
 import { createSocket, type Socket as HostSocket } from 'node:dgram';
 import type { IpAddress } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
-import type { BackendDialTarget } from './backend-dial.ts';
+import type { BackendDialTarget, HostEnds } from './backend-dial.ts';
 import { type UdpBackendCounters, UdpFlow, type UdpFlowBackend } from './backend-udp-flow.ts';
 import { FlowShares } from './backend-udp-shares.ts';
 import type { IcmpEndpoint, Unreachable } from './icmp.ts';
@@ -41,6 +41,8 @@ export interface UdpBackendOptions {
    * code of the program. Default: no site is known.
    */
   readonly siteOf?: ((client: IpAddress) => string | undefined) | undefined;
+  /** Returns whether a socket has reached the gateway itself; default: it never has. */
+  readonly isGateway?: ((ends: HostEnds) => boolean) | undefined;
   /** Returns where a flow goes. It must not run code of the program. */
   readonly targetOf: (ends: UdpEnds) => BackendDialTarget;
   /** Default: a new `dgram.Socket` that connects to the service's address and port. */
@@ -139,6 +141,11 @@ export class UdpBackend implements UdpAcceptor, UdpFlowBackend {
   /** @internal */
   dial(ends: UdpEnds): HostSocket {
     return this.#dial(this.#options.targetOf(ends));
+  }
+
+  /** @internal */
+  isGateway(ends: HostEnds): boolean {
+    return this.#options.isGateway?.(ends) === true;
   }
 
   /** @internal */

@@ -8,9 +8,10 @@ import net from 'node:net';
 import { expect, test, vi } from 'vitest';
 import { IpAddress } from '../../src/base/address.ts';
 import { BackendServices } from '../../src/sockets/backend-services.ts';
-import { HostTargets } from '../../src/sockets/host-targets.ts';
+import { HostTargets, OwnAddresses } from '../../src/sockets/host-targets.ts';
 import type { PresenceSocket } from '../../src/sockets/socket.ts';
 import {
+  ALL_SERVICES,
   BackendScene,
   closeScenesAfterEach,
   closeServersAfterEach,
@@ -112,3 +113,64 @@ test('of services that share a port, the header of one holds for all', () => {
   expect([headerOf(undefined, false), headerOf(false, undefined)]).toEqual([undefined, undefined]);
   expect([headerOf(false, false), headerOf()]).toEqual([false, undefined]);
 });
+
+test('the addresses of this host are asked for once a second, whatever clients send', () => {
+  let nowMs = 0;
+  let asked = 0;
+  const own = new OwnAddresses(
+    () => nowMs,
+    () => {
+      asked++;
+      return { eth: [{ address: nowMs < 1_000 ? '10.0.0.5' : '10.0.0.6' }] } as never;
+    }
+  );
+  const targets = new HostTargets(own);
+  targets.add('0.0.0.0', 443);
+  const isOwn = (address: string): boolean => targets.has(IpAddress.parse(address), 443);
+  for (nowMs = 0; nowMs < 1_000; nowMs++) {
+    expect([isOwn('10.0.0.5'), isOwn('10.0.0.6'), isOwn('127.0.0.9')]).toEqual([true, false, true]);
+  }
+  expect(asked).toBe(1);
+  expect([isOwn('10.0.0.5'), isOwn('10.0.0.6')]).toEqual([false, true]);
+  expect(asked).toBe(2);
+});
+
+test('services that are the same as before touch no connection', () => {
+  const scene = new BackendScene();
+  const withdrawWhere = vi.spyOn(scene.backend, 'withdrawWhere');
+  scene.backend.setServices([...ALL_SERVICES]);
+  expect(withdrawWhere).not.toHaveBeenCalled();
+  const [first, ...others] = ALL_SERVICES;
+  scene.backend.setServices([{ ...first!, proxyProtocol: true }, ...others]);
+  scene.backend.setRefusedTargets([{ address: '127.0.0.1', port: 80 }]);
+  expect(withdrawWhere).toHaveBeenCalledTimes(2);
+});
+
+test.each([
+  ['0.0.0.0', '127.0.0.1'],
+  ['::ffff:0.0.0.0', '127.0.0.1'],
+  ['::ffff:127.0.0.1', '127.0.0.1'],
+  ['127.0.0.1', '::ffff:127.0.0.1'],
+  ['::', '::1'],
+  ['127.0.0.1', '::ffff:0.0.0.0'],
+])('%s is the gateway that listens at %s', (text, listener) => {
+  const address = IpAddress.parse(text);
+  const refused = [{ address: listener, port: 80 }];
+  const listed = [{ address, ports: ['tcp/80-81'] }];
+  const services = new BackendServices(listed, refused, new Map(), new HostTargets());
+  expect(services.allows('tcp', address, 80)).toBe(false);
+  expect(services.allows('tcp', address, 81)).toBe(true);
+});
+
+test.each(['0.0.0.0', '127.0.0.1'])(
+  'a socket that has reached the gateway at %s unexpectedly is no service',
+  async (address) => {
+    const server = await serve((socket) => socket.resume());
+    const scene = new BackendScene({
+      dial: () => net.connect({ port: server.port, host: '127.0.0.1', allowHalfOpen: true }),
+    });
+    scene.backend.setRefusedTargets([{ address, port: server.port }]);
+    expect(await codeOf(scene.client.connect(80, 'service.test'))).toBe('ECONNREFUSED');
+    expect(scene.backend.counters).toMatchObject({ 'tcp.connected': 0, 'tcp.dialsRefused': 1 });
+  }
+);
