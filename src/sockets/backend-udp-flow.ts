@@ -7,7 +7,7 @@
  * sends it from the address and port of the service, and drops it when that queue is full.
  * @module
  */
-import type { Socket as HostSocket } from 'node:dgram';
+import type { Socket as HostSocket, RemoteInfo } from 'node:dgram';
 import type { IpAddress } from '../base/address.ts';
 import { type HostEnds, isToItself } from './backend-dial.ts';
 import type { FlowPlace } from './backend-udp-shares.ts';
@@ -40,6 +40,8 @@ export interface UdpBackendCounters {
   toClients: number;
   /** Datagrams of clients that the host did not take (ENOBUFS, EMSGSIZE), or that waited when their flow ended. */
   serviceDrops: number;
+  /** Datagrams that did not come from the service: anybody can send to a socket before it is connected. */
+  strangers: number;
   /** Datagrams of services for which there was no room in the queue to the client. */
   clientDrops: number;
 }
@@ -74,7 +76,8 @@ export class UdpFlow implements UdpOwner {
 
   readonly #backend: UdpFlowBackend;
   #host: HostSocket | undefined;
-  #isConnected = false;
+  /** The ends of its socket of the host; undefined until that is connected. */
+  #hostEnds: HostEnds | undefined;
   #isEnded = false;
   /** What the client sent last: its first bytes, and its length. */
   #last: Uint8Array | undefined;
@@ -154,11 +157,16 @@ export class UdpFlow implements UdpOwner {
       this.#fail('ECONNREFUSED');
       return;
     }
-    this.#isConnected = true;
+    this.#hostEnds = ends;
     this.#pump();
   }
 
-  readonly #onMessage = (payload: Buffer): void => {
+  readonly #onMessage = (payload: Buffer, from: RemoteInfo): void => {
+    const ends = this.#hostEnds;
+    if (from.port !== ends?.remotePort || from.address !== ends.remoteAddress) {
+      this.#backend.counters.strangers++;
+      return;
+    }
     const { remote, remotePort } = this.ends;
     this.#backend.onActive(this);
     if (this.socket.send(payload, remote, remotePort, undefined) === undefined) {
@@ -186,7 +194,7 @@ export class UdpFlow implements UdpOwner {
   /** Hands datagrams to the host until one has to wait there; `#onSent` goes on then. */
   #pump(): void {
     const host = this.#host;
-    if (host === undefined || !this.#isConnected) return;
+    if (host === undefined || this.#hostEnds === undefined) return;
     while (host.getSendQueueCount() === 0) {
       const datagram = this.socket.receive();
       if (datagram === undefined) return;

@@ -232,6 +232,7 @@ function newCounters(): UdpBackendCounters {
     toServices: 0,
     toClients: 0,
     serviceDrops: 0,
+    strangers: 0,
     clientDrops: 0,
   };
 }

@@ -33,7 +33,7 @@ describe.each([4, 6] as const)('over IPv%i', (family) => {
     });
     expect(kit.host.sent.map(String)).toEqual(['question']);
     expect(kit.host.isRefd).toBe(false);
-    kit.host.emit('message', Buffer.from('answer'));
+    kit.host.reply(Buffer.from('answer'));
     const [frame, ...others] = kit.readAll();
     expect(others).toEqual([]);
     const ends = { source: service, destination: client };
@@ -66,7 +66,7 @@ describe.each([4, 6] as const)('over IPv%i', (family) => {
       ['4001-53', 'again'],
       ['4000-54', 'again'],
     ]);
-    kit.hosts[1]!.emit('message', Buffer.from('x'));
+    kit.hosts[1]!.reply(Buffer.from('x'));
     const header = family === 4 ? 20 : 40;
     const [frame] = kit.readAll();
     expect(packetOf(frame!).readUInt16BE(header)).toBe(53);
@@ -241,7 +241,7 @@ test('the host holds one datagram at a time', () => {
 test('replies wait for the device up to 256 KiB; the rest is dropped and counted', () => {
   const kit = new UdpBackendKit();
   kit.send('x');
-  for (let i = 0; i < 300; i++) kit.host.emit('message', Buffer.alloc(1024 - 256, i));
+  for (let i = 0; i < 300; i++) kit.host.reply(Buffer.alloc(1024 - 256, i));
   expect(kit.backend.counters).toMatchObject({ toClients: 256, clientDrops: 44 });
   expect(kit.readAll()).toHaveLength(256);
   expect(kit.udp.memory.bytes).toBe(0);
@@ -349,7 +349,20 @@ test('an error of a socket whose flow has ended is ignored', () => {
   const { host } = kit;
   kit.backend.close();
   host.emit('error', systemError('ECONNREFUSED'));
-  host.emit('message', Buffer.from('late'));
+  host.reply(Buffer.from('late'));
   expect(kit.reports).toEqual([]);
   expect(kit.readAll()).toEqual([]);
+});
+
+test('what anybody sends to the socket of a flow is not passed on as the service', () => {
+  const kit = new UdpBackendKit();
+  kit.isAccepting = false;
+  kit.send('question');
+  kit.host.reply(Buffer.from('too early'));
+  kit.host.accept();
+  kit.host.reply(Buffer.from('of another host'), { address: '10.7.0.2' });
+  kit.host.reply(Buffer.from('of another port'), { port: PORT + 1 });
+  expect(kit.backend.counters).toMatchObject({ strangers: 3, toClients: 0 });
+  kit.host.reply(Buffer.from('answer'));
+  expect(kit.backend.counters).toMatchObject({ strangers: 3, toClients: 1 });
 });

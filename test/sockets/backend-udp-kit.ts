@@ -50,6 +50,12 @@ export class FakeHostSocket extends EventEmitter {
     return this;
   }
 
+  /** A datagram arrives, by default from the service. */
+  reply(payload: Buffer, from: object = {}): void {
+    const { address, port } = this.target;
+    this.emit('message', payload, { address, port, ...from });
+  }
+
   unref(): void {
     this.isRefd = false;
   }
