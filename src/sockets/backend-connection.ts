@@ -95,6 +95,12 @@ export class BackendConnection implements TcpOpenOwner, TcpOwner, SocketServer {
       this.#leave();
       return;
     }
+    if (this.#isGone) {
+      // The program's function has ended it, for example by new services.
+      host.on('error', () => {});
+      reset(host);
+      return;
+    }
     this.#host = host;
     host.on('error', this.#onHostFailed);
     host.on('close', this.#onHostFailed);

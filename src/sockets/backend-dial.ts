@@ -56,7 +56,7 @@ export function targetOf(
 /**
  * Returns the address from which a service on loopback sees a client: 127.128.0.0/9 with the last 23 bits of the
  * client's presence. So clients have different ones if their presences are of one pool, which may be a /9; it is the
- * same after a restart, and nothing is stored. Returns undefined if the service is not in 127.0.0.0/8.
+ * same after a restart, and nothing is stored. Clients of two pools whose last 23 bits are equal share an address. Returns undefined if the service is not in 127.0.0.0/8.
  */
 export function loopbackSource(client: IpAddress, service: IpAddress): string | undefined {
   if (service.family !== 4 || client.family !== 4 || !isLoopback(service)) return undefined;

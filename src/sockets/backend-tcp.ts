@@ -4,8 +4,11 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import type net from 'node:net';
+import { Duplex } from 'node:stream';
 import type { IpAddress } from '../base/address.ts';
+import { throwToProcess } from '../base/emitter.ts';
 import { GroupCounts, quarterOf } from '../base/group-counts.ts';
+import { ApiMisuseError } from '../errors.ts';
 import { Protocol } from '../packet/fields.ts';
 import type { Flow, TcpEndpoint, TcpHolder, TcpOpenOwner, TcpPendingOpen } from '../tcp/index.ts';
 import { BackendConnection, type ConnectionBackend } from './backend-connection.ts';
@@ -188,7 +191,13 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
       return undefined;
     }
     const host = this.#options.services().hostOf(flow.local);
-    return this.#dial(targetOf(flow, host, loopbackSource));
+    const socket: unknown = this.#dial(targetOf(flow, host, loopbackSource));
+    if (socket instanceof Duplex) return socket as net.Socket;
+    const error = new ApiMisuseError(
+      `the function dial must return a socket, got ${typeof socket}`
+    );
+    throwToProcess(error);
+    throw error;
   }
 
   onDialDone(connection: BackendConnection): void {

@@ -13,8 +13,11 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import { createSocket, type Socket as HostSocket } from 'node:dgram';
+import { EventEmitter } from 'node:events';
 import type { IpAddress } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
+import { throwToProcess } from '../base/emitter.ts';
+import { ApiMisuseError } from '../errors.ts';
 import type { BackendDialTarget, HostEnds } from './backend-dial.ts';
 import { type UdpBackendCounters, UdpFlow, type UdpFlowBackend } from './backend-udp-flow.ts';
 import { FlowShares } from './backend-udp-shares.ts';
@@ -140,7 +143,13 @@ export class UdpBackend implements UdpAcceptor, UdpFlowBackend {
 
   /** @internal */
   dial(ends: UdpEnds): HostSocket {
-    return this.#dial(this.#options.targetOf(ends));
+    const socket: unknown = this.#dial(this.#options.targetOf(ends));
+    if (socket instanceof EventEmitter && 'remoteAddress' in socket) return socket as HostSocket;
+    const error = new ApiMisuseError(
+      `the function dialUdp must return a datagram socket, got ${typeof socket}`
+    );
+    throwToProcess(error);
+    throw error;
   }
 
   /** @internal */

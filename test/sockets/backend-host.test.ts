@@ -17,9 +17,11 @@ import {
   closeServersAfterEach,
   serve,
 } from './backend-scene.ts';
+import { catchUncaught } from './uncaught.ts';
 
 closeScenesAfterEach();
 closeServersAfterEach();
+const uncaught = catchUncaught();
 
 async function codeOf(socket: PresenceSocket): Promise<string | undefined> {
   const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException];
@@ -172,5 +174,50 @@ test.each(['0.0.0.0', '127.0.0.1'])(
     scene.backend.setRefusedTargets([{ address, port: server.port }]);
     expect(await codeOf(scene.client.connect(80, 'service.test'))).toBe('ECONNREFUSED');
     expect(scene.backend.counters).toMatchObject({ 'tcp.connected': 0, 'tcp.dialsRefused': 1 });
+  }
+);
+
+test.each([
+  ['services', (scene: BackendScene) => scene.backend.setServices([])],
+  ['withdrawn clients', (scene: BackendScene) => scene.backend.withdraw(['10.1.0.1'])],
+  ['a closed backend', (scene: BackendScene) => void scene.backend.close()],
+])('the function dial may end its own connection by %s', async (_, act) => {
+  const server = await serve((socket) => socket.resume());
+  const hosts: net.Socket[] = [];
+  const scene = new BackendScene({
+    dial: () => {
+      act(scene);
+      const host = net.connect({ port: server.port, host: '127.0.0.1', allowHalfOpen: true });
+      hosts.push(host);
+      return host;
+    },
+  });
+  expect(await codeOf(scene.client.connect(80, 'service.test'))).toBe('ECONNREFUSED');
+  expect(hosts.map(({ destroyed }) => destroyed)).toEqual([true]);
+  expect(scene.backend.sizes).toEqual({ connections: 0, dials: 0, flows: 0 });
+});
+
+test.each([undefined, {}, Promise.resolve()])(
+  'the functions dial and dialUdp return no socket: %o',
+  async (result) => {
+    const scene = new BackendScene({
+      dial: () => result as never,
+      dialUdp: () => result as never,
+      limits: { dials: 1 },
+    });
+    for (const times of [1, 2]) {
+      expect(await codeOf(scene.client.connect(80, 'service.test'))).toBe('ECONNREFUSED');
+      expect(scene.backend.counters['tcp.dialsRefused']).toBe(times);
+    }
+    const client = scene.client.datagram('udp4');
+    client.send('x', 80, '10.2.0.1');
+    await vi.waitUntil(() => scene.backend.counters['udp.failed'] === 1);
+    client.close();
+    expect(scene.backend.sizes).toEqual({ connections: 0, dials: 0, flows: 0 });
+    expect(uncaught.splice(0).map(({ message }) => message)).toEqual([
+      expect.stringContaining('the function dial must return a socket'),
+      expect.stringContaining('the function dial must return a socket'),
+      expect.stringContaining('the function dialUdp must return a datagram socket'),
+    ]);
   }
 );

@@ -11,6 +11,8 @@ import { udpPacket } from '../support/packets.ts';
 import { GSO_UDP_L4, NEEDS_CSUM } from '../support/vnet.ts';
 import { CLIENT, FakeHostSocket, PORT, SERVICE, UdpBackendKit } from './backend-udp-kit.ts';
 import { address, OWN, packetOf } from './udp-kit.ts';
+import { catchUncaught } from './uncaught.ts';
+import { settled } from './worlds.ts';
 
 function systemError(code: string): Error {
   return Object.assign(new Error(code), { code });
@@ -287,7 +289,8 @@ test('a network that is unreachable before anything was sent is reported with th
   expect(String(kit.reports[0]!.quote.subarray(28))).toBe('first');
 });
 
-test('a dial that throws, or returns nothing, fails the flow', () => {
+const uncaught = catchUncaught();
+test('a dial that throws, or returns nothing, fails the flow', async () => {
   for (const dial of [
     () => {
       throw systemError('EMFILE');
@@ -302,6 +305,9 @@ test('a dial that throws, or returns nothing, fails the flow', () => {
     expect(kit.backend.counters).toMatchObject({ failed: 1, serviceDrops: 1 });
     expect(kit.backend.size).toBe(0);
   }
+  // What is no socket is a fault of the program, which learns of it.
+  await settled();
+  expect(uncaught.splice(0).map(({ name }) => name)).toEqual(['ApiMisuseError']);
 });
 
 test('a dial that ends its own flow gets its socket closed', () => {
