@@ -22,7 +22,8 @@ export class CloudSockets extends GatewaySockets {
   readonly #desired: () => DesiredState;
   /** The names of services whose connections begin with a PROXY protocol header; undefined if that holds for all or none. */
   readonly #withHeader: ReadonlySet<string> | undefined;
-  #plan: CloudPlan = CloudPlan.NONE;
+  /** It changes with each presence that is bound, so it is never shared. */
+  #plan: CloudPlan = new CloudPlan({ realms: [], presences: [], permits: [] });
   /** What the backend was told of the exposed services, as a text. */
   #services = '';
   /** How many tunnels each site has; two while a newer one replaces another. */

@@ -177,3 +177,17 @@ test('a service that gets another name is told to the backend, if only one name 
   const told = setServices.mock.calls.map(([[first]]) => first?.proxyProtocol === true);
   expect(told).toEqual([false, true, false]);
 });
+
+test('what is bound at one gateway before its first plan is not known to another', () => {
+  target.bind(presence('site-a'));
+  const other = new SocketStack({ address: CLOUD_HOST });
+  const fresh = new CloudSockets(other, { type: 'sockets' }, () => ({
+    sites: [],
+    services: [],
+    exposures: [],
+  }));
+  onTestFinished(() => Promise.all([fresh.finish(), other.close()]).then(() => {}));
+  const siteOf = (of: CloudSockets): string | undefined =>
+    Reflect.get(of, 'backend').siteOf(IpAddress.parse(PRESENCE));
+  expect([siteOf(sockets), siteOf(fresh)]).toEqual(['site-a', undefined]);
+});
