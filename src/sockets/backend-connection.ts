@@ -31,8 +31,12 @@ export interface ConnectionBackend {
   dial(connection: BackendConnection): net.Socket | undefined;
   /** A dial has ended, well or not. */
   onDialDone(connection: BackendConnection): void;
-  /** A dial has failed. */
-  onDialFailed(failure: DialFailure): void;
+  /**
+   * A dial has failed.
+   *
+   * @param error what the socket or the function `dial` has said
+   */
+  onDialFailed(failure: DialFailure, error: unknown): void;
   /** Tells the client by ICMP that the service cannot be reached. */
   report(what: Exclude<DialFailure, 'refused' | 'later'>, open: TcpPendingOpen): void;
   /** The client has gone before it was connected. */
@@ -178,7 +182,7 @@ export class BackendConnection implements TcpOpenOwner, TcpOwner, SocketServer {
     if (this.#isGone || open === undefined) return;
     // What fails behind the SYN-ACK is a reset, as the client would see it without a gateway.
     const failure = this.#isDialing ? failureOfDial(error) : 'refused';
-    this.#backend.onDialFailed(failure);
+    this.#backend.onDialFailed(failure, error);
     if (failure === 'refused') {
       open.refuse();
     } else {

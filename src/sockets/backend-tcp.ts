@@ -41,6 +41,8 @@ export interface TcpBackendCounters {
   dialsUnreachable: number;
   /** Dials for which the host had no descriptors, ports or memory; clients repeat their SYNs. */
   dialsPostponed: number;
+  /** Those of them for which this host had no port left towards the service (EADDRNOTAVAIL). */
+  portsExhausted: number;
   /** Dials whose client has gone, or has waited for too long. */
   dialsAbandoned: number;
   /** Connections and dials that were ended because the client or the service was withdrawn. */
@@ -204,11 +206,13 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
     this.#count(connection, false);
   }
 
-  onDialFailed(failure: DialFailure): void {
+  onDialFailed(failure: DialFailure, error: unknown): void {
     const { counters } = this;
     if (failure === 'refused') counters.dialsRefused++;
     else if (failure === 'later') counters.dialsPostponed++;
     else counters.dialsUnreachable++;
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code === 'EADDRNOTAVAIL') counters.portsExhausted++;
   }
 
   report(what: Unreachable, { flow, sequence }: TcpPendingOpen): void {
@@ -258,6 +262,7 @@ function newCounters(): TcpBackendCounters {
     dialsRefused: 0,
     dialsUnreachable: 0,
     dialsPostponed: 0,
+    portsExhausted: 0,
     dialsAbandoned: 0,
     withdrawn: 0,
   };
