@@ -18,8 +18,6 @@ export interface CloudFlow {
 }
 
 export class CloudPlan {
-  static readonly NONE: CloudPlan = new CloudPlan({ realms: [], presences: [], permits: [] });
-
   /** The presences in the cloud, by the text of the address. */
   readonly #presences: Map<string, Presence>;
   /** The permits for services of the cloud and for clients there, by the key of the service. */

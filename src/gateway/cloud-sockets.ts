@@ -22,10 +22,11 @@ export class CloudSockets extends GatewaySockets {
   readonly #desired: () => DesiredState;
   /** The names of services whose connections begin with a PROXY protocol header; undefined if that holds for all or none. */
   readonly #withHeader: ReadonlySet<string> | undefined;
-  #plan: CloudPlan = CloudPlan.NONE;
+  /** It changes with each presence that is bound, so it is never shared. */
+  #plan: CloudPlan = new CloudPlan({ realms: [], presences: [], permits: [] });
   /** Whether there are several sites: one that is alone may use all of what they otherwise share out. */
   #isShared = false;
-  /** The exposed services, as a text. */
+  /** What the backend was told of the exposed services, as a text. */
   #services = '';
   /** How many tunnels each site has; two while a newer one replaces another. */
   readonly #tunnels = new Map<string, number>();
@@ -87,7 +88,7 @@ export class CloudSockets extends GatewaySockets {
     this.#isShared = this.#desired().sites.filter(({ name }) => name !== CLOUD).length > 1;
     if (before.hasMoreThan(plan)) this.#end(before);
     const services = this.#exposedServices();
-    const text = services.map(({ address, ports }) => `${address} ${ports.join()}`).join(' ');
+    const text = services.map(textOf).join(' ');
     if (text === this.#services) return;
     this.#services = text;
     this.backend!.setServices(services);
@@ -114,6 +115,10 @@ export class CloudSockets extends GatewaySockets {
         ...(this.#withHeader?.has(name) && { proxyProtocol: true }),
       }));
   }
+}
+
+function textOf({ address, ports, proxyProtocol }: BackendService): string {
+  return `${address} ${ports.join()} ${proxyProtocol === true}`;
 }
 
 function settingsOf(option: ResolvedCloudOptions['device']): ServiceSettings {

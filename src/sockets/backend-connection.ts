@@ -12,7 +12,7 @@
 import type net from 'node:net';
 import type { TcpOpenOwner, TcpOwner, TcpPendingOpen } from '../tcp/index.ts';
 import { type Flow, type TcpConnection, TcpEvent } from '../tcp/index.ts';
-import { type DialFailure, failureOfDial } from './backend-dial.ts';
+import { type DialFailure, failureOfDial, type HostEnds, isToItself } from './backend-dial.ts';
 import type { SocketHost } from './host.ts';
 import { proxyHeader } from './proxy-header.ts';
 import { PresenceSocket } from './socket.ts';
@@ -23,12 +23,20 @@ import { onreadTo, reset, splice } from './splice.ts';
 export interface ConnectionBackend {
   readonly host: SocketHost;
   readonly keepAliveMs: number;
+  /** Returns whether a connection to the service begins with a PROXY protocol header. */
+  hasHeader(flow: Flow): boolean;
+  /** Returns whether a socket has reached the gateway itself, at an address that the system does not list. */
+  isGateway(ends: HostEnds): boolean;
   /** Begins to connect, or returns undefined if too many do; `onDialDone` follows. It runs code of the program. */
   dial(connection: BackendConnection): net.Socket | undefined;
   /** A dial has ended, well or not. */
   onDialDone(connection: BackendConnection): void;
-  /** A dial has failed. */
-  onDialFailed(failure: DialFailure): void;
+  /**
+   * A dial has failed.
+   *
+   * @param error what the socket or the function `dial` has said
+   */
+  onDialFailed(failure: DialFailure, error: unknown): void;
   /** Tells the client by ICMP that the service cannot be reached. */
   report(what: Exclude<DialFailure, 'refused' | 'later'>, open: TcpPendingOpen): void;
   /** The client has gone before it was connected. */
@@ -42,8 +50,6 @@ export class BackendConnection implements TcpOpenOwner, TcpOwner, SocketServer {
   readonly flow: Flow;
   /** The site of the client. */
   readonly site: string | undefined;
-  /** Whether it begins with a PROXY protocol header. */
-  readonly #hasHeader: boolean;
   readonly #backend: ConnectionBackend;
   #open: TcpPendingOpen | undefined;
   #host: net.Socket | undefined;
@@ -54,16 +60,10 @@ export class BackendConnection implements TcpOpenOwner, TcpOwner, SocketServer {
   #endedBy: Error | undefined;
   #isGone = false;
 
-  constructor(
-    backend: ConnectionBackend,
-    flow: Flow,
-    site: string | undefined,
-    hasHeader: boolean
-  ) {
+  constructor(backend: ConnectionBackend, flow: Flow, site: string | undefined) {
     this.#backend = backend;
     this.flow = flow;
     this.site = site;
-    this.#hasHeader = hasHeader;
   }
 
   /** Ends both sides at once, and whatever it is waiting for. */
@@ -99,6 +99,12 @@ export class BackendConnection implements TcpOpenOwner, TcpOwner, SocketServer {
       this.#leave();
       return;
     }
+    if (this.#isGone) {
+      // The program's function has ended it, for example by new services.
+      host.on('error', () => {});
+      reset(host);
+      return;
+    }
     this.#host = host;
     host.on('error', this.#onHostFailed);
     host.on('close', this.#onHostFailed);
@@ -131,7 +137,8 @@ export class BackendConnection implements TcpOpenOwner, TcpOwner, SocketServer {
     presence.adopt(connection, this, null);
     connection.owner = this;
     this.#backend.onConnected();
-    if (this.#hasHeader) host.write(proxyHeader(this.flow));
+    // The services may have been replaced since the SYN.
+    if (this.#backend.hasHeader(this.flow)) host.write(proxyHeader(this.flow));
     splice(presence, host, { keepAliveMs, onClosed: () => this.#leave() });
   }
 
@@ -154,6 +161,12 @@ export class BackendConnection implements TcpOpenOwner, TcpOwner, SocketServer {
   }
 
   readonly #onHostConnected = (): void => {
+    const host = this.#host;
+    if (host !== undefined && (isToItself(host) || this.#backend.isGateway(host))) {
+      reset(host);
+      this.#failDial(undefined);
+      return;
+    }
     this.#endDial();
     // `onTcpOpenEnded` follows where this is false.
     this.#open?.accept();
@@ -169,7 +182,7 @@ export class BackendConnection implements TcpOpenOwner, TcpOwner, SocketServer {
     if (this.#isGone || open === undefined) return;
     // What fails behind the SYN-ACK is a reset, as the client would see it without a gateway.
     const failure = this.#isDialing ? failureOfDial(error) : 'refused';
-    this.#backend.onDialFailed(failure);
+    this.#backend.onDialFailed(failure, error);
     if (failure === 'refused') {
       open.refuse();
     } else {

@@ -58,7 +58,7 @@ export function targetOf(
 /**
  * Returns the address from which a service on loopback sees a client: 127.128.0.0/9 with the last 23 bits of the
  * client's presence. So clients have different ones if their presences are of one pool, which may be a /9; it is the
- * same after a restart, and nothing is stored. Returns undefined if the service is not in 127.0.0.0/8.
+ * same after a restart, and nothing is stored. Clients of two pools whose last 23 bits are equal share an address. Returns undefined if the service is not in 127.0.0.0/8.
  */
 export function loopbackSource(client: IpAddress, service: IpAddress): string | undefined {
   if (service.family !== 4 || client.family !== 4 || !isLoopback(service)) return undefined;
@@ -66,6 +66,21 @@ export function loopbackSource(client: IpAddress, service: IpAddress): string | 
   // The last one of all is a broadcast address, from which nothing can connect.
   const word = LOOPBACK_SOURCES | (bits === CLIENT_BITS ? bits - 1 : bits);
   return IpAddress.fromWords([word]).toString();
+}
+
+/** Both ends of a connected socket of the host. A socket that is not one of TCP or UDP has none of them. */
+export type HostEnds = Partial<
+  Pick<net.Socket, 'localAddress' | 'localPort' | 'remoteAddress' | 'remotePort'>
+>;
+
+/**
+ * Returns whether a socket is connected to itself. The system may choose the service's own port for the near end, if
+ * that is one of its ephemeral ports and the service does not run. A SYN to its own socket is then answered by a
+ * SYN-ACK (simultaneous open, RFC 9293 section 3.5), and the socket keeps the port from the service.
+ */
+export function isToItself(ends: HostEnds): boolean {
+  const { localAddress, localPort, remoteAddress, remotePort } = ends;
+  return localPort !== undefined && localPort === remotePort && localAddress === remoteAddress;
 }
 
 /** What follows from a failed dial: a reset, an ICMP error, or silence, after which the client tries again. */

@@ -3,8 +3,10 @@
  * replaces it as a whole. Only the listeners of the stack come and go.
  * @module
  */
+import { isIP } from 'node:net';
 import { type AddressInput, IpAddress } from '../base/address.ts';
 import { type PortInput, PortRange } from '../base/port-range.ts';
+import type { HostEnds } from './backend-dial.ts';
 import { HostTargets } from './host-targets.ts';
 import type { StackProtocol } from './site-view.ts';
 
@@ -31,6 +33,8 @@ export interface ServicePort {
 }
 
 export class BackendServices {
+  /** What it was made of: it is the same for those that allow the same. */
+  readonly text: string;
   /** The ranges of each address, by its text. */
   readonly #services = new Map<string, Entry[]>();
   readonly #refused = new HostTargets();
@@ -58,6 +62,9 @@ export class BackendServices {
       this.#services.set(key, entries);
     }
     for (const { address, port } of refused) this.#refused.add(IpAddress.from(address), port);
+    const entries = [...this.#services].map(([address, list]) => `${address} ${list.map(textOf)}`);
+    const targets = refused.map(({ address, port }) => `${address} ${port}`);
+    this.text = `${entries.join('; ')} | ${targets.join('; ')}`;
   }
 
   /** Returns whether a service has this port, and the gateway itself does not. */
@@ -65,13 +72,20 @@ export class BackendServices {
     return this.find(protocol, address, port) !== undefined && !this.isRefused(address, port);
   }
 
-  /** Returns what is known of the port; undefined if no service has it. */
+  /**
+   * Returns what is known of the port; undefined if no service has it. If several have it, one with a header comes
+   * first, then one without its own setting: a service that expects the header must not get the client's bytes in its
+   * place.
+   */
   find(protocol: StackProtocol, address: IpAddress, port: number): ServicePort | undefined {
-    return this.#services
-      .get(address.toString())
-      ?.find(
-        ({ range }) => range.protocol === protocol && range.first <= port && port <= range.last
-      );
+    let found: Entry | undefined;
+    for (const entry of this.#services.get(address.toString()) ?? []) {
+      const { range } = entry;
+      if (range.protocol !== protocol || port < range.first || port > range.last) continue;
+      if (entry.proxyProtocol === true) return entry;
+      if (found === undefined || entry.proxyProtocol === undefined) found = entry;
+    }
+    return found;
   }
 
   /** Returns where the service with this address is reached. */
@@ -84,6 +98,23 @@ export class BackendServices {
     const host = this.hostOf(service);
     return this.#refused.has(host, port) || this.#listeners.has(host, port);
   }
+
+  /**
+   * Returns whether a socket of the host has reached the gateway itself. Both ends have the same address then, which is
+   * one of this host, also if the system does not list it.
+   */
+  isGateway({ localAddress, remoteAddress, remotePort = 0 }: HostEnds): boolean {
+    if (remoteAddress === undefined || localAddress !== remoteAddress) return false;
+    // A zone index says nothing about the port.
+    const [text] = remoteAddress.split('%');
+    if (isIP(text!) === 0) return false;
+    const address = IpAddress.parse(text!);
+    return this.#refused.hasOwn(address, remotePort) || this.#listeners.hasOwn(address, remotePort);
+  }
+}
+
+function textOf({ range, proxyProtocol }: Entry): string {
+  return `${range} ${proxyProtocol}`;
 }
 
 interface Entry extends ServicePort {

@@ -4,12 +4,21 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import type net from 'node:net';
+import { Duplex } from 'node:stream';
 import type { IpAddress } from '../base/address.ts';
+import { throwToProcess } from '../base/emitter.ts';
 import { GroupCounts, quarterOf } from '../base/group-counts.ts';
+import { ApiMisuseError } from '../errors.ts';
 import { Protocol } from '../packet/fields.ts';
 import type { Flow, TcpEndpoint, TcpHolder, TcpOpenOwner, TcpPendingOpen } from '../tcp/index.ts';
 import { BackendConnection, type ConnectionBackend } from './backend-connection.ts';
-import { type BackendDial, type DialFailure, dialHost, targetOf } from './backend-dial.ts';
+import {
+  type BackendDial,
+  type DialFailure,
+  dialHost,
+  type HostEnds,
+  targetOf,
+} from './backend-dial.ts';
 import type { BackendServices } from './backend-services.ts';
 import type { SocketHost } from './host.ts';
 import type { IcmpEndpoint, Unreachable } from './icmp.ts';
@@ -32,6 +41,8 @@ export interface TcpBackendCounters {
   dialsUnreachable: number;
   /** Dials for which the host had no descriptors, ports or memory; clients repeat their SYNs. */
   dialsPostponed: number;
+  /** Those of them for which this host had no port left towards the service (EADDRNOTAVAIL). */
+  portsExhausted: number;
   /** Dials whose client has gone, or has waited for too long. */
   dialsAbandoned: number;
   /** Connections and dials that were ended because the client or the service was withdrawn. */
@@ -101,8 +112,7 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
     const { counters } = this;
     if (this.#isClosed || this.host.isClosed) return 'refuse';
     const services = this.#options.services();
-    const port = services.find('tcp', flow.local, flow.localPort);
-    if (port === undefined) {
+    if (services.find('tcp', flow.local, flow.localPort) === undefined) {
       counters.notAllowed++;
       return 'refuse';
     }
@@ -116,8 +126,7 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
       counters.limited++;
       return 'drop';
     }
-    const hasHeader = port.proxyProtocol ?? this.#options.proxyProtocol;
-    const connection = new BackendConnection(this, flow, site, hasHeader);
+    const connection = new BackendConnection(this, flow, site);
     this.#connections.add(connection);
     this.#sites.add(site);
     return connection;
@@ -160,6 +169,15 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
 
   // For the connections.
 
+  hasHeader({ local, localPort }: Flow): boolean {
+    const { services, proxyProtocol } = this.#options;
+    return services().find('tcp', local, localPort)?.proxyProtocol ?? proxyProtocol;
+  }
+
+  isGateway(ends: HostEnds): boolean {
+    return this.#options.services().isGateway(ends);
+  }
+
   dial(connection: BackendConnection): net.Socket | undefined {
     const { flow, site } = connection;
     const client = flow.remote.toString();
@@ -174,18 +192,26 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
       return undefined;
     }
     const host = this.#options.services().hostOf(flow.local);
-    return this.#dial(targetOf(flow, host, loopbackSource));
+    const socket: unknown = this.#dial(targetOf(flow, host, loopbackSource));
+    if (socket instanceof Duplex) return socket as net.Socket;
+    const error = new ApiMisuseError(
+      `the function dial must return a socket, got ${typeof socket}`
+    );
+    throwToProcess(error);
+    throw error;
   }
 
   onDialDone(connection: BackendConnection): void {
     this.#count(connection, false);
   }
 
-  onDialFailed(failure: DialFailure): void {
+  onDialFailed(failure: DialFailure, error: unknown): void {
     const { counters } = this;
     if (failure === 'refused') counters.dialsRefused++;
     else if (failure === 'later') counters.dialsPostponed++;
     else counters.dialsUnreachable++;
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code === 'EADDRNOTAVAIL') counters.portsExhausted++;
   }
 
   report(what: Unreachable, { flow, sequence }: TcpPendingOpen): void {
@@ -235,6 +261,7 @@ function newCounters(): TcpBackendCounters {
     dialsRefused: 0,
     dialsUnreachable: 0,
     dialsPostponed: 0,
+    portsExhausted: 0,
     dialsAbandoned: 0,
     withdrawn: 0,
   };

@@ -7,8 +7,9 @@
  * sends it from the address and port of the service, and drops it when that queue is full.
  * @module
  */
-import type { Socket as HostSocket } from 'node:dgram';
+import type { Socket as HostSocket, RemoteInfo } from 'node:dgram';
 import type { IpAddress } from '../base/address.ts';
+import { type HostEnds, isToItself } from './backend-dial.ts';
 import type { FlowPlace } from './backend-udp-shares.ts';
 import type { Unreachable } from './icmp.ts';
 import { MAX_QUOTED_PAYLOAD, quoteDatagram } from './icmp-quote.ts';
@@ -39,6 +40,8 @@ export interface UdpBackendCounters {
   toClients: number;
   /** Datagrams of clients that the host did not take (ENOBUFS, EMSGSIZE), or that waited when their flow ended. */
   serviceDrops: number;
+  /** Datagrams that did not come from the service: anybody can send to a socket before it is connected. */
+  strangers: number;
   /** Datagrams of services for which there was no room in the queue to the client. */
   clientDrops: number;
 }
@@ -48,6 +51,8 @@ export interface UdpFlowBackend {
   readonly counters: UdpBackendCounters;
   /** Makes a socket that is connected, or that emits `connect` or `error` later. */
   dial(ends: UdpEnds): HostSocket;
+  /** Returns whether a socket has reached the gateway itself. */
+  isGateway(ends: HostEnds): boolean;
   /** Sends an ICMP error to the client. */
   report(what: Unreachable, from: IpAddress, to: IpAddress, quote: Uint8Array): void;
   /** A datagram has passed. */
@@ -71,7 +76,8 @@ export class UdpFlow implements UdpOwner {
 
   readonly #backend: UdpFlowBackend;
   #host: HostSocket | undefined;
-  #isConnected = false;
+  /** The ends of its socket of the host; undefined until that is connected. */
+  #hostEnds: HostEnds | undefined;
   #isEnded = false;
   /** What the client sent last: its first bytes, and its length. */
   #last: Uint8Array | undefined;
@@ -131,19 +137,36 @@ export class UdpFlow implements UdpOwner {
       host.on('close', this.#onClose);
       // The gateway keeps the process alive, and not the flows that it has open.
       host.unref();
-      if (isConnected(host)) this.#onConnect();
-      else host.once('connect', this.#onConnect);
+      const ends = endsOf(host);
+      if (ends === undefined) host.once('connect', this.#onConnect);
+      else this.#begin(ends);
     } catch (error) {
-      this.#fail(error);
+      this.#fail(codeOf(error));
     }
   }
 
   readonly #onConnect = (): void => {
-    this.#isConnected = true;
-    this.#pump();
+    const ends = this.#host && endsOf(this.#host);
+    // Whoever has made a socket may have closed it.
+    if (ends === undefined) this.#fail('');
+    else this.#begin(ends);
   };
 
-  readonly #onMessage = (payload: Buffer): void => {
+  #begin(ends: HostEnds): void {
+    if (isToItself(ends) || this.#backend.isGateway(ends)) {
+      this.#fail('ECONNREFUSED');
+      return;
+    }
+    this.#hostEnds = ends;
+    this.#pump();
+  }
+
+  readonly #onMessage = (payload: Buffer, from: RemoteInfo): void => {
+    const ends = this.#hostEnds;
+    if (from.port !== ends?.remotePort || from.address !== ends.remoteAddress) {
+      this.#backend.counters.strangers++;
+      return;
+    }
     const { remote, remotePort } = this.ends;
     this.#backend.onActive(this);
     if (this.socket.send(payload, remote, remotePort, undefined) === undefined) {
@@ -153,7 +176,7 @@ export class UdpFlow implements UdpOwner {
     }
   };
 
-  readonly #onError = (error: unknown): void => this.#fail(error);
+  readonly #onError = (error: unknown): void => this.#fail(codeOf(error));
 
   readonly #onClose = (): void => {
     this.#backend.counters.failed++;
@@ -165,13 +188,13 @@ export class UdpFlow implements UdpOwner {
     if (error === null) counters.toServices++;
     else counters.serviceDrops++;
     if (error === null || PASSING.has(codeOf(error))) this.#pump();
-    else this.#fail(error);
+    else this.#fail(codeOf(error));
   };
 
   /** Hands datagrams to the host until one has to wait there; `#onSent` goes on then. */
   #pump(): void {
     const host = this.#host;
-    if (host === undefined || !this.#isConnected) return;
+    if (host === undefined || this.#hostEnds === undefined) return;
     while (host.getSendQueueCount() === 0) {
       const datagram = this.socket.receive();
       if (datagram === undefined) return;
@@ -189,9 +212,9 @@ export class UdpFlow implements UdpOwner {
     this.#lastLength = payload.length;
   }
 
-  #fail(error: unknown): void {
+  #fail(code: string): void {
     if (this.#isEnded) return;
-    const what = UNREACHABLE.get(codeOf(error));
+    const what = UNREACHABLE.get(code);
     // The host may be unreachable before anything was sent.
     const first = this.#last === undefined ? this.socket.received.peek() : undefined;
     if (first !== undefined) this.#keep(first.payload);
@@ -228,13 +251,19 @@ function closeHost(host: HostSocket): void {
   }
 }
 
-/** `dgram` has no better way to ask. */
-function isConnected(socket: HostSocket): boolean {
+/** Returns undefined if the socket is not connected; `dgram` has no better way to ask. */
+function endsOf(socket: HostSocket): HostEnds | undefined {
   try {
-    socket.remoteAddress();
-    return true;
+    const local = socket.address();
+    const remote = socket.remoteAddress();
+    return {
+      localAddress: local.address,
+      localPort: local.port,
+      remoteAddress: remote.address,
+      remotePort: remote.port,
+    };
   } catch {
-    return false;
+    return undefined;
   }
 }
 

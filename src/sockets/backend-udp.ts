@@ -13,9 +13,12 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import { createSocket, type Socket as HostSocket } from 'node:dgram';
+import { EventEmitter } from 'node:events';
 import type { IpAddress } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
-import type { BackendDialTarget } from './backend-dial.ts';
+import { throwToProcess } from '../base/emitter.ts';
+import { ApiMisuseError } from '../errors.ts';
+import type { BackendDialTarget, HostEnds } from './backend-dial.ts';
 import { type UdpBackendCounters, UdpFlow, type UdpFlowBackend } from './backend-udp-flow.ts';
 import { FlowShares } from './backend-udp-shares.ts';
 import type { IcmpEndpoint, Unreachable } from './icmp.ts';
@@ -41,6 +44,8 @@ export interface UdpBackendOptions {
    * code of the program. Default: no site is known.
    */
   readonly siteOf?: ((client: IpAddress) => string | undefined) | undefined;
+  /** Returns whether a socket has reached the gateway itself; default: it never has. */
+  readonly isGateway?: ((ends: HostEnds) => boolean) | undefined;
   /** Returns where a flow goes. It must not run code of the program. */
   readonly targetOf: (ends: UdpEnds) => BackendDialTarget;
   /** Default: a new `dgram.Socket` that connects to the service's address and port. */
@@ -138,7 +143,18 @@ export class UdpBackend implements UdpAcceptor, UdpFlowBackend {
 
   /** @internal */
   dial(ends: UdpEnds): HostSocket {
-    return this.#dial(this.#options.targetOf(ends));
+    const socket: unknown = this.#dial(this.#options.targetOf(ends));
+    if (socket instanceof EventEmitter && 'remoteAddress' in socket) return socket as HostSocket;
+    const error = new ApiMisuseError(
+      `the function dialUdp must return a datagram socket, got ${typeof socket}`
+    );
+    throwToProcess(error);
+    throw error;
+  }
+
+  /** @internal */
+  isGateway(ends: HostEnds): boolean {
+    return this.#options.isGateway?.(ends) === true;
   }
 
   /** @internal */
@@ -225,6 +241,7 @@ function newCounters(): UdpBackendCounters {
     toServices: 0,
     toClients: 0,
     serviceDrops: 0,
+    strangers: 0,
     clientDrops: 0,
   };
 }

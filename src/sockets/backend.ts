@@ -70,6 +70,7 @@ export class SocketBackend implements AsyncDisposable {
       clock: stack.clock,
       allows: (protocol, address, port) => this.#services.allows(protocol, address, port),
       siteOf: (client) => this.siteOf(client),
+      isGateway: (ends) => this.#services.isGateway(ends),
       targetOf: (ends) => targetOf(ends, this.#services.hostOf(ends.local), loopbackSource),
       dial: dialUdp,
       maxFlows: limits.flows,
@@ -170,6 +171,7 @@ export class SocketBackend implements AsyncDisposable {
   }
 
   #replace(services: BackendServices): void {
+    if (services.text === this.#services.text) return;
     this.#services = services;
     this.withdrawWhere((protocol, { local, localPort }) =>
       services.allows(protocol, local, localPort)

@@ -5,9 +5,51 @@
 import { networkInterfaces } from 'node:os';
 import { IpAddress } from '../base/address.ts';
 
+/**
+ * The addresses of this host, as they are now or were a moment ago. To ask the system takes 0.1 ms and more, and packets
+ * of clients ask.
+ */
+export class OwnAddresses {
+  readonly #nowMs: () => number;
+  readonly #interfaces: typeof networkInterfaces;
+  #texts: ReadonlySet<string> = new Set();
+  #untilMs = Number.NEGATIVE_INFINITY;
+
+  /**
+   * @param nowMs returns the monotonic time
+   * @param interfaces asks the system
+   */
+  constructor(
+    nowMs: () => number = () => performance.now(),
+    interfaces: typeof networkInterfaces = networkInterfaces
+  ) {
+    this.#nowMs = nowMs;
+    this.#interfaces = interfaces;
+  }
+
+  has(address: IpAddress): boolean {
+    const nowMs = this.#nowMs();
+    if (nowMs >= this.#untilMs) {
+      const all = Object.values(this.#interfaces()).flatMap((list) => list ?? []);
+      this.#texts = new Set(all.map((each) => IpAddress.parse(each.address).toString()));
+      this.#untilMs = nowMs + MAX_AGE_MS;
+    }
+    return this.#texts.has(address.toString());
+  }
+}
+
+const MAX_AGE_MS = 1_000;
+/** Those of the host are the same for all stacks. */
+const OWN_ADDRESSES = new OwnAddresses();
+
 export class HostTargets {
   /** The addresses of each port. */
   readonly #addresses = new Map<number, IpAddress[]>();
+  readonly #own: OwnAddresses;
+
+  constructor(own: OwnAddresses = OWN_ADDRESSES) {
+    this.#own = own;
+  }
 
   /**
    * @param address the unspecified address stands for all addresses of this host
@@ -26,8 +68,21 @@ export class HostTargets {
   has(address: IpAddress, port: number): boolean {
     const addresses = this.#addresses.get(port);
     if (addresses === undefined) return false;
-    const host = unmapped(address);
-    return addresses.some((it) => it.equals(host) || (isUnspecified(it) && isOfThisHost(host)));
+    const host = reached(address);
+    return addresses.some((it) => it.equals(host) || (isUnspecified(it) && this.#isOwn(host)));
+  }
+
+  /**
+   * Returns the same for an address that is known to be one of this host, which may have addresses that the system does
+   * not list: those of an interface that is down, and what a route makes local.
+   */
+  hasOwn(address: IpAddress, port: number): boolean {
+    const host = reached(address);
+    return this.#addresses.get(port)?.some((it) => it.equals(host) || isUnspecified(it)) === true;
+  }
+
+  #isOwn(host: IpAddress): boolean {
+    return isLoopback(host) || this.#own.has(host);
   }
 
   #remove(added: IpAddress, port: number): void {
@@ -41,14 +96,13 @@ function isUnspecified({ words }: IpAddress): boolean {
   return words.every((word) => word === 0);
 }
 
-/** Addresses come and go while a program runs, so this is looked up; only ports of the gateway make it necessary. */
-function isOfThisHost(address: IpAddress): boolean {
-  if (isUnspecified(address) || isLoopback(address)) return true;
-  const text = address.toString();
-  return Object.values(networkInterfaces()).some((list) =>
-    list?.some((each) => IpAddress.parse(each.address).toString() === text)
-  );
+/** Returns the address that a connection to this one reaches: the system takes the unspecified one for loopback. */
+function reached(address: IpAddress): IpAddress {
+  const host = unmapped(address);
+  return isUnspecified(host) ? LOOPBACK[host.family] : host;
 }
+
+const LOOPBACK = { 4: IpAddress.parse('127.0.0.1'), 6: IpAddress.parse('::1') } as const;
 
 /** Returns the IPv4 address that an IPv4-mapped one stands for (RFC 4291 section 2.5.5.2), and others as they are. */
 function unmapped(address: IpAddress): IpAddress {

@@ -9,7 +9,7 @@
 import type { IpAddress } from '../base/address.ts';
 import type { Flow } from './flow.ts';
 import type { HalfOpen } from './half-open.ts';
-import type { Acceptor, ListenerOwner } from './listener.ts';
+import type { ListenerOwner } from './listener.ts';
 
 /** Why a handshake ended that the owner has neither refused nor dropped. */
 export type TcpOpenEnd =

@@ -3,14 +3,14 @@
  * more, and before the plan is in force.
  */
 import { once } from 'node:events';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { IpAddress } from '../../src/base/address.ts';
 import { Endpoint } from '../../src/base/endpoint.ts';
 import { PortRange } from '../../src/base/port-range.ts';
 import { IpPrefix } from '../../src/base/prefix.ts';
 import { MemoryDevice } from '../../src/device/index.ts';
 import { CloudSockets } from '../../src/gateway/cloud-sockets.ts';
-import { type PresenceSocket, SocketStack } from '../../src/sockets/index.ts';
+import { type PresenceSocket, SocketBackend, SocketStack } from '../../src/sockets/index.ts';
 import type { Permit, Presence, TranslationPlan } from '../../src/translator/index.ts';
 import { pump } from '../support/device-pump.ts';
 
@@ -153,4 +153,41 @@ describe('a connection to a service of a site', () => {
     expect(connections.at(-1)).toBe(0);
     expect(await error).toMatchObject({ code: 'ECONNRESET', cause: { message } });
   });
+});
+
+test('a service that gets another name is told to the backend, if only one name has a header', () => {
+  const setServices = vi.spyOn(SocketBackend.prototype, 'setServices');
+  onTestFinished(() => setServices.mockRestore());
+  let name = 'tmp';
+  const address = IpAddress.parse('127.0.0.1');
+  const service = { site: 'cloud', address, ports: [PortRange.parse('tcp/80')] };
+  const other = new SocketStack({ address: CLOUD_HOST });
+  const renamed = new CloudSockets(
+    other,
+    { type: 'sockets', backend: { proxyProtocol: ['web'] } },
+    () => ({
+      sites: [],
+      services: [{ ...service, name }],
+      exposures: [{ service: name, site: 'a' }],
+    })
+  );
+  onTestFinished(() => Promise.all([renamed.finish(), other.close()]).then(() => {}));
+  const plans = renamed.before({ load: () => {}, bind: () => {} });
+  for (name of ['tmp', 'other', 'web', 'web', 'tmp']) plans.load(plan([], []));
+  const told = setServices.mock.calls.map(([[first]]) => first?.proxyProtocol === true);
+  expect(told).toEqual([false, true, false]);
+});
+
+test('what is bound at one gateway before its first plan is not known to another', () => {
+  target.bind(presence('site-a'));
+  const other = new SocketStack({ address: CLOUD_HOST });
+  const fresh = new CloudSockets(other, { type: 'sockets' }, () => ({
+    sites: [],
+    services: [],
+    exposures: [],
+  }));
+  onTestFinished(() => Promise.all([fresh.finish(), other.close()]).then(() => {}));
+  const siteOf = (of: CloudSockets): string | undefined =>
+    Reflect.get(of, 'backend').siteOf(IpAddress.parse(PRESENCE));
+  expect([siteOf(sockets), siteOf(fresh)]).toEqual(['site-a', undefined]);
 });

@@ -19,7 +19,7 @@ test('a flow ends when nothing has passed for 300 s, and not before', () => {
   kit.send('2', { clientPort: 2 });
   kit.pass(150_000);
   // A reply counts, as a request does.
-  kit.hosts[0]!.emit('message', Buffer.from('reply'));
+  kit.hosts[0]!.reply(Buffer.from('reply'));
   kit.pass(249_999);
   expect(openHosts(kit)).toEqual([1]);
   expect(kit.backend.counters.idle).toBe(1);
@@ -59,7 +59,7 @@ test('when there is no place, the flow goes whose last datagram is the longest t
   const kit = new UdpBackendKit({ maxFlows: 3 });
   for (const clientPort of [1, 2, 3, 1, 4]) kit.send('x', { clientPort });
   expect(openHosts(kit)).toEqual([1, 3, 4]);
-  kit.hosts[2]!.emit('message', Buffer.from('reply'));
+  kit.hosts[2]!.reply(Buffer.from('reply'));
   kit.send('x', { clientPort: 5 });
   expect(openHosts(kit)).toEqual([3, 4, 5]);
   expect(kit.backend.size).toBe(3);
@@ -76,7 +76,7 @@ test('there may be 4,096 flows by default', () => {
 test('what a flow has queued for its client is sent although another flow has its place', () => {
   const kit = new UdpBackendKit({ maxFlows: 1 });
   kit.send('x', { clientPort: 1 });
-  kit.host.emit('message', Buffer.from('reply'));
+  kit.host.reply(Buffer.from('reply'));
   kit.send('x', { clientPort: 2 });
   expect(kit.readAll()).toHaveLength(1);
 });
@@ -117,7 +117,7 @@ test('a flood of one site from all its addresses ends no flow of another', () =>
   expect(kit.hosts[0]!.sent.map(String)).toEqual(['first', 'last']);
   expect(kit.hosts[0]!.isClosed).toBe(false);
   expect(kit.backend.size).toBeLessThanOrEqual(17);
-  kit.hosts[0]!.emit('message', Buffer.from('reply'));
+  kit.hosts[0]!.reply(Buffer.from('reply'));
   expect(kit.readAll()).toHaveLength(1);
 });
 
@@ -143,14 +143,14 @@ test('withdrawal of a service or of a client ends their flows at once, and sends
   kit.send('x', { clientPort: 2, port: PORT + 1 });
   kit.send('x', { clientPort: 3, ...other });
   kit.send('x', { client: '10.5.0.2', clientPort: 4, ...other });
-  for (const host of kit.hosts) host.emit('message', Buffer.alloc(4000));
+  for (const host of kit.hosts) host.reply(Buffer.alloc(4000));
   // The rest of a datagram that is cut would be of the withdrawn flow too.
   kit.read();
   kit.arrive('waits', { clientPort: 1 });
   kit.backend.withdraw(address(SERVICE[4]), ({ localPort }) => localPort === PORT);
   expect(openHosts(kit)).toEqual([2, 3, 4]);
   expect(kit.readAll()).toHaveLength(9);
-  kit.hosts[1]!.emit('message', Buffer.alloc(4000));
+  kit.hosts[1]!.reply(Buffer.alloc(4000));
   kit.backend.withdraw(address(CLIENT[4]));
   expect(openHosts(kit)).toEqual([4]);
   expect(kit.readAll()).toEqual([]);
@@ -176,7 +176,7 @@ test('after `close` there are no flows, and datagrams are refused', () => {
 test('the flows end with their stack', () => {
   const kit = new UdpBackendKit();
   kit.send('x');
-  kit.host.emit('message', Buffer.from('reply'));
+  kit.host.reply(Buffer.from('reply'));
   kit.udp.close();
   kit.udp.takeEvents();
   expect(kit.host.isClosed).toBe(true);
@@ -198,7 +198,7 @@ test('whatever happens to flows, nothing is left of those that have ended', () =
       else if (action === 4) kit.udp.takeEvents();
       else if (action === 5) kit.read();
       else if (action === 6 && host?.isClosed === false) {
-        if (host.isConnected) host.emit('message', Buffer.from('y'));
+        if (host.isConnected) host.reply(Buffer.from('y'));
         else host.accept();
       } else if (action === 7 && host?.isClosed === false) {
         const code = random.pick(['ECONNREFUSED', 'EMFILE']);

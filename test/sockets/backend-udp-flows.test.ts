@@ -11,6 +11,8 @@ import { udpPacket } from '../support/packets.ts';
 import { GSO_UDP_L4, NEEDS_CSUM } from '../support/vnet.ts';
 import { CLIENT, FakeHostSocket, PORT, SERVICE, UdpBackendKit } from './backend-udp-kit.ts';
 import { address, OWN, packetOf } from './udp-kit.ts';
+import { catchUncaught } from './uncaught.ts';
+import { settled } from './worlds.ts';
 
 function systemError(code: string): Error {
   return Object.assign(new Error(code), { code });
@@ -33,7 +35,7 @@ describe.each([4, 6] as const)('over IPv%i', (family) => {
     });
     expect(kit.host.sent.map(String)).toEqual(['question']);
     expect(kit.host.isRefd).toBe(false);
-    kit.host.emit('message', Buffer.from('answer'));
+    kit.host.reply(Buffer.from('answer'));
     const [frame, ...others] = kit.readAll();
     expect(others).toEqual([]);
     const ends = { source: service, destination: client };
@@ -66,7 +68,7 @@ describe.each([4, 6] as const)('over IPv%i', (family) => {
       ['4001-53', 'again'],
       ['4000-54', 'again'],
     ]);
-    kit.hosts[1]!.emit('message', Buffer.from('x'));
+    kit.hosts[1]!.reply(Buffer.from('x'));
     const header = family === 4 ? 20 : 40;
     const [frame] = kit.readAll();
     expect(packetOf(frame!).readUInt16BE(header)).toBe(53);
@@ -241,7 +243,7 @@ test('the host holds one datagram at a time', () => {
 test('replies wait for the device up to 256 KiB; the rest is dropped and counted', () => {
   const kit = new UdpBackendKit();
   kit.send('x');
-  for (let i = 0; i < 300; i++) kit.host.emit('message', Buffer.alloc(1024 - 256, i));
+  for (let i = 0; i < 300; i++) kit.host.reply(Buffer.alloc(1024 - 256, i));
   expect(kit.backend.counters).toMatchObject({ toClients: 256, clientDrops: 44 });
   expect(kit.readAll()).toHaveLength(256);
   expect(kit.udp.memory.bytes).toBe(0);
@@ -287,7 +289,8 @@ test('a network that is unreachable before anything was sent is reported with th
   expect(String(kit.reports[0]!.quote.subarray(28))).toBe('first');
 });
 
-test('a dial that throws, or returns nothing, fails the flow', () => {
+const uncaught = catchUncaught();
+test('a dial that throws, or returns nothing, fails the flow', async () => {
   for (const dial of [
     () => {
       throw systemError('EMFILE');
@@ -302,6 +305,9 @@ test('a dial that throws, or returns nothing, fails the flow', () => {
     expect(kit.backend.counters).toMatchObject({ failed: 1, serviceDrops: 1 });
     expect(kit.backend.size).toBe(0);
   }
+  // What is no socket is a fault of the program, which learns of it.
+  await settled();
+  expect(uncaught.splice(0).map(({ name }) => name)).toEqual(['ApiMisuseError']);
 });
 
 test('a dial that ends its own flow gets its socket closed', () => {
@@ -349,7 +355,20 @@ test('an error of a socket whose flow has ended is ignored', () => {
   const { host } = kit;
   kit.backend.close();
   host.emit('error', systemError('ECONNREFUSED'));
-  host.emit('message', Buffer.from('late'));
+  host.reply(Buffer.from('late'));
   expect(kit.reports).toEqual([]);
   expect(kit.readAll()).toEqual([]);
+});
+
+test('what anybody sends to the socket of a flow is not passed on as the service', () => {
+  const kit = new UdpBackendKit();
+  kit.isAccepting = false;
+  kit.send('question');
+  kit.host.reply(Buffer.from('too early'));
+  kit.host.accept();
+  kit.host.reply(Buffer.from('of another host'), { address: '10.7.0.2' });
+  kit.host.reply(Buffer.from('of another port'), { port: PORT + 1 });
+  expect(kit.backend.counters).toMatchObject({ strangers: 3, toClients: 0 });
+  kit.host.reply(Buffer.from('answer'));
+  expect(kit.backend.counters).toMatchObject({ strangers: 3, toClients: 1 });
 });

@@ -4,6 +4,7 @@
  */
 import type { Socket } from 'node:dgram';
 import { EventEmitter } from 'node:events';
+import type { AddressInfo } from 'node:net';
 import type { IpAddress } from '../../src/base/address.ts';
 import { type BackendDialTarget, targetOf } from '../../src/sockets/backend-dial.ts';
 import { UdpBackend, type UdpBackendOptions } from '../../src/sockets/backend-udp.ts';
@@ -49,13 +50,24 @@ export class FakeHostSocket extends EventEmitter {
     return this;
   }
 
+  /** A datagram arrives, by default from the service. */
+  reply(payload: Buffer, from: object = {}): void {
+    const { address, port } = this.target;
+    this.emit('message', payload, { address, port, ...from });
+  }
+
   unref(): void {
     this.isRefd = false;
   }
 
-  remoteAddress(): object {
+  remoteAddress(): Pick<AddressInfo, 'address' | 'port'> {
     if (!this.isConnected) throw new Error('not connected');
-    return {};
+    const { address, port } = this.target;
+    return { address, port };
+  }
+
+  address(): Pick<AddressInfo, 'address' | 'port'> {
+    return { address: '192.0.2.1', port: 40_000 };
   }
 
   getSendQueueCount(): number {

@@ -215,6 +215,7 @@ describe('a service', () => {
       const scene = new BackendScene({ dial }, { clock });
       const client = scene.client.connect(server.port, 'service.test');
       await vi.waitUntil(() => scene.backend.counters['tcp.dialsPostponed'] === 1);
+      expect(scene.backend.counters['tcp.portsExhausted']).toBe(code === 'EADDRNOTAVAIL' ? 1 : 0);
       expect(scene.sent.from).toEqual([]);
       await vi.waitUntil(() => {
         clock.advance(500);
