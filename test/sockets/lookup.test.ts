@@ -142,12 +142,14 @@ describe('lookup', () => {
         '192.0.2.1',
         4,
       ]);
-      for (const nothing of ['', null]) {
+      for (const nothing of hasEmptyName(call) ? ['', null] : []) {
         expect(await answer(nothing)).toEqual([null, null, 4]);
         expect(await answer(nothing, 6)).toEqual([null, null, 6]);
         expect(await answer(nothing, { all: true })).toEqual([null, []]);
       }
-      expect(await promisify(call)('')).toEqual({ address: null, family: 4 });
+      if (hasEmptyName(call)) {
+        expect(await promisify(call)('')).toEqual({ address: null, family: 4 });
+      }
     }
   );
 
@@ -181,3 +183,8 @@ describe('lookup', () => {
     ]);
   });
 });
+
+/** Node 26 refuses the empty name and null, which stood for nothing before. */
+function hasEmptyName(call: unknown): boolean {
+  return call !== dns.lookup || Number.parseInt(process.versions.node, 10) < 26;
+}
