@@ -71,7 +71,7 @@ interface OnRead {
 
 type Connect = (options: { host: string; port: number; onread?: OnRead }) => Stream;
 
-/** Of the kernel or of a presence. */
+/** A socket of the kernel or of a presence. */
 type Stream = Duplex & { resetAndDestroy(): unknown };
 
 async function main(): Promise<void> {
@@ -130,7 +130,7 @@ async function perform(
   const { host, port } = command;
   switch (command.do) {
     case 'close':
-      // By reset: what waits in the buffers of a thousand streams would take minutes.
+      // A reset drops what waits in the buffers of a thousand streams, which would take minutes to send.
       for (const stream of streams.splice(0)) stream.resetAndDestroy();
       return {};
     case 'request':

@@ -119,7 +119,8 @@ export function endProcesses(scene: string): void {
   }
 }
 
-function processesWith(mark: string): number[] {
+/** Returns the processes that have this in their environment. */
+export function processesWith(mark: string): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .filter((pid) => {

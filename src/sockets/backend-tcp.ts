@@ -41,7 +41,7 @@ export interface TcpBackendCounters {
   dialsUnreachable: number;
   /** Dials for which the host had no descriptors, ports or memory; clients repeat their SYNs. */
   dialsPostponed: number;
-  /** Those of them for which this host had no port left towards the service (EADDRNOTAVAIL). */
+  /** The postponed dials for which this host had no port left towards the service (EADDRNOTAVAIL). */
   portsExhausted: number;
   /** Dials whose client has gone, or has waited for too long. */
   dialsAbandoned: number;
@@ -144,8 +144,8 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
       this.counters.withdrawn++;
       connection.end(new Error(reason));
     }
-    // Those that have ended here, and whose last bytes the client has not acknowledged yet. At the stack's own address
-    // there may be others.
+    // Some connections have ended here, but the client has not acknowledged their last bytes yet. Connections at the
+    // stack's own address are not the backend's.
     for (const connection of [...this.#tcp.connections()]) {
       if (this.isOwn(connection.flow.local)) continue;
       const reason = reasonOf(connection.flow);

@@ -8,7 +8,7 @@
 import { createServer, type Server } from 'node:http';
 import { Duplex } from 'node:stream';
 
-/** Whose header it is. One of the two is called, once. */
+/** The client that has sent the header. One of the two methods is called, once. */
 export interface ConnectRequestOwner {
   /**
    * @param authority the target as the client has written it

@@ -39,7 +39,7 @@ export class OwnAddresses {
 }
 
 const MAX_AGE_MS = 1_000;
-/** Those of the host are the same for all stacks. */
+/** The addresses of the host are the same for all stacks. */
 const OWN_ADDRESSES = new OwnAddresses();
 
 export class HostTargets {

@@ -21,7 +21,7 @@ import {
 export interface QuotedPacket {
   readonly source: IpAddress;
   readonly destination: IpAddress;
-  /** That of the IP header. */
+  /** The protocol number of the IP header. */
   readonly protocol: number;
   /** The transport header and what follows it, as far as it is known: 8 bytes at least. */
   readonly transport: Uint8Array;

@@ -16,9 +16,9 @@ export interface ServicePlan {
   readonly service: StackService;
   /** The TCP ports of the service, in order, which do not overlap. */
   readonly exposed: readonly TcpPorts[];
-  /** Those of them that are listened on. */
+  /** The exposed ports that are listened on. */
   readonly listen: ReadonlySet<number>;
-  /** Those that are not, because of the bound. */
+  /** The exposed ports that are not listened on, because of the bound. */
   readonly overLimit: readonly TcpPorts[];
   /** What is not TCP. */
   readonly unsupported: readonly PortRange[];

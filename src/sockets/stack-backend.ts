@@ -16,7 +16,7 @@ export interface ServiceEnds {
 
 /** The service side of a stack: `SocketBackend`. @internal */
 export interface StackBackend {
-  /** By names such as `tcp.connected`. */
+  /** The counters, by names such as `tcp.connected`. */
   readonly counters: Readonly<Record<string, number>>;
   /**
    * Ends connections, dials and flows at once, on both sides.

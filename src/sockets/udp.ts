@@ -104,7 +104,7 @@ export class UdpEndpoint {
   onReady: () => void = () => {};
   /** Is called when a socket has events, once until `takeEvents`. */
   onEvents: () => void = () => {};
-  /** Who opens sockets for datagrams that have come for none. */
+  /** Opens sockets for datagrams that have come for none; undefined if nobody does. */
   acceptor: UdpAcceptor | undefined;
   /** What the queues of all sockets hold. */
   readonly memory: QueueMemory;
@@ -121,7 +121,7 @@ export class UdpEndpoint {
   /** Sockets that have something to send, in turn. */
   #ring: UdpSocket[] = [];
   #eventful: UdpSocket[] = [];
-  /** Whose datagram the writer has. */
+  /** The socket whose datagram the writer has. */
   #writing: UdpSocket | undefined;
   #isReady = false;
   /** A time at which no datagram has waited too long yet; it may be early. */
@@ -313,7 +313,7 @@ export class UdpEndpoint {
         this.counters.sendDrops++;
         socket.onLeft(next, 'ENETDOWN');
       }
-      // Those that were discarded have nothing either.
+      // A socket that was discarded has no datagrams either.
       if (socket.outgoing.length > 0) this.#ring.push(socket);
       else socket.isWaiting = false;
     }

@@ -182,7 +182,7 @@ export class ControlBlock implements Timed, Ready {
   /** The block has events, and is in the endpoint's list of those that have. */
   isNotified = false;
 
-  /** Who takes the connection and has not learned of it yet; `listenerOf` gives it its type. */
+  /** The acceptor of the connection until its owner has learned of it; `listenerOf` gives it its type. */
   listener: unknown;
   /** The group of the remote address, whose connections have bounds; undefined for none. */
   readonly group: string | undefined;

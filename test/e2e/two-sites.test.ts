@@ -1,19 +1,12 @@
 import { type ChildProcess, type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-} from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { processesWith } from '../../examples/two-sites/local-place.ts';
 
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 const DEMO = ['--import', 'tsx', 'examples/two-sites/main.ts', '--json'];
@@ -211,18 +204,4 @@ class RunningDemo {
     for (const pid of this.processes) process.kill(pid, 'SIGKILL');
     rmSync(this.#directory, { recursive: true, force: true, maxRetries: 5 });
   }
-}
-
-/** Returns the processes that have this in their environment. */
-function processesWith(mark: string): number[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => {
-      try {
-        return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(mark);
-      } catch {
-        return false; // ended meanwhile, or another user's
-      }
-    })
-    .map(Number);
 }

@@ -180,3 +180,22 @@ export function payloadLength(frame: Buffer): number {
   const header = frame[ip]! >>> 4 === 4 ? 20 : 40;
   return frame.length - ip - header - ((frame[ip + header + 12]! >>> 4) << 2);
 }
+
+/** A connection between the two ends of a pair. */
+export interface Connected {
+  readonly pair: EndpointPair;
+  readonly server: TestOwner;
+  readonly client: TestOwner;
+}
+
+/** A connection from `a` to `b`, 10 ms of round trip. */
+export function connected(): Connected {
+  const pair = new EndpointPair({ delayMs: 5 });
+  const server = new TestOwner();
+  const client = new TestOwner();
+  pair.b.listen(undefined, 80, server, 1);
+  client.connection = pair.a.connect(A4, 0, B4, 80, client);
+  pair.run(() => server.connection !== undefined, 1_000);
+  pair.run(() => false, 1_000);
+  return { pair, server, client };
+}

@@ -3,25 +3,7 @@
  */
 import { expect, test } from 'vitest';
 import { TcpState } from '../../src/tcp/index.ts';
-import { A4, B4, EndpointPair, TestOwner } from './endpoint-pair.ts';
-
-interface Connected {
-  readonly pair: EndpointPair;
-  readonly server: TestOwner;
-  readonly client: TestOwner;
-}
-
-/** A connection from `a` to `b`, 10 ms of round trip. */
-function connected(): Connected {
-  const pair = new EndpointPair({ delayMs: 5 });
-  const server = new TestOwner();
-  const client = new TestOwner();
-  pair.b.listen(undefined, 80, server, 1);
-  client.connection = pair.a.connect(A4, 0, B4, 80, client);
-  pair.run(() => server.connection !== undefined, 1_000);
-  pair.run(() => false, 1_000);
-  return { pair, server, client };
-}
+import { A4, B4, connected, EndpointPair, TestOwner } from './endpoint-pair.ts';
 
 /** The link is down for so long. */
 function outage(pair: EndpointPair, ms: number): void {
