@@ -34,7 +34,7 @@ export class FuzzRun {
   /** Who takes the connections to a port whose handshakes are held. */
   readonly #holders = new Map<number, TestOwner>();
   /** Handshakes that wait to be decided about. */
-  #held: TcpPendingOpen[] = [];
+  #held: Held[] = [];
   /** The ports for which one was dropped. */
   readonly #dropped = new Set<number>();
   /** Nothing is forged yet: few handshakes outlive it. */
@@ -143,7 +143,7 @@ export class FuzzRun {
       return {
         onTcpOpen: (held) => {
           open = held;
-          this.#held.push(held);
+          this.#held.push({ open: held, waits: 0 });
         },
         onTcpConnection: (connection) => server.onTcpConnection(connection),
         onTcpOpenEnded: () => {
@@ -153,11 +153,15 @@ export class FuzzRun {
     },
   };
 
-  /** Decides about some handshakes that are held. Harm is only to refuse one, for a dropped SYN is sent again. */
+  /**
+   * Decides about some handshakes that are held. Harm is only to refuse one, for a dropped SYN is sent again; and to
+   * wait for too many frames, for all of them may be the client's SYN, which is sent seven times.
+   */
   #decide(): void {
     const random = this.#random;
-    this.#held = this.#held.filter((open) => {
-      if (random.chance(0.3)) return open.isOpen;
+    this.#held = this.#held.filter((held) => {
+      const { open } = held;
+      if (random.chance(0.3) && held.waits++ < 2) return open.isOpen;
       const { localPort } = open.flow;
       if (random.chance(0.8) || this.#dropped.has(localPort)) {
         open.accept();
@@ -252,7 +256,7 @@ export class FuzzRun {
     };
     this.#pair.run(() => this.#transfers.every(isOver), 3_600_000);
     this.#leave();
-    for (const open of this.#held) open.drop();
+    for (const { open } of this.#held) open.drop();
     b.holder = undefined;
     for (const endpoint of [a, b]) {
       for (const connection of [...endpoint.connections()]) connection.abort();
@@ -277,6 +281,12 @@ export class FuzzRun {
     if (fault === undefined) return;
     throw new Error(`${fault} (VP_SEED=${this.#seed}, ${this.#kind}, segment ${this.forged})`);
   }
+}
+
+interface Held {
+  readonly open: TcpPendingOpen;
+  /** For how many frames it was not decided about. */
+  waits: number;
 }
 
 interface Transfer {
