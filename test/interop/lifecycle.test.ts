@@ -150,7 +150,8 @@ describe.skipIf(skipReason !== undefined)(titled('the stack and Linux', skipReas
     await vi.waitFor(() => expect(probes).toBeGreaterThanOrEqual(2));
     expect(window).toBe(0);
     expect(sent).toBeUndefined();
-    expect(memory.used).toBeGreaterThan(65_536);
+    // One slab at least: the buffer grows only as far as the program has read.
+    expect(memory.used).toBeGreaterThanOrEqual(65_536);
     // A buffer of 4 MiB, in slabs of 64 KiB.
     expect(memory.used).toBeLessThanOrEqual(4 * MIB + 2 * 65_536);
     expect(probedBytes).toBeLessThan(MIB);
