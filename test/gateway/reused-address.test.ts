@@ -13,6 +13,7 @@ import { Parse } from '../../src/packet/fields.ts';
 import { PacketHeader } from '../../src/packet/header.ts';
 import { PacketView } from '../../src/packet/view.ts';
 import { SocketStack } from '../../src/sockets/index.ts';
+import { Relay } from '../support/relay.ts';
 import { VNET } from '../support/vnet.ts';
 import { Gateways, LAN } from './scene.ts';
 
@@ -38,15 +39,15 @@ class EarlyClock implements Clock {
   }
 }
 
-/** A stack that notes the source ports of the packets that it gets. */
+/** A stack that notes to which of its ports packets come. */
 class NotingStack extends SocketStack {
-  readonly ports: number[] = [];
+  readonly ports = new Set<number>();
   readonly #header = new PacketHeader();
   readonly #view = new PacketView();
 
   override write(buffer: Buffer, offset: number, length: number): boolean {
     const outcome = this.#header.parse(this.#view.of(buffer), offset + VNET, offset + length);
-    if (outcome === Parse.Ok) this.ports.push(this.#header.sourcePort);
+    if (outcome === Parse.Ok) this.ports.add(this.#header.destinationPort);
     return super.write(buffer, offset, length);
   }
 }
@@ -83,7 +84,7 @@ test('the next host of an address hears nothing of the one before', async () => 
   const echo = await listen((socket) => void socket.pipe(socket));
   let peer: RemoteInfo | undefined;
   const datagrams = createSocket('udp4', (message, from) => {
-    peer = from;
+    peer ??= from;
     datagrams.send(message, from.port, from.address);
   });
   datagrams.bind(0, LOOPBACK);
@@ -116,14 +117,17 @@ test('the next host of an address hears nothing of the one before', async () => 
       exposures: ['site-a', 'site-b'].map((site) => ({ service: 'bus', site })),
     },
   });
-  const start = async (site: string, device: SocketStack): Promise<EdgeGateway> => {
-    const edge = await gateways.edge({ device, token: await cloud.createToken({ site }) });
+  const { port } = cloud.addresses.tunnels[0]!;
+  const relay = await Relay.open(port);
+  onTestFinished(() => relay.close());
+  const start = async (site: string, device: SocketStack, at: number): Promise<EdgeGateway> => {
+    const token = await cloud.createToken({ site });
+    const edge = await gateways.edge({ device, token, cloud: [`${LOOPBACK}:${at}`] });
     await edge.ready(PATIENCE);
     return edge;
   };
-  const a = await start('site-a', new SocketStack({ address: '10.0.0.9' }));
+  const a = await start('site-a', new SocketStack({ address: '10.0.0.9' }), relay.port);
   const stack = new NotingStack({ address: '10.0.0.9' });
-  const b = await start('site-b', stack);
 
   const old = a.sockets.connect({ host: 'bus', port: talker });
   old.on('error', () => {});
@@ -133,9 +137,14 @@ test('the next host of an address hears nothing of the one before', async () => 
   flow.on('error', () => {});
   flow.send('?', udp, 'bus');
   await once(flow, 'message');
-  onTestFinished(() => void flow.close());
   expect(cloud.whois('cloud', '10.0.0.200')).toMatchObject({ site: 'site-a' });
 
+  // The site is cut off, so that its host neither keeps the lease nor learns anything.
+  const isDown = new Promise<void>((resolve) => {
+    cloud.on('edge', ({ state }) => state === 'down' && resolve());
+  });
+  relay.cut();
+  await isDown;
   await cloud.releaseClients('site-a');
   // Nothing is left here, long before another host can have the address.
   expect([...cloud.sockets.tcp.connections()]).toEqual([]);
@@ -145,19 +154,21 @@ test('the next host of an address hears nothing of the one before', async () => 
   });
   await vi.waitUntil(() => accepted[0]!.destroyed, WAIT);
   clock.aheadMs = 2_000 * TTL_SECONDS;
+  const b = await start('site-b', stack, port);
 
   const sendOld = (): void => datagrams.send('old', peer!.port, peer!.address);
   sendOld();
   const next = b.sockets.connect({ host: 'bus', port: echo });
+  const nextFlow = b.sockets.datagram('udp4');
   for (let round = 0; round < 10; round++) {
     next.write('?');
     expect(String(await once(next, 'data'))).toBe('?');
     sendOld();
-    // The client of before does not know yet.
-    old.write('!');
+    nextFlow.send('!', udp, 'bus');
+    expect(String((await once(nextFlow, 'message'))[0])).toBe('!');
   }
   expect(cloud.whois('cloud', '10.0.0.200')).toMatchObject({ site: 'site-b' });
-  expect(new Set(stack.ports)).toEqual(new Set([echo]));
+  expect(stack.ports).toEqual(new Set([next.localPort, nextFlow.address().port]));
   next.destroy();
-  old.destroy();
+  nextFlow.close();
 });

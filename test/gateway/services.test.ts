@@ -413,13 +413,12 @@ describe('a service of a site behind a stack of sockets', () => {
     const [error] = await once(datagrams, 'error');
     expect(error).toMatchObject({ code: 'ECONNREFUSED' });
     datagrams.close();
-    expect(edge.status().counters).toMatchObject({
+    const { counters } = edge.status();
+    expect(counters).toMatchObject({
       'sockets.backend.tcp.refusedTargets': 1,
       'sockets.backend.udp.notAllowed': 1,
-      'sockets.backend.udp.opened': 0,
-      'dns.udpQueries': 0,
-      'dns.tcpConnections': 0,
     });
+    expect(Object.keys(counters).filter((name) => name.startsWith('dns.'))).toEqual([]);
   });
 
   test('is not reached without the option', async () => {
