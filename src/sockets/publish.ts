@@ -175,14 +175,19 @@ export class Publication extends Emitter<PublicationEvents> implements AsyncDisp
     const touched = [...this.#plans.values()].filter(
       (plan) => before.get(plan.service.name) !== plan
     );
-    for (const plan of touched.sort(byName)) this.#apply(plan);
+    for (const plan of touched.sort(byName)) {
+      const { name } = plan.service;
+      // What is not exposed any more is closed at once; a new service has its turn.
+      if (this.#services.has(name)) this.#apply(plan);
+      this.#due.add(name);
+    }
     // An address may be free again.
-    for (const name of this.#withoutAddress) this.#apply(this.#plans.get(name)!);
+    for (const name of this.#withoutAddress) this.#due.add(name);
     this.#retry();
   }
 
   #withdraw(name: string): void {
-    void this.#services.get(name)!.close();
+    void this.#services.get(name)?.close();
     this.#services.delete(name);
     this.#addresses.release(name);
     this.#withoutAddress.delete(name);
@@ -190,15 +195,19 @@ export class Publication extends Emitter<PublicationEvents> implements AsyncDisp
     this.#due.add(name);
   }
 
-  #apply(plan: ServicePlan): void {
+  #apply(plan: ServicePlan): LocalService {
     const { name } = plan.service;
     const loopback = this.#addresses.assign(name)?.toString();
     if (loopback === undefined) this.#withoutAddress.add(name);
     else this.#withoutAddress.delete(name);
-    const service = this.#services.get(name);
-    if (service !== undefined) service.update(plan, loopback);
-    else this.#services.set(name, new LocalService(this.#host, this.#load, plan, loopback));
-    this.#due.add(name);
+    let service = this.#services.get(name);
+    if (service === undefined) {
+      service = new LocalService(this.#host, this.#load, plan, loopback);
+      this.#services.set(name, service);
+    } else {
+      service.update(plan, loopback);
+    }
+    return service;
   }
 
   #retry(): void {
@@ -228,22 +237,31 @@ export class Publication extends Emitter<PublicationEvents> implements AsyncDisp
   /** Starts what is due. Resolves with the names when all of it is listened on or has failed. */
   async #start(): Promise<readonly string[]> {
     const names = new Set<string>();
-    let room = LISTENERS_OF_TURN;
+    let room = STARTS_OF_TURN;
     for (const name of this.#due) {
       // What changes during a wait is due again.
       this.#due.delete(name);
       names.add(name);
-      const service = this.#services.get(name);
+      const service = this.#serviceOf(name);
+      room--;
       for (;;) {
         room -= service?.start(room) ?? 0;
         if (room > 0) break;
         await new Promise((resolve) => setImmediate(resolve));
-        room = LISTENERS_OF_TURN;
+        room = STARTS_OF_TURN;
       }
     }
     const started = [...names];
     await Promise.all(started.map((name) => this.#services.get(name)?.settled()));
     return started;
+  }
+
+  /** Returns the service, which may be new, or get its address now; undefined if it is gone. */
+  #serviceOf(name: string): LocalService | undefined {
+    const plan = this.#plans.get(name);
+    if (plan === undefined) return undefined;
+    const service = this.#services.get(name);
+    return service === undefined || this.#withoutAddress.has(name) ? this.#apply(plan) : service;
   }
 
   /** Returns whether the service is not as it was announced. */
@@ -305,7 +323,7 @@ const OptionsSchema = v.strictObject({
 
 /** A name that may stand in a file of hosts. */
 const HOST_NAME = /^[a-z0-9_.-]+$/;
-/** How many listeners begin in one turn of the event loop: each takes about 0.2 ms. */
-const LISTENERS_OF_TURN = 32;
+/** How many services and listeners begin in one turn of the event loop: each takes up to 0.2 ms. */
+const STARTS_OF_TURN = 32;
 /** After how long ports that could not be bound are tried again. */
 const RETRY_MS = 30_000;

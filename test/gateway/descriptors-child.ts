@@ -39,7 +39,10 @@ function hold(left: number): void {
   for (const descriptor of held.splice(-left)) closeSync(descriptor);
 }
 
-const answers = {
+/** What the parent may ask for. */
+export type Question = 'tokens' | 'hold' | 'free' | 'counters';
+
+const answers: Readonly<Record<Question, () => unknown>> = {
   tokens: () => Promise.all(SITES.map((site) => cloud.createToken({ site }))),
   hold: () => hold(8),
   free: () => {
@@ -47,7 +50,6 @@ const answers = {
   },
   counters: async () => (await cloud.status()).sockets,
 };
-export type Question = keyof typeof answers;
 
 process.on('message', async (question: Question) => {
   process.send!({ answer: await answers[question]() });
