@@ -224,7 +224,7 @@ test('many listeners begin in several turns of the event loop, and a change mean
   const near = scene(site());
   const publication = await publish(near);
   listen.mockClear();
-  near.setSite(site(...hosts, host('wide.test', ['tcp/1001-1100'])));
+  near.setSite(site(...hosts, host('wide.test', ['tcp/2001-2100'])));
   const counts: number[] = [];
   let isSettled = false;
   void publication.settled().then(() => {
