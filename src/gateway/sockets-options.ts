@@ -3,6 +3,7 @@
  * @module
  */
 import * as v from 'valibot';
+import type { IpAddress } from '../base/address.ts';
 import { AddressText, NameText, PortText, type Schema } from '../base/schema.ts';
 import {
   DeviceOptionsSchema,
@@ -10,7 +11,7 @@ import {
   type ResolvedDeviceOptions,
 } from '../device/index.ts';
 import { ConfigError } from '../errors.ts';
-import { BACKEND_SETTINGS_ENTRIES } from '../sockets/backend-options.ts';
+import { BACKEND_SETTINGS_ENTRIES, checkServices } from '../sockets/backend-options.ts';
 import type {
   BackendService,
   SocketBackendSettings,
@@ -39,7 +40,7 @@ export interface ServiceSettings extends Omit<SocketBackendSettings, 'proxyProto
   /**
    * Which services get a PROXY protocol header of version 2 that names the client: all, none, or at the cloud those of
    * these names. A service that does not expect it takes it for data. At an edge the option `services` can say it of one
-   * service. Default false.
+   * service. What is said of one service holds for all that are reached at the same host and port. Default false.
    */
   readonly proxyProtocol?: boolean | readonly string[] | undefined;
 }
@@ -51,13 +52,23 @@ export function checkCloudDevice(device: object): void {
   throw new ConfigError('device.services', message);
 }
 
-/** @throws {ConfigError} if the option of an edge gateway has what is for clouds. */
+/** @throws {ConfigError} if the option of an edge gateway has what is for clouds, or services that contradict each other. */
 export function checkEdgeDevice(device: object): void {
-  if (isPacketDevice(device) || !('backend' in device)) return;
-  const { proxyProtocol } = (device as SocketsDeviceOptions).backend ?? {};
-  if (!Array.isArray(proxyProtocol)) return;
-  const message = 'an edge does not know the names of services: set it in device.services';
-  throw new ConfigError('device.backend.proxyProtocol', message);
+  if (isPacketDevice(device)) return;
+  const { services = [], backend } = device as ParsedSocketsDevice;
+  if (Array.isArray(backend?.proxyProtocol)) {
+    const message = 'an edge does not know the names of services: set it in device.services';
+    throw new ConfigError('device.backend.proxyProtocol', message);
+  }
+  checkServices(services, backend?.hosts ?? {}, 'device.services');
+}
+
+/** The part of the option that is checked as a whole, when each value was checked. */
+interface ParsedSocketsDevice {
+  readonly services?: readonly BackendService[] | undefined;
+  readonly backend?:
+    | { readonly proxyProtocol?: unknown; readonly hosts?: Readonly<Record<string, IpAddress>> }
+    | undefined;
 }
 
 const socketsDevice = v.strictObject({

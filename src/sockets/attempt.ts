@@ -60,7 +60,11 @@ export class ConnectAttempt {
     // What listeners throw must not become the rejection of this promise.
     this.#host.whenUp(signal).then(
       () => {
-        if (!this.#isOver) this.#stopWatch = this.#host.watchTunnel((error) => this.#onDown(error));
+        if (!this.#isOver) {
+          const untried = (): readonly IpAddress[] =>
+            this.#addresses.slice(Math.max(0, this.#tried - 1));
+          this.#stopWatch = this.#host.watchTunnel((error) => this.#onDown(error), untried);
+        }
         process.nextTick(() => this.#lookUp());
       },
       (error) => process.nextTick(() => this.#fail(this.#downError(error)))

@@ -3,7 +3,7 @@
  * @module
  */
 import * as v from 'valibot';
-import type { IpAddress } from '../base/address.ts';
+import { IpAddress } from '../base/address.ts';
 import {
   AddressText,
   hostFunction,
@@ -14,6 +14,7 @@ import {
 import type { BackendDial } from './backend-dial.ts';
 import type { BackendService, BackendTarget } from './backend-services.ts';
 import type { UdpDial } from './backend-udp.ts';
+import { ServiceHeaders } from './service-headers.ts';
 import type { SocketStack } from './stack.ts';
 
 /** The bounds of a backend. Those of its connections are the bounds of its stack. */
@@ -64,8 +65,8 @@ export interface SocketBackendOptions extends SocketBackendSettings {
   readonly dialUdp?: UdpDial | undefined;
   /**
    * Returns the site of a client's presence, undefined if it is not known. One site may have a quarter of the
-   * connections, of the handshakes and of the dials. It is called while packets are handled: it only looks up. Default:
-   * no site is known, and the bounds hold for clients alone.
+   * connections, of the handshakes, of the dials, and of the descriptors of the backend. It is called while packets are
+   * handled: it only looks up. Default: no site is known, and the bounds hold for clients alone.
    */
   readonly siteOf?: ((client: IpAddress) => string | undefined) | undefined;
 }
@@ -97,6 +98,25 @@ export interface ResolvedBackendOptions {
   readonly flowIdleMs: number;
   readonly keepAliveMs: number;
   readonly limits: { readonly dials: number; readonly flows: number };
+}
+
+/** Returns where services are reached that are not at their own address, by the canonical text of that. */
+export function hostsByAddress(
+  hosts: Readonly<Record<string, IpAddress>>
+): ReadonlyMap<string, IpAddress> {
+  return new Map(
+    Object.entries(hosts).map(([address, host]) => [IpAddress.parse(address).toString(), host])
+  );
+}
+
+/** @throws {ConfigError} if two services contradict each other about `proxyProtocol`; `path` is where they stand. */
+export function checkServices(
+  services: readonly BackendService[],
+  hosts: Readonly<Record<string, IpAddress>>,
+  path: string
+): void {
+  const byAddress = hostsByAddress(hosts);
+  new ServiceHeaders(services, (service) => byAddress.get(service.toString()) ?? service, path);
 }
 
 /** @throws {ConfigError} with the path of the option that is wrong. */

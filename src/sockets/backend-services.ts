@@ -8,6 +8,7 @@ import { type AddressInput, IpAddress } from '../base/address.ts';
 import { type PortInput, PortRange } from '../base/port-range.ts';
 import type { HostEnds } from './backend-dial.ts';
 import { HostTargets } from './host-targets.ts';
+import { ServiceHeaders } from './service-headers.ts';
 import type { StackProtocol } from './site-view.ts';
 
 /** A service of a host that the gateway reaches. */
@@ -16,7 +17,10 @@ export interface BackendService {
   readonly address: AddressInput;
   /** Ranges such as `tcp/5672`, `udp/8000-8100` or `icmp`; those of other protocols have no effect. */
   readonly ports: readonly PortInput[];
-  /** Whether connections to it begin with a PROXY protocol header; default: the option `proxyProtocol`. */
+  /**
+   * Whether connections to it begin with a PROXY protocol header. It holds for all services that are reached at the same
+   * host and port, and two of them must not contradict each other. Default: the option `proxyProtocol`.
+   */
   readonly proxyProtocol?: boolean | undefined;
 }
 
@@ -27,16 +31,12 @@ export interface BackendTarget {
   readonly port: number;
 }
 
-/** What a backend knows of one port of a service. */
-export interface ServicePort {
-  readonly proxyProtocol: boolean | undefined;
-}
-
 export class BackendServices {
   /** What it was made of: it is the same for those that allow the same. */
   readonly text: string;
   /** The ranges of each address, by its text. */
-  readonly #services = new Map<string, Entry[]>();
+  readonly #services = new Map<string, PortRange[]>();
+  readonly #headers: ServiceHeaders;
   readonly #refused = new HostTargets();
   /** What else is refused. */
   readonly #listeners: HostTargets;
@@ -45,7 +45,8 @@ export class BackendServices {
 
   /**
    * @param listeners further refused targets, as they are when a client comes
-   * @throws {ApiMisuseError} if a text is not an address, {ConfigError} if it is not a port.
+   * @throws {ApiMisuseError} if a text is not an address, {ConfigError} if it is not a port, or if two services contradict
+   *   each other about the header of one port.
    */
   constructor(
     services: readonly BackendService[],
@@ -55,37 +56,35 @@ export class BackendServices {
   ) {
     this.#hosts = hosts;
     this.#listeners = listeners;
-    for (const { address, ports, proxyProtocol } of services) {
+    for (const { address, ports } of services) {
       const key = IpAddress.from(address).toString();
-      const entries = this.#services.get(key) ?? [];
-      for (const port of ports) entries.push({ range: PortRange.from(port), proxyProtocol });
-      this.#services.set(key, entries);
+      const ranges = this.#services.get(key) ?? [];
+      for (const port of ports) ranges.push(PortRange.from(port));
+      this.#services.set(key, ranges);
     }
+    this.#headers = new ServiceHeaders(services, (service) => this.hostOf(service));
     for (const { address, port } of refused) this.#refused.add(IpAddress.from(address), port);
-    const entries = [...this.#services].map(([address, list]) => `${address} ${list.map(textOf)}`);
+    const entries = services.map(textOf);
     const targets = refused.map(({ address, port }) => `${address} ${port}`);
     this.text = `${entries.join('; ')} | ${targets.join('; ')}`;
   }
 
   /** Returns whether a service has this port, and the gateway itself does not. */
   allows(protocol: StackProtocol, address: IpAddress, port: number): boolean {
-    return this.find(protocol, address, port) !== undefined && !this.isRefused(address, port);
+    return this.has(protocol, address, port) && !this.isRefused(address, port);
   }
 
-  /**
-   * Returns what is known of the port; undefined if no service has it. If several have it, one with a header comes
-   * first, then one without its own setting: a service that expects the header must not get the client's bytes in its
-   * place.
-   */
-  find(protocol: StackProtocol, address: IpAddress, port: number): ServicePort | undefined {
-    let found: Entry | undefined;
-    for (const entry of this.#services.get(address.toString()) ?? []) {
-      const { range } = entry;
-      if (range.protocol !== protocol || port < range.first || port > range.last) continue;
-      if (entry.proxyProtocol === true) return entry;
-      if (found === undefined || entry.proxyProtocol === undefined) found = entry;
-    }
-    return found;
+  /** Returns whether a service has this port. */
+  has(protocol: StackProtocol, address: IpAddress, port: number): boolean {
+    const ranges = this.#services.get(address.toString()) ?? [];
+    return ranges.some(
+      (range) => range.protocol === protocol && range.first <= port && port <= range.last
+    );
+  }
+
+  /** Returns whether connections to this begin with a PROXY protocol header; undefined if no service says it. */
+  hasHeader(service: IpAddress, port: number): boolean | undefined {
+    return this.#headers.of(this.hostOf(service), port);
   }
 
   /** Returns where the service with this address is reached. */
@@ -113,10 +112,6 @@ export class BackendServices {
   }
 }
 
-function textOf({ range, proxyProtocol }: Entry): string {
-  return `${range} ${proxyProtocol}`;
-}
-
-interface Entry extends ServicePort {
-  readonly range: PortRange;
+function textOf({ address, ports, proxyProtocol }: BackendService): string {
+  return `${IpAddress.from(address)} ${ports.join()} ${proxyProtocol}`;
 }

@@ -21,6 +21,7 @@ import {
 } from './backend-dial.ts';
 import type { BackendServices } from './backend-services.ts';
 import type { SocketHost } from './host.ts';
+import type { HostDescriptors } from './host-descriptors.ts';
 import type { IcmpEndpoint, Unreachable } from './icmp.ts';
 import { quotePacket } from './icmp-quote.ts';
 import type { ServiceEnds } from './stack-backend.ts';
@@ -33,7 +34,10 @@ export interface TcpBackendCounters {
   notAllowed: number;
   /** SYNs to the gateway itself, likewise. */
   refusedTargets: number;
-  /** SYNs beyond the bounds of connections and of dials, in all, of a client or of a site; clients repeat them. */
+  /**
+   * SYNs beyond the bounds of connections, of dials and of descriptors, in all, of a client or of a site; clients repeat
+   * them.
+   */
   limited: number;
   /** Dials that a service has refused, and connections that it has closed before the client was connected. */
   dialsRefused: number;
@@ -60,6 +64,8 @@ export interface TcpBackendOptions {
   readonly loopbackSource: boolean;
   readonly keepAliveMs: number;
   readonly maxDials: number;
+  /** What each connection takes one of, from its SYN on. */
+  readonly descriptors: HostDescriptors;
 }
 
 export class TcpBackend implements TcpHolder, ConnectionBackend {
@@ -112,7 +118,7 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
     const { counters } = this;
     if (this.#isClosed || this.host.isClosed) return 'refuse';
     const services = this.#options.services();
-    if (services.find('tcp', flow.local, flow.localPort) === undefined) {
+    if (!services.has('tcp', flow.local, flow.localPort)) {
       counters.notAllowed++;
       return 'refuse';
     }
@@ -120,15 +126,18 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
       counters.refusedTargets++;
       return 'refuse';
     }
-    const site = this.#options.siteOf(flow.remote);
+    const { descriptors, siteOf } = this.#options;
+    const site = siteOf(flow.remote);
     // The endpoint counts those that it knows. A service that takes nothing can keep more of them here.
-    if (this.size >= this.#tcp.limits.connections || !this.#sites.hasRoom(site)) {
+    const isFull = this.size >= this.#tcp.limits.connections || !this.#sites.hasRoom(site);
+    if (isFull || !descriptors.hasRoom(site)) {
       counters.limited++;
       return 'drop';
     }
     const connection = new BackendConnection(this, flow, site);
     this.#connections.add(connection);
     this.#sites.add(site);
+    descriptors.add(site);
     return connection;
   }
 
@@ -171,7 +180,7 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
 
   hasHeader({ local, localPort }: Flow): boolean {
     const { services, proxyProtocol } = this.#options;
-    return services().find('tcp', local, localPort)?.proxyProtocol ?? proxyProtocol;
+    return services().hasHeader(local, localPort) ?? proxyProtocol;
   }
 
   isGateway(ends: HostEnds): boolean {
@@ -236,7 +245,9 @@ export class TcpBackend implements TcpHolder, ConnectionBackend {
   }
 
   onGone(connection: BackendConnection): void {
-    if (this.#connections.delete(connection)) this.#sites.remove(connection.site);
+    if (!this.#connections.delete(connection)) return;
+    this.#sites.remove(connection.site);
+    this.#options.descriptors.remove(connection.site);
   }
 
   #count({ flow, site }: BackendConnection, isMore: boolean): void {

@@ -22,6 +22,11 @@ export interface UdpBackendCounters {
   opened: number;
   /** Datagrams to an address and port at which no service is. */
   notAllowed: number;
+  /**
+   * Datagrams that were dropped, because too many flows have begun in this second, or because there was no descriptor for
+   * another one, in all or for their site.
+   */
+  limited: number;
   /** Flows that ended because the service or its host cannot be reached; the client has got an ICMP error. */
   refused: number;
   /** Flows that ended because a socket of the host failed, for example because there are too many (EMFILE). */

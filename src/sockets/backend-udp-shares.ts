@@ -90,6 +90,11 @@ export class FlowShares<T> {
     return largest?.flows.oldest;
   }
 
+  /** The flow of a site whose last datagram is the longest time ago; undefined if it has none. */
+  oldestOf(site: string | undefined): T | undefined {
+    return this.#sites.get(site)?.flows.oldest;
+  }
+
   /** Adds a flow as the newest one. */
   add(flow: T, site: string | undefined): FlowPlace<T> {
     let share = this.#sites.get(site);

@@ -21,7 +21,9 @@ import { ApiMisuseError } from '../errors.ts';
 import type { BackendDialTarget, HostEnds } from './backend-dial.ts';
 import { type UdpBackendCounters, UdpFlow, type UdpFlowBackend } from './backend-udp-flow.ts';
 import { FlowShares } from './backend-udp-shares.ts';
+import type { HostDescriptors } from './host-descriptors.ts';
 import type { IcmpEndpoint, Unreachable } from './icmp.ts';
+import { SiteRate } from './site-rate.ts';
 import type { UdpAcceptor, UdpEndpoint } from './udp.ts';
 import type { UdpEnds } from './udp-flows.ts';
 import type { UdpSocket } from './udp-socket.ts';
@@ -56,6 +58,8 @@ export interface UdpBackendOptions {
   readonly idleMs: number;
   /** The bytes that wait at the sockets of all flows of one site; default a quarter of those of the stack. */
   readonly siteBytes?: number | undefined;
+  /** What each flow takes one of. */
+  readonly descriptors: HostDescriptors;
 }
 
 export class UdpBackend implements UdpAcceptor, UdpFlowBackend {
@@ -64,6 +68,8 @@ export class UdpBackend implements UdpAcceptor, UdpFlowBackend {
   readonly #dial: UdpDial;
   readonly #idleMs: number;
   readonly #shares: FlowShares<UdpFlow>;
+  /** How many flows begin. */
+  readonly #rate = new SiteRate(FLOWS_PER_SECOND);
   /** The flows of each client and of each service, by the text of the address. */
   readonly #byAddress = new Map<string, Set<UdpFlow>>();
   #cancelTimer: (() => void) | undefined;
@@ -87,14 +93,20 @@ export class UdpBackend implements UdpAcceptor, UdpFlowBackend {
   }
 
   /** @internal */
-  accept(ends: UdpEnds): UdpSocket | undefined {
-    const { udp, allows, siteOf } = this.#options;
+  accept(ends: UdpEnds): UdpSocket | 'refuse' | 'drop' {
+    const { udp, allows, siteOf, clock, descriptors } = this.#options;
     if (!allows('udp', ends.local, ends.localPort)) {
       this.counters.notAllowed++;
-      return undefined;
+      return 'refuse';
     }
     const site = siteOf?.(ends.remote);
-    const victim = this.#shares.victimFor(site);
+    const hasRoom = descriptors.hasRoom(site);
+    const victim = hasRoom ? this.#shares.victimFor(site) : this.#shares.oldestOf(site);
+    const isLimited = !hasRoom && victim === undefined;
+    if (isLimited || !this.#rate.take(site, clock.monotonicMs())) {
+      this.counters.limited++;
+      return 'drop';
+    }
     if (victim !== undefined) {
       this.counters.evicted++;
       victim.end(false);
@@ -104,10 +116,11 @@ export class UdpBackend implements UdpAcceptor, UdpFlowBackend {
     const socket = udp.open(ends, flow, flow.place.share.memory);
     if (socket === undefined) {
       this.#shares.remove(flow.place);
-      return undefined;
+      return 'refuse';
     }
+    descriptors.add(site);
     flow.socket = socket;
-    flow.lastMs = this.#options.clock.monotonicMs();
+    flow.lastMs = clock.monotonicMs();
     this.counters.opened++;
     this.#index(ends.local, flow);
     this.#index(ends.remote, flow);
@@ -172,6 +185,7 @@ export class UdpBackend implements UdpAcceptor, UdpFlowBackend {
   onEnded(flow: UdpFlow, isDiscarded: boolean): void {
     const { ends, socket, place } = flow;
     this.#shares.remove(place);
+    this.#options.descriptors.remove(place.share.site);
     this.#unindex(ends.local, flow);
     this.#unindex(ends.remote, flow);
     if (isDiscarded) this.#options.udp.discard(socket);
@@ -232,6 +246,7 @@ function newCounters(): UdpBackendCounters {
   return {
     opened: 0,
     notAllowed: 0,
+    limited: 0,
     refused: 0,
     failed: 0,
     evicted: 0,
@@ -247,3 +262,5 @@ function newCounters(): UdpBackendCounters {
 }
 
 const NONE: ReadonlySet<UdpFlow> = new Set();
+/** Each costs a new socket of the host. */
+const FLOWS_PER_SECOND = 4_096;

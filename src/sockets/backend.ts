@@ -10,10 +10,15 @@ import { type AddressInput, IpAddress } from '../base/address.ts';
 import { throwToProcess } from '../base/emitter.ts';
 import { ApiMisuseError } from '../errors.ts';
 import { targetOf } from './backend-dial.ts';
-import { resolveBackendOptions, type SocketBackendOptions } from './backend-options.ts';
+import {
+  hostsByAddress,
+  resolveBackendOptions,
+  type SocketBackendOptions,
+} from './backend-options.ts';
 import { type BackendService, BackendServices, type BackendTarget } from './backend-services.ts';
 import { TcpBackend } from './backend-tcp.ts';
 import { UdpBackend } from './backend-udp.ts';
+import { descriptorsFor, HostDescriptors } from './host-descriptors.ts';
 import { SocketStack } from './stack.ts';
 import type { ServiceEnds } from './stack-backend.ts';
 
@@ -44,16 +49,13 @@ export class SocketBackend implements AsyncDisposable {
     this.#siteOf = resolved.siteOf;
     this.#listed = resolved.services;
     this.#refused = resolved.refusedTargets;
-    this.#hosts = new Map(
-      Object.entries(resolved.hosts).map(([address, host]) => [
-        IpAddress.parse(address).toString(),
-        host,
-      ])
-    );
+    this.#hosts = hostsByAddress(resolved.hosts);
     this.#services = this.#servicesOf(this.#listed, this.#refused);
     stack.setBackend(this);
     const { dial, dialUdp, proxyProtocol, loopbackSource, flowIdleMs, keepAliveMs, limits } =
       resolved;
+    const needed = stack.tcp.limits.connections + limits.flows;
+    const descriptors = new HostDescriptors(descriptorsFor(needed));
     this.#tcp = new TcpBackend({
       host: stack,
       services: () => this.#services,
@@ -63,6 +65,7 @@ export class SocketBackend implements AsyncDisposable {
       loopbackSource,
       keepAliveMs,
       maxDials: limits.dials,
+      descriptors,
     });
     this.#udp = new UdpBackend({
       udp: stack.udp,
@@ -75,6 +78,7 @@ export class SocketBackend implements AsyncDisposable {
       dial: dialUdp,
       maxFlows: limits.flows,
       idleMs: flowIdleMs,
+      descriptors,
     });
   }
 
@@ -96,7 +100,8 @@ export class SocketBackend implements AsyncDisposable {
    * Connects to these services from now on, and to no others. Connections and dials to what is not among them any more
    * are reset, at the client and at the service, before it returns.
    *
-   * @throws {ApiMisuseError} if a text is not an address, {ConfigError} if it is not a port. Then nothing has changed.
+   * @throws {ApiMisuseError} if a text is not an address, {ConfigError} if it is not a port, or if two services contradict
+   *   each other about `proxyProtocol` at one host and port. Then nothing has changed.
    */
   setServices(services: readonly BackendService[]): void {
     this.#replace(this.#servicesOf(services, this.#refused));

@@ -97,7 +97,7 @@ function isUnspecified({ words }: IpAddress): boolean {
 }
 
 /** Returns the address that a connection to this one reaches: the system takes the unspecified one for loopback. */
-function reached(address: IpAddress): IpAddress {
+export function reached(address: IpAddress): IpAddress {
   const host = unmapped(address);
   return isUnspecified(host) ? LOOPBACK[host.family] : host;
 }

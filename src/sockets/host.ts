@@ -30,9 +30,10 @@ export interface SocketHost {
 
   /**
    * Calls `onDown` once, with the error ENETDOWN of `whenUp`: when the site is rejected or the stack closed, perhaps
-   * within this call, or when the tunnel was down for the wait. Returns a function that ends the watch. @internal
+   * within this call, or when the tunnel was down for the wait, or the tunnel of the site of each of these presences if
+   * there are some. Returns a function that ends the watch. @internal
    */
-  watchTunnel(onDown: (error: Error) => void): () => void;
+  watchTunnel(onDown: (error: Error) => void, remotes?: () => readonly IpAddress[]): () => void;
 
   /**
    * Returns the addresses of a name of the site's zone, or the address itself; `family` 0 means both.

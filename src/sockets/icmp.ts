@@ -23,9 +23,9 @@ import { DatagramQueue } from './datagram-queue.ts';
 import { DatagramWriter, type OutgoingDatagram } from './datagram-writer.ts';
 import { type EchoOutcome, type EchoRequest, EchoRequests } from './echo-requests.ts';
 import { type IcmpError, IcmpErrorReader } from './icmp-error.ts';
-import { IcmpLimit } from './icmp-limit.ts';
 import type { Identifications } from './identifications.ts';
 import type { PathMtus } from './path-mtu.ts';
+import { SiteRate } from './site-rate.ts';
 
 export interface IcmpEndpointOptions {
   /** Returns the time in ms, monotonic. */
@@ -87,8 +87,8 @@ export class IcmpEndpoint {
   readonly #writer: DatagramWriter;
   readonly #queue: DatagramQueue<Message> = new DatagramQueue();
   /** Errors and echo replies are limited apart, so that no flood of one kind silences the other. */
-  readonly #errorLimit: IcmpLimit = new IcmpLimit(MAX_PER_SECOND);
-  readonly #echoLimit: IcmpLimit = new IcmpLimit(MAX_PER_SECOND);
+  readonly #errorLimit: SiteRate = new SiteRate(MAX_PER_SECOND);
+  readonly #echoLimit: SiteRate = new SiteRate(MAX_PER_SECOND);
   #isReady = false;
   #isClosed = false;
 
@@ -260,7 +260,7 @@ export class IcmpEndpoint {
     return true;
   }
 
-  #takes(limit: IcmpLimit, to: IpAddress): boolean {
+  #takes(limit: SiteRate, to: IpAddress): boolean {
     if (limit.take(this.siteOf(to), this.#options.now())) return true;
     this.counters.limited++;
     return false;

@@ -12,61 +12,84 @@ export interface TcpPorts {
   readonly last: number;
 }
 
-export interface ServicePlan {
+/** The ports of a service. */
+interface ServicePorts {
   readonly service: StackService;
   /** The TCP ports of the service, in order, which do not overlap. */
   readonly exposed: readonly TcpPorts[];
-  /** The exposed ports that are listened on. */
-  readonly listen: ReadonlySet<number>;
-  /** The exposed ports that are not listened on, because of the bound. */
-  readonly overLimit: readonly TcpPorts[];
+  /** How many these are. */
+  readonly count: number;
   /** What is not TCP. */
   readonly unsupported: readonly PortRange[];
 }
 
-/** @returns the plans in the order of the names. */
-export function planListeners(
-  services: Iterable<StackService>,
-  maxListeners: number
-): readonly ServicePlan[] {
-  const sized = [...services]
-    .map((service) => {
-      const exposed = merged(service.ports.filter(({ protocol }) => protocol === 'tcp'));
-      const count = exposed.reduce((sum, { first, last }) => sum + last - first + 1, 0);
-      return { service, exposed, count };
-    })
-    .sort((a, b) => a.count - b.count || byName(a, b));
-  let left = maxListeners;
-  const plans = sized.map(({ service, exposed }) => {
-    const listen = new Set<number>();
-    const overLimit: TcpPorts[] = [];
-    for (const { first, last } of exposed) {
-      const taken = Math.min(left, last - first + 1);
-      left -= taken;
-      for (let port = first; port < first + taken; port++) listen.add(port);
-      if (first + taken <= last) overLimit.push({ first: first + taken, last });
-    }
-    const unsupported = service.ports.filter(({ protocol }) => protocol !== 'tcp');
-    return { service, exposed, listen, overLimit, unsupported };
-  });
-  return plans.sort(byName);
+export interface ServicePlan extends ServicePorts {
+  /** The exposed ports that are listened on. */
+  readonly listen: ReadonlySet<number>;
+  /** The exposed ports that are not listened on, because of the bound. */
+  readonly overLimit: readonly TcpPorts[];
 }
 
-/** Returns whether the plans are those for these services, so that nothing has to be planned. */
-export function isPlannedFor(
-  plans: readonly ServicePlan[],
-  services: readonly StackService[]
-): boolean {
-  if (plans.length !== services.length) return false;
-  const planned = new Map(plans.map(({ service }) => [service.name, service]));
-  return services.every(({ name, addresses, ports }) => {
-    const before = planned.get(name);
-    return (
-      before !== undefined &&
-      isEqual(before.addresses, addresses, (a, b) => a.equals(b)) &&
-      isEqual(before.ports, ports, isSamePort)
-    );
-  });
+/**
+ * Plans anew what differs from the plans before; what stays the same is the same object.
+ *
+ * @param before the plans before, by the name
+ */
+export function planListeners(
+  services: Iterable<StackService>,
+  maxListeners: number,
+  before: ReadonlyMap<string, ServicePlan>
+): ReadonlyMap<string, ServicePlan> {
+  const known: ServicePorts[] = [];
+  let total = 0;
+  for (const service of services) {
+    const earlier = before.get(service.name);
+    const isKnown = earlier !== undefined && isSameService(earlier.service, service);
+    const ports = isKnown ? earlier : portsOf(service);
+    known.push(ports);
+    total += ports.count;
+  }
+  if (total > maxListeners) known.sort((a, b) => a.count - b.count || byName(a, b));
+  let left = maxListeners;
+  const plans = new Map<string, ServicePlan>();
+  for (const ports of known) {
+    const { name } = ports.service;
+    const taken = Math.min(left, ports.count);
+    left -= taken;
+    const earlier = before.get(name);
+    const isKnown = ports === earlier && earlier.listen.size === taken;
+    plans.set(name, isKnown ? earlier : planOf(ports, taken));
+  }
+  return plans;
+}
+
+function portsOf(service: StackService): ServicePorts {
+  const exposed = merged(service.ports.filter(({ protocol }) => protocol === 'tcp'));
+  const count = exposed.reduce((sum, { first, last }) => sum + last - first + 1, 0);
+  const unsupported = service.ports.filter(({ protocol }) => protocol !== 'tcp');
+  return { service, exposed, count, unsupported };
+}
+
+/** @param taken how many of its ports are listened on */
+function planOf(
+  { service, exposed, count, unsupported }: ServicePorts,
+  taken: number
+): ServicePlan {
+  const listen = new Set<number>();
+  const overLimit: TcpPorts[] = [];
+  for (const { first, last } of exposed) {
+    const end = Math.min(first + taken - listen.size, last + 1);
+    for (let port = first; port < end; port++) listen.add(port);
+    if (end <= last) overLimit.push({ first: end, last });
+  }
+  return { service, exposed, count, unsupported, listen, overLimit };
+}
+
+function isSameService(a: StackService, b: StackService): boolean {
+  return (
+    isEqual(a.addresses, b.addresses, (one, other) => one.equals(other)) &&
+    isEqual(a.ports, b.ports, isSamePort)
+  );
 }
 
 function isSamePort(a: PortRange, b: PortRange): boolean {
@@ -96,7 +119,8 @@ function merged(ranges: readonly TcpPorts[]): readonly TcpPorts[] {
   return result;
 }
 
-function byName(
+/** The order of the names. */
+export function byName(
   a: { readonly service: StackService },
   b: { readonly service: StackService }
 ): number {

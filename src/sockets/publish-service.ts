@@ -35,6 +35,8 @@ export class LocalService {
   readonly #ports = new Map<number, LocalPort>();
   /** Listeners that are closed, whose connections go on. */
   readonly #draining = new Set<ForwardServer>();
+  /** The ports of the plan that `start` has not looked at. */
+  #due: Iterator<number> = NONE.values();
   #plan: ServicePlan;
 
   /** @param loopback see `update` */
@@ -51,7 +53,7 @@ export class LocalService {
   }
 
   /**
-   * Listens on what is in the plan, and on nothing else. What failed before is tried again.
+   * Stops to listen on what is not in the plan. `start` then listens on the rest, and tries again what has failed.
    *
    * @param loopback the address, which does not change; undefined as long as there is none
    */
@@ -67,16 +69,26 @@ export class LocalService {
     this.retry();
   }
 
-  /** Tries again what could not be bound, and what is new. */
+  /** `start` tries again what has failed. */
   retry(): void {
-    if (this.#loopback === undefined) return;
-    for (const port of this.#plan.listen) {
-      const before = this.#ports.get(port);
-      if (before === undefined || before.hasFailed) this.#listen(port, this.#loopback);
-    }
+    this.#due = (this.#loopback === undefined ? NONE : this.#plan.listen).values();
   }
 
-  /** Resolves when every port is listened on or has failed. */
+  /** Listens on more ports, so many at most. Returns how many; fewer than `max` if there are no more. */
+  start(max: number): number {
+    let started = 0;
+    while (started < max) {
+      const { done, value: port } = this.#due.next();
+      if (done) break;
+      const before = this.#ports.get(port);
+      if (before !== undefined && !before.hasFailed) continue;
+      this.#listen(port, this.#loopback!);
+      started++;
+    }
+    return started;
+  }
+
+  /** Resolves when every port that was started is listened on or has failed. */
   async settled(): Promise<void> {
     await Promise.all([...this.#ports.values()].map(({ started }) => started));
   }
@@ -85,6 +97,7 @@ export class LocalService {
   async close(): Promise<void> {
     for (const { server } of this.#ports.values()) this.#drain(server);
     this.#ports.clear();
+    this.#due = NONE.values();
     const servers = [...this.#draining];
     for (const server of servers) server.reset();
     await Promise.all(servers.map((server) => server.close()));
@@ -166,3 +179,5 @@ interface LocalPort {
   hasFailed: boolean;
   error: NodeJS.ErrnoException | undefined;
 }
+
+const NONE: ReadonlySet<number> = new Set();

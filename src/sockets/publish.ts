@@ -2,7 +2,8 @@
  * `publish`: every TCP service of the site's zone at a loopback address of its own, with its own ports, so that programs
  * of this host that know nothing of this library can use them.
  *
- * It follows the snapshots. What could not be bound is tried again with every snapshot, and every 30 s.
+ * It follows the snapshots, at a cost of what they change. Many listeners begin in several turns of the event loop. What
+ * could not be bound is tried again with every snapshot, and every 30 s.
  * @module
  */
 import * as v from 'valibot';
@@ -20,7 +21,7 @@ import {
 } from './forward-server.ts';
 import type { SocketHost } from './host.ts';
 import { LoopbackAddresses } from './publish-addresses.ts';
-import { isPlannedFor, planListeners, type ServicePlan } from './publish-plan.ts';
+import { byName, planListeners, type ServicePlan } from './publish-plan.ts';
 import { LocalService, type PublishedService } from './publish-service.ts';
 import type { SiteView } from './site-view.ts';
 import { systemError } from './system-error.ts';
@@ -82,10 +83,18 @@ export class Publication extends Emitter<PublicationEvents> implements AsyncDisp
   /** Keyed by the name. */
   readonly #services = new Map<string, LocalService>();
   readonly #follow: (view: SiteView) => void;
-  #plans: readonly ServicePlan[] = [];
+  /** Keyed by the name. */
+  #plans: ReadonlyMap<string, ServicePlan> = new Map();
+  /** The names for which there was no address. */
+  readonly #withoutAddress = new Set<string>();
+  /** The names of the services that have listeners to be started, and of those that are gone. */
+  readonly #due = new Set<string>();
+  /** The names of the services that have ports that could not be bound. */
+  readonly #failing = new Set<string>();
+  /** The entries that were announced, as texts, by the name. */
+  readonly #known = new Map<string, string>();
   #stopTimer: (() => void) | undefined;
-  /** The entries of the last event. */
-  #known = '[]';
+  #settling: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
   /** @internal */
@@ -125,7 +134,7 @@ export class Publication extends Emitter<PublicationEvents> implements AsyncDisp
       unbound += counts.unbound;
     }
     let overLimit = 0;
-    for (const plan of this.#plans) {
+    for (const plan of this.#plans.values()) {
       for (const { first, last } of plan.overLimit) overLimit += last - first + 1;
     }
     const services = this.#services.size;
@@ -134,7 +143,7 @@ export class Publication extends Emitter<PublicationEvents> implements AsyncDisp
 
   /** Resolves when every port is listened on or has failed. @internal */
   async settled(): Promise<void> {
-    await Promise.all([...this.#services.values()].map((service) => service.settled()));
+    await this.#settling;
   }
 
   /** Stops to listen, and resets all connections. It may be called again. */
@@ -153,52 +162,118 @@ export class Publication extends Emitter<PublicationEvents> implements AsyncDisp
     this.#stopTimer?.();
     const services = [...this.#services.values()];
     this.#services.clear();
-    this.#plans = [];
+    this.#due.clear();
+    this.#plans = new Map();
     await Promise.all(services.map((service) => service.close()));
     this.#host.hostCounters.delete(this);
   }
 
   #update(view: SiteView): void {
-    const services = [...view.services()];
-    if (isPlannedFor(this.#plans, services)) {
-      if (this.counters.unbound > 0) this.#retry();
-      return;
-    }
-    this.#plans = planListeners(services, this.#options.maxListeners);
-    const names = new Set(this.#plans.map(({ service }) => service.name));
-    for (const [name, service] of this.#services) {
-      if (names.has(name)) continue;
-      void service.close();
-      this.#services.delete(name);
-      this.#addresses.release(name);
-    }
-    for (const plan of this.#plans) {
+    const before = this.#plans;
+    this.#plans = planListeners(view.services(), this.#options.maxListeners, before);
+    for (const name of before.keys()) if (!this.#plans.has(name)) this.#withdraw(name);
+    const touched = [...this.#plans.values()].filter(
+      (plan) => before.get(plan.service.name) !== plan
+    );
+    for (const plan of touched.sort(byName)) {
       const { name } = plan.service;
-      const loopback = this.#addresses.assign(name)?.toString();
-      const service = this.#services.get(name);
-      if (service !== undefined) service.update(plan, loopback);
-      else this.#services.set(name, new LocalService(this.#host, this.#load, plan, loopback));
+      // What is not exposed any more is closed at once; a new service has its turn.
+      if (this.#services.has(name)) this.#apply(plan);
+      this.#due.add(name);
     }
-    void this.#settle();
+    // An address may be free again.
+    for (const name of this.#withoutAddress) this.#due.add(name);
+    this.#retry();
   }
 
-  async #settle(): Promise<void> {
-    await this.settled();
-    if (this.#closing !== undefined) return;
-    this.#stopTimer?.();
-    this.#stopTimer = undefined;
-    if (this.counters.unbound > 0) {
-      this.#stopTimer = this.#host.clock.after(RETRY_MS, () => this.#retry(), true);
+  #withdraw(name: string): void {
+    void this.#services.get(name)?.close();
+    this.#services.delete(name);
+    this.#addresses.release(name);
+    this.#withoutAddress.delete(name);
+    this.#failing.delete(name);
+    this.#due.add(name);
+  }
+
+  #apply(plan: ServicePlan): LocalService {
+    const { name } = plan.service;
+    const loopback = this.#addresses.assign(name)?.toString();
+    if (loopback === undefined) this.#withoutAddress.add(name);
+    else this.#withoutAddress.delete(name);
+    let service = this.#services.get(name);
+    if (service === undefined) {
+      service = new LocalService(this.#host, this.#load, plan, loopback);
+      this.#services.set(name, service);
+    } else {
+      service.update(plan, loopback);
     }
-    const now = JSON.stringify(this.entries());
-    if (now === this.#known) return;
-    this.#known = now;
-    this.emit('change');
+    return service;
   }
 
   #retry(): void {
-    for (const service of this.#services.values()) service.retry();
-    void this.#settle();
+    for (const name of this.#failing) {
+      this.#services.get(name)!.retry();
+      this.#due.add(name);
+    }
+    if (this.#due.size > 0) this.#settling ??= this.#settle();
+  }
+
+  /** Listens on what is due, and tells what has changed. */
+  async #settle(): Promise<void> {
+    while (this.#due.size > 0) {
+      const names = await this.#start();
+      if (this.#closing !== undefined) break;
+      this.#stopTimer?.();
+      const isNews = names.map((name) => this.#look(name)).includes(true);
+      this.#stopTimer =
+        this.#failing.size > 0
+          ? this.#host.clock.after(RETRY_MS, () => this.#retry(), true)
+          : undefined;
+      if (isNews) this.emit('change');
+    }
+    this.#settling = undefined;
+  }
+
+  /** Starts what is due. Resolves with the names when all of it is listened on or has failed. */
+  async #start(): Promise<readonly string[]> {
+    const names = new Set<string>();
+    let room = STARTS_OF_TURN;
+    for (const name of this.#due) {
+      // What changes during a wait is due again.
+      this.#due.delete(name);
+      names.add(name);
+      const service = this.#serviceOf(name);
+      room--;
+      for (;;) {
+        room -= service?.start(room) ?? 0;
+        if (room > 0) break;
+        await new Promise((resolve) => setImmediate(resolve));
+        room = STARTS_OF_TURN;
+      }
+    }
+    const started = [...names];
+    await Promise.all(started.map((name) => this.#services.get(name)?.settled()));
+    return started;
+  }
+
+  /** Returns the service, which may be new, or get its address now; undefined if it is gone. */
+  #serviceOf(name: string): LocalService | undefined {
+    const plan = this.#plans.get(name);
+    if (plan === undefined) return undefined;
+    const service = this.#services.get(name);
+    return service === undefined || this.#withoutAddress.has(name) ? this.#apply(plan) : service;
+  }
+
+  /** Returns whether the service is not as it was announced. */
+  #look(name: string): boolean {
+    const service = this.#services.get(name);
+    const text = service && JSON.stringify(service.entry);
+    if (service !== undefined && service.counts.unbound > 0) this.#failing.add(name);
+    else this.#failing.delete(name);
+    if (text === this.#known.get(name)) return false;
+    if (text === undefined) this.#known.delete(name);
+    else this.#known.set(name, text);
+    return true;
   }
 }
 
@@ -248,5 +323,7 @@ const OptionsSchema = v.strictObject({
 
 /** A name that may stand in a file of hosts. */
 const HOST_NAME = /^[a-z0-9_.-]+$/;
+/** How many services and listeners begin in one turn of the event loop: each takes up to 0.2 ms. */
+const STARTS_OF_TURN = 32;
 /** After how long ports that could not be bound are tried again. */
 const RETRY_MS = 30_000;

@@ -340,8 +340,8 @@ export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
   }
 
   /** @internal */
-  watchTunnel(onDown: (error: Error) => void): () => void {
-    return this.#wait.watch(onDown);
+  watchTunnel(onDown: (error: Error) => void, remotes?: () => readonly IpAddress[]): () => void {
+    return this.#wait.watch(onDown, remotes);
   }
 
   resolve(host: string, family: 0 | Family): readonly IpAddress[] {

@@ -12,8 +12,8 @@ export class TunnelWait {
   readonly #clock: Clock;
   readonly #waitMs: number;
   readonly #waiting = new Set<() => void>();
-  readonly #watching = new Set<(error: Error) => void>();
-  /** The timer of those who watch, while packets do not flow. */
+  readonly #watching = new Set<Watch>();
+  /** The timer of all who watch, while packets do not flow at all. */
   #stopTimer: (() => void) | undefined;
   #isUp = true;
   #hasAddress = false;
@@ -92,15 +92,22 @@ export class TunnelWait {
 
   /**
    * Calls `onDown` once, with the error that `whenUp` would throw: when waiting does not help, perhaps within this call,
-   * or when packets have not flowed for as long as `whenUp` waits.
+   * or when packets have not flowed, to any of these presences if there are some, for as long as `whenUp` waits.
    *
+   * @param remotes returns the presences
    * @returns a function that ends the watch
    */
-  watch(onDown: (error: Error) => void): () => void {
-    this.#watching.add(onDown);
+  watch(
+    onDown: (error: Error) => void,
+    remotes: () => readonly IpAddress[] = () => []
+  ): () => void {
+    const watch: Watch = { onDown, remotes, stopTimer: undefined };
+    this.#watching.add(watch);
     this.#tell();
     return () => {
-      if (this.#watching.delete(onDown)) this.#tell();
+      if (!this.#watching.delete(watch)) return;
+      watch.stopTimer?.();
+      this.#tell();
     };
   }
 
@@ -113,26 +120,50 @@ export class TunnelWait {
 
   #look(): void {
     for (const look of [...this.#waiting]) look();
+    for (const watch of this.#watching) this.#watchSite(watch);
     this.#tell();
+  }
+
+  /** Sets the timer of one who watches, while packets flow, but not to its presences. */
+  #watchSite(watch: Watch): void {
+    if (!this.isOpen || this.canReach(watch.remotes())) {
+      watch.stopTimer?.();
+      watch.stopTimer = undefined;
+    } else {
+      watch.stopTimer ??= this.#clock.after(this.#waitMs, () => this.#giveUp([watch]), true);
+    }
   }
 
   /** Tells those who watch if it is time, or sets the timer for that. */
   #tell(): void {
-    if (this.#isFinal) {
-      this.#giveUp();
-    } else if (this.isOpen || this.#watching.size === 0) {
-      this.#stopTimer?.();
-      this.#stopTimer = undefined;
-    } else {
-      this.#stopTimer ??= this.#clock.after(this.#waitMs, () => this.#giveUp(), true);
+    const isWatched = this.#watching.size > 0;
+    if (!this.#isFinal && !this.isOpen && isWatched) {
+      this.#stopTimer ??= this.#clock.after(this.#waitMs, () => this.#giveUpAll(), true);
+      return;
     }
-  }
-
-  #giveUp(): void {
     this.#stopTimer?.();
     this.#stopTimer = undefined;
-    const watching = [...this.#watching];
-    this.#watching.clear();
-    for (const onDown of watching) onDown(this.#error([]));
+    if (this.#isFinal) this.#giveUpAll();
   }
+
+  #giveUpAll(): void {
+    this.#stopTimer = undefined;
+    this.#giveUp([...this.#watching]);
+  }
+
+  #giveUp(watching: readonly Watch[]): void {
+    for (const watch of watching) {
+      this.#watching.delete(watch);
+      watch.stopTimer?.();
+    }
+    for (const { onDown, remotes } of watching) onDown(this.#error(remotes()));
+  }
+}
+
+/** One who watches. */
+interface Watch {
+  readonly onDown: (error: Error) => void;
+  readonly remotes: () => readonly IpAddress[];
+  /** Ends its own timer, which runs while packets do not flow to its presences. */
+  stopTimer: (() => void) | undefined;
 }

@@ -58,10 +58,10 @@ export interface UdpEndpointOptions {
 /** Opens sockets for datagrams that have come for no socket. It must not run code of the program. */
 export interface UdpAcceptor {
   /**
-   * Returns the socket of these ends, which `UdpEndpoint.open` has made; undefined if the datagram is to be refused. The
-   * local address may be any that the device lets through.
+   * Returns the socket of these ends, which `UdpEndpoint.open` has made. `refuse` answers the datagram with an ICMP error,
+   * and `drop` does not answer it. The local address may be any that the device lets through.
    */
-  accept(ends: UdpEnds): UdpSocket | undefined;
+  accept(ends: UdpEnds): UdpSocket | 'refuse' | 'drop';
 }
 
 /** Cumulative. */
@@ -91,7 +91,7 @@ export interface UdpCounters {
 export const UdpVerdict = {
   /** It was taken, or dropped because the queue is full. */
   Taken: 0,
-  /** It is not valid. */
+  /** It is not valid, or nobody may take it now. */
   Dropped: 1,
   /** No socket has the port: answer that it is unreachable. */
   Closed: 2,
@@ -237,7 +237,8 @@ export class UdpEndpoint {
       return UdpVerdict.Dropped;
     }
     const socket = this.#socketOf(buffer, view, header);
-    if (socket === undefined) {
+    if (socket === 'drop') return UdpVerdict.Dropped;
+    if (socket === 'refuse') {
       this.counters.closedPorts++;
       return UdpVerdict.Closed;
     }
@@ -354,15 +355,20 @@ export class UdpEndpoint {
     yield* this.#ipv6;
   }
 
-  /** Returns the socket of a packet: a bound one, the one of its flow, or a new one. */
-  #socketOf(buffer: Uint8Array, view: DataView, header: PacketHeader): UdpSocket | undefined {
+  /** Returns the socket of a packet: a bound one, the one of its flow, or a new one; what happens to it if there is none. */
+  #socketOf(
+    buffer: Uint8Array,
+    view: DataView,
+    header: PacketHeader
+  ): UdpSocket | 'refuse' | 'drop' {
     const { family, source, sourcePort, destinationPort } = header;
     const own = this.#options.localAddress(family);
     const destination = source + (family === 4 ? 4 : 16);
     const isOwn = own !== undefined && isAddressAt(view, destination, own);
     const bound = isOwn ? this.#table(family).find(view, header) : undefined;
     const socket = bound ?? this.#flows.findPacket(view, header);
-    if (socket !== undefined || this.acceptor === undefined) return socket;
+    if (socket !== undefined) return socket;
+    if (this.acceptor === undefined) return 'refuse';
     return this.acceptor.accept({
       local: isOwn ? own : IpAddress.fromBytes(family, buffer, destination),
       localPort: destinationPort,

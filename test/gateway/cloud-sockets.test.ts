@@ -200,6 +200,20 @@ describe('the sockets of a cloud gateway', () => {
     });
   });
 
+  test('fail with the reason if the tunnel of a site goes down behind the SYN', async () => {
+    const cloud = await startCloud({ type: 'sockets', tunnelWaitMs: 100 });
+    // Nobody behind it answers.
+    const edge = await startAgent(cloud, 'site-a', { device: new Hosts().device });
+    const socket = cloud.sockets.connect({ host: 'agent-a', port: 6080 });
+    const error = failureOf(socket);
+    await vi.waitUntil(() => cloud.sockets.tcp.counters.sent > 0, WAIT);
+    await edge.close();
+    expect(await error).toMatchObject({
+      code: 'ENETDOWN',
+      cause: { message: 'the tunnel of site-a is down' },
+    });
+  });
+
   test('end at both ends when the gateway closes', async () => {
     const cloud = await startCloud();
     const server = await serveEcho(await startAgent(cloud));

@@ -393,6 +393,34 @@ describe('a service of a site behind a stack of sockets', () => {
     expect(edge.status().counters['sockets.backend.tcp.connected']).toBe(2);
   });
 
+  test('is never the resolver of the edge', async () => {
+    const ports = ['tcp/1-65535', 'udp/1-65535'];
+    const cloud = await startCloud(desiredWith({ agent: ports }));
+    const edge = await gateways.edge({
+      device: { type: 'sockets', address: '10.0.0.9', services: [{ address: LOOPBACK, ports }] },
+      dns: { listen: ANY_PORT },
+      token: await cloud.createToken({ site: 'site-a' }),
+    });
+    await edge.ready(PATIENCE);
+    const { port } = edge.addresses.dns!;
+    expect(await failureOf(cloud.sockets.connect({ host: 'agent', port }))).toMatchObject({
+      code: 'ECONNREFUSED',
+    });
+    const datagrams = cloud.sockets.datagram('udp4');
+    datagrams.connect(port, String(cloud.lookup('agent')[0]!.addresses[0]));
+    await once(datagrams, 'connect');
+    datagrams.send('a query');
+    const [error] = await once(datagrams, 'error');
+    expect(error).toMatchObject({ code: 'ECONNREFUSED' });
+    datagrams.close();
+    const { counters } = edge.status();
+    expect(counters).toMatchObject({
+      'sockets.backend.tcp.refusedTargets': 1,
+      'sockets.backend.udp.notAllowed': 1,
+    });
+    expect(Object.keys(counters).filter((name) => name.startsWith('dns.'))).toEqual([]);
+  });
+
   test('is not reached without the option', async () => {
     const port = await listen(echo);
     const cloud = await startCloud(desiredWith({ agent: [`tcp/${port}`] }));
@@ -418,6 +446,13 @@ describe('the option services', () => {
     ['device.services[0].address', [{ address: 'x', ports: [] }]],
     ['device.services[0].ports[1]', [{ address: LOOPBACK, ports: ['tcp/22', 'tcp/0'] }]],
     ['device.services[0].name', [{ address: LOOPBACK, ports: [], name: 'x' }]],
+    [
+      'device.services[1].proxyProtocol',
+      [
+        { address: LOOPBACK, ports: ['tcp/22'], proxyProtocol: true },
+        { address: `::ffff:${LOOPBACK}`, ports: ['tcp/1-99'], proxyProtocol: false },
+      ],
+    ],
   ])('is refused with the path %s', async (path, services) => {
     const error = await start(services);
     expect(error).toBeInstanceOf(ConfigError);

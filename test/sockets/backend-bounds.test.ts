@@ -457,6 +457,8 @@ describe('a backend', () => {
     expect(() => scene.backend.setServices([{ address: 'x', ports: [] }])).toThrow('x');
     expect(() => scene.backend.setRefusedTargets([{ address: 'x', port: 80 }])).toThrow('x');
     expect(() => scene.backend.withdraw(['x'])).toThrow('x');
+    const flags = [true, false].map((proxyProtocol) => ({ ...ALL_SERVICES[0]!, proxyProtocol }));
+    expect(() => scene.backend.setServices(flags)).toThrow('services[1].proxyProtocol');
     const client = scene.client.connect(server.port, 'service.test');
     const [data] = (await once(client, 'data')) as [Buffer];
     expect(data.toString()).toBe('here');

@@ -5,8 +5,9 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import net from 'node:net';
-import { expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { IpAddress } from '../../src/base/address.ts';
+import { ConfigError } from '../../src/errors.ts';
 import { BackendServices } from '../../src/sockets/backend-services.ts';
 import { HostTargets, OwnAddresses } from '../../src/sockets/host-targets.ts';
 import type { PresenceSocket } from '../../src/sockets/socket.ts';
@@ -26,6 +27,14 @@ const uncaught = catchUncaught();
 async function codeOf(socket: PresenceSocket): Promise<string | undefined> {
   const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException];
   return error.code;
+}
+
+function thrownBy(act: () => unknown): unknown {
+  try {
+    return act();
+  } catch (error) {
+    return error;
+  }
 }
 
 // The system chooses the port of a service for the near end too, if the service does not run.
@@ -98,22 +107,59 @@ test('a header that the service expects meanwhile is sent, though the SYN came b
   expect(first.subarray(0, 12).toString('hex')).toBe('0d0a0d0a000d0a515549540a');
 });
 
-test('of services that share a port, the header of one holds for all', () => {
-  const address = IpAddress.parse('127.0.0.1');
-  const headerOf = (...flags: (boolean | undefined)[]): boolean | undefined => {
-    const listed = flags.map((proxyProtocol, i) => ({
+describe('the header of services that are reached at one host and port', () => {
+  /** Two names of one host. */
+  const hosts = new Map(
+    ['10.0.0.5', '10.0.0.6'].map((address, i) => [
       address,
-      ports: ['tcp/1-79', `tcp/80-${90 + i}`, 'udp/80'],
-      proxyProtocol,
-    }));
-    const services = new BackendServices(listed, [], new Map(), new HostTargets());
-    return services.find('tcp', address, 80)?.proxyProtocol;
-  };
-  expect([headerOf(true, undefined), headerOf(undefined, true)]).toEqual([true, true]);
-  expect([headerOf(true, false), headerOf(false, true)]).toEqual([true, true]);
-  // The option of the backend decides.
-  expect([headerOf(undefined, false), headerOf(false, undefined)]).toEqual([undefined, undefined]);
-  expect([headerOf(false, false), headerOf()]).toEqual([false, undefined]);
+      IpAddress.parse(i === 0 ? '127.0.0.1' : '::ffff:127.0.0.1'),
+    ])
+  );
+  const servicesOf = (...listed: [address: string, ports: string, header?: boolean][]) =>
+    new BackendServices(
+      listed.map(([address, ports, proxyProtocol]) => ({
+        address,
+        ports: [ports, 'udp/80'],
+        proxyProtocol,
+      })),
+      [],
+      hosts,
+      new HostTargets()
+    );
+  const NAMES = ['127.0.0.1', '::ffff:127.0.0.1', '10.0.0.5', '10.0.0.6'];
+
+  test.each([true, false])('is %s for all if one of them says so', (header) => {
+    for (const said of NAMES) {
+      const others = NAMES.map((name): [string, string] => [name, 'tcp/1-90']);
+      const services = servicesOf(...others, [said, 'tcp/80', header], ...others);
+      for (const name of NAMES) {
+        expect(services.hasHeader(IpAddress.parse(name), 80)).toBe(header);
+        expect(services.hasHeader(IpAddress.parse(name), 81)).toBe(undefined);
+      }
+      expect(services.hasHeader(IpAddress.parse('127.0.0.2'), 80)).toBe(undefined);
+    }
+  });
+
+  test.each(NAMES.flatMap((one) => NAMES.map((other) => [one, other])))(
+    'is refused if %s and %s contradict each other',
+    (one, other) => {
+      const listed = servicesOf.bind(
+        undefined,
+        [one, 'tcp/1-79', true],
+        [one, 'tcp/80-90', true],
+        [one, 'tcp/81', true]
+      );
+      listed([other, 'tcp/91', false], [other, 'udp/80', false]);
+      for (const ports of ['tcp/90', 'tcp/80-90', 'tcp/1-65535']) {
+        const error = thrownBy(() => listed([other, ports, false]));
+        expect(error).toBeInstanceOf(ConfigError);
+        expect(error).toMatchObject({
+          path: 'services[3].proxyProtocol',
+          message: expect.stringMatching(/contradicts services\[[01]\], .* 127\.0\.0\.1 and tcp\//),
+        });
+      }
+    }
+  );
 });
 
 test('the addresses of this host are asked for once a second, whatever clients send', () => {

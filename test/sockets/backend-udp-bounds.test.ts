@@ -1,5 +1,6 @@
 /** How many flows a UDP backend has, for how long, whose they are, and what they hold. */
 import { expect, test } from 'vitest';
+import { HostDescriptors } from '../../src/sockets/host-descriptors.ts';
 import { UdpVerdict } from '../../src/sockets/udp.ts';
 import { Random } from '../support/random.ts';
 import { CLIENT, PORT, SERVICE, UdpBackendKit } from './backend-udp-kit.ts';
@@ -68,9 +69,54 @@ test('when there is no place, the flow goes whose last datagram is the longest t
 
 test('there may be 4,096 flows by default', () => {
   const kit = new UdpBackendKit();
-  for (let clientPort = 1; clientPort <= 4100; clientPort++) kit.send('x', { clientPort });
+  for (let clientPort = 1; clientPort <= 4100; clientPort++) {
+    if (clientPort === 4000) kit.pass(1000);
+    kit.send('x', { clientPort });
+  }
   expect(kit.backend.size).toBe(4096);
   expect(openHosts(kit)[0]).toBe(5);
+});
+
+test('so many flows begin in a second, a quarter of them of one site; the rest is dropped without a word', () => {
+  const kit = new UdpBackendKit({ maxFlows: 65_536, ...bySite });
+  const open = (site: number, count: number): number => {
+    const before = kit.backend.counters.opened;
+    for (let i = 0; i < count; i++) {
+      kit.send('x', { client: `10.${site}.0.1`, clientPort: 1 + ((before + i) % 65_535) });
+    }
+    return kit.backend.counters.opened - before;
+  };
+  expect(open(1, 1100)).toBe(1024);
+  expect(kit.send('x', { client: '10.1.0.2' })).toBe(UdpVerdict.Dropped);
+  expect(kit.backend.counters.limited).toBe(77);
+  // A flow that is there goes on.
+  expect(kit.send('y', { client: '10.1.0.1', clientPort: 1 })).toBe(UdpVerdict.Taken);
+  expect([2, 3, 4, 5].map((site) => open(site, 1100))).toEqual([1024, 1024, 1024, 0]);
+  kit.pass(500);
+  expect([1, 5].map((site) => open(site, 1100))).toEqual([512, 512]);
+  expect(kit.reports).toEqual([]);
+});
+
+test('flows take descriptors, of which a site has a quarter, and TCP connections take them too', () => {
+  const descriptors = new HostDescriptors(8);
+  const kit = new UdpBackendKit({ descriptors, ...bySite });
+  const send = (site: number, clientPort: number): UdpVerdict =>
+    kit.send('x', { client: `10.${site}.0.1`, clientPort });
+  // The third one takes the place of the first.
+  for (const port of [11, 12, 13]) expect(send(1, port)).toBe(UdpVerdict.Taken);
+  expect(openHosts(kit)).toEqual([12, 13]);
+  expect(kit.backend.counters.evicted).toBe(1);
+  for (const site of ['2', '2', '3', '3', '4']) descriptors.add(site);
+  expect(send(2, 21)).toBe(UdpVerdict.Dropped);
+  expect(send(4, 41)).toBe(UdpVerdict.Taken);
+  expect(descriptors.used).toBe(8);
+  expect(send(5, 51)).toBe(UdpVerdict.Dropped);
+  expect(kit.backend.counters.limited).toBe(2);
+  expect(kit.reports).toEqual([]);
+  descriptors.remove('2');
+  expect(send(2, 22)).toBe(UdpVerdict.Taken);
+  kit.pass(300_000);
+  expect(descriptors.used).toBe(4);
 });
 
 test('what a flow has queued for its client is sent although another flow has its place', () => {

@@ -8,6 +8,7 @@ import type { AddressInfo } from 'node:net';
 import type { IpAddress } from '../../src/base/address.ts';
 import { type BackendDialTarget, targetOf } from '../../src/sockets/backend-dial.ts';
 import { UdpBackend, type UdpBackendOptions } from '../../src/sockets/backend-udp.ts';
+import { HostDescriptors } from '../../src/sockets/host-descriptors.ts';
 import type { Unreachable } from '../../src/sockets/icmp.ts';
 import type { UdpVerdict } from '../../src/sockets/udp.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -122,6 +123,7 @@ export class UdpBackendKit extends UdpKit {
       targetOf: (ends) => targetOf(ends, ends.local, false),
       maxFlows: 4_096,
       idleMs: 300_000,
+      descriptors: new HostDescriptors(65_536),
       dial: (target) => this.#dial(target),
       ...options,
     });

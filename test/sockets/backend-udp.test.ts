@@ -8,6 +8,7 @@ import { afterEach, describe, expect, test, vi } from 'vitest';
 import { DnsListener, SiteResolver } from '../../src/dns/index.ts';
 import { type BackendDialTarget, targetOf } from '../../src/sockets/backend-dial.ts';
 import { UdpBackend, type UdpBackendOptions } from '../../src/sockets/backend-udp.ts';
+import { HostDescriptors } from '../../src/sockets/host-descriptors.ts';
 import type { PresenceDatagramSocket, SocketStack } from '../../src/sockets/index.ts';
 import type { UdpEnds } from '../../src/sockets/udp-flows.ts';
 import { ZONE } from '../dns/scene.ts';
@@ -74,6 +75,7 @@ function open(options: Partial<UdpBackendOptions> = {}): Scene {
     targetOf: onLoopback,
     maxFlows: 4_096,
     idleMs: 300_000,
+    descriptors: new HostDescriptors(65_536),
     ...options,
   });
   cleanups.push(
@@ -251,6 +253,7 @@ test('without the option `dial`, the socket connects to the real address of the 
     targetOf: (ends) => targetOf(ends, ends.local, false),
     maxFlows: 1,
     idleMs: 1,
+    descriptors: new HostDescriptors(1),
   });
   cleanups.push(() => backend.close());
   const ready = new Promise<void>((resolve) => {

@@ -78,6 +78,25 @@ describe('a connect fails after the wait for the tunnel, if the tunnel goes down
     expect(log).toEqual(['ENETDOWN 5', 'close 5']);
   });
 
+  test('also if only the tunnel of its site goes down, behind the SYN to the last address', async () => {
+    network.silent.add('10.2.0.1');
+    const isDown = new Set<string>();
+    near.setFailureTo((remote) => (isDown.has(`${remote}`) ? new Error('no tunnel') : undefined));
+    const addresses = ['10.2.0.2', '10.2.0.1'].map((address) => ({ address, family: 4 }));
+    const lookup = (_: string, __: object, done: (...args: unknown[]) => void): void => {
+      done(null, addresses);
+    };
+    const socket = near.connect({ port: 80, host: 'x', lookup: lookup as never });
+    const log = logOf(socket);
+    // Nobody has the first address, which has 2 s.
+    await pass(3_000);
+    isDown.add('10.2.0.1');
+    near.setFailureTo((remote) => (isDown.has(`${remote}`) ? new Error('no tunnel') : undefined));
+    await pass(3_600_000);
+    expect(log).toEqual(['ENETDOWN 8', 'close 8']);
+    expect(near.tcp.sizes).toMatchObject({ connections: 0, timers: 0 });
+  });
+
   test('and not if it comes up in time', async () => {
     silent();
     const socket = near.connect(toServer);

@@ -200,20 +200,49 @@ test('a snapshot that says the same, in whatever order, touches no service', asy
   closers.push(() => update.mockRestore());
   near.setSite(site({ ...RABBIT, addresses: ['2001:DB8:2:0::1'] }, host('WEB.test', ['tcp/8080'])));
   expect(update).not.toHaveBeenCalled();
-  const others = [
-    site({ ...WEB, addresses: ['10.2.0.2'] }, RABBIT),
-    site(WEB, { ...RABBIT, ports: ['tcp/5672-5673'] }),
-    site(WEB, { ...RABBIT, ports: ['udp/5672'] }),
-    site(WEB, { ...RABBIT, name: 'other.test' }),
-    site(WEB),
+  // What has changed is touched, and nothing else; what is withdrawn is closed.
+  const others: [next: StackSite, touched: number][] = [
+    [site({ ...WEB, addresses: ['10.2.0.2'] }, RABBIT), 1],
+    [site(WEB, { ...RABBIT, ports: ['tcp/5672-5673'] }), 2],
+    [site(WEB, { ...RABBIT, ports: ['udp/5672'] }), 1],
+    [site(WEB, { ...RABBIT, name: 'other.test' }), 1],
+    [site(WEB), 0],
   ];
-  for (const other of others) {
+  for (const [next, touched] of others) {
     update.mockClear();
-    near.setSite(other);
-    expect(update).toHaveBeenCalled();
+    near.setSite(next);
+    expect(update).toHaveBeenCalledTimes(touched);
     await publication.settled();
   }
   expect(publication.entries()).toHaveLength(1);
+});
+
+test('many listeners begin in several turns of the event loop, and a change meanwhile counts', async () => {
+  const listen = vi.spyOn(net.Server.prototype, 'listen');
+  closers.push(() => listen.mockRestore());
+  const hosts = Array.from({ length: 150 }, (_, i) => host(`${i}.test`, ['tcp/8080']));
+  const near = scene(site());
+  const publication = await publish(near);
+  listen.mockClear();
+  near.setSite(site(...hosts, host('wide.test', ['tcp/2001-2100'])));
+  const counts: number[] = [];
+  let isSettled = false;
+  void publication.settled().then(() => {
+    isSettled = true;
+  });
+  while (!isSettled) {
+    counts.push(listen.mock.calls.length);
+    if (counts.length === 2) near.setSite(site(...hosts.slice(0, -1), WEB));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  counts.push(listen.mock.calls.length);
+  const inTurns = counts.map((count, i) => count - (counts[i - 1] ?? 0));
+  expect(Math.max(...inTurns)).toBeLessThanOrEqual(64);
+  expect(publication.counters).toMatchObject({ services: 150, listening: 150, unbound: 0 });
+  listen.mockClear();
+  near.setSite(site(...hosts, WEB));
+  await publication.settled();
+  expect(listen).toHaveBeenCalledTimes(1);
 });
 
 test('a port that is taken is tried again with a snapshot that says the same', async () => {

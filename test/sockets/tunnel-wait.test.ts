@@ -124,6 +124,42 @@ describe('the wait for the tunnel', () => {
     expect(clock.delays).toEqual([]);
   });
 
+  test('tells those who watch when packets have not flowed to their presences for the wait', () => {
+    const [near, far] = ['10.0.0.129', '10.0.0.130'].map((text) => IpAddress.parse(text));
+    const failure = new Error('the tunnel of site-a is down');
+    const fail = (): void => {
+      wait.setFailureTo((remote) => (remote.equals(near!) ? failure : undefined));
+    };
+    const told: unknown[] = [];
+    const [both, one] = [[near!, far!], [near!]];
+    wait.watch(
+      () => told.push('never'),
+      () => both
+    );
+    const end = wait.watch(
+      () => told.push('never'),
+      () => one
+    );
+    wait.watch(
+      (reason) => told.push(reason),
+      () => one
+    );
+    fail();
+    expect(clock.delays).toEqual([5000, 5000]);
+    end();
+    clock.advance(4999);
+    wait.setFailureTo(() => undefined);
+    expect(clock.delays).toEqual([]);
+    fail();
+    clock.advance(4999);
+    // Somebody else's tunnel.
+    fail();
+    expect(told).toEqual([]);
+    clock.advance(1);
+    expect(told).toEqual([expect.objectContaining({ code: 'ENETDOWN', cause: failure })]);
+    expect(clock.delays).toEqual([]);
+  });
+
   test('ends with an AbortError when the signal is aborted, before the call or during it', async () => {
     wait.setUp(false);
     const controller = new AbortController();

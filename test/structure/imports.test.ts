@@ -138,6 +138,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:dgram',
     'node:dns',
     'node:events',
+    // The limit of descriptors.
+    'node:fs',
     'node:fs/promises',
     'node:http',
     'node:https',
