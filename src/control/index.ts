@@ -44,4 +44,12 @@ export {
 export { type PresenceUse, PresenceUses } from './presence-uses.ts';
 export type { RenewalCounters, TrustProvider } from './renewal-service.ts';
 export { type RouteChange, type SiteRoute, SiteRoutes } from './site-routes.ts';
-export { type Snapshot, type SnapshotHost, zoneDataOf } from './snapshot.ts';
+export {
+  type NameChanges,
+  type Snapshot,
+  type SnapshotBinding,
+  type SnapshotHost,
+  type SnapshotPointer,
+  zoneDataOf,
+  zonePatchOf,
+} from './snapshot.ts';
