@@ -10,6 +10,7 @@ import type { SnapshotBinding, SnapshotHost } from './snapshot.ts';
 /** What an exposure says of its names. */
 export interface ExposedNames {
   readonly service: string;
+  readonly site: string;
   readonly dnsName?: string | undefined;
   /** Further names within the site's zone. */
   readonly aliases?: readonly string[] | undefined;
@@ -25,13 +26,13 @@ export function serviceHost(
   address: IpAddress,
   site: Pick<Site, 'zone'>
 ): SnapshotHost {
-  const { service, aliases = [], wildcard, https = [], svcb = [] } = exposure;
+  const { aliases = [], wildcard, https = [], svcb = [] } = exposure;
   return {
     name: exposureName(exposure, site),
     addresses: [address],
     ports,
     ...(aliases.length > 0 && {
-      aliases: aliases.map((alias) => exposureName({ service, dnsName: alias }, site)),
+      aliases: aliases.map((alias) => exposureName({ ...exposure, dnsName: alias }, site)),
     }),
     ...(wildcard === true && { wildcard }),
     ...(https.length > 0 && { https }),

@@ -57,7 +57,10 @@ export class ZoneTree {
     for (const [source, contribution] of changes) {
       for (const owner of this.#owners.get(source) ?? []) {
         const parts = partsOf(owner);
-        parts.splice(parts.findIndex((part) => part.source === source), 1);
+        parts.splice(
+          parts.findIndex((part) => part.source === source),
+          1
+        );
       }
       for (const [owner, records] of contribution) partsOf(owner).push({ source, records });
     }
@@ -119,7 +122,8 @@ interface Node extends ZoneNode {
  * to a host without records, it never leads to another alias.
  */
 function setsOf(owner: string, parts: readonly Part[]): ReadonlyMap<number, RecordSet> {
-  const sorted = parts.length < 2 ? parts : [...parts].sort((a, b) => (a.source < b.source ? -1 : 1));
+  const sorted =
+    parts.length < 2 ? parts : [...parts].sort((a, b) => (a.source < b.source ? -1 : 1));
   const others = sorted.filter((part) => !isAlias(part));
   const kept = others.length > 0 ? others : sorted.slice(0, 1);
   const byType = new Map<number, ZoneRecord[]>();
@@ -158,7 +162,10 @@ function answerOf(records: readonly ZoneRecord[]): ZoneAnswer {
 
 function checkLength(owner: string, records: readonly ZoneRecord[]): void {
   // The owner of each record in an answer is a compression pointer of two bytes.
-  const length = records.reduce((sum, { wire, bodyOffset }) => sum + 2 + wire.length - bodyOffset, 0);
+  const length = records.reduce(
+    (sum, { wire, bodyOffset }) => sum + 2 + wire.length - bodyOffset,
+    0
+  );
   if (length > MAX_RRSET_LENGTH) {
     const { type } = records[0]!.content;
     throw new ConfigError(

@@ -2,6 +2,7 @@
  * The names of a gateway's own site, for DNS clients and for `lookup`.
  * @module
  */
+import { HostNames } from '../base/host-names.ts';
 import { type Snapshot, type SnapshotHost, zoneDataOf } from '../control/index.ts';
 import { type DnsServer, Zone } from '../dns/index.ts';
 
@@ -14,12 +15,19 @@ export function serveNames(dns: DnsServer, snapshot: Snapshot): void {
 /**
  * Returns the hosts that a name resolves to.
  *
- * @param name a full domain name, or a name within the site's zone
+ * @param name a full domain name, or a name within the site's zone; it may be an alias, and one that only a wildcard
+ *   covers must be full
  */
 export function hostsNamed(snapshot: Snapshot | undefined, name: string): readonly SnapshotHost[] {
   if (snapshot === undefined) return [];
-  const wanted = name.toLowerCase().replace(/\.$/, '');
-  return snapshot.hosts.filter(
-    (host) => host.name === wanted || host.name === `${wanted}.${snapshot.zone}`
-  );
+  let names = namesOf.get(snapshot);
+  if (names === undefined) {
+    names = new HostNames(snapshot.zone, snapshot.hosts);
+    namesOf.set(snapshot, names);
+  }
+  const found = names.find(name);
+  return snapshot.hosts.filter((host) => host.name === found);
 }
+
+/** The names of snapshots that were asked for. */
+const namesOf: WeakMap<Snapshot, HostNames> = new WeakMap();
