@@ -27,44 +27,29 @@ import type {
 } from './zone-data.ts';
 import type { Contribution } from './zone-tree.ts';
 
-/** What changes in a zone. */
-export interface CompiledChange {
-  /** Keyed by source, as `ZoneTree.replace` takes them. */
-  readonly contributions: ReadonlyMap<string, Contribution>;
-  /** Owners of pointers outside of every reverse zone, and whether such an owner is a zone by itself from now on. */
-  readonly lonePointers: ReadonlyMap<string, boolean>;
-}
-
 /** Compiles the hosts and pointers of one zone, whose origin, times and reverse zones never change. */
 export class ZoneCompiler {
   readonly origin: string;
-  /** The apexes of the zone and of its reverse zones. */
-  readonly apexes: ReadonlySet<string>;
-  readonly negativeTtlSeconds: number;
   readonly ttlSeconds: number;
+  /** The apexes of the zone and of its reverse zones. */
+  readonly #apexes: ReadonlySet<string>;
   readonly #soa: SoaData;
 
   /** @throws {ConfigError} as `Zone.compile`. */
   constructor(data: ZoneData) {
     this.origin = parseName('origin', data.origin);
     this.ttlSeconds = integerWithin('ttlSeconds', data.ttlSeconds, 0, MAX_TTL_SECONDS);
-    this.negativeTtlSeconds = integerWithin(
-      'negativeTtlSeconds',
-      data.negativeTtlSeconds,
-      0,
-      MAX_TTL_SECONDS
-    );
     this.#soa = {
       mname: this.#ownName('nameserver', data.nameserver),
       rname: parseName('origin', `hostmaster.${this.origin}`),
       serial: 0,
       ...TRANSFER_TIMES,
-      minimum: this.negativeTtlSeconds,
+      minimum: integerWithin('negativeTtlSeconds', data.negativeTtlSeconds, 0, MAX_TTL_SECONDS),
     };
     const reverse = (data.reverse ?? []).flatMap((input, i) =>
       reverseZones(configured(`reverse[${i}]`, () => IpPrefix.from(input)))
     );
-    this.apexes = new Set([this.origin, ...reverse]);
+    this.#apexes = new Set([this.origin, ...reverse]);
   }
 
   /** @throws {ConfigError} at `serial` if it is not a number of 32 bits. */
@@ -76,7 +61,7 @@ export class ZoneCompiler {
   fixed({ nameserverAddresses }: ZoneData): ReadonlyMap<string, Contribution> {
     const { mname } = this.#soa;
     const addresses = this.#addresses('nameserverAddresses', mname, nameserverAddresses);
-    const contribution = new Map([...this.apexes].map((apex) => [apex, [this.#ns(apex)]]));
+    const contribution = new Map([...this.#apexes].map((apex) => [apex, [this.#ns(apex)]]));
     return new Map([
       ['apexes', contribution],
       ['nameserver', new Map([[mname, addresses]])],
@@ -86,9 +71,15 @@ export class ZoneCompiler {
   /**
    * Compiles all hosts and pointers of the names and addresses in a change.
    *
+   * @returns what these hosts and pointers give, keyed by source as `ZoneTree.replace` takes it
    * @throws {ConfigError} whose `path` leads to the entry that is wrong.
    */
-  compile({ names, hosts, addresses, pointers }: Omit<ZonePatch, 'serial'>): CompiledChange {
+  compile({
+    names,
+    hosts,
+    addresses,
+    pointers,
+  }: Omit<ZonePatch, 'serial'>): ReadonlyMap<string, Contribution> {
     const contributions = new Map<string, Map<string, ZoneRecord[]>>();
     names?.forEach((text, i) => {
       contributions.set(hostSource(this.#ownName(`names[${i}]`, text)), new Map());
@@ -104,11 +95,9 @@ export class ZoneCompiler {
       this.#addAliases(`hosts[${i}].aliases`, name, host, contribution);
     });
 
-    const lonePointers = new Map<string, boolean>();
     const ownerOf = (path: string, input: AddressInput): string => {
       const owner = reverseName(configured(path, () => IpAddress.from(input)));
       entryOf(contributions, pointerSource(owner), () => new Map());
-      if (!this.#isCovered(owner) && !lonePointers.has(owner)) lonePointers.set(owner, false);
       return owner;
     };
     addresses?.forEach((address, i) => {
@@ -117,9 +106,8 @@ export class ZoneCompiler {
     pointers?.forEach((pointer, i) => {
       const owner = ownerOf(`pointers[${i}].address`, pointer.address);
       this.#addPointer(`pointers[${i}]`, owner, pointer, contributions.get(pointerSource(owner))!);
-      if (lonePointers.has(owner)) lonePointers.set(owner, true);
     });
-    return { contributions, lonePointers };
+    return contributions;
   }
 
   #addHost(path: string, name: string, host: ZoneHost, into: Map<string, ZoneRecord[]>): void {
@@ -225,7 +213,7 @@ export class ZoneCompiler {
   /** Returns whether a name is in the zone or in one of its reverse zones. */
   #isCovered(name: string): boolean {
     for (let above: string | undefined = name; above !== undefined; above = parentOf(above)) {
-      if (this.apexes.has(above)) return true;
+      if (this.#apexes.has(above)) return true;
     }
     return false;
   }

@@ -31,7 +31,8 @@ import { type ZoneNode, ZoneTree } from './zone-tree.ts';
 export class Zone {
   readonly #compiler: ZoneCompiler;
   readonly #tree: ZoneTree = new ZoneTree();
-  readonly #apexes: Map<string, ZoneApex> = new Map();
+  /** Keyed by the node of an apex, which is a name with NS records: there are no delegations. */
+  readonly #apexes: WeakMap<ZoneNode, ZoneApex> = new WeakMap();
   /** Answers ANY without what amplifies an attack (RFC 8482 section 4.2). */
   readonly #minimalAny: readonly ZoneRecord[];
   #soa: SoaData;
@@ -41,7 +42,6 @@ export class Zone {
     this.#soa = compiler.soa(data.serial);
     const minimal = { type: 'HINFO', data: { cpu: 'RFC8482', os: '' } } as const;
     this.#minimalAny = [makeRecord(compiler.origin, compiler.ttlSeconds, minimal)];
-    for (const name of compiler.apexes) this.#addApex(name);
     this.#tree.replace(compiler.fixed(data));
     this.patch(data);
   }
@@ -73,14 +73,8 @@ export class Zone {
    */
   patch(patch: ZonePatch): void {
     const soa = this.#compiler.soa(patch.serial);
-    const { contributions, lonePointers } = this.#compiler.compile(patch);
-    this.#tree.replace(contributions);
-    // Nothing below throws.
+    this.#tree.replace(this.#compiler.compile(patch));
     this.#soa = soa;
-    for (const [owner, isApex] of lonePointers) {
-      if (!isApex) this.#apexes.delete(owner);
-      else if (!this.#apexes.has(owner)) this.#addApex(owner);
-    }
   }
 
   /**
@@ -111,10 +105,6 @@ export class Zone {
     return { ...this.#success(behind), answers: [alias, ...behind] };
   }
 
-  #addApex(name: string): void {
-    this.#apexes.set(name, new ZoneApex(name, this.#compiler.ttlSeconds));
-  }
-
   /**
    * Returns the node that answers for a name, which is its own or that of the wildcard that covers it, and the apex above
    * the name. Without a node the name does not exist, and without an apex it is foreign.
@@ -129,11 +119,20 @@ export class Zone {
       if (wildcard !== undefined && nameBytes(name) !== undefined) node = wildcard;
     }
     while (above !== undefined) {
-      const apex = this.#apexes.get(above);
-      if (apex !== undefined) return { node, apex };
+      const apex = this.#tree.get(above);
+      if (apex?.sets.has(RecordType.NS)) return { node, apex: this.#apexOf(apex, above) };
       above = parentOf(above);
     }
     return { node, apex: undefined };
+  }
+
+  #apexOf(node: ZoneNode, name: string): ZoneApex {
+    let apex = this.#apexes.get(node);
+    if (apex === undefined) {
+      apex = new ZoneApex(name, this.#compiler.ttlSeconds);
+      this.#apexes.set(node, apex);
+    }
+    return apex;
   }
 
   /** Returns the records of a node with `name` as their owner, also if the node is a wildcard. */

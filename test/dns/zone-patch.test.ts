@@ -71,6 +71,7 @@ const FOREIGN = [
   ...ADDRESSES.map((address) => `${address.split('.').reverse().join('.')}.in-addr.arpa.`),
   '7.7.2.0.192.in-addr.arpa.',
 ];
+const ASKED = [...new Set([...QUERIES, ...FOREIGN])];
 const TYPES = [A, AAAA, NS, PTR, SOA, SRV, TXT, CNAME, HTTPS, SVCB, ANY, 4711];
 
 const binding: fc.Arbitrary<ZoneBinding> = fc.record({
@@ -122,14 +123,15 @@ const hex = (records: readonly ZoneRecord[]): string[] =>
   records.map(({ wire }) => Buffer.from(wire).toString('hex'));
 
 /** Everything that a zone answers, with the order and the bytes of the records. */
-function everything(zone: Zone): string[] {
-  return [...QUERIES, ...FOREIGN].flatMap((name) =>
+function everything(zone: Zone): string {
+  const lines = ASKED.flatMap((name) =>
     TYPES.map((type) => {
       const { outcome, answers, authority, additional } = zone.lookup(name, type);
       const sections = [answers, authority, additional].map((each) => hex(each).join(' '));
       return `${name} ${type} ${outcome} / ${sections.join(' / ')}`;
     })
   );
+  return lines.join('\n');
 }
 
 /** Brings an answer into the form of the naive zone, which has the serial and the TTL alone of an SOA. */
@@ -168,10 +170,10 @@ test('after any patches a zone answers as one compiled anew, and as RFC 1034 and
           data = patched(data, patch);
         }
         expect(zone.serial).toBe(data.serial);
-        expect(everything(zone)).toEqual(everything(Zone.compile(data)));
+        expect(everything(zone)).toBe(everything(Zone.compile(data)));
       });
       const naive = new NaiveZone(data);
-      for (const name of [...QUERIES, ...FOREIGN]) {
+      for (const name of ASKED) {
         for (const type of TYPES) {
           expect(plain(zone.lookup(name, type)), `${name} ${type}`).toEqual(
             naive.lookup(name, type)
@@ -180,9 +182,9 @@ test('after any patches a zone answers as one compiled anew, and as RFC 1034 and
       }
       // A patch that removes everything leaves nothing behind.
       zone.patch({ serial: 1, names: NAMES, addresses: ADDRESSES });
-      expect(everything(zone)).toEqual(everything(Zone.compile(EMPTY)));
+      expect(everything(zone)).toBe(everything(Zone.compile(EMPTY)));
     }),
-    { numRuns: process.env.CI ? 300 : 60, seed: Number(process.env.VP_SEED ?? 1) }
+    { numRuns: process.env.CI ? 100 : 40, seed: Number(process.env.VP_SEED ?? 1) }
   );
 }, 60_000);
 
@@ -244,6 +246,6 @@ describe('patch', () => {
     const zone = Zone.compile(TWO);
     const before = everything(zone);
     expect(() => zone.patch(patch)).toThrow(expect.objectContaining({ name: 'ConfigError', path }));
-    expect(everything(zone)).toEqual(before);
+    expect(everything(zone)).toBe(before);
   });
 });
