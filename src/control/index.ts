@@ -33,6 +33,7 @@ export type {
   StatusMessage,
   TrustMessage,
 } from './messages.ts';
+export { nameChangesBetween } from './name-changes.ts';
 export { PlanPartition, type PlanPartitionOptions } from './plan-partition.ts';
 export type { PoolStatus, PoolVersionStatus, PoolWarning } from './pool-watch.ts';
 export {

@@ -20,6 +20,11 @@ export type Contribution = ReadonlyMap<string, readonly ZoneRecord[]>;
 
 /** A name that exists. */
 export interface ZoneNode {
+  readonly name: string;
+  /** The name with one label less; `undefined` for the root. */
+  readonly above: ZoneNode | undefined;
+  /** The name `*` below, if it exists. */
+  readonly wildcard: ZoneNode | undefined;
   /** Keyed by the number of the type; empty for a name that exists only through names below. */
   readonly sets: ReadonlyMap<number, RecordSet>;
 }
@@ -39,6 +44,17 @@ export class ZoneTree {
 
   get(name: string): ZoneNode | undefined {
     return this.#nodes.get(name);
+  }
+
+  /** Returns the nearest existing name above one that does not exist (RFC 4592 section 3.3.1). */
+  closestEncloser(missing: string): ZoneNode | undefined {
+    let node: ZoneNode | undefined;
+    let name = parentOf(missing);
+    while (node === undefined && name !== undefined) {
+      node = this.#nodes.get(name);
+      name = parentOf(name);
+    }
+    return node;
   }
 
   /**
@@ -79,26 +95,37 @@ export class ZoneTree {
     const node = this.#nodes.get(name) ?? this.#add(name);
     node.parts = parts;
     node.sets = sets;
-    this.#prune(name, node);
+    this.#prune(node);
   }
 
   #add(name: string): Node {
-    const node: Node = { parts: [], sets: NO_SETS, children: 0 };
+    const parent = parentOf(name);
+    const above = parent === undefined ? undefined : (this.#nodes.get(parent) ?? this.#add(parent));
+    const node: Node = {
+      name,
+      above,
+      wildcard: undefined,
+      parts: [],
+      sets: NO_SETS,
+      children: 0,
+    };
     this.#nodes.set(name, node);
-    const above = parentOf(name);
-    if (above !== undefined) (this.#nodes.get(above) ?? this.#add(above)).children++;
+    if (above !== undefined) {
+      above.children++;
+      if (name.startsWith('*.')) above.wildcard = node;
+    }
     return node;
   }
 
   /** Removes a name without parts and children, and those above it that existed for its sake. */
-  #prune(name: string, node: Node): void {
-    if (node.parts.length > 0 || node.children > 0) return;
+  #prune(node: Node): void {
+    const { name, above, parts, children } = node;
+    if (parts.length > 0 || children > 0) return;
     this.#nodes.delete(name);
-    const above = parentOf(name);
     if (above === undefined) return;
-    const parent = this.#nodes.get(above)!;
-    parent.children--;
-    this.#prune(above, parent);
+    above.children--;
+    if (above.wildcard === node) above.wildcard = undefined;
+    this.#prune(above);
   }
 }
 
@@ -109,6 +136,8 @@ interface Part {
 }
 
 interface Node extends ZoneNode {
+  readonly above: Node | undefined;
+  wildcard: Node | undefined;
   parts: readonly Part[];
   sets: ReadonlyMap<number, RecordSet>;
   /** The number of existing names that have one label more. */

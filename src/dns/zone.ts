@@ -10,7 +10,7 @@
  * 4. The nearest apex above the name has the SOA of a negative answer. A name without an apex above it is foreign.
  * @module
  */
-import { canonicalName, nameBytes, parentOf } from './name.ts';
+import { canonicalName, nameBytes } from './name.ts';
 import {
   makeRecord,
   type RecordContent,
@@ -110,26 +110,23 @@ export class Zone {
    * the name. Without a node the name does not exist, and without an apex it is foreign.
    */
   #find(name: string): { node: ZoneNode | undefined; apex: ZoneApex | undefined } {
-    let node = this.#tree.get(name);
-    let above: string | undefined = name;
-    if (node === undefined) {
-      while (above !== undefined && this.#tree.get(above) === undefined) above = parentOf(above);
-      const wildcard = this.#tree.get(`*.${above}`);
-      // The name of a query fits a message. Any other name does not exist.
-      if (wildcard !== undefined && nameBytes(name) !== undefined) node = wildcard;
-    }
-    while (above !== undefined) {
-      const apex = this.#tree.get(above);
-      if (apex?.sets.has(RecordType.NS)) return { node, apex: this.#apexOf(apex, above) };
-      above = parentOf(above);
-    }
-    return { node, apex: undefined };
+    const own = this.#tree.get(name);
+    if (own !== undefined) return { node: own, apex: this.#apexOf(own) };
+    const encloser = this.#tree.closestEncloser(name);
+    const wildcard = encloser?.wildcard;
+    // The name of a query fits a message. Any other name does not exist.
+    const isCovered = wildcard !== undefined && nameBytes(name) !== undefined;
+    return { node: isCovered ? wildcard : undefined, apex: this.#apexOf(encloser) };
   }
 
-  #apexOf(node: ZoneNode, name: string): ZoneApex {
+  /** Returns the nearest apex at or above a name that exists. */
+  #apexOf(name: ZoneNode | undefined): ZoneApex | undefined {
+    let node = name;
+    while (node !== undefined && !node.sets.has(RecordType.NS)) node = node.above;
+    if (node === undefined) return undefined;
     let apex = this.#apexes.get(node);
     if (apex === undefined) {
-      apex = new ZoneApex(name, this.#compiler.ttlSeconds);
+      apex = new ZoneApex(node.name, this.#compiler.ttlSeconds);
       this.#apexes.set(node, apex);
     }
     return apex;

@@ -3,13 +3,31 @@
  * @module
  */
 import { HostNames } from '../base/host-names.ts';
-import { type Snapshot, type SnapshotHost, zoneDataOf } from '../control/index.ts';
+import {
+  nameChangesBetween,
+  type Snapshot,
+  type SnapshotHost,
+  zoneDataOf,
+  zonePatchOf,
+} from '../control/index.ts';
 import { type DnsServer, Zone } from '../dns/index.ts';
 
-/** Makes the server answer from this snapshot. */
+/**
+ * Makes the server answer from this snapshot. The zone of the snapshot before is patched if only names have changed, and
+ * compiled anew otherwise.
+ */
 export function serveNames(dns: DnsServer, snapshot: Snapshot): void {
   dns.setSources(snapshot.sources);
-  dns.setZone(Zone.compile(zoneDataOf(snapshot, [dns.address.host])));
+  const before = served.get(dns);
+  const changes = before && nameChangesBetween(before.snapshot, snapshot);
+  let zone = before?.zone;
+  if (zone !== undefined && changes !== undefined) {
+    zone.patch(zonePatchOf(changes));
+  } else {
+    zone = Zone.compile(zoneDataOf(snapshot, [dns.address.host]));
+    dns.setZone(zone);
+  }
+  served.set(dns, { snapshot, zone });
 }
 
 /**
@@ -29,5 +47,8 @@ export function hostsNamed(snapshot: Snapshot | undefined, name: string): readon
   return snapshot.hosts.filter((host) => host.name === found);
 }
 
+/** What each server answers from. */
+const served: WeakMap<DnsServer, { readonly snapshot: Snapshot; readonly zone: Zone }> =
+  new WeakMap();
 /** The names of snapshots that were asked for. */
 const namesOf: WeakMap<Snapshot, HostNames> = new WeakMap();

@@ -3,7 +3,13 @@ import { describe, expect, test } from 'vitest';
 import { IpAddress } from '../../src/base/address.ts';
 import { PortRange } from '../../src/base/port-range.ts';
 import { parseSchema } from '../../src/base/schema.ts';
-import { type SnapshotHost, zoneDataOf, zonePatchOf } from '../../src/control/index.ts';
+import {
+  nameChangesBetween,
+  type Snapshot,
+  type SnapshotHost,
+  zoneDataOf,
+  zonePatchOf,
+} from '../../src/control/index.ts';
 import { type ExposedNames, serviceHost } from '../../src/control/service-names.ts';
 import { SnapshotSchema } from '../../src/control/snapshot.ts';
 import { RecordType, Zone } from '../../src/dns/index.ts';
@@ -139,4 +145,66 @@ test('a patch of changed names makes the zone of the next snapshot', () => {
   expect(zone.lookup('gone.a.test', A).outcome).toBe('nxdomain');
   expect(zone.lookup('old.a.test', A).outcome).toBe('nxdomain');
   expect(ask(zone, '129.0.0.10.in-addr.arpa', PTR)).toEqual(['shop.a.test.']);
+});
+
+describe('nameChangesBetween', () => {
+  const parse = (hosts: unknown[], more: object = {}): Snapshot =>
+    parseSchema(SnapshotSchema, { ...snapshotWith(...hosts), ...more });
+  const before = parse([
+    hostOf(FULL),
+    hostOf({ dnsName: 'mq' }),
+    hostOf({ dnsName: 'both' }),
+    { name: 'both.a.test', addresses: ['10.0.0.130'], ports: [] },
+    hostOf({ dnsName: 'gone' }),
+  ]);
+
+  test('finds nothing in the same snapshot, made again', () => {
+    expect(nameChangesBetween(before, parse([...before.hosts], { revision: 8 }))).toEqual({
+      revision: 8,
+      names: [],
+      hosts: [],
+      addresses: [],
+      pointers: [],
+    });
+  });
+
+  test.each<[string, object]>([
+    ['an address', { addresses: ['10.0.0.131'] }],
+    ['one address more', { addresses: ['10.0.0.129', '10.0.0.131'] }],
+    ['a port', { ports: ['tcp/444'] }],
+    ['an alias', { aliases: ['store.a.test'] }],
+    ['no alias', { aliases: undefined }],
+    ['no wildcard', { wildcard: undefined }],
+    ['an HTTPS record', { https: [{ priority: 2, target: '.' }] }],
+    ['no SVCB record', { svcb: [] }],
+  ])('finds a host that has changed: %s', (_, change) => {
+    const [shop, ...others] = before.hosts;
+    const after = parse([{ ...shop, ...change }, ...others]);
+    const changes = nameChangesBetween(before, after)!;
+    expect(changes.names).toEqual([]);
+    expect(changes.hosts).toEqual([after.hosts[0]]);
+  });
+
+  test('finds what is gone, what is new, and all hosts of a name that has several', () => {
+    const [shop, mq, , other] = before.hosts;
+    const fresh = hostOf({ dnsName: 'new' });
+    const pointers = [{ address: '10.0.0.130', name: 'both.a.test' }];
+    const after = parse([fresh, shop, mq, other], { pointers });
+    const changes = nameChangesBetween(before, after)!;
+    expect(changes.names).toEqual(['gone.a.test']);
+    expect(changes.hosts.map(({ name }) => name)).toEqual(['new.a.test', 'both.a.test']);
+    expect(changes.addresses.map(String)).toEqual(['10.0.0.129']);
+    expect(changes.pointers).toEqual(after.pointers);
+    const zone = Zone.compile(zoneDataOf(before, []));
+    zone.patch(zonePatchOf(changes));
+    expect(ask(zone, 'both.a.test', A)).toEqual(['10.0.0.130']);
+  });
+
+  test.each([
+    ['the zone', { zone: 'b.test' }],
+    ['the TTL', { ttlSeconds: 31 }],
+    ['the pools', { pools: ['10.0.0.128/25', '10.0.1.0/24'] }],
+  ])('leaves a change of %s to a new zone', (_, more) => {
+    expect(nameChangesBetween(before, parse([], more))).toBeUndefined();
+  });
 });
