@@ -118,13 +118,16 @@ export class ZoneCompiler {
     host.bindings?.forEach((binding, i) => {
       const { owner, record } = this.#binding(`${path}.bindings[${i}]`, name, binding);
       if (owner === name) own.push(record);
-      else entryOf(into, owner, () => []).push(record);
+      else addRecords(into, owner, [record]);
     });
-    entryOf(into, name, () => []).push(...own);
+    addRecords(into, name, own);
     if (host.wildcard === true) {
       const owner = parseName(`${path}.wildcard`, `*.${name}`, true);
-      const below = own.map(({ content }) => this.#record(owner, content));
-      entryOf(into, owner, () => []).push(...below);
+      addRecords(
+        into,
+        owner,
+        own.map(({ content }) => this.#record(owner, content))
+      );
     }
     host.ports?.forEach((port, i) => {
       this.#addPort(`${path}.ports[${i}]`, name, port, into);
@@ -147,7 +150,7 @@ export class ZoneCompiler {
     }
     const owner = parseName(`${path}.service`, `_${service}._${protocol}.${name}`);
     const data = { priority: 0, weight: 0, port, target: name };
-    entryOf(into, owner, () => []).push(this.#record(owner, { type: 'SRV', data }));
+    addRecords(into, owner, [this.#record(owner, { type: 'SRV', data })]);
   }
 
   #binding(
@@ -227,6 +230,16 @@ function hostSource(name: string): string {
 /** Returns the source of a pointer. No name has such a character. */
 function pointerSource(owner: string): string {
   return `@${owner}`;
+}
+
+/** The owner exists from now on, also without records. */
+function addRecords(
+  into: Map<string, ZoneRecord[]>,
+  owner: string,
+  records: readonly ZoneRecord[]
+): void {
+  const list = entryOf(into, owner, () => []);
+  for (const record of records) list.push(record);
 }
 
 function entryOf<K, V>(map: Map<K, V>, key: K, make: () => V): V {
