@@ -1,8 +1,8 @@
 /** The bytes of answers through aliases and wildcards. */
 import { describe, expect, test } from 'vitest';
-import { SiteResolver } from '../../src/dns/index.ts';
+import { SiteResolver, Zone } from '../../src/dns/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { type Answer, decodeAnswer, LOCAL, query, ZONE } from './scene.ts';
+import { type Answer, decodeAnswer, LOCAL, query, ZONE, ZONE_DATA } from './scene.ts';
 
 const resolver = new SiteResolver({ zone: ZONE });
 
@@ -39,6 +39,27 @@ describe('an answer through an alias', () => {
       { name: 'iDENtity.openstack.test', type: 'CNAME', data: 'keystone.openstack.test' },
       { name: 'keystone.openstack.test', type: 'A', data: '100.64.0.2' },
     ]);
+  });
+
+  test('fits a message by TCP, however long the names and the records are', () => {
+    const [alias, host] = ['a', 'b'].map((label) => `${label}.`.repeat(119).slice(0, -1)) as [
+      string,
+      string,
+    ];
+    const addresses = (count: number): string[] =>
+      Array.from({ length: count }, (_, i) => `10.0.${i >> 8}.${i & 255}`);
+    const zoneOf = (count: number): Zone =>
+      Zone.compile({
+        ...ZONE_DATA,
+        hosts: [{ name: host, addresses: addresses(count), aliases: [alias] }],
+      });
+    expect(() => zoneOf(4062)).toThrow('an answer holds 64986');
+    const large = new SiteResolver({ zone: zoneOf(4061) });
+    const bytes = large.resolve(query(`${alias}.openstack.test`, 'A', 1232), 'tcp', LOCAL);
+    const answer = decodeAnswer(bytes as Uint8Array);
+    expect(answer.flag_tc).toBe(false);
+    expect(answer.answers).toHaveLength(4062);
+    expect(answer.answers.at(-1)).toMatchObject({ name: `${host}.openstack.test`, type: 'A' });
   });
 
   test('without data has the CNAME, the SOA and no error', () => {
