@@ -33,6 +33,7 @@ export type {
   StatusMessage,
   TrustMessage,
 } from './messages.ts';
+export { nameChangesBetween } from './name-changes.ts';
 export { PlanPartition, type PlanPartitionOptions } from './plan-partition.ts';
 export type { PoolStatus, PoolVersionStatus, PoolWarning } from './pool-watch.ts';
 export {
@@ -44,4 +45,12 @@ export {
 export { type PresenceUse, PresenceUses } from './presence-uses.ts';
 export type { RenewalCounters, TrustProvider } from './renewal-service.ts';
 export { type RouteChange, type SiteRoute, SiteRoutes } from './site-routes.ts';
-export { type Snapshot, type SnapshotHost, zoneDataOf } from './snapshot.ts';
+export {
+  type NameChanges,
+  type Snapshot,
+  type SnapshotBinding,
+  type SnapshotHost,
+  type SnapshotPointer,
+  zoneDataOf,
+  zonePatchOf,
+} from './snapshot.ts';

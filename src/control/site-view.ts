@@ -7,6 +7,7 @@ import type { IpAddress } from '../base/address.ts';
 import type { Site } from '../registry/index.ts';
 import type { DesiredIndex } from './desired-index.ts';
 import type { LeaseTable } from './lease-table.ts';
+import { serviceHost } from './service-names.ts';
 import type { Snapshot, SnapshotHost } from './snapshot.ts';
 
 /** A snapshot before it has a revision. */
@@ -31,10 +32,10 @@ export function viewOf(
   const point = (address: IpAddress, name: string): void => {
     pointers.set(address.toString(), { address, name });
   };
-  for (const { name, presenceKey, home, service } of desired.exposedIn(site.name)) {
+  for (const { name, presenceKey, home, service, exposure } of desired.exposedIn(site.name)) {
     const address = isLive(home.realm) ? leases.address(site.name, presenceKey) : undefined;
     if (address === undefined) continue;
-    hosts.push({ name, addresses: [address], ports: service.ports });
+    hosts.push(serviceHost(exposure, service, address, site));
     // The first of several services on a host gives the host its name.
     if (!pointers.has(address.toString())) point(address, name);
   }

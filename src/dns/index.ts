@@ -40,12 +40,15 @@ export {
 } from './resolver.ts';
 export { RESPONSE_RATE_DEFAULTS, type ResponseRateOptions } from './response-rate.ts';
 export { DnsServer, type DnsServerOptions } from './server.ts';
+export type { SvcbData } from './svcb.ts';
 export { Zone } from './zone.ts';
 export type {
   ZoneAnswer,
+  ZoneBinding,
   ZoneData,
   ZoneHost,
   ZoneOutcome,
+  ZonePatch,
   ZonePointer,
   ZonePort,
   ZoneRecordSet,

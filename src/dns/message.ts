@@ -137,9 +137,9 @@ export interface Reply {
 
 /**
  * Encodes the answer to `query`, with a copy of its question. An owner that the question's name ends
- * with becomes a compression pointer. An answer longer than `limit` loses its additional records; if
- * it is still too long, it loses all records and gets the TC bit, because clients must not use a part
- * of an RRset (RFC 2181 section 9).
+ * with, or is an alias of, becomes a compression pointer. An answer longer than `limit` loses its
+ * additional records; if it is still too long, it loses all records and gets the TC bit, because
+ * clients must not use a part of an RRset (RFC 2181 section 9).
  *
  * @param limit in bytes, at least `MIN_UDP_LENGTH`.
  * @param optRecords has the OPT record for a query that has one.
@@ -151,16 +151,17 @@ export function encodeReply(
   optRecords: OptRecords
 ): Uint8Array {
   let { flags, answers, authority, additional } = reply;
+  const names = namesIn(query, answers);
   const opt = query.edns && optRecords.find(reply.rcode, query.edns.dnssecOk);
   const optLength = opt === undefined ? 0 : OPT_LENGTH;
   let length =
-    query.questionEnd + optLength + recordsLength(query, answers) + recordsLength(query, authority);
+    query.questionEnd + optLength + recordsLength(names, answers) + recordsLength(names, authority);
   if (length > limit) {
     flags |= TRUNCATED_RESPONSE;
     answers = authority = additional = [];
     length = query.questionEnd + optLength;
   }
-  const additionalLength = recordsLength(query, additional);
+  const additionalLength = recordsLength(names, additional);
   if (length + additionalLength > limit) additional = [];
   else length += additionalLength;
 
@@ -171,9 +172,9 @@ export function encodeReply(
   bytes.writeUInt16BE(answers.length, 6);
   bytes.writeUInt16BE(authority.length, 8);
   bytes.writeUInt16BE(additional.length + (opt === undefined ? 0 : 1), 10);
-  let offset = writeRecords(query, answers, bytes, query.questionEnd);
-  offset = writeRecords(query, authority, bytes, offset);
-  offset = writeRecords(query, additional, bytes, offset);
+  let offset = writeRecords(names, answers, bytes, query.questionEnd);
+  offset = writeRecords(names, authority, bytes, offset);
+  offset = writeRecords(names, additional, bytes, offset);
   if (opt !== undefined) bytes.set(opt, offset);
   return bytes;
 }
@@ -235,23 +236,44 @@ function parseOpt(bytes: Uint8Array, offset: number): Edns | undefined {
   };
 }
 
-function recordsLength(query: Query, records: readonly ZoneRecord[]): number {
+/** The names of an answer that owners of its records can point to. */
+interface EarlierNames {
+  readonly question: string;
+  /** Offset behind the question's name. */
+  readonly questionNameEnd: number;
+  /** The name that the question's name is an alias of, if it is one. */
+  readonly canonical: string | undefined;
+  /** Offset of `canonical` in the data of the CNAME record. */
+  readonly canonicalOffset: number;
+}
+
+function namesIn({ name, questionEnd }: Query, [first]: readonly ZoneRecord[]): EarlierNames {
+  return {
+    question: name,
+    questionNameEnd: questionEnd - 4,
+    canonical: first?.content.type === 'CNAME' ? first.content.data : undefined,
+    canonicalOffset: questionEnd + POINTER_LENGTH + RECORD_HEADER_LENGTH,
+  };
+}
+
+function recordsLength(names: EarlierNames, records: readonly ZoneRecord[]): number {
   let length = 0;
   for (const { name, wire, bodyOffset } of records) {
-    length += suffixOffset(query, name) === 0 ? wire.length : 2 + wire.length - bodyOffset;
+    length += nameOffset(names, name) === 0 ? 0 : POINTER_LENGTH - bodyOffset;
+    length += wire.length;
   }
   return length;
 }
 
 /** Returns the offset behind the last record. */
 function writeRecords(
-  query: Query,
+  names: EarlierNames,
   records: readonly ZoneRecord[],
   bytes: Buffer,
   offset: number
 ): number {
   for (const { name, wire, bodyOffset } of records) {
-    const pointer = suffixOffset(query, name);
+    const pointer = nameOffset(names, name);
     if (pointer === 0) {
       bytes.set(wire, offset);
       offset += wire.length;
@@ -264,11 +286,15 @@ function writeRecords(
   return offset;
 }
 
-/** Returns the offset in the message where the question's name ends with `name`, or 0 if it does not. */
-function suffixOffset(query: Query, name: string): number {
-  if (query.name !== name && !query.name.endsWith(`.${name}`)) return 0;
-  // a name of the zone has no escapes: it is one byte longer on the wire than as text
-  return query.questionEnd - 4 - (name.length + 1);
+/** Returns the offset of an earlier `name` in the message, which may be the end of the question's name, or 0. */
+function nameOffset(
+  { question, questionNameEnd, canonical, canonicalOffset }: EarlierNames,
+  name: string
+): number {
+  if (question === name) return HEADER_LENGTH;
+  // A name of the zone has no escapes: it is one byte longer in a message than as text.
+  if (question.endsWith(`.${name}`)) return questionNameEnd - (name.length + 1);
+  return name === canonical ? canonicalOffset : 0;
 }
 
 const FLAG_QR = 0x8000;
@@ -278,6 +304,9 @@ const MAX_LABEL_LENGTH = 63;
 /** The longest name on the wire in bytes, the root's zero byte included. */
 const MAX_NAME_LENGTH = 255;
 const POINTER = 0xc000;
+const POINTER_LENGTH = 2;
+/** Type, class, TTL and length of the data. */
+const RECORD_HEADER_LENGTH = 10;
 /** An OPT record without options. */
 const OPT_LENGTH = 11;
 

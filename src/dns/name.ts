@@ -31,9 +31,10 @@ export function isWithin(name: string, ancestor: string): boolean {
  * Reads a name of the configuration. It may have letters, digits, hyphens and underscores only: a name
  * that needs escapes in a zone file is a mistake.
  *
+ * @param allowsWildcard whether the first label may be `*`
  * @throws {ConfigError} at `path` if the name or a label is empty, too long or has other characters.
  */
-export function parseName(path: string, text: string): string {
+export function parseName(path: string, text: string, allowsWildcard = false): string {
   const name = canonicalName(text);
   if (name.length - 1 > MAX_NAME_LENGTH) {
     throw new ConfigError(
@@ -41,7 +42,9 @@ export function parseName(path: string, text: string): string {
       `the name "${name.slice(0, 40)}..." has ${name.length - 1} characters, more than ${MAX_NAME_LENGTH}`
     );
   }
-  for (const label of name.slice(0, -1).split('.')) {
+  const labels = name.slice(0, -1).split('.');
+  if (allowsWildcard && labels.length > 1 && labels[0] === '*') labels.shift();
+  for (const label of labels) {
     if (label === '') throw new ConfigError(path, `"${text}" has an empty label`);
     if (label.length > MAX_LABEL_LENGTH) {
       throw new ConfigError(
@@ -66,9 +69,33 @@ export function parseName(path: string, text: string): string {
  *
  * @throws {ConfigError} as `parseName` does.
  */
-export function parseRelativeName(path: string, text: string, origin: string): string {
+export function parseRelativeName(
+  path: string,
+  text: string,
+  origin: string,
+  allowsWildcard = false
+): string {
   const absolute = text.endsWith('.') || isWithin(canonicalName(text), origin);
-  return parseName(path, absolute ? text : `${text}.${origin}`);
+  return parseName(path, absolute ? text : `${text}.${origin}`, allowsWildcard);
+}
+
+/**
+ * Encodes a name in the inner form, for a message without compression. Returns `undefined` if the name or a label is
+ * empty, too long or has characters that the inner form has not.
+ */
+export function nameBytes(name: string): Buffer | undefined {
+  const octets: number[] = [];
+  for (const label of name.slice(0, -1).split('.')) {
+    const start = octets.push(0);
+    for (const [character] of label.matchAll(CHARACTER)) {
+      octets.push(character[0] === '\\' ? Number(character.slice(1)) : character.charCodeAt(0));
+    }
+    const length = octets.length - start;
+    if (length === 0 || length > MAX_LABEL_LENGTH || !INNER_LABEL.test(label)) return undefined;
+    octets[start - 1] = length;
+  }
+  octets.push(0);
+  return octets.length > MAX_NAME_LENGTH + 2 ? undefined : Buffer.from(octets);
 }
 
 /** Returns the name of the PTR records of `address` (RFC 1035 section 3.5, RFC 3596 section 2.5). */
@@ -111,4 +138,7 @@ function reverseLabels(address: IpAddress): string[] {
 const MAX_NAME_LENGTH = 253;
 const MAX_LABEL_LENGTH = 63;
 const LABEL = /^[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?$/;
+/** A character of a label in the inner form: a printable octet, or `\DDD` for another one. */
+const CHARACTER = /\\\d{3}|[!-~]/g;
+const INNER_LABEL = /^(?:\\(?:[01]\d\d|2[0-4]\d|25[0-5])|[!-[\]-~])*$/;
 const REVERSE_ROOT = { 4: 'in-addr.arpa.', 6: 'ip6.arpa.' } as const;

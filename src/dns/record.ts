@@ -4,11 +4,14 @@
  * @module
  */
 import { type Answer, encode } from 'dns-packet';
+import { nameBytes } from './name.ts';
+import { encodeSvcb, type SvcbData } from './svcb.ts';
 
 /** The types that a zone serves, and the two that get a special treatment: OPT and ANY. */
 export const RecordType = {
   A: 1,
   NS: 2,
+  CNAME: 5,
   SOA: 6,
   PTR: 12,
   HINFO: 13,
@@ -16,14 +19,17 @@ export const RecordType = {
   AAAA: 28,
   SRV: 33,
   OPT: 41,
+  SVCB: 64,
+  HTTPS: 65,
   ANY: 255,
 } as const;
 
 /** The type and the data of a record. Names in the data are fully qualified, with the trailing dot. */
 export type RecordContent =
-  | { readonly type: 'A' | 'AAAA' | 'NS' | 'PTR' | 'TXT'; readonly data: string }
+  | { readonly type: 'A' | 'AAAA' | 'CNAME' | 'NS' | 'PTR' | 'TXT'; readonly data: string }
   | { readonly type: 'HINFO'; readonly data: { readonly cpu: string; readonly os: string } }
   | { readonly type: 'SRV'; readonly data: SrvData }
+  | { readonly type: 'HTTPS' | 'SVCB'; readonly data: SvcbData }
   | { readonly type: 'SOA'; readonly data: SoaData };
 
 /** RFC 2782. */
@@ -60,10 +66,38 @@ export interface ZoneRecord {
 
 /** Encodes a record. `name` is a result of `parseName`, so that it has as many bytes as characters. */
 export function makeRecord(name: string, ttlSeconds: number, content: RecordContent): ZoneRecord {
-  const data = content.type === 'TXT' ? characterStrings(content.data) : content.data;
-  const answer = { name, ttl: ttlSeconds, type: content.type, data } as Answer;
+  const answer = { name, ttl: ttlSeconds, ...encodable(content) } as Answer;
   const wire = encode({ answers: [answer] }).subarray(HEADER_LENGTH);
   return { name, ttlSeconds, content, wire, bodyOffset: name.length + 1 };
+}
+
+/**
+ * Returns the records with the owner `name`, as the name of a query that a wildcard covers.
+ *
+ * @param name in the inner form of `name.ts`; it fits a message
+ */
+export function withOwner(records: readonly ZoneRecord[], name: string): readonly ZoneRecord[] {
+  const owner = nameBytes(name)!;
+  return records.map(({ ttlSeconds, content, wire, bodyOffset }) => ({
+    name,
+    ttlSeconds,
+    content,
+    wire: Buffer.concat([owner, wire.subarray(bodyOffset)]),
+    bodyOffset: owner.length,
+  }));
+}
+
+/** Returns the type and the data as `dns-packet` takes them. It does not know SVCB and HTTPS (RFC 3597). */
+function encodable(content: RecordContent): { type: string; data: unknown } {
+  switch (content.type) {
+    case 'TXT':
+      return { type: 'TXT', data: characterStrings(content.data) };
+    case 'HTTPS':
+    case 'SVCB':
+      return { type: `UNKNOWN_${RecordType[content.type]}`, data: encodeSvcb(content.data) };
+    default:
+      return content;
+  }
 }
 
 /** Splits a text into one or more strings of at most 255 bytes each (RFC 1035 section 3.3.14). */

@@ -1,14 +1,10 @@
 /**
- * Turns the plain data of a zone into the nodes that `Zone` looks up, with every answer ready made.
- *
- * 1. every entry is checked and becomes records, equal ones once;
- * 2. the names between a record and the apex of its zone become nodes without records
- *    (empty non-terminals);
- * 3. each RRset becomes an answer, with the addresses of the names it points to.
+ * Checks the plain data of a zone and turns it into records: what each host and each pointer gives to which names.
+ * `ZoneTree` puts them together.
  * @module
  */
 import { type AddressInput, IpAddress } from '../base/address.ts';
-import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
+import { IpPrefix } from '../base/prefix.ts';
 import { ConfigError } from '../errors.ts';
 import { integerWithin } from './limits.ts';
 import {
@@ -19,209 +15,240 @@ import {
   reverseName,
   reverseZones,
 } from './name.ts';
-import {
-  makeRecord,
-  type RecordContent,
-  RecordType,
-  type SoaData,
-  type ZoneRecord,
-} from './record.ts';
-import type { ZoneAnswer, ZoneData, ZoneHost, ZoneNode, ZonePointer } from './zone-data.ts';
+import { makeRecord, type RecordContent, type SoaData, type ZoneRecord } from './record.ts';
+import { checkSvcb } from './svcb.ts';
+import type {
+  ZoneBinding,
+  ZoneData,
+  ZoneHost,
+  ZonePatch,
+  ZonePointer,
+  ZonePort,
+} from './zone-data.ts';
+import type { Contribution } from './zone-tree.ts';
 
-/** @throws {ConfigError} as `Zone.compile`. */
-export function compileNodes(data: ZoneData): {
-  origin: string;
-  nodes: ReadonlyMap<string, ZoneNode>;
-} {
-  const compiler = new ZoneCompiler(data);
-  data.hosts.forEach((host, i) => {
-    compiler.addHost(`hosts[${i}]`, host);
-  });
-  data.reverse?.forEach((prefix, i) => {
-    compiler.addReverse(`reverse[${i}]`, prefix);
-  });
-  data.pointers.forEach((pointer, i) => {
-    compiler.addPointer(`pointers[${i}]`, pointer);
-  });
-  return { origin: compiler.origin, nodes: compiler.finish() };
-}
-
-type RRsets = Map<number, ZoneRecord[]>;
-
-class ZoneCompiler {
+/** Compiles the hosts and pointers of one zone, whose origin, times and reverse zones never change. */
+export class ZoneCompiler {
   readonly origin: string;
-  readonly #ttlSeconds: number;
-  readonly #negativeTtlSeconds: number;
+  readonly ttlSeconds: number;
+  /** The apexes of the zone and of its reverse zones. */
+  readonly #apexes: ReadonlySet<string>;
   readonly #soa: SoaData;
-  /** Apex to the SOA record that goes with negative answers. */
-  readonly #apexes = new Map<string, ZoneRecord>();
-  readonly #names = new Map<string, RRsets>();
-  /** Owner, type and data of every record so far. */
-  readonly #seen = new Set<string>();
 
+  /** @throws {ConfigError} as `Zone.compile`. */
   constructor(data: ZoneData) {
     this.origin = parseName('origin', data.origin);
-    this.#ttlSeconds = integerWithin('ttlSeconds', data.ttlSeconds, 0, MAX_TTL_SECONDS);
-    this.#negativeTtlSeconds = integerWithin(
-      'negativeTtlSeconds',
-      data.negativeTtlSeconds,
-      0,
-      MAX_TTL_SECONDS
-    );
-    const nameserver = this.#ownName('nameserver', data.nameserver);
+    this.ttlSeconds = integerWithin('ttlSeconds', data.ttlSeconds, 0, MAX_TTL_SECONDS);
     this.#soa = {
-      mname: nameserver,
+      mname: this.#ownName('nameserver', data.nameserver),
       rname: parseName('origin', `hostmaster.${this.origin}`),
-      serial: integerWithin('serial', data.serial, 0, 2 ** 32 - 1),
+      serial: 0,
       ...TRANSFER_TIMES,
-      minimum: this.#negativeTtlSeconds,
+      minimum: integerWithin('negativeTtlSeconds', data.negativeTtlSeconds, 0, MAX_TTL_SECONDS),
     };
-    this.#addApex(this.origin);
-    this.#addName(nameserver);
-    this.#addAddresses('nameserverAddresses', nameserver, data.nameserverAddresses);
+    const reverse = (data.reverse ?? []).flatMap((input, i) =>
+      reverseZones(configured(`reverse[${i}]`, () => IpPrefix.from(input)))
+    );
+    this.#apexes = new Set([this.origin, ...reverse]);
   }
 
-  addHost(path: string, host: ZoneHost): void {
-    const name = this.#ownName(`${path}.name`, host.name);
-    this.#addName(name);
-    this.#addAddresses(`${path}.addresses`, name, host.addresses);
-    for (const text of host.texts ?? []) this.#add(name, { type: 'TXT', data: text });
-    host.ports?.forEach(({ protocol, port, service }, i) => {
-      const portPath = `${path}.ports[${i}]`;
-      integerWithin(`${portPath}.port`, port, 1, 65_535);
-      if (service === undefined) return;
-      if (!SERVICE.test(service)) {
-        throw new ConfigError(
-          `${portPath}.service`,
-          `"${service}" has characters other than letters, digits and single hyphens (RFC 6335)`
-        );
-      }
-      const owner = parseName(`${portPath}.service`, `_${service}._${protocol}.${name}`);
-      this.#add(owner, { type: 'SRV', data: { priority: 0, weight: 0, port, target: name } });
+  /** @throws {ConfigError} at `serial` if it is not a number of 32 bits. */
+  soa(serial: number): SoaData {
+    return { ...this.#soa, serial: integerWithin('serial', serial, 0, 2 ** 32 - 1) };
+  }
+
+  /** Compiles what never changes: the nameserver and its addresses. */
+  fixed({ nameserverAddresses }: ZoneData): ReadonlyMap<string, Contribution> {
+    const { mname } = this.#soa;
+    const addresses = this.#addresses('nameserverAddresses', mname, nameserverAddresses);
+    const contribution = new Map([...this.#apexes].map((apex) => [apex, [this.#ns(apex)]]));
+    return new Map([
+      ['apexes', contribution],
+      ['nameserver', new Map([[mname, addresses]])],
+    ]);
+  }
+
+  /**
+   * Compiles all hosts and pointers of the names and addresses in a change.
+   *
+   * @returns what these hosts and pointers give, keyed by source as `ZoneTree.replace` takes it
+   * @throws {ConfigError} whose `path` leads to the entry that is wrong.
+   */
+  compile({
+    names,
+    hosts,
+    addresses,
+    pointers,
+  }: Omit<ZonePatch, 'serial'>): ReadonlyMap<string, Contribution> {
+    const contributions = new Map<string, Map<string, ZoneRecord[]>>();
+    names?.forEach((text, i) => {
+      contributions.set(hostSource(this.#ownName(`names[${i}]`, text)), new Map());
+    });
+    const parsed = (hosts ?? []).map((host, i) => {
+      const name = this.#ownName(`hosts[${i}].name`, host.name);
+      const contribution = entryOf(contributions, hostSource(name), () => new Map());
+      this.#addHost(`hosts[${i}]`, name, host, contribution);
+      return { name, host, contribution };
+    });
+    // A host's other records go before its aliases, also those of another entry of the same name.
+    parsed.forEach(({ name, host, contribution }, i) => {
+      this.#addAliases(`hosts[${i}].aliases`, name, host, contribution);
+    });
+
+    const ownerOf = (path: string, input: AddressInput): string => {
+      const owner = reverseName(configured(path, () => IpAddress.from(input)));
+      entryOf(contributions, pointerSource(owner), () => new Map());
+      return owner;
+    };
+    addresses?.forEach((address, i) => {
+      ownerOf(`addresses[${i}]`, address);
+    });
+    pointers?.forEach((pointer, i) => {
+      const owner = ownerOf(`pointers[${i}].address`, pointer.address);
+      this.#addPointer(`pointers[${i}]`, owner, pointer, contributions.get(pointerSource(owner))!);
+    });
+    return contributions;
+  }
+
+  #addHost(path: string, name: string, host: ZoneHost, into: Map<string, ZoneRecord[]>): void {
+    const own = [
+      ...this.#addresses(`${path}.addresses`, name, host.addresses),
+      ...(host.texts ?? []).map((text) => this.#record(name, { type: 'TXT', data: text })),
+    ];
+    host.bindings?.forEach((binding, i) => {
+      const { owner, record } = this.#binding(`${path}.bindings[${i}]`, name, binding);
+      if (owner === name) own.push(record);
+      else addRecords(into, owner, [record]);
+    });
+    addRecords(into, name, own);
+    if (host.wildcard === true) {
+      const owner = parseName(`${path}.wildcard`, `*.${name}`, true);
+      addRecords(
+        into,
+        owner,
+        own.map(({ content }) => this.#record(owner, content))
+      );
+    }
+    host.ports?.forEach((port, i) => {
+      this.#addPort(`${path}.ports[${i}]`, name, port, into);
     });
   }
 
-  addReverse(path: string, input: PrefixInput): void {
-    const prefix = configured(path, () => IpPrefix.from(input));
-    for (const zone of reverseZones(prefix)) this.#addApex(zone);
-  }
-
-  addPointer(path: string, pointer: ZonePointer): void {
-    const address = configured(`${path}.address`, () => IpAddress.from(pointer.address));
-    const target = parseRelativeName(`${path}.name`, pointer.name, this.origin);
-    const owner = reverseName(address);
-    if (this.#apexOf(owner) === undefined) this.#addApex(owner);
-    this.#add(owner, { type: 'PTR', data: target });
-  }
-
-  finish(): ReadonlyMap<string, ZoneNode> {
-    for (const name of [...this.#names.keys()]) this.#addNamesAbove(name);
-    const nodes = new Map<string, ZoneNode>();
-    for (const [name, sets] of this.#names) {
-      const authority = [this.#apexes.get(this.#apexOf(name)!)!];
-      const byType = new Map<number, ZoneAnswer>();
-      for (const [type, answers] of sets) byType.set(type, this.#answer(answers));
-      if (sets.size > 0) byType.set(RecordType.ANY, this.#answer([this.#minimalAny(name)]));
-      nodes.set(name, {
-        byType,
-        nodata: { outcome: 'nodata', answers: [], authority, additional: [] },
-        nxdomain: { outcome: 'nxdomain', answers: [], authority, additional: [] },
-      });
+  #addPort(
+    path: string,
+    name: string,
+    { protocol, port, service }: ZonePort,
+    into: Map<string, ZoneRecord[]>
+  ): void {
+    integerWithin(`${path}.port`, port, 1, 65_535);
+    if (service === undefined) return;
+    if (!SERVICE.test(service)) {
+      throw new ConfigError(
+        `${path}.service`,
+        `"${service}" has characters other than letters, digits and single hyphens (RFC 6335)`
+      );
     }
-    return nodes;
+    const owner = parseName(`${path}.service`, `_${service}._${protocol}.${name}`);
+    const data = { priority: 0, weight: 0, port, target: name };
+    addRecords(into, owner, [this.#record(owner, { type: 'SRV', data })]);
   }
 
-  #ownName(path: string, text: string): string {
-    const name = parseRelativeName(path, text, this.origin);
+  #binding(
+    path: string,
+    name: string,
+    { type, prefix, target: text = '.', priority, alpn, port }: ZoneBinding
+  ): { owner: string; record: ZoneRecord } {
+    const owner = prefix === undefined ? name : parseName(`${path}.prefix`, `${prefix}.${name}`);
+    const target = text === '.' ? text : parseRelativeName(`${path}.target`, text, this.origin);
+    const data = { priority, target, alpn, port };
+    checkSvcb(path, data);
+    return { owner, record: this.#record(owner, { type, data }) };
+  }
+
+  /** Leaves out an alias of a name that the host has other records for. */
+  #addAliases(
+    path: string,
+    name: string,
+    { aliases }: ZoneHost,
+    into: Map<string, ZoneRecord[]>
+  ): void {
+    aliases?.forEach((text, i) => {
+      const owner = this.#ownName(`${path}[${i}]`, text, true);
+      if (!into.has(owner)) into.set(owner, [this.#record(owner, { type: 'CNAME', data: name })]);
+    });
+  }
+
+  #addPointer(
+    path: string,
+    owner: string,
+    pointer: ZonePointer,
+    into: Map<string, ZoneRecord[]>
+  ): void {
+    const target = parseRelativeName(`${path}.name`, pointer.name, this.origin);
+    const records = entryOf(into, owner, () => (this.#isCovered(owner) ? [] : [this.#ns(owner)]));
+    records.push(this.#record(owner, { type: 'PTR', data: target }));
+  }
+
+  #ownName(path: string, text: string, allowsWildcard = false): string {
+    const name = parseRelativeName(path, text, this.origin, allowsWildcard);
     if (!isWithin(name, this.origin)) {
       throw new ConfigError(path, `"${text}" is not within the zone ${this.origin}`);
     }
     return name;
   }
 
-  #addApex(apex: string): void {
-    if (this.#apexes.has(apex)) return;
-    const negativeTtl = Math.min(this.#ttlSeconds, this.#negativeTtlSeconds);
-    const soa = { type: 'SOA', data: this.#soa } as const;
-    this.#apexes.set(apex, makeRecord(apex, negativeTtl, soa));
-    this.#add(apex, soa);
-    this.#add(apex, { type: 'NS', data: this.#soa.mname });
-  }
-
-  #addAddresses(path: string, name: string, addresses: readonly AddressInput[]): void {
-    addresses.forEach((input, i) => {
+  #addresses(path: string, name: string, addresses: readonly AddressInput[]): ZoneRecord[] {
+    return addresses.map((input, i) => {
       const address = configured(`${path}[${i}]`, () => IpAddress.from(input));
-      this.#add(name, { type: address.family === 4 ? 'A' : 'AAAA', data: address.toString() });
+      const type = address.family === 4 ? 'A' : 'AAAA';
+      return this.#record(name, { type, data: address.toString() });
     });
   }
 
-  #add(name: string, content: RecordContent): void {
-    const key = JSON.stringify([name, content]);
-    if (this.#seen.has(key)) return;
-    this.#seen.add(key);
-    const sets = this.#addName(name);
-    const type = RecordType[content.type];
-    const set = sets.get(type) ?? [];
-    set.push(makeRecord(name, this.#ttlSeconds, content));
-    sets.set(type, set);
+  #ns(apex: string): ZoneRecord {
+    return this.#record(apex, { type: 'NS', data: this.#soa.mname });
   }
 
-  #addName(name: string): RRsets {
-    let sets = this.#names.get(name);
-    if (sets === undefined) {
-      sets = new Map();
-      this.#names.set(name, sets);
+  #record(name: string, content: RecordContent): ZoneRecord {
+    return makeRecord(name, this.ttlSeconds, content);
+  }
+
+  /** Returns whether a name is in the zone or in one of its reverse zones. */
+  #isCovered(name: string): boolean {
+    for (let above: string | undefined = name; above !== undefined; above = parentOf(above)) {
+      if (this.#apexes.has(above)) return true;
     }
-    return sets;
+    return false;
   }
+}
 
-  /** Stops at a name that is there already: those above it are, or will be, added for its sake. */
-  #addNamesAbove(name: string): void {
-    let above = parentOf(name);
-    while (above !== undefined && !this.#names.has(above) && this.#apexOf(above) !== undefined) {
-      this.#addName(above);
-      above = parentOf(above);
-    }
-  }
+/** Returns the source of what hosts of a name give. */
+function hostSource(name: string): string {
+  return name;
+}
 
-  #apexOf(name: string): string | undefined {
-    let apex: string | undefined = name;
-    while (apex !== undefined && !this.#apexes.has(apex)) apex = parentOf(apex);
-    return apex;
-  }
+/** Returns the source of a pointer. No name has such a character. */
+function pointerSource(owner: string): string {
+  return `@${owner}`;
+}
 
-  #answer(answers: readonly ZoneRecord[]): ZoneAnswer {
-    const { name, content } = answers[0]!;
-    // each answer's owner is compressed to a pointer of two bytes
-    const length = answers.reduce(
-      (sum, { wire, bodyOffset }) => sum + 2 + wire.length - bodyOffset,
-      0
-    );
-    if (length > MAX_RRSET_LENGTH) {
-      throw new ConfigError(
-        '',
-        `the ${content.type} records of ${name} take ${length} bytes; an answer holds ${MAX_RRSET_LENGTH}`
-      );
-    }
-    return { outcome: 'success', answers, authority: [], additional: this.#addressesOf(answers) };
-  }
+/** The owner exists from now on, also without records. */
+function addRecords(
+  into: Map<string, ZoneRecord[]>,
+  owner: string,
+  records: readonly ZoneRecord[]
+): void {
+  const list = entryOf(into, owner, () => []);
+  for (const record of records) list.push(record);
+}
 
-  #addressesOf(answers: readonly ZoneRecord[]): ZoneRecord[] {
-    const targets = new Set<string>();
-    for (const { content } of answers) {
-      if (content.type === 'SRV') targets.add(content.data.target);
-      if (content.type === 'NS') targets.add(content.data);
-    }
-    return [...targets].flatMap((target) => {
-      const sets = this.#names.get(target);
-      return [...(sets?.get(RecordType.A) ?? []), ...(sets?.get(RecordType.AAAA) ?? [])];
-    });
+function entryOf<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  let value = map.get(key);
+  if (value === undefined) {
+    value = make();
+    map.set(key, value);
   }
-
-  /** Answers a query for ANY without what amplifies an attack (RFC 8482 section 4.2). */
-  #minimalAny(name: string): ZoneRecord {
-    return makeRecord(name, this.#ttlSeconds, { type: 'HINFO', data: { cpu: 'RFC8482', os: '' } });
-  }
+  return value;
 }
 
 /** Runs a parser of addresses, whose errors do not name the place in the configuration. */
@@ -236,7 +263,5 @@ function configured<T>(path: string, parse: () => T): T {
 const SERVICE = /^[a-z0-9]+(?:-[a-z0-9]+)*$/i;
 /** RFC 2181 section 8. */
 const MAX_TTL_SECONDS = 2 ** 31 - 1;
-/** A message's 65535 bytes less header (12), longest question (255 + 4) and OPT (11). */
-const MAX_RRSET_LENGTH = 65_535 - 12 - 259 - 11;
 /** In seconds. Zones are not transferred, so that nobody acts on them; the values of RFC 1912. */
 const TRANSFER_TIMES = { refresh: 3600, retry: 600, expire: 1_209_600 };

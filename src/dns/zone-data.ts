@@ -5,6 +5,7 @@
 import type { AddressInput } from '../base/address.ts';
 import type { PrefixInput } from '../base/prefix.ts';
 import type { ZoneRecord } from './record.ts';
+import type { SvcbData } from './svcb.ts';
 
 /** A name and its addresses, IPv4 and IPv6 mixed. */
 export interface ZoneRecordSet {
@@ -20,11 +21,35 @@ export interface ZonePort {
   readonly service?: string;
 }
 
-/** One exposed service: its presences at the site, its ports, and texts for TXT records. */
+/** An SVCB or HTTPS record of a host. */
+export interface ZoneBinding extends Omit<SvcbData, 'target'> {
+  readonly type: 'HTTPS' | 'SVCB';
+  /**
+   * Labels in front of the host's name, for example `_8443._https` or `_dns` (RFC 9460 section 2.3). Default none, as it
+   * is for `https` at its own port.
+   */
+  readonly prefix?: string | undefined;
+  /** Relative to the origin, or anywhere when it ends with a dot; default `.`, which is the owner. */
+  readonly target?: string | undefined;
+}
+
+/** One exposed service: its presences at the site, and what else clients may learn of it or call it. */
 export interface ZoneHost extends ZoneRecordSet {
   readonly ports?: readonly ZonePort[];
   /** One TXT record each. */
   readonly texts?: readonly string[];
+  readonly bindings?: readonly ZoneBinding[];
+  /**
+   * Further names within the zone, each with a CNAME record that leads to `name`. `*.apps` is a wildcard. An alias gives
+   * way to a host of its name and to records there; of two hosts with the same alias, the one whose name sorts first
+   * has it.
+   */
+  readonly aliases?: readonly string[];
+  /**
+   * Whether the names below `name` that do not exist have its addresses, texts and bindings without a prefix
+   * (RFC 4592); default false.
+   */
+  readonly wildcard?: boolean;
 }
 
 /** What a PTR query for `address` answers. */
@@ -55,24 +80,33 @@ export interface ZoneData {
   readonly nameserverAddresses: readonly AddressInput[];
 }
 
+/**
+ * A change of a zone by names and addresses. What is not named stays as it is; naming the same again changes nothing, so
+ * that a change may be applied twice.
+ */
+export interface ZonePatch {
+  /** The version of the zone from now on. */
+  readonly serial: number;
+  /** Names that keep none of their former hosts, in the form of `ZoneHost.name`; the names of `hosts` are added to them. */
+  readonly names?: readonly string[];
+  /** All hosts that these names have from now on, with what belongs to them (aliases, wildcard, SRV, bindings). */
+  readonly hosts?: readonly ZoneHost[];
+  /** Addresses that keep none of their former pointers; the addresses of `pointers` are added to them. */
+  readonly addresses?: readonly AddressInput[];
+  /** All pointers that these addresses have from now on. */
+  readonly pointers?: readonly ZonePointer[];
+}
+
 /** `nodata`: the name exists but has no record of the type. */
 export type ZoneOutcome = 'success' | 'nodata' | 'nxdomain' | 'not-authoritative';
 
 export interface ZoneAnswer {
+  /** Of the name that an alias leads to, if the name is one. */
   readonly outcome: ZoneOutcome;
+  /** The CNAME record comes first if the name is an alias. */
   readonly answers: readonly ZoneRecord[];
   /** The SOA that says how long `nodata` and `nxdomain` hold; else empty. */
   readonly authority: readonly ZoneRecord[];
-  /** Addresses of the names that SRV and NS answers point to. */
+  /** Addresses of the names that SRV, NS, SVCB and HTTPS answers point to, and SVCB or HTTPS records of these names. */
   readonly additional: readonly ZoneRecord[];
-}
-
-/** What is known of one existing name. */
-export interface ZoneNode {
-  /** Keyed by the number of the type. */
-  readonly byType: ReadonlyMap<number, ZoneAnswer>;
-  /** The answer for every other type. */
-  readonly nodata: ZoneAnswer;
-  /** The answer for names below that do not exist. */
-  readonly nxdomain: ZoneAnswer;
 }

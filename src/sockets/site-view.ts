@@ -4,6 +4,7 @@
  */
 import { isIP } from 'node:net';
 import { type AddressInput, bitsOf, type Family, IpAddress } from '../base/address.ts';
+import { HostNames } from '../base/host-names.ts';
 import { type PortInput, PortRange } from '../base/port-range.ts';
 import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
 
@@ -24,6 +25,10 @@ export interface StackHost {
   readonly addresses: readonly AddressInput[];
   /** Empty for a host that is only a client. */
   readonly ports: readonly PortInput[];
+  /** Full domain names that lead to `name`; none if absent. */
+  readonly aliases?: readonly string[] | undefined;
+  /** Whether the names below `name` that do not exist have its addresses; false if absent. */
+  readonly wildcard?: boolean | undefined;
 }
 
 /** A name with ports, of all its hosts together. */
@@ -53,7 +58,7 @@ export class SiteView {
     undefined
   );
 
-  readonly #zone: string;
+  readonly #names: HostNames;
   readonly #sources: readonly IpPrefix[];
   readonly #pools: readonly IpPrefix[];
   /** Keyed by the full name, in lower case. */
@@ -70,7 +75,7 @@ export class SiteView {
    * @throws {ApiMisuseError} if a text is not an address or a prefix, {ConfigError} if it is not a port.
    */
   constructor(site: StackSite, given: readonly IpAddress[], previous: SiteView | undefined) {
-    this.#zone = site.zone.toLowerCase();
+    this.#names = new HostNames(site.zone, site.hosts);
     this.#sources = site.sources.map(IpPrefix.from);
     this.#pools = site.pools.map(IpPrefix.from);
     for (const { name, addresses, ports } of site.hosts) {
@@ -130,7 +135,7 @@ export class SiteView {
    * known.
    *
    * @param host a full domain name, a name within the zone, or the text of an address, whose family is not checked; an
-   *   IPv4-mapped address means the IPv4 address
+   *   IPv4-mapped address means the IPv4 address. A name that only a wildcard covers must be full
    * @param family 0 for both
    */
   resolve(host: string, family: 0 | Family): readonly IpAddress[] {
@@ -143,8 +148,8 @@ export class SiteView {
       const address = withoutMapping(IpAddress.parse(host));
       return [this.#presences.get(address.toString())?.address ?? address];
     }
-    const name = host.toLowerCase().replace(/\.$/, '');
-    const found = this.#addresses.get(name) ?? this.#addresses.get(`${name}.${this.#zone}`) ?? [];
+    const name = this.#names.find(host);
+    const found = (name !== undefined && this.#addresses.get(name)) || [];
     return family === 0 ? found : found.filter((address) => address.family === family);
   }
 

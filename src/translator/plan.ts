@@ -48,6 +48,27 @@ export interface TranslationPlan {
   readonly permits: readonly Permit[];
 }
 
+/**
+ * Changes of a plan. Each entry replaces one keyed thing by what it is now, so that applying it twice is applying it
+ * once. Realms that come are applied first and realms that go are applied last, whatever their order here.
+ */
+export interface PlanChanges {
+  /** Undefined: the realm is gone, with all its presences and permits. */
+  readonly realms?: readonly { readonly name: string; readonly realm: Realm | undefined }[];
+  /** Undefined: the address stands for nothing any more. */
+  readonly presences?: readonly {
+    readonly realm: string;
+    readonly address: IpAddress;
+    readonly of: Endpoint | undefined;
+  }[];
+  /** All permits of one pair of clients' realm and service; an empty list: there are none any more. */
+  readonly permits?: readonly {
+    readonly realm: string;
+    readonly service: Endpoint;
+    readonly permits: readonly Permit[];
+  }[];
+}
+
 /** A presence as a caller gives it: addresses are values or text. */
 export interface PresenceInput {
   readonly realm: string;

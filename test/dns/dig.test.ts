@@ -89,6 +89,67 @@ describe.skipIf(!hasDig)('dig (skipped where the Debian package bind9-dnsutils i
         /NXDOMAIN.*flags: qr aa.*\nopenstack\.test\.\s+10\s+IN\s+SOA/s,
       ],
       ['an empty non-terminal', ['mq.openstack.test'], /NOERROR.*ANSWER: 0, AUTHORITY: 1/s],
+      [
+        'an alias',
+        ['identity.openstack.test'],
+        /NOERROR.*ANSWER: 2,.*\nidentity\.openstack\.test\.\s+60\s+IN\s+CNAME\skeystone\.openstack\.test\.\nkeystone\.openstack\.test\.\s+60\s+IN\s+A\s100\.64\.0\.2\n/s,
+      ],
+      [
+        'AAAA behind an alias',
+        ['identity.openstack.test', 'AAAA'],
+        /NOERROR.*ANSWER: 1, AUTHORITY: 1.*\sCNAME\skeystone.*\nopenstack\.test\.\s+10\s+IN\s+SOA/s,
+      ],
+      ['ANY of an alias', ['identity.openstack.test', 'ANY'], /ANSWER: 1,.*\sCNAME\skeystone/s],
+      [
+        'a name that a wildcard covers',
+        ['shop.APPS.openstack.test'],
+        /NOERROR.*ANSWER: 1,.*\nshop\.APPS\.openstack\.test\.\s+60\s+IN\s+A\s100\.64\.0\.5\n/s,
+      ],
+      [
+        'a type that the wildcard lacks',
+        ['shop.apps.openstack.test', 'TXT'],
+        /NOERROR.*ANSWER: 0, AUTHORITY: 1/s,
+      ],
+      [
+        'a name below one that exists beside the wildcard',
+        ['x.web.apps.openstack.test'],
+        /NXDOMAIN.*ANSWER: 0, AUTHORITY: 1/s,
+      ],
+      [
+        'a name that a wildcard alias covers',
+        ['a.b.sites.openstack.test'],
+        /ANSWER: 2,.*\na\.b\.sites\.openstack\.test\.\s+60\s+IN\s+CNAME\sapps.*\sA\s100\.64\.0\.5\n/s,
+      ],
+      [
+        'a label that needs escapes',
+        ['a\\000\\.b.apps.openstack.test'],
+        /\na\\000\\\.b\.apps\.openstack\.test\.\s+60\s+IN\s+A\s100\.64\.0\.5\n/,
+      ],
+      [
+        'HTTPS records',
+        ['apps.openstack.test', 'HTTPS'],
+        /\sHTTPS\s1 \. alpn="h2,h3"\n.*ADDITIONAL SECTION:\napps\..*\sA\s100\.64\.0\.5\n.*\sAAAA\s2001:db8:64::5\n/s,
+      ],
+      [
+        'HTTPS of a port',
+        ['_8443._https.apps.openstack.test', 'HTTPS'],
+        /\sHTTPS\s1 \. port=8443\n/,
+      ],
+      [
+        'HTTPS of a name that a wildcard covers',
+        ['shop.apps.openstack.test', 'HTTPS'],
+        /\nshop\..*\sHTTPS\s1 \. alpn="h2,h3"\n.*\nshop\..*\sAAAA\s2001:db8:64::5\n/s,
+      ],
+      [
+        'HTTPS in AliasMode',
+        ['portal.openstack.test', 'HTTPS'],
+        /\sHTTPS\s0 apps\.openstack\.test\.\n.*\napps\..*\sA\s100\.64\.0\.5\n.*\napps\..*\sHTTPS\s1 \. alpn="h2,h3"\n/s,
+      ],
+      [
+        'SVCB',
+        ['_dns.apps.openstack.test', 'SVCB'],
+        /\sSVCB\s1 v6only\.openstack\.test\. alpn="dot" port=853\n.*\nv6only\..*\sAAAA\s2001:db8:64::4\n/s,
+      ],
       ['a foreign name', ['www.example.com'], /status: REFUSED.*ANSWER: 0/s],
       ['a forwarded name', ['keystone.example.org'], /NOERROR.*\sA\s100\.64\.0\.2\n/s],
       ['class CH', ['-c', 'CH', 'version.bind', 'TXT'], /status: REFUSED/],
@@ -108,11 +169,12 @@ describe.skipIf(!hasDig)('dig (skipped where the Debian package bind9-dnsutils i
     ['512 bytes', ['+bufsize=512', 'large.openstack.test']],
     ['no EDNS', ['+noedns', 'large.openstack.test']],
     ['512 bytes, forwarded', ['+bufsize=512', 'large.example.org']],
-  ])('gets a truncated answer at %s, and the whole answer by TCP', async (_, args) => {
+    ['512 bytes, through an alias', ['+bufsize=512', 'huge.openstack.test'], 61],
+  ])('gets a truncated answer at %s, and the whole answer by TCP', async (_, args, count = 60) => {
     expect(await dig('+ignore', ...args)).toMatch(/flags: qr (aa )?tc rd ra;.*ANSWER: 0/);
     const whole = await dig(...args);
     expect(whole).toContain('Truncated, retrying in TCP mode');
-    expect(whole).toContain('ANSWER: 60');
+    expect(whole).toContain(`ANSWER: ${count}`);
   });
 
   test('gets 60 addresses in one datagram of 1232 bytes', async () => {

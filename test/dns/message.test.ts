@@ -241,11 +241,25 @@ describe('any bytes', () => {
     'keystone.openstack.test',
     'mq.openstack.test',
     'large.openstack.test',
+    'huge.openstack.test',
+    'x.apps.openstack.test',
+    'x.y.sites.openstack.test',
     '_amqp._tcp.rabbit.mq.openstack.test',
     '2.0.64.100.in-addr.arpa',
     'example.org'
   );
-  const types = fc.constantFrom('A', 'AAAA', 'SRV', 'PTR', 'SOA', 'NS', 'TXT', 'ANY', 'AXFR');
+  const types = fc.constantFrom(
+    'A',
+    'AAAA',
+    'SRV',
+    'PTR',
+    'SOA',
+    'NS',
+    'TXT',
+    'ANY',
+    'AXFR',
+    'UNKNOWN_65'
+  );
   const wellFormed = fc
     .tuple(names, types, fc.option(fc.nat(65_535), { nil: undefined }))
     .map(([name, type, size]) => query(name, type, size));

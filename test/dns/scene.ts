@@ -20,6 +20,7 @@ export const ZONE_DATA: ZoneData = {
       name: 'keystone',
       addresses: ['100.64.0.2'],
       ports: [{ protocol: 'tcp', port: 5000, service: 'identity' }],
+      aliases: ['identity'],
     },
     {
       name: 'rabbit.mq',
@@ -28,7 +29,28 @@ export const ZONE_DATA: ZoneData = {
       texts: ['vhost=/nova'],
     },
     { name: 'v6only', addresses: ['2001:db8:64::4'] },
-    { name: 'large', addresses: Array.from({ length: 60 }, (_, i) => `100.64.1.${i + 1}`) },
+    {
+      name: 'large',
+      addresses: Array.from({ length: 60 }, (_, i) => `100.64.1.${i + 1}`),
+      aliases: ['huge'],
+    },
+    {
+      name: 'apps',
+      addresses: ['100.64.0.5', '2001:db8:64::5'],
+      wildcard: true,
+      aliases: ['*.sites'],
+      bindings: [
+        { type: 'HTTPS', priority: 1, alpn: ['h2', 'h3'] },
+        { type: 'HTTPS', prefix: '_8443._https', priority: 1, port: 8443 },
+        { type: 'SVCB', prefix: '_dns', priority: 1, target: 'v6only', alpn: ['dot'], port: 853 },
+      ],
+    },
+    { name: 'web.apps', addresses: ['100.64.0.6'] },
+    {
+      name: 'portal',
+      addresses: [],
+      bindings: [{ type: 'HTTPS', priority: 0, target: 'apps' }],
+    },
   ],
   pointers: [
     { address: '100.64.0.2', name: 'keystone' },

@@ -125,6 +125,18 @@ describe('resolve', () => {
     expect(view().resolve(host, family).map(String)).toEqual(expected);
   });
 
+  test('finds the host of an alias and of a wildcard', () => {
+    const [bus, api] = SITE.hosts;
+    const hosts = [
+      { ...bus!, aliases: ['Queue.example.test'] },
+      { ...api!, wildcard: true },
+    ];
+    const resolve = (name: string): string[] => view({ hosts }).resolve(name, 4).map(String);
+    expect(resolve('queue')).toEqual(['10.0.0.129']);
+    expect(resolve('v1.api.example.test')).toEqual(['10.0.0.130']);
+    expect(resolve('v1.bus.example.test')).toEqual([]);
+  });
+
   test('knows nothing before the first snapshot', () => {
     expect(SiteView.NONE.resolve('bus', 0)).toEqual([]);
     expect(SiteView.NONE.localAddress(4)).toBeUndefined();
