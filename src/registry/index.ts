@@ -8,6 +8,7 @@ export {
   type DesiredState,
   type Exposure,
   type ExposureInput,
+  type ExposureKey,
   type ExposureTerms,
   type ExposureTermsInput,
   exposureName,

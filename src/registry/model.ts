@@ -122,6 +122,9 @@ export interface SelectorExposure extends ExposureTerms {
   readonly siteSelector: Labels;
 }
 
+/** What names an exposure: its site and service, or its own name if it has a selector. */
+export type ExposureKey = Pick<Exposure, 'site' | 'service'> | Pick<SelectorExposure, 'name'>;
+
 /** An HTTPS or SVCB record of an exposure's name. */
 export interface ServiceBinding {
   /**
@@ -215,7 +218,7 @@ export function presenceFamily(service: Family, pools: readonly IpPrefix[]): Fam
 
 /** Returns the full domain name of an exposure, in lower case. */
 export function exposureName(
-  { dnsName, service }: ExposureInput | SelectorExposureInput,
+  { dnsName, service }: Pick<ExposureTerms, 'dnsName' | 'service'>,
   site: Pick<Site, 'zone'>
 ): string {
   return nameWithin(dnsName ?? service, site);

@@ -12,7 +12,15 @@ import {
   type Schema,
   wholeNumber,
 } from '../base/schema.ts';
-import type { Exposure, Labels, SelectorExposure, Service, ServiceBinding, Site } from './model.ts';
+import type {
+  Exposure,
+  ExposureKey,
+  Labels,
+  SelectorExposure,
+  Service,
+  ServiceBinding,
+  Site,
+} from './model.ts';
 
 /**
  * The longest zone, in characters: a client's name is made of its address and its site, and the longest such name must
@@ -30,7 +38,7 @@ const MAX_BINDINGS = 8;
 const MAX_ALPN = 8;
 
 const LabelsSchema: Schema<Labels> = /* @__PURE__ */ v.pipe(
-  v.record(NameText, NameText),
+  v.record(NameText as v.GenericSchema<string, string>, NameText),
   v.check(
     (labels) => Object.keys(labels).length <= MAX_LABELS,
     ({ input }) => `expected at most ${MAX_LABELS} labels, got ${Object.keys(input).length}`
@@ -95,30 +103,15 @@ const BindingSchema: Schema<ServiceBinding> = /* @__PURE__ */ v.strictObject({
 
 const TERMS = {
   service: NameText,
-  dnsName: /* @__PURE__ */ v.optional(DomainText),
-  clients: /* @__PURE__ */ v.optional(/* @__PURE__ */ v.array(PrefixText)),
-  address: /* @__PURE__ */ v.optional(AddressText),
-  aliases: /* @__PURE__ */ v.optional(
-    /* @__PURE__ */ v.pipe(
-      /* @__PURE__ */ v.array(DomainText),
-      /* @__PURE__ */ v.maxLength(MAX_ALIASES)
-    )
-  ),
-  wildcard: /* @__PURE__ */ v.optional(/* @__PURE__ */ v.boolean()),
-  https: /* @__PURE__ */ v.optional(
-    /* @__PURE__ */ v.pipe(
-      /* @__PURE__ */ v.array(BindingSchema),
-      /* @__PURE__ */ v.maxLength(MAX_BINDINGS)
-    )
-  ),
-  svcb: /* @__PURE__ */ v.optional(
-    /* @__PURE__ */ v.pipe(
-      /* @__PURE__ */ v.array(BindingSchema),
-      /* @__PURE__ */ v.maxLength(MAX_BINDINGS)
-    )
-  ),
-  notBefore: /* @__PURE__ */ v.optional(InstantText),
-  notAfter: /* @__PURE__ */ v.optional(InstantText),
+  dnsName: v.optional(DomainText),
+  clients: v.optional(v.array(PrefixText)),
+  address: v.optional(AddressText),
+  aliases: v.optional(v.pipe(v.array(DomainText), v.maxLength(MAX_ALIASES))),
+  wildcard: v.optional(v.boolean()),
+  https: v.optional(v.pipe(v.array(BindingSchema), v.maxLength(MAX_BINDINGS))),
+  svcb: v.optional(v.pipe(v.array(BindingSchema), v.maxLength(MAX_BINDINGS))),
+  notBefore: v.optional(InstantText),
+  notAfter: v.optional(InstantText),
 };
 
 export const SiteSchema: Schema<Site> = /* @__PURE__ */ v.strictObject({
@@ -163,6 +156,14 @@ export const AnyExposureSchema: Schema<Exposure | SelectorExposure> = /* @__PURE
       : ExposureSchema;
   }
 ) as Schema<Exposure | SelectorExposure>;
+
+/** What names an exposure. Other keys are ignored, so that a whole exposure is accepted. */
+export const ExposureKeySchema: Schema<ExposureKey> = /* @__PURE__ */ v.lazy(
+  (input): Schema<ExposureKey> => {
+    const hasName = typeof input === 'object' && input !== null && 'name' in input;
+    return hasName ? v.object({ name: NameText }) : v.object({ site: NameText, service: NameText });
+  }
+) as Schema<ExposureKey>;
 
 /** The lists of a desired state; their entries are checked by their own schemas. */
 export const DesiredListsSchema: Schema<{
