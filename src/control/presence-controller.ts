@@ -99,10 +99,7 @@ export class PresenceController
     this.#suspended = new Set(options.suspended);
     this.#leases = leases;
     this.#pools = new PoolWatch(leases);
-    this.#desired = new DesiredIndex(
-      { sites: [], services: [], exposures: [], selectors: [] },
-      this.#transit
-    );
+    this.#desired = new DesiredIndex({ sites: [], services: [], exposures: [] }, this.#transit);
     this.#snapshots = new SnapshotPublisher({
       ...options,
       viewOf: (site) => this.#viewOf(site),

@@ -10,6 +10,7 @@ import type { Owner, Spec } from './model.ts';
 import { Proposal } from './proposal.ts';
 import { describe, keyOf } from './records.ts';
 import { AnyExposureSchema, DesiredListsSchema, ServiceSchema, SiteSchema } from './schema.ts';
+import { ShardedMap } from './sharded-map.ts';
 import type { DesiredTables, RecordChange } from './tables.ts';
 
 /** A change by one owner. Methods that return steps are for `inSlices`. */
@@ -17,7 +18,7 @@ export class ChangePlan {
   readonly #tables: DesiredTables;
   readonly #owner: Owner;
   readonly #changes: RecordChange[] = [];
-  readonly #places = new Map<string, Place>();
+  readonly #places = new ShardedMap<Place>();
   readonly #writes: Write[] = [];
 
   constructor(tables: DesiredTables, owner: Owner) {
@@ -59,7 +60,7 @@ export class ChangePlan {
       this.#set(key, spec, path);
       yield;
     }
-    for (const [key, { owner }] of this.#tables.records) {
+    for (const [key, { owner }] of this.#tables.records.entries()) {
       if (owner === this.#owner && !this.#places.has(key)) {
         this.#changes.push({ key, record: undefined });
       }

@@ -18,6 +18,7 @@ import { addressClaim, type NameUse, nameClaim, namesOf } from './names.ts';
 import type { Proposal } from './proposal.ts';
 import { describe, keyOf } from './records.ts';
 import { type ExposureSource, isSelector } from './selector.ts';
+import type { ShardedMap } from './sharded-map.ts';
 import type { DesiredTables, RecordChange } from './tables.ts';
 
 /** The place of a record that is asked for now. */
@@ -41,14 +42,14 @@ interface Exposed {
 export class FitCheck {
   readonly #tables: DesiredTables;
   readonly #proposal: Proposal;
-  readonly #places: ReadonlyMap<string, Place>;
+  readonly #places: Pick<ShardedMap<Place>, 'get'>;
 
   /**
    * @param proposal the change; `run` prepares it
    * @param places keyed by the keys of the records that are asked for now: in a conflict these are at fault. If another
    *   record no longer fits, the message names its owner
    */
-  constructor(tables: DesiredTables, proposal: Proposal, places: ReadonlyMap<string, Place>) {
+  constructor(tables: DesiredTables, proposal: Proposal, places: Pick<ShardedMap<Place>, 'get'>) {
     this.#tables = tables;
     this.#proposal = proposal;
     this.#places = places;

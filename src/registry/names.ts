@@ -22,10 +22,7 @@ export function namesOf(terms: ExposureTerms, site: Pick<Site, 'zone'>): NameUse
   for (const [i, alias] of aliases.entries()) {
     uses.push({ kind: 'alias', name: nameWithin(alias, site), field: `aliases[${i}]` });
   }
-  for (const [list, bindings] of [
-    ['https', https],
-    ['svcb', svcb],
-  ] as const) {
+  for (const [list, bindings] of Object.entries({ https, svcb })) {
     for (const [i, { prefix }] of bindings.entries()) {
       if (prefix === undefined) continue;
       const owner = `${prefix.toLowerCase()}.${name}`;

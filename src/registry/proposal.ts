@@ -7,6 +7,7 @@ import { NameSets } from './name-sets.ts';
 import { claimsOf } from './names.ts';
 import { EXPOSURES, SELECTORS, SERVICES, SITES } from './records.ts';
 import { type ExposureSource, type SourceView, sourceOf, takes } from './selector.ts';
+import { ShardedMap } from './sharded-map.ts';
 import { exposureId } from './source.ts';
 import { byName, type DesiredTables, hostOf, type RecordChange } from './tables.ts';
 
@@ -30,7 +31,7 @@ export class Proposal implements SourceView {
   readonly #selectors = new Map<string, SelectorExposure | undefined>();
   /** The new selectors by their services. */
   readonly #selectorsOf = new Map<string, SelectorExposure[]>();
-  readonly #exposures = new Map<string, Exposure | undefined>();
+  readonly #exposures = new ShardedMap<Exposure | undefined>();
   readonly #touched = new Map<string, SiteChange>();
 
   constructor(tables: DesiredTables) {

@@ -17,15 +17,16 @@ import type {
   Spec,
 } from './model.ts';
 import { AnyExposureSchema, ServiceSchema, SiteSchema } from './schema.ts';
+import type { ShardedMap } from './sharded-map.ts';
 import type { ExposureId } from './source.ts';
 
 /** The beginning of all keys. */
 export const PREFIX = 'desired/';
 
-export const SITES = `${PREFIX}site/`;
-export const SERVICES = `${PREFIX}service/`;
-export const EXPOSURES = `${PREFIX}exposure/`;
-export const SELECTORS = `${PREFIX}selector/`;
+export const SITES: string = `${PREFIX}site/`;
+export const SERVICES: string = `${PREFIX}service/`;
+export const EXPOSURES: string = `${PREFIX}exposure/`;
+export const SELECTORS: string = `${PREFIX}selector/`;
 
 export function siteKey(name: string): string {
   return `${SITES}${name}`;
@@ -58,7 +59,7 @@ export function describe(spec: Spec): string {
 }
 
 /** Returns the state that consists of these records. Its lists are in the order of the keys in the store. */
-export function stateOf(records: ReadonlyMap<string, DesiredRecord>): DesiredState {
+export function stateOf(records: Pick<ShardedMap<DesiredRecord>, 'get' | 'keys'>): DesiredState {
   const sites: Site[] = [];
   const services: Service[] = [];
   const exposures: Exposure[] = [];

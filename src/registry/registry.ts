@@ -62,7 +62,7 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
   readonly #unwatch: () => void;
   readonly #tables: DesiredTables;
   readonly #taking = new SliceQueue(() => this.#afterSlice());
-  #touched: TouchedKeys = noneTouched();
+  readonly #touched: TouchedKeys = noneTouched();
   /** The revision of the tables that the last `change` was about. */
   #revision = 0;
   #state: { readonly revision: number; readonly state: DesiredState } | undefined;
@@ -371,13 +371,8 @@ function noneTouched(): TouchedKeys {
 
 /** Returns what was touched, and leaves nothing. */
 function takeAll(touched: TouchedKeys): Touched {
-  const { sites, services, exposures } = touched;
-  const all = {
-    sites: new Set(sites),
-    services: new Set(services),
-    exposures: new Map(exposures),
-  };
-  for (const keys of [sites, services, exposures]) keys.clear();
+  const all = { ...touched };
+  Object.assign(touched, noneTouched());
   return all;
 }
 

@@ -165,15 +165,20 @@ export const ExposureKeySchema: Schema<ExposureKey> = /* @__PURE__ */ v.lazy(
   }
 ) as Schema<ExposureKey>;
 
+/** A list of anything, which takes as long however long it is. */
+const List: Schema<readonly unknown[]> = /* @__PURE__ */ v.lazy((input) =>
+  Array.isArray(input) ? v.unknown() : v.array(v.unknown())
+) as Schema<readonly unknown[]>;
+
 /** The lists of a desired state; their entries are checked by their own schemas. */
 export const DesiredListsSchema: Schema<{
   readonly sites: readonly unknown[];
   readonly services: readonly unknown[];
   readonly exposures: readonly unknown[];
 }> = /* @__PURE__ */ v.strictObject({
-  sites: v.array(v.unknown()),
-  services: v.optional(v.array(v.unknown()), []),
-  exposures: v.optional(v.array(v.unknown()), []),
+  sites: List,
+  services: v.optional(List, []),
+  exposures: v.optional(List, []),
 }) as Schema<{
   readonly sites: readonly unknown[];
   readonly services: readonly unknown[];

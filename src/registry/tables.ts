@@ -14,6 +14,7 @@ import {
   type SourceView,
   sourceOf,
 } from './selector.ts';
+import { ShardedMap } from './sharded-map.ts';
 import { SortedMap } from './sorted-map.ts';
 import { type DesiredSource, type ExposureId, exposureId } from './source.ts';
 import { TimeBoxes } from './time-boxes.ts';
@@ -26,9 +27,9 @@ export interface RecordChange {
 
 /** What a change has touched so far; see `Touched`. */
 export interface TouchedKeys {
-  readonly sites: Set<string>;
-  readonly services: Set<string>;
-  readonly exposures: Map<string, ExposureId>;
+  sites: Set<string>;
+  services: Set<string>;
+  exposures: Map<string, ExposureId>;
 }
 
 /**
@@ -37,7 +38,7 @@ export interface TouchedKeys {
  */
 export class DesiredTables implements SourceView, DesiredSource {
   readonly #nowMs: () => number;
-  readonly #records = new Map<string, DesiredRecord>();
+  readonly #records = new ShardedMap<DesiredRecord>();
   readonly #sites = new SortedMap<Site>();
   readonly #services = new SortedMap<Service>();
   readonly #selectors = new Map<string, SelectorExposure>();
@@ -67,7 +68,7 @@ export class DesiredTables implements SourceView, DesiredSource {
     return this.#revision;
   }
 
-  get records(): ReadonlyMap<string, DesiredRecord> {
+  get records(): Pick<ShardedMap<DesiredRecord>, 'get' | 'has' | 'keys' | 'entries'> {
     return this.#records;
   }
 
@@ -338,10 +339,10 @@ export class DesiredTables implements SourceView, DesiredSource {
     this.#claim(site, exposure);
   }
 
-  #touch({ exposures }: TouchedKeys, service: string, site: string): void {
+  #touch(touched: TouchedKeys, service: string, site: string): void {
     this.#revision++;
     const id = { service, site };
-    exposures.set(exposureId(id), id);
+    touched.exposures.set(exposureId(id), id);
   }
 
   #claim(name: string, exposure: Exposure): void {

@@ -17,7 +17,7 @@ import { FakeClock } from '../support/fake-clock.ts';
 import { fits, inForce } from './naive-fit.ts';
 
 /** The long run of this test has 10,000. */
-const RUNS = Number(process.env['REGISTRY_RUNS'] ?? 60);
+const RUNS = Number(process.env.REGISTRY_RUNS ?? 60);
 const START_MS = Date.parse('2026-01-01T00:00:00Z');
 
 const SITE_NAMES = ['cloud', 'a', 'a-b', 'c'];
@@ -147,10 +147,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 );
 
 function keyOf(value: Value): string {
-  if (value['siteSelector'] !== undefined) return `desired/selector/${value['name']}`;
-  if (value['zone'] !== undefined) return `desired/site/${value['name']}`;
-  if (value['ports'] !== undefined) return `desired/service/${value['name']}`;
-  return `desired/exposure/${value['site']}/${value['service']}`;
+  if (value.siteSelector !== undefined) return `desired/selector/${value.name}`;
+  if (value.zone !== undefined) return `desired/site/${value.name}`;
+  if (value.ports !== undefined) return `desired/service/${value.name}`;
+  return `desired/exposure/${value.site}/${value.service}`;
 }
 
 class FailingStore extends MemoryStore {
@@ -334,17 +334,17 @@ class History {
 }
 
 function put(registry: Registry, { value, owner: by }: Extract<Step, { do: 'put' }>) {
-  if (value['zone'] !== undefined) return registry.putSite(value, by);
-  return value['ports'] === undefined ? registry.expose(value, by) : registry.putService(value, by);
+  if (value.zone !== undefined) return registry.putSite(value, by);
+  return value.ports === undefined ? registry.expose(value, by) : registry.putService(value, by);
 }
 
 function remove(registry: Registry, { value, owner: by }: Extract<Step, { do: 'remove' }>) {
-  const name = String(value['name']);
-  if (value['zone'] !== undefined) return registry.removeSite(name, by);
-  if (value['ports'] !== undefined) return registry.removeService(name, by);
+  const name = String(value.name);
+  if (value.zone !== undefined) return registry.removeSite(name, by);
+  if (value.ports !== undefined) return registry.removeService(name, by);
   return registry.unexpose(
-    value['siteSelector'] === undefined
-      ? { service: String(value['service']), site: String(value['site']) }
+    value.siteSelector === undefined
+      ? { service: String(value.service), site: String(value.site) }
       : { name },
     by
   );
@@ -352,9 +352,9 @@ function remove(registry: Registry, { value, owner: by }: Extract<Step, { do: 'r
 
 function grouped(values: readonly Value[]) {
   return {
-    sites: values.filter((each) => each['zone'] !== undefined),
-    services: values.filter((each) => each['ports'] !== undefined),
-    exposures: values.filter((each) => each['service'] !== undefined),
+    sites: values.filter((each) => each.zone !== undefined),
+    services: values.filter((each) => each.ports !== undefined),
+    exposures: values.filter((each) => each.service !== undefined),
   };
 }
 

@@ -8,7 +8,9 @@ import { ConfigError } from '../../src/errors.ts';
 import { Registry, type Touched } from '../../src/registry/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
 
-export const site = (name: string, more: object = {}) => ({
+type Input = Readonly<Record<string, unknown>>;
+
+export const site = (name: string, more: object = {}): Input => ({
   name,
   sources: ['10.0.0.0/24'],
   pools: ['10.0.0.128/25'],
@@ -16,7 +18,7 @@ export const site = (name: string, more: object = {}) => ({
   ...more,
 });
 
-export const service = (name: string, more: object = {}) => ({
+export const service = (name: string, more: object = {}): Input => ({
   name,
   site: 'cloud',
   address: '10.0.0.5',
@@ -27,7 +29,7 @@ export const service = (name: string, more: object = {}) => ({
 const EDGE = { tier: 'edge' };
 
 /** The cloud with two services, and three sites of which two have the label `tier: edge`. */
-export const DESIRED = {
+export const DESIRED: { readonly sites: readonly Input[]; readonly services: readonly Input[] } = {
   sites: [
     site('cloud'),
     site('site-a', { labels: { ...EDGE, country: 'de' } }),
