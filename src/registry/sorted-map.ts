@@ -81,6 +81,8 @@ export class SortedMap<V> {
   }
 
   #isBefore(a: string, b: string): boolean {
-    return this.#ending === '' ? a < b : a + this.#ending < b + this.#ending;
+    // The ending decides only where one key is the beginning of the other.
+    if (this.#ending === '' || a.length === b.length) return a < b;
+    return a + this.#ending < b + this.#ending;
   }
 }

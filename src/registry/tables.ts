@@ -174,8 +174,8 @@ export class DesiredTables implements SourceView, DesiredSource {
   }
 
   /**
-   * Takes changes, in steps between which the tables are consistent. All exposures to one site change in one step. What
-   * comes is taken before what goes, so that an exposure that passes from one record to another never ends.
+   * Takes changes, in steps between which the tables are consistent. Up to 256 exposures to one site change in one step.
+   * What comes is taken before what goes, so that an exposure that passes from one record to another never ends.
    */
   *take(changes: Iterable<RecordChange>, touched: TouchedKeys): Generator<void> {
     const come: RecordChange[][] = [[], [], []];
@@ -196,7 +196,10 @@ export class DesiredTables implements SourceView, DesiredSource {
     }
     for (const group of come) for (const change of group) yield* this.#set(change, touched);
     for (const [site, group] of exposures) {
-      for (const change of group) this.#setExposure(site, change, touched);
+      for (const [i, change] of group.entries()) {
+        this.#setExposure(site, change, touched);
+        if ((i + 1) % MAX_TOGETHER === 0) yield;
+      }
       yield;
     }
     for (const group of gone.reverse()) {
@@ -246,7 +249,10 @@ export class DesiredTables implements SourceView, DesiredSource {
     }
     if (before?.zone !== site?.zone) {
       this.#claims.delete(name);
-      for (const [, exposure] of this.#to.get(name)?.entries() ?? []) this.#claim(name, exposure);
+      for (const [, exposure] of this.#to.get(name)?.entries() ?? []) {
+        this.#claim(name, exposure);
+        yield;
+      }
     }
     for (const { service } of selectors) this.#settle(service, name, touched);
     yield;
@@ -373,6 +379,9 @@ export class DesiredTables implements SourceView, DesiredSource {
     return this.#boxes.isOpen(this.#expandedFrom.get(exposure) ?? exposure);
   }
 }
+
+/** How many exposures to one site change together. */
+const MAX_TOGETHER = 256;
 
 /** Returns the canonical address of a service, by which services of one host are found. */
 export function hostOf({ address }: Service): string {
