@@ -84,6 +84,16 @@ const terms = {
 const exposure = fc.oneof(
   fc.record({ service: terms.service, site: fc.constantFrom(...SITE_NAMES) }),
   fc.record(
+    {
+      service: terms.service,
+      site: fc.constantFrom(...SITE_NAMES),
+      dnsName: label,
+      aliases: fc.array(label, { maxLength: 1 }),
+      address: terms.address,
+    },
+    { requiredKeys: ['service', 'site'] }
+  ),
+  fc.record(
     { ...terms, site: fc.constantFrom(...SITE_NAMES) },
     { requiredKeys: ['service', 'site'] }
   ),
@@ -101,7 +111,8 @@ const owner = fc.constantFrom<Owner>('file', 'admin', 'admin');
 type Value = Readonly<Record<string, Json>>;
 type Step =
   | { readonly do: 'put'; readonly value: Value; readonly owner: Owner }
-  | { readonly do: 'remove'; readonly value: Value; readonly owner: Owner }
+  | { readonly do: 'remove'; readonly which: number; readonly owner: Owner }
+  | { readonly do: 'rotate names'; readonly owner: Owner }
   | { readonly do: 'apply'; readonly values: readonly Value[]; readonly owner: Owner }
   | { readonly do: 'other writer'; readonly value: Value; readonly isGone: boolean }
   | { readonly do: 'store'; readonly isFailing: boolean }
@@ -115,7 +126,15 @@ const value = fc.oneof(
 ) as fc.Arbitrary<Value>;
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 12, arbitrary: fc.record({ do: fc.constant('put' as const), value, owner }) },
-  { weight: 4, arbitrary: fc.record({ do: fc.constant('remove' as const), value, owner }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      do: fc.constant('remove' as const),
+      which: fc.nat(),
+      owner: fc.constantFrom('admin' as const, 'admin' as const, 'file' as const),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('rotate names' as const), owner }) },
   {
     weight: 2,
     arbitrary: fc.record({
@@ -202,8 +221,12 @@ class History {
   readonly #touched = new Set<string>();
   #registry!: Registry;
   #view = new Map<string, string>();
-  /** Whether another writer may have stored what does not fit. */
-  #isTrusted = true;
+  readonly #isTrusted: boolean;
+
+  /** @param isTrusted whether no other writer stores what may not fit */
+  constructor(isTrusted: boolean) {
+    this.#isTrusted = isTrusted;
+  }
 
   async run(steps: readonly Step[]): Promise<void> {
     await this.#open();
@@ -232,26 +255,36 @@ class History {
     switch (each.do) {
       case 'put':
         return this.#expect(each.owner, [each.value], [], () => put(registry, each));
-      case 'remove':
-        return this.#expect(
-          each.owner,
-          [],
-          [keyOf(each.value)],
-          () => remove(registry, each),
-          keyOf(each.value) !== 'desired/site/cloud'
-        );
+      case 'remove': {
+        const entries = await this.#store.list('desired/');
+        const entry = entries[each.which % Math.max(entries.length, 1)];
+        if (entry === undefined) return;
+        const { spec } = entry.value as { readonly spec: Value };
+        const write = () => remove(registry, spec, each.owner);
+        return this.#expect(each.owner, [], [entry.key], write, spec.name !== 'cloud');
+      }
+      case 'rotate names': {
+        const values = (await this.#ownOf(each.owner)).map(({ spec }) => spec);
+        const exposures = values.filter(({ service: name }) => name !== undefined);
+        const names = exposures.map((one) => one.dnsName ?? one.service!);
+        const renamed = exposures.map((one, i) => ({
+          ...one,
+          dnsName: names[(i + 1) % names.length]!,
+        }));
+        const others = values.filter((one) => !exposures.includes(one));
+        const all = [...others, ...renamed];
+        return this.#expect(each.owner, all, [], () => registry.apply(grouped(all), each.owner));
+      }
       case 'apply': {
         const keys = each.values.map(keyOf);
-        const own = (await this.#store.list('desired/')).filter(
-          ({ value }) => (value as { owner: Owner }).owner === each.owner
-        );
+        const own = await this.#ownOf(each.owner);
         const gone = own.map(({ key }) => key).filter((key) => !keys.includes(key));
         return this.#expect(each.owner, each.values, gone, () => {
           return registry.apply(grouped(each.values), each.owner);
         });
       }
       case 'other writer': {
-        this.#isTrusted = false;
+        if (this.#isTrusted) return;
         const written = each.isGone ? undefined : { owner: 'admin', spec: each.value };
         await this.#store.commit([{ key: keyOf(each.value), value: written }]).catch(() => {});
         return;
@@ -270,6 +303,14 @@ class History {
         await registry.close();
         await this.#open();
     }
+  }
+
+  async #ownOf(by: Owner): Promise<{ readonly key: string; readonly spec: Value }[]> {
+    const entries = await this.#store.list('desired/');
+    return entries.flatMap(({ key, value: record }) => {
+      const { owner: who, spec } = record as { readonly owner: Owner; readonly spec: Value };
+      return who === by ? [{ key, spec }] : [];
+    });
   }
 
   /** Makes a write, and compares what becomes of it with the plain rules. */
@@ -338,7 +379,7 @@ function put(registry: Registry, { value, owner: by }: Extract<Step, { do: 'put'
   return value.ports === undefined ? registry.expose(value, by) : registry.putService(value, by);
 }
 
-function remove(registry: Registry, { value, owner: by }: Extract<Step, { do: 'remove' }>) {
+function remove(registry: Registry, value: Value, by: Owner) {
   const name = String(value.name);
   if (value.zone !== undefined) return registry.removeSite(name, by);
   if (value.ports !== undefined) return registry.removeService(name, by);
@@ -371,9 +412,13 @@ async function stateOf(
 
 test('a history of a registry', { timeout: RUNS * 1000 }, async () => {
   await fc.assert(
-    fc.asyncProperty(fc.array(step, { maxLength: 60, size: 'max' }), async (steps) => {
-      await new History().run(steps);
-    }),
-    { numRuns: RUNS }
+    fc.asyncProperty(
+      fc.array(step, { maxLength: 80, size: 'max' }),
+      fc.boolean(),
+      async (steps, isTrusted) => {
+        await new History(isTrusted).run(steps);
+      }
+    ),
+    { numRuns: RUNS, unbiased: true }
   );
 });

@@ -52,6 +52,16 @@ describe('a selector', () => {
     expect(exposed()).toEqual(['site-a/mq', 'site-b/mq']);
   });
 
+  test('follows the home of its service', async () => {
+    const { registry, exposed, touched } = await openScene();
+    await registry.expose({ name: 'all', service: 'mq', siteSelector: {} }, 'admin');
+    expect(exposed()).toEqual(['site-a/mq', 'site-b/mq', 'site-c/mq']);
+    touched();
+    await registry.putService(service('mq', { site: 'site-b' }), 'file');
+    expect(exposed()).toEqual(['site-a/mq', 'site-c/mq']);
+    expect(touched()).toEqual(['site-b/mq']);
+  });
+
   test('gives way to an exposure to the site itself, and then to the lower name', async () => {
     const { registry, exposed } = await openScene();
     await registry.expose(MQ, 'admin');
