@@ -71,6 +71,7 @@ export class FitCheck {
       for (const service of proposal.keptServicesOf(name)) {
         yield* this.#checkServiceAt(service);
       }
+      yield;
     }
     for (const [name, service] of proposal.changedServices) {
       if (service !== undefined) this.#checkService(service);

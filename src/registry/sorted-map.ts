@@ -8,47 +8,55 @@
  * so it may be read while the map changes.
  */
 export class SortedMap<V> {
-  readonly #values = new Map<string, V>();
+  /** The values, divided by the last character of their keys. */
+  readonly #values: readonly Map<string, V>[];
   readonly #ending: string;
   /** All keys in order, once they were asked for. */
   #order: string[] | undefined;
   /** Whether a caller may hold `#order`. */
   #isShared = false;
 
-  /** @param ending is thought to follow each key in comparisons; default '' */
-  constructor(ending = '') {
+  /**
+   * @param ending is thought to follow each key in comparisons; default ''
+   * @param parts how many parts the map has, so that many maps that grow together do not make room at once; default 1
+   */
+  constructor(ending = '', parts = 1) {
     this.#ending = ending;
+    this.#values = Array.from({ length: parts }, () => new Map<string, V>());
   }
 
   get size(): number {
-    return this.#values.size;
+    return this.#values.reduce((sum, { size }) => sum + size, 0);
   }
 
   get(key: string): V | undefined {
-    return this.#values.get(key);
+    return this.#partOf(key).get(key);
   }
 
   set(key: string, value: V): void {
-    if (this.#order !== undefined && !this.#values.has(key)) {
+    const part = this.#partOf(key);
+    if (this.#order !== undefined && !part.has(key)) {
       this.#ownOrder().splice(this.#placeOf(key), 0, key);
     }
-    this.#values.set(key, value);
+    part.set(key, value);
   }
 
   delete(key: string): void {
-    if (this.#values.delete(key) && this.#order !== undefined) {
+    if (this.#partOf(key).delete(key) && this.#order !== undefined) {
       this.#ownOrder().splice(this.#placeOf(key), 1);
     }
   }
 
-  /** Returns keys and values in the order in which the keys were first set. */
-  entries(): IterableIterator<[string, V]> {
-    return this.#values.entries();
+  /** Returns keys and values; those of a map of one part in the order in which the keys were first set. */
+  *entries(): Generator<[string, V]> {
+    for (const part of this.#values) yield* part;
   }
 
   /** Returns the keys in their order. */
   keys(): readonly string[] {
-    this.#order ??= [...this.#values.keys()].sort((a, b) => (this.#isBefore(a, b) ? -1 : 1));
+    this.#order ??= this.#values
+      .flatMap((part) => [...part.keys()])
+      .sort((a, b) => (this.#isBefore(a, b) ? -1 : 1));
     this.#isShared = true;
     return this.#order;
   }
@@ -56,9 +64,14 @@ export class SortedMap<V> {
   /** Returns the values in the order of their keys. A key that is deleted meanwhile is left out. */
   *values(): Generator<V> {
     for (const key of this.keys()) {
-      const value = this.#values.get(key);
+      const value = this.get(key);
       if (value !== undefined) yield value;
     }
+  }
+
+  #partOf(key: string): Map<string, V> {
+    const { length } = this.#values;
+    return this.#values[length === 1 ? 0 : key.charCodeAt(key.length - 1) % length]!;
   }
 
   #ownOrder(): string[] {

@@ -341,7 +341,7 @@ export class DesiredTables implements SourceView, DesiredSource {
     const exposure = isSelector(source) ? expand(source, site) : source;
     if (isSelector(source)) this.#expandedFrom.set(exposure, source);
     setOf(this.#to, site, () => new SortedMap<Exposure>()).set(service, exposure);
-    setOf(this.#of, service, () => new SortedMap<Exposure>('/')).set(site, exposure);
+    setOf(this.#of, service, () => new SortedMap<Exposure>('/', OF_PARTS)).set(site, exposure);
     this.#claim(site, exposure);
   }
 
@@ -380,6 +380,8 @@ export class DesiredTables implements SourceView, DesiredSource {
   }
 }
 
+/** Each site gets all services that are exposed everywhere, so their maps grow together. */
+const OF_PARTS = 16;
 /** How many exposures to one site change together. */
 const MAX_TOGETHER = 256;
 

@@ -63,8 +63,9 @@ test('a sorted map lists what a sorted list has, and a list stays as it was', ()
     fc.property(
       fc.array(fc.record({ key, isGone: fc.boolean(), isListed: fc.boolean() })),
       fc.constantFrom('', '/'),
-      (steps, ending) => {
-        const map = new SortedMap<string>(ending);
+      fc.constantFrom(1, 3),
+      (steps, ending, parts) => {
+        const map = new SortedMap<string>(ending, parts);
         const plain = new Set<string>();
         for (const step of steps) {
           const list = step.isListed ? map.keys() : [];
