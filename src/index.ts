@@ -127,16 +127,27 @@ export {
 } from './pki/index.ts';
 export {
   type DesiredInput,
+  type DesiredSource,
   type DesiredState,
   type Exposure,
+  type ExposureId,
   type ExposureInput,
+  type ExposureKey,
+  type ExposureTerms,
+  type ExposureTermsInput,
+  type Labels,
   type Owner,
   Registry,
   type RegistryEvents,
+  type RegistryOptions,
+  type SelectorExposure,
+  type SelectorExposureInput,
   type Service,
+  type ServiceBinding,
   type ServiceInput,
   type Site,
   type SiteInput,
+  type Touched,
 } from './registry/index.ts';
 export {
   SocketStack,

@@ -47,6 +47,7 @@ const modules: readonly string[] = [
   'test/pki/rollover.test.ts',
   'test/pki/signing-request.test.ts',
   'test/pki/wrong-clock.test.ts',
+  'test/registry/registry-property.test.ts',
   'test/sockets/datagram-linux.test.ts',
   'test/sockets/proxy-clients.test.ts',
   'test/sockets/proxy-hostile.test.ts',

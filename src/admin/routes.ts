@@ -11,7 +11,7 @@ import * as v from 'valibot';
 import { NameText, parseSchema, type Schema, wholeNumber } from '../base/schema.ts';
 import { ConfigError } from '../errors.ts';
 import type { RevocationReason, RevocationScope } from '../pki/index.ts';
-import { CLOUD } from '../registry/index.ts';
+import { CLOUD, type ExposureKey } from '../registry/index.ts';
 import type { Json } from '../store/index.ts';
 import { type AdminHandler, PemText } from './admin-server.ts';
 import type { AdminTarget, CaStep } from './target.ts';
@@ -55,10 +55,10 @@ const MoveSchema: Schema<{ site: string; process: number }> = v.strictObject({
   process: wholeNumber(0, Number.MAX_SAFE_INTEGER),
 });
 const NamedSchema: Schema<{ name: string }> = v.strictObject({ name: NameText });
-const ExposureKeySchema: Schema<{ site: string; service: string }> = v.strictObject({
-  site: NameText,
-  service: NameText,
-});
+const ExposureSchema: Schema<ExposureKey> = v.lazy((input): Schema<ExposureKey> => {
+  const hasName = typeof input === 'object' && input !== null && 'name' in input;
+  return hasName ? NamedSchema : v.strictObject({ site: NameText, service: NameText });
+}) as Schema<ExposureKey>;
 
 /** Bytes as hexadecimal digits; white space is ignored. */
 const HexText = (most: number) =>
@@ -104,7 +104,10 @@ export function adminRoutes(target: AdminTarget): Record<string, AdminHandler> {
       return { released: await target.releaseClients(edgeSite(body)) };
     },
     'GET /v1/paths': () => target.paths(),
-    'GET /v1/desired': () => registry.state,
+    'GET /v1/desired': () => {
+      const { selectors, ...state } = registry.state;
+      return { ...state, exposures: [...state.exposures, ...selectors] };
+    },
     'GET /v1/whois': ({ query }) => {
       const site = query.get('site') ?? '';
       const address = query.get('address') ?? '';
@@ -144,7 +147,7 @@ export function adminRoutes(target: AdminTarget): Record<string, AdminHandler> {
       registry.removeService(parseSchema(NamedSchema, body).name, 'admin'),
     'POST /v1/exposures': ({ body }) => registry.expose(body, 'admin'),
     'DELETE /v1/exposures': ({ body }) =>
-      registry.unexpose(parseSchema(ExposureKeySchema, body), 'admin'),
+      registry.unexpose(parseSchema(ExposureSchema, body), 'admin'),
     'POST /v1/revocations': ({ body }) => target.revoke(...scopeOf(body)),
     'DELETE /v1/revocations': ({ body }) => target.reinstate(edgeSite(body)),
     'POST /v1/moves': async ({ body }) => {

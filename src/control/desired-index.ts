@@ -34,9 +34,11 @@ export interface ExposedService extends PresentService {
   readonly name: string;
 }
 
+type Records = Pick<DesiredState, 'sites' | 'services' | 'exposures'>;
+
 /** Is immutable. It leaves out an exposure without its service or site, which another writer may have stored. */
 export class DesiredIndex {
-  readonly state: DesiredState;
+  readonly state: Records;
   readonly sites: ReadonlyMap<string, Site>;
   readonly exposed: readonly ExposedService[];
   /** The transit realm, if there is one. */
@@ -55,7 +57,7 @@ export class DesiredIndex {
   readonly #transitClients = new Map<string, ClientPrefixes>();
 
   /** @param transit the transit realm, if there is one */
-  constructor(state: DesiredState, transit?: string) {
+  constructor(state: Records, transit?: string) {
     this.state = state;
     this.transit = transit;
     this.sites = new Map(state.sites.map((site) => [site.name, site]));

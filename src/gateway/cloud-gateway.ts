@@ -20,9 +20,10 @@ import type { CertificateAuthority, RevocationReason, RevocationScope } from '..
 import {
   CLOUD,
   type DesiredInput,
-  type Exposure,
   type ExposureInput,
+  type ExposureKey,
   type Registry,
+  type SelectorExposureInput,
 } from '../registry/index.ts';
 import type { SocketStack } from '../sockets/index.ts';
 import type { Explanation, PathStatus } from '../translator/index.ts';
@@ -38,7 +39,6 @@ import {
   caStepOf,
   caStepOptionsOf,
   edgeSiteOf,
-  exposureKeyOf,
   scopeOf,
   siteNameOf,
   tokenOptionsOf,
@@ -168,20 +168,24 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Exposes a service to a site, or changes an exposure. Resolves as `apply` does.
+   * Exposes a service to a site, or to the sites with certain labels, or changes an exposure. Resolves as `apply` does.
    *
    * @throws {ConfigError} if the exposure is not possible, or was made through the admin interface: then only the admin
    *   interface may change it.
    * @throws {StoreError} if it cannot be stored; then nothing has changed.
    */
-  async expose(exposure: ExposureInput): Promise<void> {
+  async expose(exposure: ExposureInput | SelectorExposureInput): Promise<void> {
     await this.#parts.registry.expose(exposure, 'file');
     await this.#settled();
   }
 
-  /** Ends an exposure. @throws what `expose` throws, and {ConfigError} if there is no such exposure. */
-  async unexpose(exposure: Pick<Exposure, 'site' | 'service'>): Promise<void> {
-    await this.#parts.registry.unexpose(exposureKeyOf(exposure), 'file');
+  /**
+   * Ends an exposure, which is named by its site and service, or by its own name if it has a selector.
+   *
+   * @throws what `expose` throws, and {ConfigError} if there is no such exposure.
+   */
+  async unexpose(exposure: ExposureKey): Promise<void> {
+    await this.#parts.registry.unexpose(exposure, 'file');
     await this.#settled();
   }
 

@@ -192,7 +192,7 @@ async function openRegistry(
   { options, closing, reporter }: Opening,
   store: Store
 ): Promise<Pick<CloudParts, 'registry' | 'audit'>> {
-  const registry = await Registry.open(store);
+  const registry = await Registry.open(store, { clock: options.clock });
   closing.add(() => registry.close());
   registry.on('problem', ({ error }) => reporter('desired state')(error));
   const audit = await openAudit(options, closing, reporter('audit log'));

@@ -8,11 +8,7 @@ import type { CaStep, CaStepOptions, SiteTokenOptions } from '../admin/index.ts'
 import { NameText, parseSchema, type Schema } from '../base/schema.ts';
 import { ConfigError } from '../errors.ts';
 import type { CaMaterial, RevocationScope } from '../pki/index.ts';
-import { CLOUD, type Exposure, type Registry } from '../registry/index.ts';
-
-export function exposureKeyOf(key: unknown): Pick<Exposure, 'site' | 'service'> {
-  return parseSchema(ExposureKeySchema, key);
-}
+import { CLOUD, type Registry } from '../registry/index.ts';
 
 export function tokenOptionsOf(options: unknown): SiteTokenOptions {
   return parseSchema(TokenSchema, options);
@@ -54,10 +50,6 @@ function isCa(value: unknown): boolean {
   return typeof certificatePem === 'string' && typeof privateKeyPem === 'string';
 }
 
-const ExposureKeySchema: Schema<Pick<Exposure, 'site' | 'service'>> = v.object({
-  site: NameText,
-  service: NameText,
-});
 const TokenSchema: Schema<SiteTokenOptions> = v.strictObject({
   site: NameText,
   lifetimeMs: v.optional(v.number()),

@@ -3,19 +3,9 @@
  * derived from it.
  * @module
  */
-import * as v from 'valibot';
 import type { AddressInput, Family, IpAddress } from '../base/address.ts';
 import type { PortInput, PortRange } from '../base/port-range.ts';
 import type { IpPrefix, PrefixInput } from '../base/prefix.ts';
-import {
-  AddressText,
-  DomainText,
-  NameText,
-  PortText,
-  PrefixText,
-  type Schema,
-  wholeNumber,
-} from '../base/schema.ts';
 
 /** The name of the cloud, which is a site like the others. */
 export const CLOUD = 'cloud';
@@ -57,7 +47,12 @@ export interface Site {
    * error (`unreachable`), or by a reset to TCP and an ICMP error to others (`reset`).
    */
   readonly reject?: 'drop' | 'unreachable' | 'reset' | undefined;
+  /** What selectors of exposures take the site by: at most 64 keys, each with one value. */
+  readonly labels?: Labels | undefined;
 }
+
+/** Labels by their keys. Keys and values are names of 1 to 63 lower-case letters, digits and hyphens. */
+export type Labels = Readonly<Record<string, string>>;
 
 /** A named service of a real host in one site, its home. */
 export interface Service {
@@ -68,11 +63,9 @@ export interface Service {
   readonly ports: readonly PortRange[];
 }
 
-/** Makes a service visible in another site. */
-export interface Exposure {
+/** What an exposure says apart from where it holds. */
+export interface ExposureTerms {
   readonly service: string;
-  /** The site of the clients. */
-  readonly site: string;
   /**
    * The DNS name within the site's zone; the service's name if absent. Two services may share a name if one has an
    * IPv4 and the other an IPv6 presence in this site.
@@ -83,6 +76,69 @@ export interface Exposure {
    * the site if absent.
    */
   readonly clients?: readonly IpPrefix[] | undefined;
+  /**
+   * The service's presence in the site: an address of its pools that is not reserved. Services of one host with
+   * presences of one IP version have the same presence. If absent, any free address is allocated.
+   */
+  readonly address?: IpAddress | undefined;
+  /** Further names within the site's zone, at most 16. Each is a CNAME of the exposure's name. */
+  readonly aliases?: readonly string[] | undefined;
+  /**
+   * Whether names below the exposure's name that do not exist are answered as the name is
+   * ([RFC 4592](https://www.rfc-editor.org/rfc/rfc4592)); default false.
+   */
+  readonly wildcard?: boolean | undefined;
+  /** HTTPS records, at most 8 ([RFC 9460 section 9](https://www.rfc-editor.org/rfc/rfc9460#section-9)). */
+  readonly https?: readonly ServiceBinding[] | undefined;
+  /** SVCB records, at most 8 ([RFC 9460 section 2](https://www.rfc-editor.org/rfc/rfc9460#section-2)). */
+  readonly svcb?: readonly ServiceBinding[] | undefined;
+  /**
+   * The instant from which on the exposure is in force; from its start on if absent. It is ISO 8601 in UTC, such as
+   * `2026-12-01T08:00:00.000Z`.
+   */
+  readonly notBefore?: string | undefined;
+  /** The instant from which on it is not in force any more; there is no end if absent. */
+  readonly notAfter?: string | undefined;
+}
+
+/**
+ * Makes a service visible in another site. It goes before every `SelectorExposure` of that service there, also while it
+ * is not in force.
+ */
+export interface Exposure extends ExposureTerms {
+  /** The site of the clients. */
+  readonly site: string;
+}
+
+/**
+ * Makes a service visible in each site whose labels have all those of the selector, as if it had an `Exposure` there.
+ * The site where the service is at home is never taken. A selector without labels takes every site but the cloud, which
+ * is taken by its labels alone. Where two of them take a site for one service, the one with the lower name holds.
+ */
+export interface SelectorExposure extends ExposureTerms {
+  /** The exposure's own name, among all exposures with a selector. */
+  readonly name: string;
+  /** At most 64 labels. */
+  readonly siteSelector: Labels;
+}
+
+/** What names an exposure: its site and service, or its own name if it has a selector. */
+export type ExposureKey = Pick<Exposure, 'site' | 'service'> | Pick<SelectorExposure, 'name'>;
+
+/** An HTTPS or SVCB record of an exposure's name. */
+export interface ServiceBinding {
+  /**
+   * One or two labels that begin with an underscore, in front of the exposure's name: `_dns` or `_8443._https`. The
+   * record is at the exposure's name if absent.
+   */
+  readonly prefix?: string | undefined;
+  /** From 1 to 65535; lower ones are tried first. Default 1. */
+  readonly priority: number;
+  /** A full domain name; `.` is the name of the record itself. Default `.`. */
+  readonly target: string;
+  /** Identifiers of protocols, such as `h2`: at most 8, each of 1 to 63 letters, digits, `.`, `-`, `_` and `/`. */
+  readonly alpn?: readonly string[] | undefined;
+  readonly port?: number | undefined;
 }
 
 /** Everything that an operator wants. */
@@ -90,6 +146,8 @@ export interface DesiredState {
   readonly sites: readonly Site[];
   readonly services: readonly Service[];
   readonly exposures: readonly Exposure[];
+  /** The exposures to the sites with certain labels. */
+  readonly selectors: readonly SelectorExposure[];
 }
 
 /** A site as a caller gives it: addresses are values or text, and what is left out has its default. */
@@ -107,55 +165,32 @@ export interface ServiceInput extends Omit<Service, 'address' | 'ports'> {
   readonly ports: readonly PortInput[];
 }
 
-/** An exposure as a caller gives it: prefixes are values or text. */
-export interface ExposureInput extends Omit<Exposure, 'clients'> {
+/**
+ * The terms of an exposure as a caller gives them: addresses and prefixes are values or text, and what is left out has
+ * its default. Instants are ISO 8601 with `Z` or an offset, such as `2026-12-01T09:00:00+01:00`.
+ */
+export interface ExposureTermsInput
+  extends Omit<ExposureTerms, 'clients' | 'address' | 'https' | 'svcb'> {
   readonly clients?: readonly PrefixInput[] | undefined;
+  readonly address?: AddressInput | undefined;
+  readonly https?: readonly Partial<ServiceBinding>[] | undefined;
+  readonly svcb?: readonly Partial<ServiceBinding>[] | undefined;
 }
+
+/** An exposure to one site as a caller gives it. */
+export interface ExposureInput extends ExposureTermsInput, Pick<Exposure, 'site'> {}
+
+/** An exposure to the sites with certain labels as a caller gives it. */
+export interface SelectorExposureInput
+  extends ExposureTermsInput,
+    Pick<SelectorExposure, 'name' | 'siteSelector'> {}
 
 /** A desired state as a caller gives it. */
 export interface DesiredInput {
   readonly sites: readonly SiteInput[];
   readonly services?: readonly ServiceInput[] | undefined;
-  readonly exposures?: readonly ExposureInput[] | undefined;
+  readonly exposures?: readonly (ExposureInput | SelectorExposureInput)[] | undefined;
 }
-
-/**
- * The longest zone, in characters: a client's name is made of its address and its site, and the longest such name must
- * fit within the 253 characters of a name (RFC 1035 section 2.3.4).
- */
-const MAX_ZONE_LENGTH: number = 253 - '.'.length - 63 - '.'.length - 39;
-
-/** What every IPv4 host accepts (RFC 1122 section 3.3.2), and the longest IPv4 packet. */
-const MIN_MTU = 576;
-const MAX_MTU = 65_535;
-
-export const SiteSchema: Schema<Site> = /* @__PURE__ */ v.strictObject({
-  name: NameText,
-  sources: v.array(PrefixText),
-  pools: v.array(PrefixText),
-  reserved: v.optional(v.array(PrefixText), []),
-  zone: v.pipe(DomainText, v.maxLength(MAX_ZONE_LENGTH)),
-  maxClients: v.optional(wholeNumber(0, 1_000_000), 1024),
-  maxNames: v.optional(wholeNumber(0, 1_000_000), 4096),
-  serviceReserve: v.optional(wholeNumber(0, 2 ** 32)),
-  clientShare: v.optional(wholeNumber(0, 2 ** 32)),
-  mtu: v.optional(wholeNumber(MIN_MTU, MAX_MTU)),
-  reject: v.optional(v.picklist(['drop', 'unreachable', 'reset'])),
-}) as Schema<Site>;
-
-export const ServiceSchema: Schema<Service> = /* @__PURE__ */ v.strictObject({
-  name: NameText,
-  site: NameText,
-  address: AddressText,
-  ports: v.array(PortText),
-}) as Schema<Service>;
-
-export const ExposureSchema: Schema<Exposure> = /* @__PURE__ */ v.strictObject({
-  service: NameText,
-  site: NameText,
-  dnsName: v.optional(DomainText),
-  clients: v.optional(v.array(PrefixText)),
-}) as Schema<Exposure>;
 
 /**
  * The owner of a record: the one who asked for it. Each owner replaces only its own records, so that reloading a file
@@ -163,17 +198,14 @@ export const ExposureSchema: Schema<Exposure> = /* @__PURE__ */ v.strictObject({
  */
 export type Owner = 'file' | 'admin';
 
+/** What a record of the store says. */
+export type Spec = Site | Service | Exposure | SelectorExposure;
+
 /** A site, service or exposure as the store has it. */
 export interface DesiredRecord {
   readonly owner: Owner;
-  readonly spec: Site | Service | Exposure;
+  readonly spec: Spec;
 }
-
-export const DesiredStateSchema: Schema<DesiredState> = /* @__PURE__ */ v.strictObject({
-  sites: v.array(SiteSchema),
-  services: v.optional(v.array(ServiceSchema), []),
-  exposures: v.optional(v.array(ExposureSchema), []),
-}) as Schema<DesiredState>;
 
 /**
  * Returns the IP version of a service's presence in a site: the service's own version if the site has a pool of that
@@ -184,9 +216,17 @@ export function presenceFamily(service: Family, pools: readonly IpPrefix[]): Fam
   return pool?.family ?? service;
 }
 
-/** Returns the full domain name of an exposure. */
-export function exposureName(exposure: ExposureInput, site: Pick<Site, 'zone'>): string {
-  const name = (exposure.dnsName ?? exposure.service).toLowerCase();
+/** Returns the full domain name of an exposure, in lower case. */
+export function exposureName(
+  { dnsName, service }: Pick<ExposureTerms, 'dnsName' | 'service'>,
+  site: Pick<Site, 'zone'>
+): string {
+  return nameWithin(dnsName ?? service, site);
+}
+
+/** Returns the full domain name of an alias, or of another name within a site's zone, in lower case. */
+export function nameWithin(text: string, site: Pick<Site, 'zone'>): string {
+  const name = text.toLowerCase();
   const zone = site.zone.toLowerCase();
   return name === zone || name.endsWith(`.${zone}`) ? name : `${name}.${zone}`;
 }

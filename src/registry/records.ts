@@ -1,120 +1,126 @@
 /**
  * The records that a desired state consists of, and their keys in the store:
- * `desired/site/<name>`, `desired/service/<name>`, `desired/exposure/<site>/<service>`.
+ * `desired/site/<name>`, `desired/service/<name>`, `desired/exposure/<site>/<service>`, `desired/selector/<name>`.
  * @module
  */
 import * as v from 'valibot';
-import { parseSchema, type Schema } from '../base/schema.ts';
+import { NameText, parseSchema, type Schema } from '../base/schema.ts';
 import { StoreError } from '../errors.ts';
-import {
-  type DesiredRecord,
-  type DesiredState,
-  type Exposure,
-  ExposureSchema,
-  type Owner,
-  type Service,
-  ServiceSchema,
-  type Site,
-  SiteSchema,
+import type {
+  DesiredRecord,
+  DesiredState,
+  Exposure,
+  Owner,
+  SelectorExposure,
+  Service,
+  Site,
+  Spec,
 } from './model.ts';
+import { AnyExposureSchema, ServiceSchema, SiteSchema } from './schema.ts';
+import type { ShardedMap } from './sharded-map.ts';
+import type { ExposureId } from './source.ts';
 
 /** The beginning of all keys. */
 export const PREFIX = 'desired/';
 
-/** A record that a caller asks for, and its place in what the caller gave. */
-export interface WantedSpec {
-  readonly key: string;
-  readonly spec: Site | Service | Exposure;
-  readonly path: string;
+export const SITES: string = `${PREFIX}site/`;
+export const SERVICES: string = `${PREFIX}service/`;
+export const EXPOSURES: string = `${PREFIX}exposure/`;
+export const SELECTORS: string = `${PREFIX}selector/`;
+
+export function siteKey(name: string): string {
+  return `${SITES}${name}`;
 }
 
-export function wantedSpecs(state: DesiredState): WantedSpec[] {
-  return [
-    ...state.sites.map((spec, i) => ({ key: siteKey(spec), spec, path: `sites[${i}]` })),
-    ...state.services.map((spec, i) => ({ key: serviceKey(spec), spec, path: `services[${i}]` })),
-    ...state.exposures.map((spec, i) => ({
-      key: exposureKey(spec),
-      spec,
-      path: `exposures[${i}]`,
-    })),
-  ];
+export function serviceKey(name: string): string {
+  return `${SERVICES}${name}`;
 }
 
-/** Returns the state that consists of these records, in this order. */
-export function stateOf(records: Iterable<readonly [string, DesiredRecord]>): DesiredState {
+export function exposureKey({ site, service }: ExposureId): string {
+  return `${EXPOSURES}${site}/${service}`;
+}
+
+export function selectorKey(name: string): string {
+  return `${SELECTORS}${name}`;
+}
+
+export function keyOf(spec: Spec): string {
+  if ('siteSelector' in spec) return selectorKey(spec.name);
+  if ('zone' in spec) return siteKey(spec.name);
+  return 'ports' in spec ? serviceKey(spec.name) : exposureKey(spec);
+}
+
+/** Returns the words that name a record in a message. */
+export function describe(spec: Spec): string {
+  if ('siteSelector' in spec) return `the exposure "${spec.name}"`;
+  if ('zone' in spec) return `the site "${spec.name}"`;
+  if ('ports' in spec) return `the service "${spec.name}"`;
+  return `the exposure of "${spec.service}" to "${spec.site}"`;
+}
+
+/** Returns the state that consists of these records. Its lists are in the order of the keys in the store. */
+export function stateOf(records: Pick<ShardedMap<DesiredRecord>, 'get' | 'keys'>): DesiredState {
   const sites: Site[] = [];
   const services: Service[] = [];
   const exposures: Exposure[] = [];
-  for (const [key, { spec }] of records) {
-    if (key.startsWith(SITES)) sites.push(spec as Site);
-    else if (key.startsWith(SERVICES)) services.push(spec as Service);
-    else exposures.push(spec as Exposure);
+  const selectors: SelectorExposure[] = [];
+  for (const key of [...records.keys()].sort()) {
+    const { spec } = records.get(key)!;
+    if ('siteSelector' in spec) selectors.push(spec);
+    else if ('zone' in spec) sites.push(spec);
+    else if ('ports' in spec) services.push(spec);
+    else exposures.push(spec);
   }
-  return { sites, services, exposures };
+  return { sites, services, exposures, selectors };
 }
 
 /**
- * Reads a record from the store.
+ * Reads a record from the store. It shares the value if that says the same.
  *
  * @throws {StoreError} if the value is not a record, or belongs to another key.
  */
 export function readRecord(key: string, value: unknown): DesiredRecord {
-  const kind = KINDS.find(({ prefix }) => key.startsWith(prefix));
   let reason = 'its key is not known';
   try {
-    const found = kind?.read(value);
-    if (found?.key === key) return found.record;
-    if (found !== undefined) reason = `it belongs to ${found.key}`;
+    const record = isPlain(key, value) ? value : parseRecord(key, value);
+    const owned = record && keyOf(record.spec);
+    if (owned === key) return record!;
+    if (owned !== undefined) reason = `it belongs to ${owned}`;
   } catch (error) {
     reason = (error as Error).message;
   }
   throw new StoreError(`${key} in the store is not a record of the desired state: ${reason}`);
 }
 
-/** Returns the words that name a record in a message. */
-export function describe(spec: Site | Service | Exposure): string {
-  if ('zone' in spec) return `the site "${spec.name}"`;
-  if ('ports' in spec) return `the service "${spec.name}"`;
-  return `the exposure of "${spec.service}" to "${spec.site}"`;
+/** Whether a value is an exposure without addresses and numbers, which a schema would only copy. */
+function isPlain(key: string, value: unknown): value is DesiredRecord {
+  if (!key.startsWith(EXPOSURES) || typeof value !== 'object' || value === null) return false;
+  const { owner, spec, ...others } = value as Partial<DesiredRecord>;
+  if (!OWNERS.includes(owner!) || typeof spec !== 'object' || spec === null) return false;
+  const { service, site, ...more } = spec as Partial<Exposure>;
+  return (
+    Object.keys(others).length === 0 &&
+    Object.keys(more).length === 0 &&
+    v.is(NameText, service) &&
+    v.is(NameText, site)
+  );
 }
 
-export function exposureKey({ site, service }: Pick<Exposure, 'site' | 'service'>): string {
-  return `${EXPOSURES}${site}/${service}`;
+function parseRecord(key: string, value: unknown): DesiredRecord | undefined {
+  const schema = SCHEMAS.find(([prefix]) => key.startsWith(prefix))?.[1];
+  return schema && parseSchema(schema, value);
 }
 
-export function siteKey({ name }: Pick<Site, 'name'>): string {
-  return `${SITES}${name}`;
+function recordOf(spec: Schema<Spec>): Schema<DesiredRecord> {
+  return v.strictObject({ owner: v.picklist(OWNERS), spec }) as unknown as Schema<DesiredRecord>;
 }
 
-export function serviceKey({ name }: Pick<Service, 'name'>): string {
-  return `${SERVICES}${name}`;
-}
+const OWNERS: readonly Owner[] = ['file', 'admin'];
 
-interface Kind {
-  readonly prefix: string;
-  /** Parses a value; returns the record and its key. */
-  readonly read: (value: unknown) => { readonly record: DesiredRecord; readonly key: string };
-}
-
-function kindOf<T extends Site | Service | Exposure>(
-  prefix: string,
-  specSchema: Schema<T>,
-  keyOf: (spec: T) => string
-): Kind {
-  const schema = v.strictObject({ owner: v.picklist(['file', 'admin']), spec: specSchema });
-  const read: Kind['read'] = (value) => {
-    const record = parseSchema(schema as Schema<{ owner: Owner; spec: T }>, value);
-    return { record, key: keyOf(record.spec) };
-  };
-  return { prefix, read };
-}
-
-const SITES = `${PREFIX}site/`;
-const SERVICES = `${PREFIX}service/`;
-const EXPOSURES = `${PREFIX}exposure/`;
-
-const KINDS: readonly Kind[] = /* @__PURE__ */ [
-  kindOf(SITES, SiteSchema, siteKey),
-  kindOf(SERVICES, ServiceSchema, serviceKey),
-  kindOf(EXPOSURES, ExposureSchema, exposureKey),
-];
+const SCHEMAS: readonly (readonly [prefix: string, schema: Schema<DesiredRecord>])[] =
+  /* @__PURE__ */ [
+    [SITES, recordOf(SiteSchema)],
+    [SERVICES, recordOf(ServiceSchema)],
+    [EXPOSURES, recordOf(AnyExposureSchema)],
+    [SELECTORS, recordOf(AnyExposureSchema)],
+  ];

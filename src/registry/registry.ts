@@ -2,61 +2,81 @@
  * The registry: checks the desired state, stores it, and emits an event when it has changed.
  * @module
  */
-import { EventEmitter } from 'eventemitter3';
-import { checkMethods } from '../base/option-check.ts';
+import type { Clock } from '../base/clock.ts';
+import { Emitter } from '../base/emitter.ts';
+import { checkClock, checkMethods, checkObject } from '../base/option-check.ts';
 import { NameText, parseSchema, type Schema } from '../base/schema.ts';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
-import type { Change, Json, Store, Write } from '../store/index.ts';
-import { checkFit } from './check.ts';
+import type { Change, Store } from '../store/index.ts';
+import { ChangePlan } from './change-plan.ts';
 import {
   CLOUD,
-  type DesiredRecord,
   type DesiredState,
-  DesiredStateSchema,
   type Exposure,
-  ExposureSchema,
+  type ExposureKey,
   type Owner,
+  type SelectorExposure,
   type Service,
-  ServiceSchema,
   type Site,
-  SiteSchema,
+  type Spec,
 } from './model.ts';
 import {
   describe,
   exposureKey,
+  keyOf,
   PREFIX,
   readRecord,
+  selectorKey,
   serviceKey,
   siteKey,
   stateOf,
-  wantedSpecs,
 } from './records.ts';
+import { AnyExposureSchema, ExposureKeySchema, ServiceSchema, SiteSchema } from './schema.ts';
+import { inSlices, SliceQueue } from './slices.ts';
+import type { DesiredSource, ExposureId, Touched } from './source.ts';
+import { DesiredTables, type RecordChange, type TouchedKeys } from './tables.ts';
+
+export interface RegistryOptions {
+  /** Says when the time boxes of exposures begin and end. Default: the system's clock. */
+  readonly clock?: Clock | undefined;
+}
 
 export interface RegistryEvents {
-  /** The desired state has changed, whoever changed it; `state` has the new one. */
-  change: [];
+  /**
+   * The desired state has changed, whoever changed it, or a time box of an exposure has begun or ended. A large change
+   * comes in slices, each with its own event.
+   */
+  change: [touched: Touched];
   /** Another writer has stored something that is not a record; it counts as absent. */
   problem: [problem: { readonly error: Error }];
 }
 
 /**
  * Keeps the desired state in one store. What it returns is immutable. Writes run one after the other; when a write
- * resolves, it is durable and `change` has been emitted.
+ * resolves, it is durable and `change` has been emitted. The methods of `DesiredSource` and `state` have the state of
+ * the last `change`.
  */
-export class Registry extends EventEmitter<RegistryEvents> implements AsyncDisposable {
+export class Registry extends Emitter<RegistryEvents> implements DesiredSource, AsyncDisposable {
   readonly #store: Store;
+  readonly #clock: Clock;
   readonly #unwatch: () => void;
-  #records: ReadonlyMap<string, DesiredRecord> = new Map();
-  #state: DesiredState = { sites: [], services: [], exposures: [] };
-  #sites: ReadonlyMap<string, Site> = new Map();
+  readonly #tables: DesiredTables;
+  readonly #taking = new SliceQueue(() => this.#afterSlice());
+  readonly #touched: TouchedKeys = noneTouched();
+  /** The revision of the tables that the last `change` was about. */
+  #revision = 0;
+  #state: { readonly revision: number; readonly state: DesiredState } | undefined;
   #writes: Promise<unknown> = Promise.resolve();
   /** Changes that came before the store was read. */
   #early: Change[] | undefined = [];
+  #stopTimer: () => void = () => {};
   #closing: Promise<void> | undefined;
 
-  private constructor(store: Store) {
+  private constructor(store: Store, clock: Clock) {
     super();
     this.#store = store;
+    this.#clock = clock;
+    this.#tables = new DesiredTables(() => clock.wallMs());
     this.#unwatch = store.watch(PREFIX, (changes) => {
       if (this.#early === undefined) this.#take(changes);
       else this.#early = this.#early.concat(changes);
@@ -66,12 +86,13 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
   /**
    * Reads the desired state from the store.
    *
-   * @throws {ApiMisuseError} if `store` lacks a method of a store.
+   * @throws {ApiMisuseError} if `store` lacks a method of a store, or an option is invalid.
    * @throws {StoreError} if the store cannot be read, or has a record that is not one.
    */
-  static async open(store: Store): Promise<Registry> {
+  static async open(store: Store, options: RegistryOptions = {}): Promise<Registry> {
     checkMethods('store', store, ['list', 'commit', 'watch']);
-    const registry = new Registry(store);
+    const clock = checkClock(checkObject('the options of Registry', options).clock);
+    const registry = new Registry(store, clock);
     try {
       await registry.#read();
     } catch (error) {
@@ -81,40 +102,59 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
     return registry;
   }
 
+  /** All records as they were stated, in the order of their keys. It is made when it is asked for. */
   get state(): DesiredState {
-    return this.#state;
+    const { revision, records } = this.#tables;
+    if (this.#state?.revision !== revision) this.#state = { revision, state: stateOf(records) };
+    return this.#state.state;
   }
 
   site(name: string): Site | undefined {
-    return this.#sites.get(name);
+    return this.#tables.site(name);
+  }
+
+  service(name: string): Service | undefined {
+    return this.#tables.service(name);
+  }
+
+  exposure(id: ExposureId): Exposure | undefined {
+    return this.#tables.exposure(id);
+  }
+
+  sites(): Iterable<Site> {
+    return this.#tables.sites();
+  }
+
+  services(): Iterable<Service> {
+    return this.#tables.services();
+  }
+
+  exposures(): Iterable<Exposure> {
+    return this.#tables.exposures();
+  }
+
+  servicesOf(site: string): Iterable<Service> {
+    return this.#tables.servicesOf(site);
+  }
+
+  exposuresTo(site: string): Iterable<Exposure> {
+    return this.#tables.exposuresTo(site);
+  }
+
+  exposuresOf(service: string): Iterable<Exposure> {
+    return this.#tables.exposuresOf(service);
   }
 
   /**
-   * Replaces all records of `owner`.
+   * Replaces all records of `owner`, and takes only what differs. A large state is read, checked and taken in slices, so
+   * that packets flow meanwhile; other writes wait.
    *
-   * @param desired a `DesiredInput`, which may come straight from a file
+   * @param desired a `DesiredInput`, which may come straight from a file; it must not change until this has resolved
    * @throws {ConfigError} naming the place in `desired` that is wrong; then nothing is changed.
    * @throws {StoreError} if it cannot be stored; then nothing is changed.
    */
   apply(desired: unknown, owner: Owner): Promise<void> {
-    return this.#serialise(async () => {
-      const wanted = wantedSpecs(parseSchema(DesiredStateSchema, desired));
-      const records = new Map<string, DesiredRecord>();
-      for (const [key, record] of this.#records) {
-        if (record.owner !== owner) records.set(key, record);
-      }
-      for (const { key, spec, path } of wanted) {
-        const other = records.get(key);
-        if (other !== undefined) {
-          const where =
-            other.owner === owner ? 'there twice' : `kept by the ${other.owner} already`;
-          throw new ConfigError(path, `${describe(spec)} is ${where}`);
-        }
-        records.set(key, { owner, spec });
-      }
-      checkFit(records, new Map(wanted.map(({ spec, path }) => [spec, path])));
-      await this.#commit(records);
-    });
+    return this.#write(owner, (plan) => inSlices(plan.replaceAll(desired)));
   }
 
   /**
@@ -127,25 +167,30 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
    * @throws {StoreError} if it cannot be stored; then nothing is changed.
    */
   putSite(site: unknown, owner: Owner): Promise<Site> {
-    return this.#put(SiteSchema, site, siteKey, owner);
+    return this.#put(SiteSchema, site, owner);
   }
 
   /**
-   * Removes a site that no service and no exposure needs. Its leases go with it: if it is added again while names may
-   * still be cached (`ttlSeconds`), an address there may stand for another host than before.
+   * Removes a site that no service and no exposure needs. An exposure with a selector does not need it. Its leases go with
+   * it: if it is added again while names may still be cached (`ttlSeconds`), an address there may stand for another host
+   * than before.
    *
    * @throws {ConfigError} if there is no such site, it is the cloud, it belongs to another owner, or records need it,
    *   which the message lists; then nothing is changed.
    * @throws {StoreError} if that cannot be stored; then nothing is changed.
    */
   removeSite(name: string, owner: Owner): Promise<void> {
-    return this.#serialise(async () => {
+    return this.#write(owner, (plan) => {
       parseSchema(NameText, name, 'name');
       if (name === CLOUD) {
         throw new ConfigError('name', `"${name}" cannot be removed: every other site needs it`);
       }
-      const needs = ({ spec }: DesiredRecord) => !isSite(spec) && spec.site === name;
-      await this.#removeUnneeded(siteKey({ name }), `"${name}" is not a site`, needs, owner);
+      const tables = this.#tables;
+      const site = tables.site(name);
+      if (site === undefined) throw new ConfigError('name', `"${name}" is not a site`);
+      plan.remove(siteKey(name));
+      const explicit = [...tables.servicesTo(name)].map((each) => tables.explicit(each, name));
+      this.#assertUnneeded(site, [...tables.servicesOf(name), ...explicit]);
     });
   }
 
@@ -158,56 +203,68 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
    * @throws {StoreError} if it cannot be stored; then nothing is changed.
    */
   putService(service: unknown, owner: Owner): Promise<Service> {
-    return this.#put(ServiceSchema, service, serviceKey, owner);
+    return this.#put(ServiceSchema, service, owner);
   }
 
   /**
-   * Removes a service that is exposed to no site.
+   * Removes a service that no exposure needs.
    *
    * @throws {ConfigError} if there is no such service, it belongs to another owner, or it is exposed, in which case the
-   *   message lists the sites; then nothing is changed.
+   *   message lists the exposures; then nothing is changed.
    * @throws {StoreError} if that cannot be stored; then nothing is changed.
    */
   removeService(name: string, owner: Owner): Promise<void> {
-    return this.#serialise(async () => {
+    return this.#write(owner, (plan) => {
       parseSchema(NameText, name, 'name');
-      const needs = ({ spec }: DesiredRecord) => 'service' in spec && spec.service === name;
-      await this.#removeUnneeded(serviceKey({ name }), `"${name}" is not a service`, needs, owner);
+      const tables = this.#tables;
+      const service = tables.service(name);
+      if (service === undefined) throw new ConfigError('name', `"${name}" is not a service`);
+      plan.remove(serviceKey(name));
+      const explicit = [...tables.sitesOf(name)].map((site) => tables.explicit(name, site));
+      this.#assertUnneeded(service, [...explicit, ...tables.selectorsOf(name)]);
     });
   }
 
   /**
-   * Adds an exposure, or changes the exposure of the same service in the same site.
+   * Adds an exposure, or changes the one of the same service in the same site, or of the same name if it has a selector.
    *
-   * @param exposure an `ExposureInput`
+   * @param exposure an `ExposureInput` or a `SelectorExposureInput`
    * @throws {ConfigError} if it is not a possible exposure, or belongs to another owner; then nothing is changed.
    * @throws {StoreError} if it cannot be stored; then nothing is changed.
    */
-  expose(exposure: unknown, owner: Owner): Promise<Exposure> {
-    return this.#put(ExposureSchema, exposure, exposureKey, owner);
+  expose(exposure: unknown, owner: Owner): Promise<Exposure | SelectorExposure> {
+    return this.#put(AnyExposureSchema, exposure, owner);
   }
 
   /**
-   * Ends an exposure.
+   * Ends an exposure. If a selector takes the site for the same service, its exposure holds there from then on.
    *
-   * @throws {ConfigError} if there is no such exposure, or it belongs to another owner; then nothing is changed.
+   * @throws {ConfigError} if there is no such exposure, it belongs to another owner, or what a selector exposes then
+   *   does not fit; then nothing is changed.
    * @throws {StoreError} if that cannot be stored; then nothing is changed.
    */
-  unexpose(exposure: Pick<Exposure, 'site' | 'service'>, owner: Owner): Promise<void> {
-    return this.#serialise(async () => {
-      const key = exposureKey(exposure);
-      this.#assertOwned(key, owner);
-      const records = new Map(this.#records);
-      if (!records.delete(key)) {
-        throw new ConfigError('', `"${exposure.service}" is not exposed to "${exposure.site}"`);
-      }
-      await this.#commit(records);
+  unexpose(exposure: ExposureKey, owner: Owner): Promise<void> {
+    return this.#write(owner, (plan) => {
+      const id = parseSchema(ExposureKeySchema, exposure);
+      const key = 'name' in id ? selectorKey(id.name) : exposureKey(id);
+      plan.remove(key);
+      if (this.#tables.records.has(key)) return;
+      const message =
+        'name' in id
+          ? `there is no exposure with the name "${id.name}"`
+          : `"${id.service}" is not exposed to "${id.site}"`;
+      throw new ConfigError('', message);
     });
   }
 
   /** Waits for the writes under way, and ends the watch of the store, which stays open. */
   close(): Promise<void> {
-    this.#closing ??= this.#writes.then(this.#unwatch);
+    this.#closing ??= this.#writes
+      .then(() => this.#taking.idle())
+      .then(() => {
+        this.#unwatch();
+        this.#stopTimer();
+      });
     return this.#closing;
   }
 
@@ -217,125 +274,108 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
 
   async #read(): Promise<void> {
     const entries = await this.#store.list(PREFIX);
-    const records = new Map(entries.map(({ key, value }) => [key, readRecord(key, value)]));
+    function* records(): Generator<RecordChange> {
+      for (const { key, value } of entries) yield { key, record: readRecord(key, value) };
+    }
+    await inSlices(this.#tables.take(records(), noneTouched()));
+    this.#revision = this.#tables.revision;
     const early = this.#early!;
     this.#early = undefined;
-    this.#use(records);
     // The list may have these changes already; to take them twice changes nothing.
     if (early.length > 0) this.#take(early);
+    await this.#taking.idle();
+    this.#startTimer();
   }
 
   #take(changes: readonly Change[]): void {
-    const records = new Map(this.#records);
-    for (const { key, value } of changes) {
-      records.delete(key);
-      if (value === undefined) continue;
-      try {
-        records.set(key, readRecord(key, value));
-      } catch (error) {
-        this.emit('problem', { error: error as Error });
-      }
-    }
-    this.#use(records);
-    this.emit('change');
+    this.#taking.add(this.#tables.take(this.#recordsOf(changes), this.#touched));
   }
 
-  #use(records: ReadonlyMap<string, DesiredRecord>): void {
-    this.#records = records;
-    // Sorted by key, so that the same records make the same state, whatever their history.
-    this.#state = stateOf([...records].sort(([a], [b]) => (a < b ? -1 : 1)));
-    this.#sites = new Map(this.#state.sites.map((site) => [site.name, site]));
+  *#recordsOf(changes: readonly Change[]): Generator<RecordChange> {
+    for (const { key, value } of changes) {
+      try {
+        yield { key, record: value === undefined ? undefined : readRecord(key, value) };
+      } catch (error) {
+        this.emit('problem', { error: error as Error });
+        yield { key, record: undefined };
+      }
+    }
+  }
+
+  /** Emits what a slice has changed. */
+  #afterSlice(): void {
+    this.#startTimer();
+    const { revision } = this.#tables;
+    if (revision === this.#revision) return;
+    this.#revision = revision;
+    this.emit('change', takeAll(this.#touched));
+  }
+
+  /** Looks at the time boxes again when the next one begins or ends; sooner, as somebody may set the clock. */
+  #startTimer(): void {
+    this.#stopTimer();
+    const { size, nextMs } = this.#tables.boxes;
+    if (size === 0 || this.#closing !== undefined) return;
+    const delayMs = Math.min(Math.max(nextMs - this.#clock.wallMs(), 1), MAX_BOX_DELAY_MS);
+    const onTime = () => this.#taking.add(this.#tables.turnBoxes(this.#touched));
+    this.#stopTimer = this.#clock.after(delayMs, onTime, true);
   }
 
   /** Adds or changes one record. */
-  #put<T extends Site | Service | Exposure>(
-    schema: Schema<T>,
-    value: unknown,
-    keyOf: (spec: T) => string,
-    owner: Owner
-  ): Promise<T> {
-    return this.#serialise(async () => {
-      const spec = parseSchema(schema, value);
-      const key = keyOf(spec);
-      this.#assertOwned(key, owner);
-      const records = new Map(this.#records);
-      // It comes last, so that it is at fault in a conflict.
-      records.delete(key);
-      records.set(key, { owner, spec });
-      checkFit(records, new Map([[spec, '']]));
-      await this.#commit(records);
-      return spec;
+  async #put<T extends Spec>(schema: Schema<T>, value: unknown, owner: Owner): Promise<T> {
+    let spec: T | undefined;
+    await this.#write(owner, (plan) => {
+      spec = parseSchema(schema, value);
+      plan.put(spec);
     });
+    return spec!;
   }
 
-  /** @param needs returns whether a record needs the one that is to be removed */
-  async #removeUnneeded(
-    key: string,
-    absent: string,
-    needs: (record: DesiredRecord) => boolean,
-    owner: Owner
-  ): Promise<void> {
-    const record = this.#records.get(key);
-    if (record === undefined) throw new ConfigError('name', absent);
-    this.#assertOwned(key, owner);
-    const needing = [...this.#records.values()].filter(needs);
-    if (needing.length > 0) {
-      throw new ConfigError(
-        'name',
-        `${describe(record.spec)} cannot be removed while it is needed by ${listOf(needing)}: remove these first, each where it is kept`
-      );
-    }
-    const records = new Map(this.#records);
-    records.delete(key);
-    await this.#commit(records);
-  }
-
-  #assertOwned(key: string, owner: Owner): void {
-    const record = this.#records.get(key);
-    if (record !== undefined && record.owner !== owner) {
-      throw new ConfigError(
-        '',
-        `${describe(record.spec)} is kept by the ${record.owner}; change it there`
-      );
-    }
-  }
-
-  #serialise<T>(write: () => Promise<T>): Promise<T> {
-    if (this.#closing !== undefined)
+  /** Makes a change after all earlier ones: `make` says what changes. */
+  #write(owner: Owner, make: (plan: ChangePlan) => void | Promise<void>): Promise<void> {
+    if (this.#closing !== undefined) {
       return Promise.reject(new ApiMisuseError('the registry is closed'));
-    const result = this.#writes.then(write);
-    this.#writes = result.catch(() => {});
-    return result;
+    }
+    const written = this.#writes.then(async () => {
+      await this.#taking.idle();
+      const plan = new ChangePlan(this.#tables, owner);
+      await make(plan);
+      await inSlices(plan.check());
+      if (plan.writes.length > 0) await this.#store.commit(plan.writes);
+      await this.#taking.idle();
+    });
+    this.#writes = written.catch(() => {});
+    return written;
   }
 
-  async #commit(records: ReadonlyMap<string, DesiredRecord>): Promise<void> {
-    const writes: Write[] = [];
-    for (const key of this.#records.keys()) {
-      if (!records.has(key)) writes.push({ key, value: undefined });
-    }
-    for (const [key, record] of records) {
-      const before = this.#records.get(key);
-      if (record === before) continue;
-      const text = JSON.stringify(record);
-      if (text === JSON.stringify(before)) continue;
-      // The values in it, such as addresses, are stored as text.
-      writes.push({ key, value: JSON.parse(text) as Json });
-    }
-    if (writes.length > 0) await this.#store.commit(writes);
+  /** @param needing the specs that need the record of `spec`; `undefined` ones are left out */
+  #assertUnneeded(spec: Spec, needing: readonly (Spec | undefined)[]): void {
+    const specs = needing.filter((each) => each !== undefined);
+    if (specs.length === 0) return;
+    const named = specs.slice(0, MAX_LISTED).map((each) => {
+      const { owner } = this.#tables.records.get(keyOf(each))!;
+      return `${describe(each)} (kept by the ${owner})`;
+    });
+    const more = specs.length - named.length;
+    const list = `${named.join(', ')}${more === 0 ? '' : ` and ${more} more`}`;
+    throw new ConfigError(
+      'name',
+      `${describe(spec)} cannot be removed while it is needed by ${list}: remove these first, each where it is kept`
+    );
   }
 }
 
-function isSite(spec: DesiredRecord['spec']): spec is Site {
-  return 'zone' in spec;
+function noneTouched(): TouchedKeys {
+  return { sites: new Set(), services: new Set(), exposures: new Map() };
 }
 
-/** Returns the words that name records and their owners in a message; the first few of many. */
-function listOf(records: readonly DesiredRecord[]): string {
-  const named = records
-    .slice(0, MAX_LISTED)
-    .map(({ owner, spec }) => `${describe(spec)} (kept by the ${owner})`);
-  const more = records.length - named.length;
-  return `${named.join(', ')}${more === 0 ? '' : ` and ${more} more`}`;
+/** Returns what was touched, and leaves nothing. */
+function takeAll(touched: TouchedKeys): Touched {
+  const all = { ...touched };
+  Object.assign(touched, noneTouched());
+  return all;
 }
 
 const MAX_LISTED = 5;
+/** How late a time box may begin or end after the time of day was set, in ms. */
+const MAX_BOX_DELAY_MS = 60_000;

@@ -1,5 +1,5 @@
 /**
- * The routes that change sites and services, with a real registry. The other routes are tested with a whole gateway, in
+ * The routes that change sites, services and exposures, with a real registry. The other routes are tested with a whole gateway, in
  * test/e2e.
  */
 import { expect, test } from 'vitest';
@@ -33,6 +33,20 @@ test('the routes add and remove sites and services', async () => {
   expect(registry.state.sites.map(({ name }) => name)).toEqual(['cloud']);
 });
 
+test('the routes add and remove an exposure with a selector', async () => {
+  const { registry, send } = await start();
+  await send('PUT /v1/sites', { ...SITE, labels: { tier: 'edge' } });
+  const service = { ...CAMERA, name: 'mq', site: 'cloud' };
+  await send('PUT /v1/services', service);
+  const selector = { name: 'edge-mq', service: 'mq', siteSelector: { tier: 'edge' } };
+  expect(await send('POST /v1/exposures', selector)).toEqual(selector);
+  const desired = (await send('GET /v1/desired')) as { exposures: unknown };
+  expect(desired.exposures).toEqual([selector]);
+  expect([...registry.exposures()]).toEqual([{ service: 'mq', site: 'site-a' }]);
+  await send('DELETE /v1/exposures', { name: 'edge-mq' });
+  expect([...registry.exposures()]).toEqual([]);
+});
+
 test.each<[route: string, body: Json | undefined, message: string]>([
   ['PUT /v1/sites', undefined, 'is missing, expected a mapping'],
   ['PUT /v1/sites', { ...SITE, colour: 'red' }, 'colour: is not a known key'],
@@ -52,6 +66,8 @@ test.each<[route: string, body: Json | undefined, message: string]>([
   ],
   ['DELETE /v1/services', { name: 'camera', site: 'site-a' }, 'site: is not a known key'],
   ['DELETE /v1/services', { name: 'camera' }, 'name: "camera" is not a service'],
+  ['DELETE /v1/exposures', { name: 'x', site: 'site-a' }, 'site: is not a known key'],
+  ['DELETE /v1/exposures', { name: 'x' }, 'there is no exposure with the name "x"'],
 ])('%s of %j is refused', async (route, body, message) => {
   const { send } = await start();
   await expect(send(route, body)).rejects.toMatchObject({ code: 'ERR_PRESENCE_CONFIG', message });

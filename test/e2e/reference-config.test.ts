@@ -10,12 +10,21 @@ import { parseSchema } from '../../src/base/schema.ts';
 import { DeviceOptionsSchema } from '../../src/device/index.ts';
 import { CloudOptionsSchema } from '../../src/gateway/cloud-options.ts';
 import { EdgeOptionsSchema } from '../../src/gateway/edge-options.ts';
-import { DesiredStateSchema } from '../../src/registry/model.ts';
+import { Registry } from '../../src/registry/index.ts';
+import {
+  ExposureSchema,
+  SelectorExposureSchema,
+  ServiceSchema,
+  SiteSchema,
+} from '../../src/registry/schema.ts';
+import { MemoryStore } from '../../src/store/index.ts';
 
 const pathOf = (name: string): string =>
   fileURLToPath(new URL(`../../examples/${name}`, import.meta.url));
 const CLOUD = pathOf('cloud-gateway/cloud.yaml');
 const EDGE = pathOf('edge-gateway/edge.yaml');
+
+const DESIRED_SCHEMAS = [SiteSchema, ServiceSchema, ExposureSchema, SelectorExposureSchema];
 
 /** The part of a valibot schema that leads to its keys. */
 interface SchemaNode {
@@ -51,7 +60,7 @@ test.each([
   [
     'cloud.yaml',
     CLOUD,
-    [CloudOptionsSchema, DeviceOptionsSchema, DesiredStateSchema, SidecarsSchema],
+    [CloudOptionsSchema, DeviceOptionsSchema, ...DESIRED_SCHEMAS, SidecarsSchema],
     ['workerMain'],
   ],
   ['edge.yaml', EDGE, [EdgeOptionsSchema, DeviceOptionsSchema, SidecarsSchema], []],
@@ -67,9 +76,11 @@ test.each([
   expect(missing).toEqual([]);
 });
 
-test('the files are valid', () => {
+test('the files are valid', async () => {
   const { desired } = parse(readFileSync(CLOUD, 'utf8'));
-  expect(parseSchema(DesiredStateSchema, desired).exposures).toHaveLength(1);
+  await using registry = await Registry.open(new MemoryStore());
+  await registry.apply(desired, 'file');
+  expect(registry.state.exposures).toHaveLength(1);
   const { tokenFile, ...edge } = parse(readFileSync(EDGE, 'utf8'));
   expect(tokenFile).toBe('./token');
   expect(parseSchema(EdgeOptionsSchema, edge).device).toMatchObject({ type: 'tun' });

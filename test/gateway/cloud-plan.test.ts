@@ -66,7 +66,12 @@ beforeEach(() => {
   pump(stack, near);
   pump(peer, far);
   const device = { type: 'sockets' } as const;
-  sockets = new CloudSockets(stack, device, () => ({ sites: [], services: [], exposures: [] }));
+  sockets = new CloudSockets(stack, device, () => ({
+    sites: [],
+    services: [],
+    exposures: [],
+    selectors: [],
+  }));
   connections = [];
   const note = (): void => void connections.push([...stack.tcp.connections()].length);
   target = sockets.before({ load: note, bind: note });
@@ -169,6 +174,7 @@ test('a service that gets another name is told to the backend, if only one name 
       sites: [],
       services: [{ ...service, name }],
       exposures: [{ service: name, site: 'a' }],
+      selectors: [],
     })
   );
   onTestFinished(() => Promise.all([renamed.finish(), other.close()]).then(() => {}));
@@ -185,6 +191,7 @@ test('what is bound at one gateway before its first plan is not known to another
     sites: [],
     services: [],
     exposures: [],
+    selectors: [],
   }));
   onTestFinished(() => Promise.all([fresh.finish(), other.close()]).then(() => {}));
   // The site of the presence has no tunnel.

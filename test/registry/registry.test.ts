@@ -926,7 +926,7 @@ test.each([
   [{ dnsName: 'notexample.org' }, 'notexample.org.example.org'],
 ])('exposureName of %j is %s', (more, name) => {
   const zone = { zone: 'Example.org' } as SiteInput;
-  expect(exposureName({ service: 'mq', site: 'site-a', ...more }, zone)).toBe(name);
+  expect(exposureName({ service: 'mq', ...more }, zone)).toBe(name);
 });
 
 class ScriptedStore extends MemoryStore {

@@ -166,7 +166,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'valibot',
   ],
   dns: ['dns-packet', 'node:crypto', 'node:dgram', 'node:events', 'node:net', 'valibot'],
-  registry: ['eventemitter3', 'valibot'],
+  registry: ['valibot'],
   device: [
     'koffi',
     'node:child_process',

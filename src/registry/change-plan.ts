@@ -1,0 +1,124 @@
+/**
+ * What one write to the registry changes: read from what the caller gave, checked, and made ready for the store.
+ * @module
+ */
+import { parseSchema } from '../base/schema.ts';
+import { ConfigError } from '../errors.ts';
+import type { Json, Write } from '../store/index.ts';
+import { FitCheck, type Place } from './check.ts';
+import type { Owner, Spec } from './model.ts';
+import { Proposal } from './proposal.ts';
+import { describe, keyOf } from './records.ts';
+import { AnyExposureSchema, DesiredListsSchema, ServiceSchema, SiteSchema } from './schema.ts';
+import { ShardedMap } from './sharded-map.ts';
+import type { DesiredTables, RecordChange } from './tables.ts';
+
+/** A change by one owner. Methods that return steps are for `inSlices`. */
+export class ChangePlan {
+  readonly #tables: DesiredTables;
+  readonly #owner: Owner;
+  readonly #changes: RecordChange[] = [];
+  readonly #places = new ShardedMap<Place>();
+  readonly #writes: Write[] = [];
+
+  constructor(tables: DesiredTables, owner: Owner) {
+    this.#tables = tables;
+    this.#owner = owner;
+  }
+
+  /** What `check` has prepared for the store. */
+  get writes(): readonly Write[] {
+    return this.#writes;
+  }
+
+  /**
+   * Replaces all records of the owner, in steps.
+   *
+   * @throws {ConfigError} naming the place in `desired` that is wrong.
+   */
+  *replaceAll(desired: unknown): Generator<void> {
+    const lists = parseSchema(DesiredListsSchema, desired);
+    const specs: { readonly spec: Spec; readonly path: string }[] = [];
+    for (const [name, list, schema] of [
+      ['sites', lists.sites, SiteSchema],
+      ['services', lists.services, ServiceSchema],
+      ['exposures', lists.exposures, AnyExposureSchema],
+    ] as const) {
+      for (const [i, input] of list.entries()) {
+        const path = `${name}[${i}]`;
+        specs.push({ spec: parseSchema<Spec>(schema, input, path), path });
+        yield;
+      }
+    }
+    for (const { spec, path } of specs) {
+      const key = keyOf(spec);
+      const other = this.#tables.records.get(key)?.owner ?? this.#owner;
+      if (other !== this.#owner) {
+        throw new ConfigError(path, `${describe(spec)} is kept by the ${other} already`);
+      }
+      if (this.#places.has(key)) throw new ConfigError(path, `${describe(spec)} is there twice`);
+      this.#set(key, spec, path);
+      yield;
+    }
+    for (const [key, { owner }] of this.#tables.records.entries()) {
+      if (owner === this.#owner && !this.#places.has(key)) {
+        this.#changes.push({ key, record: undefined });
+      }
+      yield;
+    }
+  }
+
+  /**
+   * Adds or replaces one record.
+   *
+   * @throws {ConfigError} if it belongs to another owner.
+   */
+  put(spec: Spec): void {
+    const key = keyOf(spec);
+    this.#assertOwned(key);
+    this.#set(key, spec, '');
+  }
+
+  /**
+   * Removes one record.
+   *
+   * @throws {ConfigError} if it belongs to another owner.
+   */
+  remove(key: string): void {
+    this.#assertOwned(key);
+    this.#changes.push({ key, record: undefined });
+  }
+
+  /**
+   * Checks that the records fit together after the change, in steps, and fills `writes`.
+   *
+   * @throws {ConfigError} naming the first fault.
+   */
+  *check(): Generator<void> {
+    const proposal = new Proposal(this.#tables);
+    yield* new FitCheck(this.#tables, proposal, this.#places).run(this.#changes);
+    for (const { key, record } of this.#changes) {
+      // The values in it, such as addresses, are stored as text.
+      const value = record && (JSON.parse(JSON.stringify(record)) as Json);
+      this.#writes.push({ key, value });
+      yield;
+    }
+  }
+
+  #set(key: string, spec: Spec, path: string): void {
+    this.#places.set(key, { path, rank: this.#places.size });
+    const record = { owner: this.#owner, spec };
+    const before = this.#tables.records.get(key);
+    if (before !== undefined && JSON.stringify(before) === JSON.stringify(record)) return;
+    this.#changes.push({ key, record });
+  }
+
+  #assertOwned(key: string): void {
+    const record = this.#tables.records.get(key);
+    if (record === undefined || record.owner === this.#owner) return;
+    throw new ConfigError(
+      '',
+      `${describe(record.spec)} is kept by the ${record.owner}; change it there`
+    );
+  }
+}
