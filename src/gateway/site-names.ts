@@ -11,6 +11,12 @@ export function serveNames(dns: DnsServer, snapshot: Snapshot): void {
   dns.setZone(Zone.compile(zoneDataOf(snapshot, [dns.address.host])));
 }
 
+/** Makes the server answer none of these names: the snapshot has expired. */
+export function expireNames(dns: DnsServer, snapshot: Snapshot): void {
+  serveNames(dns, snapshot);
+  dns.expireZone();
+}
+
 /**
  * Returns the hosts that a name resolves to.
  *
