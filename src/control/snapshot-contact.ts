@@ -6,7 +6,8 @@
  *   snapshot hold longer. It stands still while the machine sleeps.
  * - The wall clock also counts the time in which the machine slept or the gateway did not run.
  *
- * A wall clock that shows a time before the contact says nothing.
+ * A wall clock that shows a time before the contact says nothing. What it showed at the start of a process is kept, also
+ * if it is set afterwards, until the next contact.
  * @module
  */
 import * as v from 'valibot';
@@ -19,7 +20,7 @@ export interface StoredContact {
   readonly revision: number;
   /** The time of day of the last contact, in ms since 1970. */
   readonly lastContactMs: number;
-  /** For how long there has been no contact at least, in ms: measured by the monotonic clock of earlier processes. */
+  /** For how long there had been no contact when this was stored, in ms. */
   readonly awayMs: number;
 }
 
@@ -27,15 +28,17 @@ export class SnapshotContact {
   readonly #clock: Clock;
   #isUp = false;
   #lastContactMs: number;
-  /** How long there had been no contact at `#measuredAtMs` of the monotonic clock. */
+  /** For how long there had been no contact at `#measuredAtMs` of the monotonic clock. */
   #awayMs: number;
   #measuredAtMs: number;
 
   /** @param stored by an earlier process; by default the contact is now */
   constructor(clock: Clock, stored?: StoredContact) {
     this.#clock = clock;
-    this.#lastContactMs = stored?.lastContactMs ?? clock.wallMs();
-    this.#awayMs = stored?.awayMs ?? 0;
+    const wallMs = clock.wallMs();
+    this.#lastContactMs = stored?.lastContactMs ?? wallMs;
+    // Only the wall clock knows for how long no process ran, so that what it shows now is kept.
+    this.#awayMs = Math.max(stored?.awayMs ?? 0, wallMs - this.#lastContactMs);
     this.#measuredAtMs = clock.monotonicMs();
   }
 

@@ -48,7 +48,13 @@ class Edge {
     options: Partial<ControlClientOptions> = {}
   ): Promise<Edge> {
     const clock = new FakeClock({ wallMs });
-    const client = await ControlClient.open({ site: 'site-a', store, clock, ...options });
+    const client = await ControlClient.open({
+      site: 'site-a',
+      store,
+      clock,
+      statusIntervalMs: DAY_MS,
+      ...options,
+    });
     return new Edge(store, clock, client);
   }
 
@@ -138,6 +144,17 @@ test('a wall clock that is set back does not make a snapshot hold longer', async
   expect(edge.revision).toBe(7);
   edge.clock.advance(1);
   expect([edge.revision, edge.expired.length]).toEqual([undefined, 1]);
+});
+
+test('a wall clock that is set back after a restart does not take back the time without a process', async () => {
+  let edge = await Edge.start();
+  edge.connect(7);
+  edge = await edge.restart(START_MS + 5 * DAY_MS);
+  edge.clock.setWall(START_MS - 100 * DAY_MS);
+  edge.clock.advance(2 * DAY_MS - 1);
+  expect(edge.revision).toBe(7);
+  edge.clock.advance(1);
+  expect(edge.revision).toBeUndefined();
 });
 
 test('a wall clock that jumps beyond the end, as after a sleep of the machine, is noticed within a minute', async () => {

@@ -66,7 +66,7 @@ async function write(store: FileStore, id: number): Promise<never> {
 }
 
 await trace();
-// The file is rewritten each time when a tenth of it is obsolete, so that many kills come while it is.
-const store = await FileStore.open({ path, compactAboveBytes: 0, compactRatio: 1.1 });
+// The file is rewritten each time when a fiftieth of it is obsolete, so that many kills come while it is.
+const store = await FileStore.open({ path, compactAboveBytes: 0, compactRatio: 1.02 });
 tell('opened');
 await Promise.all(Array.from({ length: WRITERS }, (_, id) => write(store, id)));

@@ -75,7 +75,7 @@ class KilledStore {
 
   /** Lets a process commit, and kills it at a random moment. */
   async kill(): Promise<void> {
-    const fromStart = this.#random.chance(0.3);
+    const fromStart = this.#random.chance(0.2);
     const delayMs = this.#random.next() * MAX_MS;
     let output = '';
     let isWaiting = false;
@@ -113,6 +113,10 @@ class KilledStore {
     const { writers, version } = await this.#checkFile(this.path, 'after a kill');
     this.#writers = writers;
     this.#version = version;
+    // What was read is durable from then on.
+    const { ino, size } = statSync(this.path);
+    this.#synced.set(ino, size);
+    this.#mayReturn = false;
   }
 
   /** Checks copies of the file as a power loss at the moment of the kill may have left them. */
