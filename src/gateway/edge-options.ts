@@ -40,6 +40,11 @@ export interface EdgeGatewayOptions extends CommonOptions {
   readonly snapshotValidMs?: number | undefined;
 }
 
+/** The default of each option that has one; times are in ms. */
+export const EDGE_GATEWAY_DEFAULTS: Readonly<{ snapshotValidMs: number }> = Object.freeze({
+  snapshotValidMs: CONTROL_CLIENT_DEFAULTS.snapshotValidMs,
+});
+
 export interface ResolvedEdgeOptions extends ResolvedCommonOptions {
   readonly token: (() => string | Promise<string>) | undefined;
   readonly cloud: readonly HostPort[] | undefined;
@@ -82,6 +87,6 @@ export const EdgeOptionsSchema: Schema<Parsed> = v.strictObject({
   proxy: v.optional(textOrFunction),
   snapshotValidMs: v.optional(
     wholeNumber(MINUTE_MS, 10 * YEAR_MS),
-    CONTROL_CLIENT_DEFAULTS.snapshotValidMs
+    EDGE_GATEWAY_DEFAULTS.snapshotValidMs
   ),
 }) as unknown as Schema<Parsed>;
