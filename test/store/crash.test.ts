@@ -123,7 +123,7 @@ class KilledStore {
   async checkPowerLoss(): Promise<void> {
     if (!existsSync(this.path)) return;
     const { ino, size } = statSync(this.path);
-    const synced = this.#synced.get(ino)!;
+    const synced = this.#synced.get(ino) ?? 0;
     if (synced < size) this.kills.torn++;
     await copyFile(this.path, this.#lost);
     const at = this.#random.between(synced, size);
