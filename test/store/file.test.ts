@@ -148,6 +148,32 @@ describe('FileStore', () => {
     }
   });
 
+  test('writes a commit with many writes as one line, of which a torn one has no effect', async () => {
+    const path = newPath();
+    const store = await FileStore.open({ path });
+    const writes = Array.from({ length: 2000 }, (_, i) => ({
+      key: `k/${i}`,
+      value: 'ü'.repeat(50),
+    }));
+    await store.commit([{ key: 'first', value: 1 }]);
+    await store.commit(writes);
+    const entries = await store.list('');
+    await store.close();
+    const whole = readFileSync(path);
+    expect(whole.toString().trimEnd().split('\n')).toHaveLength(3);
+    const again = await FileStore.open({ path });
+    expect(await again.list('')).toEqual(entries);
+    await again.close();
+    // It is longer than the parts in which it is written.
+    const lastLine = whole.lastIndexOf('\n', whole.length - 2) + 1;
+    expect(whole.length - lastLine).toBeGreaterThan(3 * 65_536);
+    for (let size = lastLine + 65_536; size < whole.length; size += 65_536) {
+      truncateSync(path, size);
+      expect(await keysIn(path)).toEqual(['first']);
+      await writeFile(path, whole);
+    }
+  });
+
   test('cuts off a last line of zeros (after a power failure)', async () => {
     const path = newPath();
     await fill(path, 2);
