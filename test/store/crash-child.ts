@@ -11,7 +11,7 @@
  * With the third argument `unsynced` the file is never synced after a commit.
  * @module
  */
-import { fstatSync, linkSync, renameSync, writeSync } from 'node:fs';
+import { existsSync, fstatSync, linkSync, rmSync, writeSync } from 'node:fs';
 import promises, { type FileHandle } from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 import { FileStore } from '../../src/store/index.ts';
@@ -41,12 +41,10 @@ async function trace(): Promise<void> {
   promises.rename = async (from, to) => {
     if (to === path) {
       // The store does not exist yet at its first start.
-      try {
-        linkSync(path, `${path}.link`);
-        renameSync(`${path}.link`, `${path}.before`);
+      if (existsSync(path)) {
+        rmSync(`${path}.before`, { force: true });
+        linkSync(path, `${path}.before`);
         tell('renaming');
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
       }
     }
     await rename(from, to);
