@@ -253,7 +253,7 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       ['NaN', { key: 'nan', value: Number.NaN }, ApiMisuseError],
       ['a wrong version', { key: 'absent', value: 1, expect: 5 }, StoreConflictError],
     ])('refuses many writes with %s, and keeps the order of commits', async (_, wrong, type) => {
-      const writes: Write[] = Array.from({ length: 1000 }, (_, i) => ({ key: `k/${i}`, value: 1 }));
+      const writes: Write[] = Array.from({ length: 2000 }, (_, i) => ({ key: `k/${i}`, value: 1 }));
       const refused = store.commit([...writes, wrong]);
       const accepted = store.commit([{ key: 'k/0', value: 2, expect: 0 }]);
       await expect(refused).rejects.toThrow(type);
@@ -262,7 +262,7 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
     });
 
     test('close waits for a commit with many writes', async () => {
-      const writes: Write[] = Array.from({ length: 1000 }, (_, i) => ({ key: `k/${i}`, value: 1 }));
+      const writes: Write[] = Array.from({ length: 2000 }, (_, i) => ({ key: `k/${i}`, value: 1 }));
       let seen = 0;
       store.watch('', ({ length }) => {
         seen = length;
@@ -270,7 +270,7 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       const committed = store.commit(writes);
       await store.close();
       await committed;
-      expect(seen).toBe(1000);
+      expect(seen).toBe(2000);
     });
 
     test('refuses everything after close, which may be called twice', async () => {
