@@ -238,7 +238,7 @@ describe('a FileStore whose process is killed while it commits', () => {
     // It has been rewritten again and again: a fiftieth of it may be obsolete, and what was written last.
     expect(statSync(store.path).size).toBeLessThan(MAX_BYTES);
     expect(store.kills.torn).toBeGreaterThan(0);
-    if (process.env.VP_KILLS !== undefined) console.log(store.kills, store.acknowledged);
+    if (process.env.VP_KILLS !== undefined) console.log(SEED, store.kills, store.acknowledged);
   });
 
   test('loses commits in a power loss if it does not sync, and this test finds that', async () => {
