@@ -96,6 +96,19 @@ export class PeerRefusedError extends PresenceError {
   }
 }
 
+/** The last snapshot of an edge has expired, because the edge had no contact with its cloud for too long. */
+export class SnapshotExpiredError extends PresenceError {
+  readonly lastContact: Date;
+
+  constructor(site: string, lastContact: Date, validMs: number) {
+    super(
+      'ERR_PRESENCE_SNAPSHOT_EXPIRED',
+      `the snapshot of ${site} has expired: the last contact with the cloud, at ${lastContact.toISOString()}, is longer ago than snapshotValidMs (${validMs} ms); its names and presences are stopped and come back with the tunnel: find out why there is no tunnel, or start the edge with a longer snapshotValidMs`
+    );
+    this.lastContact = lastContact;
+  }
+}
+
 /** A certificate, signing request or key cannot be used. */
 export class CertificateError extends PresenceError {
   constructor(message: string, options?: ErrorOptions) {

@@ -10,6 +10,7 @@ import { resolveCloudOptions } from 'virtual-presence/gateway';
 import { ConfigFile, notInFiles } from '../program/config-file.ts';
 import { readPassphrase } from '../program/files.ts';
 import { logger, readyLine, run } from '../program/run.ts';
+import { inMs, seconds } from '../program/seconds.ts';
 import { checkSidecars, SidecarsSchema, startSidecars } from '../program/sidecars.ts';
 
 /** The keys that differ from the library's options in name or unit. The library checks all other keys. */
@@ -109,16 +110,3 @@ await run('cloud-gateway', async (path) => {
   logger.info({}, readyLine('cloud gateway', { ...gateway.addresses, ...sidecars }));
   return { reload, close: () => gateway.close() };
 });
-
-function seconds(least: number) {
-  const most = 10 * 365 * 86_400;
-  const isOne = (value: number) => Number.isInteger(value) && value >= least && value <= most;
-  return v.pipe(
-    v.number(),
-    v.check(isOne, ({ input }) => `expected a whole number from ${least} to ${most}, got ${input}`)
-  );
-}
-
-function inMs(seconds: number | undefined): number | undefined {
-  return seconds === undefined ? undefined : seconds * 1000;
-}

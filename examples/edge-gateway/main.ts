@@ -8,6 +8,7 @@ import { proxyFromEnvironment } from 'virtual-presence/tunnel';
 import { ConfigFile, notInFiles } from '../program/config-file.ts';
 import { readText } from '../program/files.ts';
 import { logger, readyLine, run } from '../program/run.ts';
+import { inMs, seconds } from '../program/seconds.ts';
 import { checkSidecars, SidecarsSchema, startSidecars } from '../program/sidecars.ts';
 
 /** The keys that differ from the library's options in name. The library checks all other keys. */
@@ -15,6 +16,8 @@ const EdgeFile = v.looseObject({
   stateDirectory: v.string(),
   tokenFile: v.string(),
   proxy: v.optional(v.string()),
+  snapshotValidSeconds: v.optional(seconds(60)),
+  snapshotValidMs: notInFiles,
   device: v.looseObject({ path: v.optional(v.string()) }),
   sockets: v.optional(SidecarsSchema),
   token: notInFiles,
@@ -23,7 +26,7 @@ const EdgeFile = v.looseObject({
 
 await run('edge-gateway', async (path) => {
   const file = new ConfigFile(path);
-  const { tokenFile, proxy, sockets, ...rest } = file.read(EdgeFile);
+  const { tokenFile, proxy, snapshotValidSeconds, sockets, ...rest } = file.read(EdgeFile);
   await file.locate(() => checkSidecars(rest.device, sockets));
   const tokenPath = file.resolve(tokenFile);
   const options = {
@@ -32,6 +35,7 @@ await run('edge-gateway', async (path) => {
     device: file.withPath(rest.device),
     token: () => readText('the token file', tokenPath),
     proxy: proxy === 'environment' ? proxyFromEnvironment : proxy,
+    snapshotValidMs: inMs(snapshotValidSeconds),
     logger,
   };
   const gateway = await file.locate(() => EdgeGateway.start(options as never));

@@ -1,6 +1,6 @@
 /**
- * The edge's side of the control channel: receives snapshots and trust anchors, keeps the last snapshot, reports
- * counters, and requests the next certificate.
+ * The edge's side of the control channel: receives snapshots and trust anchors, keeps the last snapshot until it
+ * expires, reports counters, and requests the next certificate.
  * @module
  */
 import { EventEmitter } from 'eventemitter3';
@@ -20,8 +20,9 @@ import {
   EnvironmentError,
   PeerProtocolError,
   PeerRefusedError,
+  SnapshotExpiredError,
 } from '../errors.ts';
-import type { Json, Store } from '../store/index.ts';
+import type { Json, Store, Write } from '../store/index.ts';
 import {
   type CertificateMessage,
   type CloudMessage,
@@ -30,11 +31,17 @@ import {
   type TrustMessage,
 } from './messages.ts';
 import { type Snapshot, SnapshotSchema } from './snapshot.ts';
+import { SnapshotContact, storedContactOf } from './snapshot-contact.ts';
 
 export interface ControlClientOptions {
   readonly site: string;
   /** Keeps the last snapshot, so that the edge answers after a restart without the cloud. Default: it is not kept. */
   readonly store?: Store;
+  /**
+   * How long a snapshot holds without contact with the cloud, in ms, up to ten years; default 7 days. There is contact
+   * while the tunnel is up, see `linkChanged`.
+   */
+  readonly snapshotValidMs?: number;
   /** Returns the counters to report to the cloud. Default: nothing is reported. */
   readonly counters?: () => Readonly<Record<string, number>>;
   /** How often counters are reported, if they have changed, in ms; default 1000. */
@@ -47,23 +54,46 @@ export interface ControlClientOptions {
 
 /** What is used where an option is absent; times are in ms. */
 export const CONTROL_CLIENT_DEFAULTS: Readonly<{
+  snapshotValidMs: number;
   statusIntervalMs: number;
   renewalTimeoutMs: number;
-}> = Object.freeze({ statusIntervalMs: 1000, renewalTimeoutMs: 10_000 });
+}> = Object.freeze({
+  snapshotValidMs: 7 * 24 * 3_600_000,
+  statusIntervalMs: 1000,
+  renewalTimeoutMs: 10_000,
+});
 
 export interface ControlClientEvents {
   /** A snapshot has arrived. It is acknowledged when all listeners have returned. */
   snapshot: [snapshot: Snapshot];
+  /** There was no contact with the cloud for too long: there is no snapshot until the cloud sends one. */
+  expired: [expiry: SnapshotExpiry];
   /** The cloud has sent the CAs to trust from now on, and whether and when to renew the certificate. */
   trust: [trust: Omit<TrustMessage, 'type'>];
   /** A snapshot could not be kept, or the cloud broke the protocol. */
   problem: [problem: { readonly error: Error }];
 }
 
+/** The end of a snapshot. */
+export interface SnapshotExpiry {
+  /** The snapshot that has expired. */
+  readonly snapshot: Snapshot;
+  /** Says since when there was no contact, and what to do. */
+  readonly error: SnapshotExpiredError;
+}
+
 export class ControlClient extends EventEmitter<ControlClientEvents> implements AsyncDisposable {
   readonly #options: ResolvedOptions;
   #endTimer: () => void;
+  /** Ends the next check whether the snapshot has expired. */
+  #endCheck: () => void = () => {};
+  /** The newest snapshot, also if it has expired. */
   #snapshot: Snapshot | undefined;
+  #contact: SnapshotContact;
+  #expiry: SnapshotExpiry | undefined;
+  #isLinkUp = false;
+  /** When the contact was stored, on the monotonic clock. */
+  #storedAtMs = Number.NEGATIVE_INFINITY;
   #channel: ControlChannel | undefined;
   #reported = '';
   #request: CertificateRequest | undefined;
@@ -71,11 +101,17 @@ export class ControlClient extends EventEmitter<ControlClientEvents> implements 
   #keeping: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | undefined;
 
-  private constructor(options: ResolvedOptions, snapshot: Snapshot | undefined) {
+  private constructor(
+    options: ResolvedOptions,
+    snapshot: Snapshot | undefined,
+    contact: SnapshotContact
+  ) {
     super();
     this.#options = options;
     this.#snapshot = snapshot;
+    this.#contact = contact;
     this.#endTimer = this.#reportLater();
+    if (snapshot !== undefined) this.#check();
   }
 
   /**
@@ -86,19 +122,48 @@ export class ControlClient extends EventEmitter<ControlClientEvents> implements 
    */
   static async open(options: ControlClientOptions): Promise<ControlClient> {
     const resolved = resolveOptions(options);
-    const kept = await options.store?.get(SNAPSHOT_KEY);
+    const { site, store, clock } = resolved;
+    const kept = await store?.get(SNAPSHOT_KEY);
     let snapshot: Snapshot | undefined;
     try {
       if (kept !== undefined) snapshot = parseSchema(SnapshotSchema, kept.value);
     } catch {
       // Another version has written it. The cloud sends a new one.
     }
-    return new ControlClient(resolved, snapshot?.site === options.site ? snapshot : undefined);
+    if (snapshot?.site !== site) snapshot = undefined;
+    const stored = snapshot && (await store?.get(CONTACT_KEY));
+    const contact = storedContactOf(stored?.value, snapshot?.revision ?? 0);
+    return new ControlClient(resolved, snapshot, new SnapshotContact(clock, contact));
   }
 
-  /** The newest snapshot; undefined before the first. */
+  /** The newest snapshot; undefined before the first, and when it has expired. */
   get snapshot(): Snapshot | undefined {
-    return this.#snapshot;
+    return this.#expiry === undefined ? this.#snapshot : undefined;
+  }
+
+  /** Present from the expiry of a snapshot, also in an earlier process, until the next snapshot. */
+  get expiry(): SnapshotExpiry | undefined {
+    return this.#expiry;
+  }
+
+  /**
+   * Until when the snapshot holds if there is no further contact, or when it has expired, by the present wall clock;
+   * undefined before the first snapshot.
+   */
+  get validUntil(): Date | undefined {
+    if (this.#snapshot === undefined) return undefined;
+    const { clock, snapshotValidMs } = this.#options;
+    return new Date(clock.wallMs() + snapshotValidMs - this.#contact.awayMs);
+  }
+
+  /**
+   * Says whether the tunnel is up. While it is, there is contact with the cloud. Without this call, each message of the
+   * cloud is a contact.
+   */
+  linkChanged(isUp: boolean): void {
+    this.#isLinkUp = isUp;
+    // An expired snapshot stays so: the cloud sends a new one.
+    if (this.#expiry === undefined) this.#contact.linkChanged(isUp);
   }
 
   /** Receives messages from a tunnel, across its reconnects. */
@@ -170,6 +235,9 @@ export class ControlClient extends EventEmitter<ControlClientEvents> implements 
   async #close(): Promise<void> {
     this.#request?.fail('the client was closed');
     this.#endTimer();
+    this.#endCheck();
+    const snapshot = this.#snapshot;
+    if (snapshot !== undefined) this.#store(() => [this.#contactWrite(snapshot)]);
     this.#channel?.off('control', this.#onMessage);
     this.#channel = undefined;
     await this.#keeping;
@@ -178,6 +246,7 @@ export class ControlClient extends EventEmitter<ControlClientEvents> implements 
   readonly #onMessage = (json: Json): void => {
     try {
       const message = parseCloudMessage(json);
+      if (this.#expiry === undefined) this.#contact.renew();
       if (message !== undefined) this.#onKnown(message);
     } catch (error) {
       this.emit('problem', { error: error as Error });
@@ -216,24 +285,59 @@ export class ControlClient extends EventEmitter<ControlClientEvents> implements 
   }
 
   #take(snapshot: Snapshot): void {
-    const { site, store } = this.#options;
+    const { site } = this.#options;
     if (snapshot.site !== site) {
       throw new PeerProtocolError(`got the snapshot of "${snapshot.site}" instead of "${site}"`);
     }
     this.#snapshot = snapshot;
+    this.#expiry = undefined;
+    this.#contact.linkChanged(this.#isLinkUp);
+    this.#contact.renew();
     this.emit('snapshot', snapshot);
-    if (store !== undefined) this.#keep(store, snapshot);
+    this.#store(() => [
+      // The values in it, such as addresses, are stored as text.
+      { key: SNAPSHOT_KEY, value: JSON.parse(JSON.stringify(snapshot)) as Json },
+      this.#contactWrite(snapshot),
+    ]);
     this.#channel?.sendControl({ type: 'ack', revision: snapshot.revision });
     this.#reported = '';
+    this.#check();
   }
 
-  #keep(store: Store, snapshot: Snapshot): void {
-    // The values in it, such as addresses, are stored as text.
-    const value = JSON.parse(JSON.stringify(snapshot)) as Json;
-    const kept = store
-      .commit([{ key: SNAPSHOT_KEY, value }])
-      .catch((error: Error) => this.emit('problem', { error }));
+  #store(writes: () => readonly Write[]): void {
+    const { store } = this.#options;
+    if (store === undefined) return;
+    const kept = store.commit(writes()).catch((error: Error) => this.emit('problem', { error }));
     this.#keeping = Promise.all([this.#keeping, kept]);
+  }
+
+  #contactWrite({ revision }: Snapshot): Write {
+    this.#storedAtMs = this.#options.clock.monotonicMs();
+    return { key: CONTACT_KEY, value: { ...this.#contact.toStored(revision) } };
+  }
+
+  /** Checks whether the snapshot has expired, and when to check again. The wall clock may jump meanwhile. */
+  #check(): void {
+    this.#endCheck();
+    const snapshot = this.#snapshot!;
+    const { clock, snapshotValidMs } = this.#options;
+    const leftMs = snapshotValidMs - this.#contact.awayMs;
+    if (leftMs <= 0) {
+      this.#expire(snapshot);
+      return;
+    }
+    if (clock.monotonicMs() - this.#storedAtMs >= Math.min(STORE_MS, snapshotValidMs / 10)) {
+      this.#store(() => [this.#contactWrite(snapshot)]);
+    }
+    this.#endCheck = clock.after(Math.min(leftMs, CHECK_MS), () => this.#check(), true);
+  }
+
+  #expire(snapshot: Snapshot): void {
+    const { site, snapshotValidMs } = this.#options;
+    const { lastContactMs } = this.#contact;
+    const error = new SnapshotExpiredError(site, new Date(lastContactMs), snapshotValidMs);
+    this.#expiry = { snapshot, error };
+    this.emit('expired', this.#expiry);
   }
 
   #reportLater(): () => void {
@@ -269,17 +373,27 @@ type ResolvedOptions = ControlClientOptions &
 function resolveOptions(options: ControlClientOptions): ResolvedOptions {
   const { site, store, counters } = checkObject('options', options);
   const {
+    snapshotValidMs = CONTROL_CLIENT_DEFAULTS.snapshotValidMs,
     statusIntervalMs = CONTROL_CLIENT_DEFAULTS.statusIntervalMs,
     renewalTimeoutMs = CONTROL_CLIENT_DEFAULTS.renewalTimeoutMs,
   } = options;
   checkText('site', site);
   if (store !== undefined) checkMethods('store', store, ['get', 'commit']);
   if (counters !== undefined) checkFunction('counters', counters);
+  checkWhole('snapshotValidMs', snapshotValidMs, 1, MAX_SNAPSHOT_VALID_MS);
   checkWhole('statusIntervalMs', statusIntervalMs, 1, MAX_TIMER_MS);
   checkWhole('renewalTimeoutMs', renewalTimeoutMs, 1, MAX_TIMER_MS);
-  return { ...options, statusIntervalMs, renewalTimeoutMs, clock: checkClock(options.clock) };
+  const clock = checkClock(options.clock);
+  return { ...options, snapshotValidMs, statusIntervalMs, renewalTimeoutMs, clock };
 }
 
 /** The longest time of a timer of Node. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
+/** Ten years. */
+const MAX_SNAPSHOT_VALID_MS = 10 * 365 * 24 * 3_600_000;
+/** The longest time between two checks whether the snapshot has expired. */
+const CHECK_MS = 60_000;
+/** How often the contact is stored, unless a tenth of `snapshotValidMs` is less. */
+const STORE_MS = 3_600_000;
 const SNAPSHOT_KEY = 'snapshot';
+const CONTACT_KEY = 'snapshot-contact';

@@ -7,6 +7,7 @@ export {
   ControlClient,
   type ControlClientEvents,
   type ControlClientOptions,
+  type SnapshotExpiry,
 } from './control-client.ts';
 export {
   CONTROL_SERVER_DEFAULTS,

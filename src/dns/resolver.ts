@@ -87,7 +87,7 @@ export interface SiteResolverCounters {
   nxdomain: number;
   /** Answered by an upstream. */
   forwarded: number;
-  /** SERVFAIL: no upstream answered, or too many queries were waiting for one. */
+  /** SERVFAIL: no upstream answered, too many queries were waiting for one, or the zone has expired. */
   failed: number;
   /** REFUSED: a foreign name without a rule, another class than IN, a zone transfer. */
   refused: number;
@@ -142,6 +142,7 @@ export class SiteResolver implements AsyncDisposable {
   /** `RECURSION_AVAILABLE` if there are upstreams, else 0. */
   readonly #recursion: number;
   #zone: Zone | undefined;
+  #isExpired = false;
   #closing: Promise<void> | undefined;
 
   /**
@@ -201,6 +202,16 @@ export class SiteResolver implements AsyncDisposable {
   setZone(zone: Zone): void {
     checkZone(zone);
     this.#zone = zone;
+    this.#isExpired = false;
+  }
+
+  /**
+   * Says that the zone is too old to answer from: its names get SERVFAIL until the next `setZone`, as those of a
+   * secondary server whose zone has expired (RFC 1035 section 3.3.13, RFC 8914 section 4.25). They are never
+   * forwarded.
+   */
+  expireZone(): void {
+    this.#isExpired = true;
   }
 
   /**
@@ -269,6 +280,7 @@ export class SiteResolver implements AsyncDisposable {
     }
     const found = this.#zone?.lookup(parsed.name, parsed.type);
     if (found !== undefined && found.outcome !== 'not-authoritative') {
+      if (this.#isExpired) return this.#fail(parsed, transport);
       this.#counters[found.outcome]++;
       const rcode = found.outcome === 'nxdomain' ? Rcode.NxDomain : Rcode.NoError;
       return this.#encode(parsed, transport, rcode, AUTHORITATIVE_ANSWER, found);

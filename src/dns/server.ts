@@ -62,6 +62,11 @@ export class DnsServer implements AsyncDisposable {
     this.#resolver.setZone(zone);
   }
 
+  /** Stops answering from the zone, as `SiteResolver.expireZone` does. */
+  expireZone(): void {
+    this.#resolver.expireZone();
+  }
+
   /**
    * Replaces the site's prefixes, as `SiteResolver.setSources` does.
    *

@@ -6,16 +6,15 @@ import { CloseStack } from '../base/close-stack.ts';
 import { Emitter } from '../base/emitter.ts';
 import type { HostPort } from '../base/host-port.ts';
 import { checkText } from '../base/option-check.ts';
-import type { IpPrefix } from '../base/prefix.ts';
-import { ControlClient, type Snapshot, type SnapshotHost } from '../control/index.ts';
 import {
-  deviceAddress,
-  isPacketDevice,
-  LinuxTun,
-  openDevice,
-  type PacketDevice,
-} from '../device/index.ts';
+  ControlClient,
+  type Snapshot,
+  type SnapshotExpiry,
+  type SnapshotHost,
+} from '../control/index.ts';
+import { deviceAddress, isPacketDevice, openDevice, type PacketDevice } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
+import type { SnapshotExpiredError } from '../errors.ts';
 import type { SocketStack } from '../sockets/index.ts';
 import type { Failure } from '../tunnel/index.ts';
 import { closeGivenDevice } from './common-options.ts';
@@ -24,12 +23,13 @@ import {
   type ResolvedEdgeOptions,
   resolveEdgeOptions,
 } from './edge-options.ts';
+import { EdgeRoutes } from './edge-routes.ts';
 import { EdgeSession } from './edge-session.ts';
 import { EdgeSockets } from './edge-sockets.ts';
 import { FirstEnrolment } from './first-enrolment.ts';
 import { openSockets } from './gateway-sockets.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
-import { hostsNamed, serveNames } from './site-names.ts';
+import { expireNames, hostsNamed, serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
 import { type GivenToken, TokenSource } from './token-source.ts';
 import { closedError, type ReadyOptions, whenReady } from './when-ready.ts';
@@ -66,8 +66,15 @@ export interface EdgeStatus {
   readonly state: EdgeState;
   readonly failure: Failure | undefined;
   readonly addresses: EdgeAddresses;
-  /** The revision of the snapshot in force; undefined before the first. */
+  /** The revision of the snapshot in force; undefined before the first, and when it has expired. */
   readonly revision: number | undefined;
+  /**
+   * Until when the snapshot holds if there is no further contact with the cloud, or when it has expired, by the present
+   * wall clock; undefined before the first.
+   */
+  readonly validUntil: Date | undefined;
+  /** Why there is no snapshot in force any more, and what to do; undefined while there is one, and before the first. */
+  readonly expired: SnapshotExpiredError | undefined;
   /** How many names the site has. */
   readonly names: number;
   /** Undefined while there is no tunnel. */
@@ -120,15 +127,16 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   #names: DnsServer | undefined;
   #site: string | undefined;
   #session: EdgeSession | undefined;
+  /** Keeps the snapshot of an earlier run while there is no session. */
+  #kept: ControlClient | undefined;
   /** The snapshot in force. */
   #snapshot: Snapshot | undefined;
+  #expired: SnapshotExpiredError | undefined;
   #state: EdgeState = 'connecting';
   #failure: Failure | undefined;
   /** Present while there is no usable certificate. */
   #enrolment: FirstEnrolment | undefined;
-  #routing: Promise<void> = Promise.resolve();
-  /** The pools that the device routes, joined by commas. */
-  #routed = '';
+  #routes!: EdgeRoutes;
 
   private constructor(options: ResolvedEdgeOptions) {
     super();
@@ -217,7 +225,8 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
 
   /**
    * Returns the hosts that a name resolves to at the site; none if the name is not known. It answers from the last
-   * snapshot, also while the cloud cannot be reached; the event `snapshot` announces a change.
+   * snapshot, also while the cloud cannot be reached, until the snapshot expires (`snapshotValidMs`); the event
+   * `snapshot` announces a change.
    *
    * @param name a full domain name, or a name within the site's zone
    */
@@ -234,6 +243,8 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
       failure: this.#failure,
       addresses: this.addresses,
       revision: this.#snapshot?.revision,
+      validUntil: (session ?? this.#kept)?.validUntil,
+      expired: this.#expired,
       names: this.#snapshot?.hosts.length ?? 0,
       tunnel: connection && {
         remoteAddress: connection.remoteAddress,
@@ -302,7 +313,14 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
       signal?.throwIfAborted();
     }
     // Routes are set on the device, so this must end before the device is closed.
-    this.#closing.add(() => this.#routing);
+    const routes = new EdgeRoutes({
+      device: this.#device,
+      option: device,
+      logger,
+      onProblem: (error) => void this.emit('problem', { error }),
+    });
+    this.#routes = routes;
+    this.#closing.add(() => routes.close());
     if (dns !== undefined) {
       const names = await DnsServer.listen({ ...dns, clock });
       this.#names = names;
@@ -358,22 +376,29 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
 
   /** Answers names from the snapshot of an earlier run, while there is no usable certificate. */
   async #serveLastSnapshot(site: string): Promise<void> {
-    const { clock } = this.#options;
+    const { clock, snapshotValidMs } = this.#options;
+    const { store } = this.#persistent;
     this.#site = site;
-    const control = await ControlClient.open({ site, store: this.#persistent.store, clock });
-    if (control.snapshot !== undefined) this.#onSnapshot(control.snapshot);
-    await control.close();
+    const kept = await ControlClient.open({ site, store, clock, snapshotValidMs });
+    this.#kept = kept;
+    this.#closing.add(() => kept.close());
+    if (kept.snapshot !== undefined) this.#onSnapshot(kept.snapshot);
+    if (kept.expiry !== undefined) this.#onExpired(kept.expiry);
+    kept.on('expired', (expiry) => this.#onExpired(expiry));
+    kept.on('problem', (problem) => void this.emit('problem', problem));
   }
 
   async #begin(credentials: SiteCredentials): Promise<void> {
-    const { cloud, proxy, clock, logger } = this.#options;
+    const { cloud, proxy, clock, logger, snapshotValidMs } = this.#options;
     this.#site = credentials.identity.site;
+    await this.#kept?.close();
     const session = await EdgeSession.open({
       credentials,
       store: this.#persistent.store,
       device: this.#device,
       cloud,
       proxy,
+      snapshotValidMs,
       clock,
       logger,
       counters: () => ({
@@ -381,6 +406,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
         ...prefixed('sockets.', this.#sockets!.counters),
       }),
       onSnapshot: (snapshot) => this.#onSnapshot(snapshot),
+      onExpired: (expiry) => this.#onExpired(expiry),
       onState: (state, failure) => this.#set(state, failure),
       onProblem: (error) => void this.emit('problem', { error }),
     });
@@ -392,32 +418,28 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
 
   #onSnapshot(snapshot: Snapshot): void {
     this.#snapshot = snapshot;
+    this.#expired = undefined;
     if (this.#names !== undefined) serveNames(this.#names, snapshot);
     const error = this.#sockets!.apply(snapshot);
     if (error !== undefined) {
       this.#options.logger.error({ err: error }, error.message);
       this.emit('problem', { error });
     }
-    this.#routing = this.#routing.then(() => this.#route(snapshot.pools));
+    this.#routes.follow(snapshot.pools);
     this.emit('snapshot', snapshot);
   }
 
-  /** Routes the pools of the site to the TUN, unless the option `device.routes` names other prefixes. */
-  async #route(pools: readonly IpPrefix[]): Promise<void> {
-    const { device, logger } = this.#options;
-    const isManaged =
-      !isPacketDevice(device) && device.type === 'tun' && device.routes === undefined;
-    if (!isManaged || !(this.#device instanceof LinuxTun) || this.#isClosed) return;
-    // Snapshots are frequent, and each call starts programs.
-    if (pools.join() === this.#routed) return;
-    try {
-      const problems = await this.#device.setRoutes(pools);
-      this.#routed = pools.join();
-      for (const problem of problems) logger.warn({}, `device: ${problem}`);
-    } catch (error) {
-      logger.error({ err: error }, `device: ${(error as Error).message}`);
-      this.emit('problem', { error: error as Error });
-    }
+  /** There was no contact with the cloud for too long. */
+  #onExpired({ snapshot, error }: SnapshotExpiry): void {
+    // A session that begins says again what was said without it.
+    if (this.#expired !== undefined) return;
+    this.#snapshot = undefined;
+    this.#expired = error;
+    if (this.#names !== undefined) expireNames(this.#names, snapshot);
+    this.#sockets!.expire(error);
+    this.#routes.follow([]);
+    this.#options.logger.error({ site: snapshot.site, err: error }, error.message);
+    this.emit('problem', { error });
   }
 
   get #isClosed(): boolean {

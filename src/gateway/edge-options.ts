@@ -6,7 +6,8 @@ import * as v from 'valibot';
 import type { HostPort, HostPortInput } from '../base/host-port.ts';
 import { HostPortSchema } from '../base/host-port-schema.ts';
 import { type ProxyOption, proxyFor } from '../base/proxy.ts';
-import { hostFunction, parseSchema, type Schema } from '../base/schema.ts';
+import { hostFunction, parseSchema, type Schema, wholeNumber } from '../base/schema.ts';
+import { CONTROL_CLIENT_DEFAULTS } from '../control/index.ts';
 import {
   COMMON_ENTRIES,
   type CommonOptions,
@@ -32,12 +33,23 @@ export interface EdgeGatewayOptions extends CommonOptions {
    * `proxyFromEnvironment` of `virtual-presence/tunnel`. Default: no proxy, and the environment is not read.
    */
   readonly proxy?: ProxyOption | undefined;
+  /**
+   * How long the last snapshot holds without contact with the cloud, in ms, from a minute to ten years; default 7 days.
+   * Until then the gateway answers names, also after a restart. Afterwards it stops that until the tunnel is up again.
+   */
+  readonly snapshotValidMs?: number | undefined;
 }
+
+/** The default of each option that has one; times are in ms. */
+export const EDGE_GATEWAY_DEFAULTS: Readonly<{ snapshotValidMs: number }> = Object.freeze({
+  snapshotValidMs: CONTROL_CLIENT_DEFAULTS.snapshotValidMs,
+});
 
 export interface ResolvedEdgeOptions extends ResolvedCommonOptions {
   readonly token: (() => string | Promise<string>) | undefined;
   readonly cloud: readonly HostPort[] | undefined;
   readonly proxy: ProxyOption | undefined;
+  readonly snapshotValidMs: number;
 }
 
 /**
@@ -53,6 +65,9 @@ export function resolveEdgeOptions(options: EdgeGatewayOptions): ResolvedEdgeOpt
   if (typeof proxy === 'string') proxyFor(proxy, 'localhost', 1);
   return { ...resolved, token: typeof token === 'string' ? () => token : token };
 }
+
+const MINUTE_MS = 60_000;
+const YEAR_MS = 365 * 24 * 60 * MINUTE_MS;
 
 type Parsed = Omit<ResolvedEdgeOptions, 'token'> & Pick<EdgeGatewayOptions, 'token'>;
 
@@ -70,4 +85,8 @@ export const EdgeOptionsSchema: Schema<Parsed> = v.strictObject({
     )
   ),
   proxy: v.optional(textOrFunction),
+  snapshotValidMs: v.optional(
+    wholeNumber(MINUTE_MS, 10 * YEAR_MS),
+    EDGE_GATEWAY_DEFAULTS.snapshotValidMs
+  ),
 }) as unknown as Schema<Parsed>;

@@ -14,7 +14,7 @@ import type { Clock } from '../base/clock.ts';
 import { CloseStack } from '../base/close-stack.ts';
 import type { HostPort } from '../base/host-port.ts';
 import type { ProxyOption } from '../base/proxy.ts';
-import { ControlClient, type Snapshot } from '../control/index.ts';
+import { ControlClient, type Snapshot, type SnapshotExpiry } from '../control/index.ts';
 import { EdgeDataPlane } from '../dataplane/index.ts';
 import { loadNotSentLowat, type PacketDevice } from '../device/index.ts';
 import { ConfigError, type PresenceError } from '../errors.ts';
@@ -37,12 +37,16 @@ export interface EdgeSessionOptions {
   /** The endpoints that the operator has set; by default those that the cloud sent at the enrolment. */
   readonly cloud: readonly HostPort[] | undefined;
   readonly proxy: ProxyOption | undefined;
+  /** How long a snapshot holds without contact with the cloud, in ms. */
+  readonly snapshotValidMs: number;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Counters of the gateway that are sent to the cloud with those of the session. */
   readonly counters: () => Readonly<Record<string, number>>;
   /** A snapshot is in force; `open` calls this with the snapshot of an earlier run. */
   readonly onSnapshot: (snapshot: Snapshot) => void;
+  /** The snapshot has expired; `open` calls this if that was in an earlier run. */
+  readonly onExpired: (expiry: SnapshotExpiry) => void;
   /** Whether packets can flow, and if not, why. */
   readonly onState: (state: 'connecting' | 'online' | 'rejected', failure?: Failure) => void;
   readonly onProblem: (error: Error) => void;
@@ -94,7 +98,7 @@ export class EdgeSession {
    * @throws {StoreError} if the store cannot be read.
    */
   static async open(options: EdgeSessionOptions): Promise<EdgeSession> {
-    const { credentials, store, device, proxy, clock } = options;
+    const { credentials, store, device, proxy, snapshotValidMs, clock } = options;
     const { site, trustDomain } = credentials.identity;
     const endpoints = options.cloud ?? credentials.tunnels;
     if (endpoints.length === 0) {
@@ -112,6 +116,7 @@ export class EdgeSession {
       const control = await ControlClient.open({
         site,
         store,
+        snapshotValidMs,
         clock,
         counters: () => session?.counters ?? {},
       });
@@ -157,6 +162,11 @@ export class EdgeSession {
     return this.#control.snapshot;
   }
 
+  /** Until when the snapshot holds, see `ControlClient.validUntil`. */
+  get validUntil(): Date | undefined {
+    return this.#control.validUntil;
+  }
+
   /** The connection that carries the tunnel; undefined while it is down. */
   get connection(): ConnectionInfo | undefined {
     return this.#tunnel.info;
@@ -184,7 +194,7 @@ export class EdgeSession {
   }
 
   #begin(): void {
-    const { onSnapshot, onProblem, logger } = this.#options;
+    const { onSnapshot, onExpired, onProblem, logger } = this.#options;
     const { site } = this;
     const control = this.#control;
     const apply = (snapshot: Snapshot): void => {
@@ -194,12 +204,18 @@ export class EdgeSession {
       logger.info({ site, revision }, `${site}: revision ${revision}, ${hosts.length} names`);
       this.#reportOnline();
     };
+    const expire = (expiry: SnapshotExpiry): void => {
+      this.#dataPlane.filter.setAddresses({ sources: [], pools: [] });
+      onExpired(expiry);
+    };
     control.on('snapshot', apply);
+    control.on('expired', expire);
     control.on('problem', ({ error }) => {
       logger.warn({ site, err: error }, `control: ${error.message}`);
       onProblem(error);
     });
     if (control.snapshot !== undefined) apply(control.snapshot);
+    if (control.expiry !== undefined) expire(control.expiry);
     control.attach(this.#tunnel);
     this.#follow();
     this.#dataPlane.start();
@@ -213,6 +229,7 @@ export class EdgeSession {
     tunnel.on('up', (info) => {
       logger.info({ site }, `${site}: up to ${describe(info)}`);
       this.#endpointFailures = 0;
+      this.#control.linkChanged(true);
       this.#reportOnline();
     });
     tunnel.on('connections', ({ count }) => {
@@ -220,6 +237,7 @@ export class EdgeSession {
     });
     tunnel.on('down', (cause) => {
       logger.warn({ site }, `${site}: down, ${cause.code} ${cause.reason}`.trimEnd());
+      this.#control.linkChanged(false);
       this.#options.onState('connecting', this.#failureOf(cause));
     });
     tunnel.on('refused', ({ error }) => {

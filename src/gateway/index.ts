@@ -38,7 +38,7 @@ export {
   type EdgeStateChange,
   type EdgeStatus,
 } from './edge-gateway.ts';
-export type { EdgeGatewayOptions } from './edge-options.ts';
+export { EDGE_GATEWAY_DEFAULTS, type EdgeGatewayOptions } from './edge-options.ts';
 export type { EdgeChange } from './edge-tunnels.ts';
 export {
   SiteCredentials,

@@ -25,9 +25,16 @@ export function serveNames(dns: DnsServer, snapshot: Snapshot): void {
     zone.patch(zonePatchOf(changes));
   } else {
     zone = Zone.compile(zoneDataOf(snapshot, [dns.address.host]));
-    dns.setZone(zone);
   }
+  // The server may have stopped answering from this zone, because it had expired.
+  dns.setZone(zone);
   served.set(dns, { snapshot, zone });
+}
+
+/** Makes the server answer none of these names: the snapshot has expired. */
+export function expireNames(dns: DnsServer, snapshot: Snapshot): void {
+  serveNames(dns, snapshot);
+  dns.expireZone();
 }
 
 /**

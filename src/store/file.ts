@@ -1,16 +1,20 @@
 /**
  * A store in one file on one machine, without a server or native code. All entries are in memory. Commits are appended
- * to a journal (`journal.ts`) and synced before they resolve. Commits that arrive during a sync share the next one.
+ * to a journal (`journal.ts`) and synced before they resolve. Commits that arrive during a sync share the next one. A
+ * commit with many writes is as atomic as any other, and is prepared, written and applied in slices of the event loop.
  * @module
  */
 
 import { checkObject, checkText, checkThat } from '../base/option-check.ts';
+import { Slices } from '../base/slices.ts';
 import { PresenceError, StoreError } from '../errors.ts';
+import { CommitWrites } from './changes.ts';
 import { realPathOf } from './durable.ts';
 import { Journal } from './journal.ts';
+import { KeyMap } from './key-map.ts';
 import { FileLock } from './lock.ts';
 import type { Change, Entry, Store, Write } from './store.ts';
-import { changesOf, EntryTable, frozenWrites } from './table.ts';
+import { EntryTable } from './table.ts';
 
 export interface FileStoreOptions {
   /**
@@ -52,7 +56,7 @@ function isFromZero(value: unknown): boolean {
 }
 
 interface Pending {
-  readonly writes: readonly Write[];
+  readonly writes: CommitWrites;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
@@ -126,9 +130,9 @@ export class FileStore implements Store {
 
   async commit(writes: readonly Write[]): Promise<void> {
     this.#assertOpen();
-    const frozen = frozenWrites(writes);
+    const given = new CommitWrites(writes);
     return new Promise((resolve, reject) => {
-      this.#queue.push({ writes: frozen, resolve, reject });
+      this.#queue.push({ writes: given, resolve, reject });
       this.#writing ??= this.#writeQueue();
     });
   }
@@ -171,17 +175,20 @@ export class FileStore implements Store {
   }
 
   async #writeBatch(batch: readonly Pending[]): Promise<void> {
+    const slices = new Slices();
     let version = this.#table.version;
-    const batchVersions = new Map<string, number>();
+    const batchVersions = new KeyMap<number>();
     const versionOf = (key: string): number => {
-      return batchVersions.get(key) ?? this.#table.get(key)?.version ?? 0;
+      return batchVersions.get(key) ?? this.#table.versionOf(key);
     };
     const accepted: { pending: Pending; changes: readonly Change[] }[] = [];
     const refused: { pending: Pending; error: unknown }[] = [];
     for (const pending of batch) {
+      if (slices.isOver) await slices.next();
       try {
-        const changes = changesOf(pending.writes, version + 1, versionOf);
+        const changes = await pending.writes.changes(version + 1, versionOf, slices);
         for (const { key, value } of changes) {
+          if (slices.isOver) await slices.next();
           batchVersions.set(key, value === undefined ? 0 : version + 1);
         }
         if (changes.length > 0) version++;
@@ -191,11 +198,14 @@ export class FileStore implements Store {
       }
     }
     try {
-      const changes = accepted.flatMap((commit) => commit.changes);
-      if (changes.length > 0) await this.#journal.append(changes);
-      for (const commit of accepted) {
-        this.#table.apply(commit.changes);
-        commit.pending.resolve();
+      await this.#journal.append(
+        accepted.map(({ changes }) => changes),
+        slices
+      );
+      for (const { pending, changes } of accepted) {
+        if (slices.isOver) await slices.next();
+        await this.#table.apply(changes, slices);
+        pending.resolve();
       }
     } catch (error) {
       for (const { pending } of accepted) pending.reject(error);

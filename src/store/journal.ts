@@ -16,9 +16,11 @@
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
+import type { Slices } from '../base/slices.ts';
 import { StoreError } from '../errors.ts';
 import { removeNewFile, replaceFile, syncDirectory } from './durable.ts';
 import { frozenJson } from './json.ts';
+import { KeyMap } from './key-map.ts';
 import type { Change, Json } from './store.ts';
 import type { EntryTable } from './table.ts';
 
@@ -34,7 +36,7 @@ export class Journal {
   /** Whether the open file may not be the one at `path`, now or after a crash. */
   #isMisplaced = false;
   /** The bytes of each live entry in a rewritten file, and their sum. */
-  readonly #entryBytes = new Map<string, number>();
+  readonly #entryBytes = new KeyMap<number>();
   #liveBytes = 0;
 
   private constructor(path: string, table: EntryTable, handle: FileHandle, size: number) {
@@ -89,19 +91,20 @@ export class Journal {
   }
 
   /**
-   * Appends the changes as one line, which is durable when it resolves.
+   * Appends the changes of some commits as one line, which is durable when it resolves. A long line is made in slices of
+   * the event loop.
    *
    * @throws {StoreError} if the disk fails. The line is cut off again, at the latest before the next one, so that a
    *   later call may succeed.
    */
-  async append(changes: readonly Change[]): Promise<void> {
-    const texts = changes.map(encodeChange);
-    const line = encodeLine(`[${texts.join(',')}]`);
+  async append(commits: readonly (readonly Change[])[], slices: Slices): Promise<void> {
+    const { parts, changeBytes } = await encodeInParts(commits, slices);
+    if (changeBytes.length === 0) return;
     try {
       if (this.#isMisplaced) await this.rewrite();
       if (this.#isDirty) await this.#cutBack();
       this.#isDirty = true;
-      await this.#handle.appendFile(line);
+      for (const part of parts) await this.#handle.appendFile(part);
       await this.#handle.datasync();
       this.#isDirty = false;
     } catch (error) {
@@ -110,9 +113,15 @@ export class Journal {
         cause: error,
       });
     }
-    this.#size += line.length;
-    for (const [i, change] of changes.entries()) {
-      this.#account(change.key, change.value === undefined ? 0 : texts[i]!.length);
+    for (const part of parts) this.#size += part.length;
+    slices.begin();
+    let at = 0;
+    for (const changes of commits) {
+      for (const { key, value } of changes) {
+        if (slices.isOver) await slices.next();
+        const bytes = changeBytes[at++]!;
+        this.#account(key, value === undefined ? 0 : bytes);
+      }
     }
   }
 
@@ -230,15 +239,48 @@ function decodeChange([version, key, value]: ChangeTuple): Change {
   return { version, key, value: value === undefined ? undefined : frozenJson(value) };
 }
 
+/** Returns the parts of one line with the changes of these commits, and the length of each change. */
+async function encodeInParts(
+  commits: readonly (readonly Change[])[],
+  slices: Slices
+): Promise<{ readonly parts: readonly Buffer[]; readonly changeBytes: readonly number[] }> {
+  const parts: Buffer[] = [];
+  const changeBytes: number[] = [];
+  let crc = 0;
+  let text = '[';
+  const endPart = (): Buffer => {
+    const part = Buffer.from(text);
+    crc = crc32(part, crc);
+    text = '';
+    return part;
+  };
+  for (const changes of commits) {
+    for (const change of changes) {
+      if (slices.isOver) await slices.next();
+      if (text.length > PART_BYTES) parts.push(endPart());
+      const encoded = encodeChange(change);
+      text += changeBytes.length === 0 ? encoded : `,${encoded}`;
+      changeBytes.push(encoded.length);
+    }
+  }
+  text += ']';
+  parts.push(Buffer.concat([endPart(), Buffer.from('\n')]));
+  parts[0] = Buffer.concat([Buffer.from(`${hexOf(crc)} `), parts[0]!]);
+  return { parts, changeBytes };
+}
+
 function encodeLine(text: string): Buffer {
-  return Buffer.from(`${crc32(text).toString(16).padStart(CRC_DIGITS, '0')} ${text}\n`);
+  return Buffer.from(`${hexOf(crc32(text))} ${text}\n`);
+}
+
+function hexOf(crc: number): string {
+  return crc.toString(16).padStart(CRC_DIGITS, '0');
 }
 
 /** Returns undefined for a damaged line. */
 function decodeLine(line: Buffer): Json | undefined {
   const text = line.subarray(CRC_DIGITS + 1);
-  const crc = crc32(text).toString(16).padStart(CRC_DIGITS, '0');
-  if (line.toString('latin1', 0, CRC_DIGITS + 1) !== `${crc} `) return undefined;
+  if (line.toString('latin1', 0, CRC_DIGITS + 1) !== `${hexOf(crc32(text))} `) return undefined;
   try {
     return JSON.parse(text.toString());
   } catch {
@@ -260,3 +302,5 @@ const CRC_DIGITS = 8;
 const LINE_FEED = 0x0a;
 /** Keeps the event loop free while a large store is rewritten. */
 const ENTRIES_PER_LINE = 500;
+/** About how long the parts are in which a long line is written; a shorter line is one part. */
+const PART_BYTES = 64 * 1024;

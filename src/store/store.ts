@@ -45,7 +45,8 @@ export interface Store {
   list(prefix: string): Promise<Entry[]>;
 
   /**
-   * Applies all writes or none. When it resolves, they are durable and survive a crash.
+   * Applies all writes or none. When it resolves, they are durable and survive a crash. The writes and their values must
+   * not be changed before it settles.
    *
    * @throws {StoreConflictError} if an entry does not have the version in `expect`; then nothing was written.
    * @throws {StoreError} if the medium fails; then nothing was written.

@@ -3,9 +3,10 @@
  * in its own way, and then applies it to the table.
  * @module
  */
-import { ApiMisuseError, StoreConflictError } from '../errors.ts';
-import { frozenJson } from './json.ts';
-import type { Change, Entry, Write } from './store.ts';
+import { Slices } from '../base/slices.ts';
+import { areMany } from './changes.ts';
+import { KeyMap } from './key-map.ts';
+import type { Change, Entry } from './store.ts';
 
 export type WatchListener = (changes: readonly Change[]) => void;
 
@@ -14,28 +15,42 @@ interface Watcher {
   readonly listener: WatchListener;
 }
 
+/** The changes of one commit, and those that watchers of a prefix see, where that was determined before. */
+interface Announcement {
+  readonly changes: readonly Change[];
+  readonly byPrefix: ReadonlyMap<string, readonly Change[]>;
+}
+
 /** Entries by key, with watchers. */
 export class EntryTable {
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries = new KeyMap<Entry>();
+  /** The changes of a large commit that readers see, and that are not yet in `#entries`. */
+  #newer: KeyMap<Change> | undefined;
   readonly #watchers = new Set<Watcher>();
-  readonly #unnotified: { changes: readonly Change[]; watchers: readonly Watcher[] }[] = [];
+  readonly #unnotified: { announcement: Announcement; watchers: readonly Watcher[] }[] = [];
   #isNotifying = false;
 
   /** The number of the last applied commit. */
   version = 0;
 
   get(key: string): Entry | undefined {
-    return this.#entries.get(key);
+    const change = this.#newer?.get(key);
+    return change === undefined ? this.#entries.get(key) : entryOf(change);
+  }
+
+  /** Returns the version of the entry; 0 if there is none. */
+  versionOf(key: string): number {
+    return this.get(key)?.version ?? 0;
   }
 
   /** Returns all entries, in no particular order. */
-  entries(): IterableIterator<Entry> {
-    return this.#entries.values();
+  entries(): Generator<Entry> {
+    return this.#near('');
   }
 
   list(prefix: string): Entry[] {
     const found: Entry[] = [];
-    for (const entry of this.#entries.values()) {
+    for (const entry of this.#near(prefix)) {
       if (entry.key.startsWith(prefix)) found.push(entry);
     }
     return found.sort((a, b) => (a.key < b.key ? -1 : 1));
@@ -43,28 +58,41 @@ export class EntryTable {
 
   /** Applies changes without calling watchers. */
   load(changes: readonly Change[]): void {
-    for (const { key, value, version } of changes) {
-      if (value === undefined) this.#entries.delete(key);
-      else this.#entries.set(key, Object.freeze({ key, value, version }));
-      this.version = Math.max(this.version, version);
-    }
+    for (const change of changes) this.#load(change);
   }
 
   /**
-   * Applies the changes of one commit and calls the watchers before it returns. If a watcher makes the commit, the
-   * watchers are called for it only after all of them have been called for the commit before.
+   * Applies the changes of one commit and calls the watchers, once each. If the changes are many, readers see all of
+   * them from one moment on, and the work before and after it is done in slices of the event loop. The table must not
+   * be changed by others until this resolves.
    */
-  apply(changes: readonly Change[]): void {
+  async apply(changes: readonly Change[], slices: Slices = new Slices()): Promise<void> {
+    if (!areMany(changes)) {
+      this.applyAtOnce(changes);
+      return;
+    }
+    const newer = new KeyMap<Change>();
+    const byPrefix = new Map([...this.#watchers].map(({ prefix }) => [prefix, [] as Change[]]));
+    for (const change of changes) {
+      if (slices.isOver) await slices.next();
+      newer.set(change.key, change);
+      for (const [prefix, seen] of byPrefix) if (change.key.startsWith(prefix)) seen.push(change);
+    }
+    this.#newer = newer;
+    this.version = changes[0]!.version;
+    this.#announce({ changes, byPrefix });
+    for (const change of changes) {
+      if (slices.isOver) await slices.next();
+      this.#load(change);
+    }
+    this.#newer = undefined;
+  }
+
+  /** The same for changes that are not many, without waiting. */
+  applyAtOnce(changes: readonly Change[]): void {
     if (changes.length === 0) return;
     this.load(changes);
-    const queue = this.#unnotified;
-    queue.push({ changes, watchers: [...this.#watchers] });
-    if (this.#isNotifying) return;
-    this.#isNotifying = true;
-    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
-      for (const watcher of next.watchers) this.#notify(watcher, next.changes);
-    }
-    this.#isNotifying = false;
+    this.#announce({ changes, byPrefix: new Map() });
   }
 
   watch(prefix: string, listener: WatchListener): () => void {
@@ -79,9 +107,43 @@ export class EntryTable {
     this.#watchers.clear();
   }
 
-  #notify(watcher: Watcher, changes: readonly Change[]): void {
+  #load(change: Change): void {
+    const entry = entryOf(change);
+    if (entry === undefined) this.#entries.delete(change.key);
+    else this.#entries.set(entry.key, entry);
+    this.version = Math.max(this.version, change.version);
+  }
+
+  *#near(prefix: string): Generator<Entry> {
+    const newer = this.#newer;
+    for (const entry of this.#entries.near(prefix)) {
+      if (newer?.has(entry.key) !== true) yield entry;
+    }
+    for (const change of newer?.near(prefix) ?? []) {
+      const entry = entryOf(change);
+      if (entry !== undefined) yield entry;
+    }
+  }
+
+  /**
+   * Calls the watchers before it returns. If a watcher makes the next commit, the watchers are called for it only after
+   * all of them have been called for the commit before.
+   */
+  #announce(announcement: Announcement): void {
+    const queue = this.#unnotified;
+    queue.push({ announcement, watchers: [...this.#watchers] });
+    if (this.#isNotifying) return;
+    this.#isNotifying = true;
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      for (const watcher of next.watchers) this.#notify(watcher, next.announcement);
+    }
+    this.#isNotifying = false;
+  }
+
+  #notify(watcher: Watcher, { changes, byPrefix }: Announcement): void {
     if (!this.#watchers.has(watcher)) return;
-    const seen = changes.filter((change) => change.key.startsWith(watcher.prefix));
+    const { prefix } = watcher;
+    const seen = byPrefix.get(prefix) ?? changes.filter(({ key }) => key.startsWith(prefix));
     if (seen.length === 0) return;
     try {
       watcher.listener(seen);
@@ -94,43 +156,7 @@ export class EntryTable {
   }
 }
 
-/**
- * Copies the writes of a commit, so that later changes by the caller have no effect.
- *
- * @throws {ApiMisuseError} if a key is empty or written twice, or a value is not JSON.
- */
-export function frozenWrites(writes: readonly Write[]): readonly Write[] {
-  const keys = new Set<string>();
-  return writes.map((write) => {
-    if (typeof write.key !== 'string' || write.key === '') {
-      throw new ApiMisuseError('the key of a write is empty');
-    }
-    if (keys.has(write.key)) throw new ApiMisuseError(`a commit writes "${write.key}" twice`);
-    keys.add(write.key);
-    return write.value === undefined ? { ...write } : { ...write, value: frozenJson(write.value) };
-  });
-}
-
-/**
- * Returns the changes that commit number `version` makes. The deletion of an entry that does not exist is no change.
- *
- * @param versionOf returns the present version of an entry, 0 if there is none
- * @throws {StoreConflictError} if an entry does not have the version in `expect`.
- */
-export function changesOf(
-  writes: readonly Write[],
-  version: number,
-  versionOf: (key: string) => number
-): readonly Change[] {
-  const changes: Change[] = [];
-  for (const { key, value, expect } of writes) {
-    const current = versionOf(key);
-    if (expect !== undefined && expect !== current) {
-      throw new StoreConflictError(
-        `"${key}" is at version ${current}, not at the expected ${expect}`
-      );
-    }
-    if (value !== undefined || current !== 0) changes.push(Object.freeze({ key, value, version }));
-  }
-  return changes;
+/** Returns the entry that a change leaves. */
+function entryOf(change: Change): Entry | undefined {
+  return change.value === undefined ? undefined : (change as Entry);
 }

@@ -248,6 +248,10 @@ describe('ControlClient', () => {
       'counters must be a function, not an object of another kind',
     ],
     [
+      { site: 'site-a', snapshotValidMs: 0 },
+      'snapshotValidMs must be a whole number from 1 to 315360000000, not 0',
+    ],
+    [
       { site: 'site-a', statusIntervalMs: 0 },
       'statusIntervalMs must be a whole number from 1 to 2147483647, not 0',
     ],
@@ -262,7 +266,11 @@ describe('ControlClient', () => {
   });
 
   test('has the defaults that the docs state', () => {
-    expect(CONTROL_CLIENT_DEFAULTS).toEqual({ statusIntervalMs: 1000, renewalTimeoutMs: 10_000 });
+    expect(CONTROL_CLIENT_DEFAULTS).toEqual({
+      snapshotValidMs: 604_800_000,
+      statusIntervalMs: 1000,
+      renewalTimeoutMs: 10_000,
+    });
   });
 
   test('ends once, and takes no channel afterwards', async () => {

@@ -66,6 +66,27 @@ describe('DnsServer', () => {
     expect(() => server.setSources(['everybody'])).toThrow(ConfigError);
   });
 
+  test('answers SERVFAIL from a zone that has expired, forwards none of its names, and goes on with the next', async () => {
+    let forwarded = 0;
+    const upstream = createSocket('udp4', () => forwarded++).bind(0, '127.0.0.1');
+    cleanups.push(() => upstream.close());
+    await once(upstream, 'listening');
+    const upstreams = [`127.0.0.1:${upstream.address().port}`];
+    const server = await listen({ forward: [{ suffix: '.', upstreams }] });
+    const { port } = server.address;
+    const rcodes = async (): Promise<string[]> => {
+      const names = ['keystone.openstack.test', 'absent.openstack.test', '2.0.64.100.in-addr.arpa'];
+      const answers = names.map((name) => askUdp(port, query(name, 'A')));
+      return (await Promise.all(answers)).map((answer) => decodeAnswer(answer).rcode);
+    };
+    server.setZone(ZONE);
+    server.expireZone();
+    expect(await rcodes()).toEqual(['SERVFAIL', 'SERVFAIL', 'SERVFAIL']);
+    expect([server.counters.failed, forwarded]).toEqual([3, 0]);
+    server.setZone(ZONE);
+    expect(await rcodes()).toEqual(['NOERROR', 'NXDOMAIN', 'NOERROR']);
+  });
+
   test('closes once, frees the port and leaves nothing open', async () => {
     const server = await listen();
     const { address } = server;

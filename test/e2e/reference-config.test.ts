@@ -54,6 +54,7 @@ const IN_FILES: Readonly<Record<string, string>> = {
   idleMs: 'idleSeconds',
   pressedIdleMs: 'pressedIdleSeconds',
   token: 'tokenFile',
+  snapshotValidMs: 'snapshotValidSeconds',
 };
 
 test.each([

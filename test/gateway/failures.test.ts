@@ -124,7 +124,7 @@ describe('an edge whose certificate has expired before the start', () => {
   test('reports it, and answers names meanwhile', async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const state = await enrolled(cloud);
-    const edge = await gateways.edge({ ...state, clock: later });
+    const edge = await gateways.edge({ ...state, clock: later, snapshotValidMs: 60 * DAY_MS });
     expect(edge.lookup('bus')).toHaveLength(1);
     expect(edge.site).toBe('site-a');
     await expect(edge.ready(PATIENCE)).rejects.toThrow(/expired on .*enrol with a new token/);

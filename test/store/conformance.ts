@@ -206,6 +206,73 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       expect(second).toEqual(['a', 'b']);
     });
 
+    test('applies many writes at one moment, leaves the event loop free, and calls a watcher once', async () => {
+      await store.commit([
+        { key: 'k/0', value: 'old' },
+        { key: 'other', value: 'old' },
+      ]);
+      const calls: [size: number, key: string, first: Json | undefined][] = [];
+      for (const prefix of ['k/', '', 'absent/']) {
+        store.watch(prefix, (changes) => {
+          calls.push([changes.length, changes[0]!.key, changes[0]!.value]);
+        });
+      }
+      const writes: Write[] = Array.from({ length: MANY }, (_, i) => ({ key: `k/${i}`, value: 1 }));
+      let isDone = false;
+      const committed = store.commit([...writes, { key: 'other', value: undefined }]).then(() => {
+        isDone = true;
+      });
+      const next = store.commit([{ key: `k/${MANY}`, value: 2 }]);
+      const states = new Set<string>();
+      let turns = 0;
+      while (!isDone) {
+        const entries = [await store.get('k/0'), await store.get(`k/${MANY - 1}`)];
+        entries.push(await store.get('other'));
+        states.add(entries.map((entry) => entry?.value ?? 'none').join());
+        turns++;
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      await Promise.all([committed, next]);
+      states.delete('1,1,none');
+      expect([...states]).toEqual(['old,none,old']);
+      // Each slice takes about 2 ms.
+      expect(turns).toBeGreaterThan(3);
+      expect(calls).toEqual([
+        [MANY, 'k/0', 1],
+        [MANY + 1, 'k/0', 1],
+        [1, `k/${MANY}`, 2],
+        [1, `k/${MANY}`, 2],
+      ]);
+      const entries = await store.list('k/');
+      expect(entries).toHaveLength(MANY + 1);
+      expect(new Set(entries.map(({ version }) => version)).size).toBe(2);
+    });
+
+    test.each<[string, Write, typeof ApiMisuseError | typeof StoreConflictError]>([
+      ['a key twice', { key: 'k/7', value: 1 }, ApiMisuseError],
+      ['NaN', { key: 'nan', value: Number.NaN }, ApiMisuseError],
+      ['a wrong version', { key: 'absent', value: 1, expect: 5 }, StoreConflictError],
+    ])('refuses many writes with %s, and keeps the order of commits', async (_, wrong, type) => {
+      const writes: Write[] = Array.from({ length: 2000 }, (_, i) => ({ key: `k/${i}`, value: 1 }));
+      const refused = store.commit([...writes, wrong]);
+      const accepted = store.commit([{ key: 'k/0', value: 2, expect: 0 }]);
+      await expect(refused).rejects.toThrow(type);
+      await accepted;
+      expect(await store.list('')).toEqual([{ key: 'k/0', value: 2, version: 1 }]);
+    });
+
+    test('close waits for a commit with many writes', async () => {
+      const writes: Write[] = Array.from({ length: 2000 }, (_, i) => ({ key: `k/${i}`, value: 1 }));
+      let seen = 0;
+      store.watch('', ({ length }) => {
+        seen = length;
+      });
+      const committed = store.commit(writes);
+      await store.close();
+      await committed;
+      expect(seen).toBe(2000);
+    });
+
     test('refuses everything after close, which may be called twice', async () => {
       await store.commit([{ key: 'a', value: 1 }]);
       await store.close();
@@ -252,3 +319,5 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
     });
   });
 }
+
+const MANY = 10_000;
