@@ -30,7 +30,8 @@ export class LoopWatch implements Disposable {
   constructor() {
     this.#timer = setInterval(() => {
       const nowMs = performance.now();
-      if (nowMs - this.#lastMs > 2 * PERIOD_MS) this.#gaps.push({ fromMs: this.#lastMs, toMs: nowMs });
+      if (nowMs - this.#lastMs > 2 * PERIOD_MS)
+        this.#gaps.push({ fromMs: this.#lastMs, toMs: nowMs });
       this.#lastMs = nowMs;
     }, PERIOD_MS);
     this.#observer = new PerformanceObserver((list) => {

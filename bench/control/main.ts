@@ -15,8 +15,7 @@ import { build } from 'tsup';
 import { options } from '../../tsup.config.ts';
 import { surveyMachine } from '../gateway/machine.ts';
 import { wholeNumber } from '../gateway/whole-number.ts';
-import type { SizeFigures } from './measures.ts';
-import { reportOf } from './report.ts';
+import { reportOf, type SizeFigures } from './report.ts';
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -44,13 +43,20 @@ async function main(): Promise<void> {
     const store = join(home, `store-${count}`);
     run([programs.prepare, store, count, clients]);
     const figures = JSON.parse(run([programs.measures, store, count, clients, seconds]));
-    rmSync(store, { recursive: true });
+    const receipt = JSON.parse(run([programs.receipts, store, count, seconds]));
+    rmSync(store);
     console.log(`${count} sites are measured`);
-    return figures as SizeFigures;
+    return { ...figures, receipt } as SizeFigures;
   });
   const { growth, targets, text } = reportOf(sizes);
   console.log(`\n${text}\n`);
   if (values.json) console.log(JSON.stringify({ machine, clients, sizes, growth, targets }));
+}
+
+interface Programs {
+  readonly prepare: string;
+  readonly measures: string;
+  readonly receipts: string;
 }
 
 /** Runs a program and returns what it prints. */
@@ -64,12 +70,12 @@ function run(argv: readonly (string | number)[]): string {
 }
 
 /** Builds the programs for plain Node, like the package. They are removed when this process ends. */
-async function buildPrograms(): Promise<{ prepare: string; measures: string }> {
+async function buildPrograms(): Promise<Programs> {
   const root = join(import.meta.dirname, '../..');
   // Where Node finds the packages that the built files import.
   const output = join(root, 'node_modules/.cache', `bench-control-${process.pid}`);
   process.on('exit', () => rmSync(output, { recursive: true, force: true }));
-  const names = ['prepare', 'measures', 'stream-source'];
+  const names = ['prepare', 'measures', 'receipts', 'stream-source'];
   await build({
     ...options,
     config: false,
@@ -80,7 +86,8 @@ async function buildPrograms(): Promise<{ prepare: string; measures: string }> {
     sourcemap: false,
     silent: true,
   });
-  return { prepare: join(output, 'prepare.js'), measures: join(output, 'measures.js') };
+  const [prepare, measures, receipts] = names.map((name) => join(output, `${name}.js`));
+  return { prepare: prepare!, measures: measures!, receipts: receipts! };
 }
 
 await main().catch((error: Error) => {

@@ -11,22 +11,15 @@ import { Registry } from '../../src/registry/index.ts';
 import { FileStore, MemoryStore } from '../../src/store/index.ts';
 import { PacketTranslator } from '../../src/translator/index.ts';
 import { Random } from '../../test/support/random.ts';
-import { median } from '../gateway/median.ts';
 import { rounded } from '../gateway/report.ts';
-import { LoopWatch, type Stalls } from './loop-watch.ts';
-import { EXTRA, hostAddress, OWNER, PORT, siteName } from './scene.ts';
+import { type Cost, costOf, repeat } from './cost.ts';
+import { LoopWatch } from './loop-watch.ts';
+import { EXTRA, hostAddress, OWNER, PORT, SEED, siteName } from './scene.ts';
 import { Stream } from './stream.ts';
 import type { Passage } from './stream-source.ts';
 
-/** What one kind of change costs. */
-export interface Cost extends Stalls {
-  /** The median of all repetitions. */
-  readonly ms: number;
-  readonly repetitions: number;
-}
-
 /** What is measured of one size. */
-export interface SizeFigures {
+export interface MeasuredFigures {
   readonly sites: number;
   readonly startMs: number;
   /** After the start, as it is, and after a collection of garbage. */
@@ -118,7 +111,8 @@ class Bench implements AsyncDisposable {
       const startMs = performance.now();
       this.#controller.suspend(site, true);
       const tookMs = performance.now() - startMs;
-      if (this.#controller.snapshot(site) !== undefined) throw new Error(`${site} is not suspended`);
+      if (this.#controller.snapshot(site) !== undefined)
+        throw new Error(`${site} is not suspended`);
       this.#controller.suspend(site, false);
       await this.settle();
       return tookMs;
@@ -135,7 +129,7 @@ class Bench implements AsyncDisposable {
 
   /** Admits clients of all sites in turn. */
   load(clients: number): Promise<Cost> {
-    return this.#measure(async () => {
+    return costOf(this.#watch, async () => {
       const startMs = performance.now();
       for (let first = 0; first < clients; first += CLIENTS_AT_ONCE) {
         const count = Math.min(CLIENTS_AT_ONCE, clients - first);
@@ -155,7 +149,7 @@ class Bench implements AsyncDisposable {
   async selector(): Promise<Cost | null> {
     const exposure = { name: 'everywhere', siteSelector: {}, service: EXTRA };
     try {
-      return await this.#measure(async () => {
+      return await costOf(this.#watch, async () => {
         const published = this.#snapshotsWithExtra(this.#sites);
         const startMs = performance.now();
         await this.#registry.expose(exposure, OWNER);
@@ -173,7 +167,7 @@ class Bench implements AsyncDisposable {
     const entries = await this.#store.list('lease');
     const memory = new MemoryStore();
     await memory.commit(entries.map(({ key, value }) => ({ key, value })));
-    return this.#measure(async () => {
+    return costOf(this.#watch, async () => {
       const times: number[] = [];
       for (let i = 0; i < FULL_REPETITIONS; i++) {
         const startMs = performance.now();
@@ -196,31 +190,11 @@ class Bench implements AsyncDisposable {
     await this.#store.close();
   }
 
-  /** Measures a change of one random site after the other for some time. */
+  /** Measures a change of one random site after the other. */
   #repeat(take: (site: string) => Promise<number>): Promise<Cost> {
-    return this.#measure(async () => {
-      const times: number[] = [];
-      const endMs = performance.now() + 1000 * this.#seconds;
-      while (times.length < LEAST_REPETITIONS || (performance.now() < endMs && times.length < MOST)) {
-        times.push(await take(siteName(this.#random.between(1, this.#sites - 1))));
-      }
-      return times;
-    });
-  }
-
-  async #measure(take: () => Promise<readonly number[]>): Promise<Cost> {
-    await this.settle();
-    await this.#watch.begin();
-    const times = await take();
-    await this.settle();
-    const { stallMs, sliceMs, collectionMs } = await this.#watch.end();
-    return {
-      ms: rounded(median(times)),
-      repetitions: times.length,
-      stallMs: rounded(stallMs),
-      sliceMs: rounded(sliceMs),
-      collectionMs: rounded(collectionMs),
-    };
+    return repeat(this.#watch, this.#seconds, () =>
+      take(siteName(this.#random.between(1, this.#sites - 1)))
+    );
   }
 
   /** Resolves when so many sites have a snapshot with the extra service. */
@@ -263,7 +237,7 @@ async function main(): Promise<void> {
   const selector = await bench.selector();
   const passage = await stream.stop();
   await stream.close();
-  const figures: SizeFigures = {
+  const figures: MeasuredFigures = {
     ...{ sites, startMs, rssMiB, collectedRssMiB: mib(rss), heapMiB: mib(heapUsed) },
     ...{ expose, revoke, client, clients, load, clientOfMany, selector, full, stream: passage },
   };
@@ -274,10 +248,7 @@ function mib(bytes: number): number {
   return rounded(bytes / 2 ** 20);
 }
 
-const LEAST_REPETITIONS = 3;
-const MOST = 100;
 const FULL_REPETITIONS = 3;
 const CLIENTS_AT_ONCE = 256;
-const SEED = 16;
 
 await main();

@@ -3,7 +3,13 @@
  * @module
  */
 import { aligned, rounded, type Target, targetOf, targetTableOf } from '../gateway/report.ts';
-import type { Cost, SizeFigures } from './measures.ts';
+import type { Cost } from './cost.ts';
+import type { MeasuredFigures } from './measures.ts';
+
+export interface SizeFigures extends MeasuredFigures {
+  /** `CloudGateway.revoke`, until it returns the receipt. */
+  readonly receipt: Cost;
+}
 
 /** Keyed by figure: the exponent with which it grows with the number of sites. */
 export type Growth = Readonly<Record<string, number | null>>;
@@ -42,7 +48,7 @@ function targetsOf(
   sizes: readonly SizeFigures[],
   growth: Growth
 ): readonly Target[] {
-  const { sites, expose, revoke, selector, full } = largest;
+  const { sites, expose, revoke, receipt, selector, full } = largest;
   const at = (what: string) => `${what}, ${sites} sites`;
   const grows = (what: string, name: string, most: number) =>
     targetOf(`${what}: growth exponent`, growth[name] ?? null, undefined, most);
@@ -54,6 +60,8 @@ function targetsOf(
     grows('expose', 'expose', 0.15),
     targetOf(at('revoke, ms'), revoke.ms, undefined, 50),
     grows('revoke', 'revoke', 0.15),
+    targetOf(at('revoke to receipt, ms'), receipt.ms, undefined, 50),
+    grows('revoke to receipt', 'receipt', 0.15),
     grows('new client', 'client', 0.1),
     grows(`new client beside ${largest.clients}`, 'clientOfMany', 0.1),
     targetOf(at('selector of all: longest slice, ms'), selector?.sliceMs ?? null, undefined, 5),
@@ -80,6 +88,7 @@ type Of = (figures: SizeFigures) => number | null;
 const GROWING: readonly (readonly [name: string, of: Of])[] = [
   ['expose', ({ expose }) => expose.ms],
   ['revoke', ({ revoke }) => revoke.ms],
+  ['receipt', ({ receipt }) => receipt.ms],
   ['client', ({ client }) => client.ms],
   ['clientOfMany', ({ clientOfMany }) => clientOfMany.ms],
   ['selector', ({ selector }) => selector?.ms ?? null],
@@ -105,6 +114,7 @@ const ROWS: readonly (readonly [what: string, of: Of, growth?: string])[] = [
   ...costRows('expose to snapshot', 'expose', ({ expose }) => expose),
   ...costRows('full derivation', 'full', ({ full }) => full),
   ...costRows('revoke', 'revoke', ({ revoke }) => revoke),
+  ...costRows('revoke to receipt', 'receipt', ({ receipt }) => receipt),
   ...costRows('new client', 'client', ({ client }) => client),
   ['clients loaded', ({ clients }) => clients],
   ...costRows('their admission', 'load', ({ load }) => load),

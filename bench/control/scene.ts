@@ -7,9 +7,12 @@
 export const SERVICES = 20;
 /** A service that is exposed to no site at the start. */
 export const EXTRA = 'extra';
-export const OWNER = 'api';
+export const OWNER = 'admin';
 /** The port of every service, with UDP. */
 export const PORT = 7;
+
+/** The seed of all random choices. */
+export const SEED = 16;
 
 export function siteName(index: number): string {
   return `site-${index}`;
@@ -33,7 +36,12 @@ export function desiredState(sites: number, clients: number): object {
   return {
     sites: [
       { name: 'cloud', ...network, pools: ['100.64.0.0/10'], zone: 'cloud.test' },
-      ...names.map((name) => ({ name, ...network, pools: ['100.64.0.0/24'], zone: `${name}.test` })),
+      ...names.map((name) => ({
+        name,
+        ...network,
+        pools: ['100.64.0.0/24'],
+        zone: `${name}.test`,
+      })),
     ],
     services: [...services, EXTRA].map((name, i) => ({
       name,

@@ -51,9 +51,10 @@ socket.on('message', (frame) => {
   if (datagram === undefined || `${datagram.destination}` === route.to) {
     throw new Error('a packet came back that was not translated');
   }
-  const number = datagram.payload.readUInt32BE(0);
+  const content = Buffer.from(datagram.payload);
+  const number = content.readUInt32BE(0);
   if (delaysMs[number] !== undefined) throw new Error(`packet ${number} came back twice`);
-  delaysMs[number] = performance.now() - datagram.payload.readDoubleBE(4);
+  delaysMs[number] = performance.now() - content.readDoubleBE(4);
   arrived++;
 });
 

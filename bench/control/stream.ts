@@ -8,7 +8,11 @@ import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import { type PacketTranslator, TRANSLATION_HEADROOM, Verdict } from '../../src/translator/index.ts';
+import {
+  type PacketTranslator,
+  TRANSLATION_HEADROOM,
+  Verdict,
+} from '../../src/translator/index.ts';
 import { VNET } from '../../test/support/vnet.ts';
 import type { Command, Passage, Route } from './stream-source.ts';
 

@@ -213,7 +213,8 @@ export class AddressAllocator {
     this.#leases.kept.set(key, wanted);
     pool.kept.set(index, key);
     const record = pool.recordAt(index);
-    if (record !== 0 && this.#leases.records.state(record) === Rested) this.#leases.rest(pool, record);
+    if (record !== 0 && this.#leases.records.state(record) === Rested)
+      this.#leases.rest(pool, record);
   }
 
   /** Ends `keep` for a key; nothing is kept for other keys. A lease of the address stays as it is. */

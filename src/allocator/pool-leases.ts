@@ -129,7 +129,11 @@ export class PoolLeases {
     if (before !== 0) this.#forget(before);
     const pool = this.poolOf(address);
     const place = pool ?? this.outside;
-    const record = this.records.add(key, place, pool?.indexOf(address) ?? this.outside.add(address));
+    const record = this.records.add(
+      key,
+      place,
+      pool?.indexOf(address) ?? this.outside.add(address)
+    );
     if (releasedAt !== undefined) {
       this.records.setState(record, Resting);
       this.records.setReleasedAt(record, releasedAt);
@@ -204,7 +208,11 @@ export class PoolLeases {
     let record = records.first(place.resting);
     if (record === 0) return;
     const before = this.#settings.clock.wallMs() - this.#settings.quarantineMs;
-    for (; record !== 0 && records.releasedAt(record) <= before; record = records.first(place.resting)) {
+    for (
+      ;
+      record !== 0 && records.releasedAt(record) <= before;
+      record = records.first(place.resting)
+    ) {
       const lease = this.#settings.onRested === undefined ? undefined : this.lease(record);
       this.#count(record, -1);
       records.setState(record, Rested);
