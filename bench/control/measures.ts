@@ -14,7 +14,7 @@ import { Random } from '../../test/support/random.ts';
 import { rounded } from '../gateway/report.ts';
 import { type Cost, costOf, repeat } from './cost.ts';
 import { LoopWatch } from './loop-watch.ts';
-import { EXTRA, hostAddress, OWNER, PORT, SEED, siteName } from './scene.ts';
+import { desiredState, EXTRA, hostAddress, OWNER, PORT, SEED, siteName } from './scene.ts';
 import { Stream } from './stream.ts';
 import type { Passage } from './stream-source.ts';
 
@@ -28,6 +28,8 @@ export interface MeasuredFigures {
   readonly heapMiB: number;
   /** From `expose` to the site's snapshot with the name. */
   readonly expose: Cost;
+  /** The whole desired state is applied again. */
+  readonly apply: Cost;
   readonly revoke: Cost;
   readonly client: Cost;
   readonly clients: number;
@@ -103,6 +105,16 @@ class Bench implements AsyncDisposable {
       await this.#registry.unexpose({ service: EXTRA, site }, OWNER);
       await this.settle();
       return tookMs;
+    });
+  }
+
+  /** Applies the whole desired state again, which changes nothing. */
+  apply(clients: number): Promise<Cost> {
+    const state = desiredState(this.#sites, clients);
+    return costOf(this.#watch, async () => {
+      const startMs = performance.now();
+      await this.#registry.apply(state, OWNER);
+      return [performance.now() - startMs];
     });
   }
 
@@ -227,6 +239,7 @@ async function main(): Promise<void> {
   const stream = await bench.openStream();
   stream.start();
   const expose = await bench.expose();
+  const apply = await bench.apply(clients);
   const revoke = await bench.revoke();
   await stream.stop();
   const full = await bench.full();
@@ -239,7 +252,18 @@ async function main(): Promise<void> {
   await stream.close();
   const figures: MeasuredFigures = {
     ...{ sites, startMs, rssMiB, collectedRssMiB: mib(rss), heapMiB: mib(heapUsed) },
-    ...{ expose, revoke, client, clients, load, clientOfMany, selector, full, stream: passage },
+    ...{
+      expose,
+      apply,
+      revoke,
+      client,
+      clients,
+      load,
+      clientOfMany,
+      selector,
+      full,
+      stream: passage,
+    },
   };
   console.log(JSON.stringify(figures));
 }

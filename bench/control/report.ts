@@ -48,7 +48,7 @@ function targetsOf(
   sizes: readonly SizeFigures[],
   growth: Growth
 ): readonly Target[] {
-  const { sites, expose, revoke, receipt, selector, full } = largest;
+  const { sites, expose, apply, revoke, receipt, selector, full } = largest;
   const at = (what: string) => `${what}, ${sites} sites`;
   const grows = (what: string, name: string, most: number) =>
     targetOf(`${what}: growth exponent`, growth[name] ?? null, undefined, most);
@@ -58,6 +58,7 @@ function targetsOf(
     targetOf(at('expose: longest slice, ms'), expose.sliceMs, undefined, 5),
     targetOf(at('expose: full derivation / it'), rounded(full.ms / expose.ms), 100, undefined),
     grows('expose', 'expose', 0.15),
+    targetOf(at('apply of all: longest slice, ms'), apply.sliceMs, undefined, 5),
     targetOf(at('revoke, ms'), revoke.ms, undefined, 50),
     grows('revoke', 'revoke', 0.15),
     targetOf(at('revoke to receipt, ms'), receipt.ms, undefined, 50),
@@ -87,6 +88,7 @@ type Of = (figures: SizeFigures) => number | null;
 
 const GROWING: readonly (readonly [name: string, of: Of])[] = [
   ['expose', ({ expose }) => expose.ms],
+  ['apply', ({ apply }) => apply.ms],
   ['revoke', ({ revoke }) => revoke.ms],
   ['receipt', ({ receipt }) => receipt.ms],
   ['client', ({ client }) => client.ms],
@@ -113,6 +115,7 @@ function costRows(
 const ROWS: readonly (readonly [what: string, of: Of, growth?: string])[] = [
   ...costRows('expose to snapshot', 'expose', ({ expose }) => expose),
   ...costRows('full derivation', 'full', ({ full }) => full),
+  ...costRows('apply of all', 'apply', ({ apply }) => apply),
   ...costRows('revoke', 'revoke', ({ revoke }) => revoke),
   ...costRows('revoke to receipt', 'receipt', ({ receipt }) => receipt),
   ...costRows('new client', 'client', ({ client }) => client),
