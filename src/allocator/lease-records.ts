@@ -11,6 +11,8 @@ import { KeyTable } from './key-table.ts';
 
 /** Where the address of a record is. */
 export interface Place {
+  /** What `addPlace` has returned. */
+  readonly number: number;
   /** The list of the released addresses whose quarantine has not been noticed to end. */
   readonly resting: number;
   /** Returns the address that has an index. */
@@ -32,6 +34,7 @@ export class LeaseRecords {
   /** The same buffer. */
   #times: Float64Array = new Float64Array(this.#words.buffer);
   readonly #keys: string[] = [''];
+  /** The places by the number that records have; none has number 0. */
   readonly #places: (Place | undefined)[] = [undefined];
   /** The records that `find` returns. */
   readonly #named = new KeyTable(this.#keys);
@@ -44,9 +47,23 @@ export class LeaseRecords {
     return this.#size;
   }
 
+  /** Gives a place the number that `add` and `move` need. */
+  addPlace(place: Place): number {
+    const free = this.#places.indexOf(undefined, 1);
+    const number = free < 0 ? this.#places.length : free;
+    this.#places[number] = place;
+    return number;
+  }
+
+  /** Removes a place without records, and its list. */
+  removePlace(place: Place): void {
+    this.#places[place.number] = undefined;
+    this.#drop(place.resting);
+  }
+
   /** Makes an empty list, and returns its record. */
   addList(): number {
-    const list = this.#take('', undefined, 0);
+    const list = this.#take('', 0, 0);
     const at = list * STRIDE;
     this.#words[at + PREVIOUS] = list;
     this.#words[at + NEXT] = list;
@@ -60,7 +77,7 @@ export class LeaseRecords {
 
   /** Adds a lease in use, which is in no list; its key is not found by it yet. */
   add(key: string, place: Place, index: number): number {
-    const record = this.#take(key, place, index);
+    const record = this.#take(key, place.number, index);
     place.set(index, record);
     this.#size++;
     return record;
@@ -78,7 +95,7 @@ export class LeaseRecords {
   move(record: number, place: Place, index: number): void {
     this.unlink(record);
     this.place(record).set(this.index(record), 0);
-    this.#places[record] = place;
+    this.#words[record * STRIDE + PLACE] = place.number;
     this.#words[record * STRIDE + INDEX] = index;
     place.set(index, record);
   }
@@ -88,7 +105,7 @@ export class LeaseRecords {
   }
 
   place(record: number): Place {
-    return this.#places[record]!;
+    return this.#places[this.#words[record * STRIDE + PLACE]!]!;
   }
 
   index(record: number): number {
@@ -169,33 +186,32 @@ export class LeaseRecords {
   /** Returns all leases. They may be removed and moved meanwhile; those that are added may be missing. */
   *all(): Generator<number> {
     for (let record = 1; record < this.#keys.length; record++) {
-      if (this.#places[record] !== undefined) yield record;
+      if (this.#words[record * STRIDE + PLACE] !== 0) yield record;
     }
   }
 
-  #take(key: string, place: Place | undefined, index: number): number {
+  #take(key: string, place: number, index: number): number {
     let record = this.#removed;
     if (record === 0) {
       record = this.#keys.length;
       if ((record + 1) * STRIDE > this.#words.length) this.#grow();
       this.#keys.push(key);
-      this.#places.push(place);
     } else {
       this.#removed = this.#words[record * STRIDE + NEXT]!;
       this.#keys[record] = key;
-      this.#places[record] = place;
     }
     const at = record * STRIDE;
     this.#words[at + INDEX] = index;
     this.#words[at + NEXT] = 0;
     this.#words[at + STATE] = InUse;
+    this.#words[at + PLACE] = place;
     this.#words[at + HASH] = this.#named.hash(key);
     return record;
   }
 
   #drop(record: number): void {
     this.#keys[record] = '';
-    this.#places[record] = undefined;
+    this.#words[record * STRIDE + PLACE] = 0;
     this.#words[record * STRIDE + NEXT] = this.#removed;
     this.#removed = record;
   }
@@ -220,4 +236,6 @@ const NEXT = 3;
 const TIME = 4;
 /** The hash of its key. */
 const HASH = 6;
+/** The number of its place; 0: it is a list, or removed. */
+const PLACE = 7;
 const FIRST_COUNT = 8;

@@ -4,18 +4,19 @@
  * @module
  */
 import type { IpAddress } from '../base/address.ts';
-import type { Place } from './lease-records.ts';
+import type { LeaseRecords, Place } from './lease-records.ts';
 
 export class Outside implements Place {
+  readonly number: number;
   readonly resting: number;
   readonly #addresses = new Map<number, IpAddress>();
   /** Keyed by the text of the address. */
   readonly #records = new Map<string, number>();
   #nextIndex = 0;
 
-  /** @param resting an empty list */
-  constructor(resting: number) {
-    this.resting = resting;
+  constructor(records: LeaseRecords) {
+    this.number = records.addPlace(this);
+    this.resting = records.addList();
   }
 
   /** Returns an index for an address. It lasts until its record is removed. */

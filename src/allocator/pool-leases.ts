@@ -25,7 +25,7 @@ export class PoolLeases {
   readonly records: LeaseRecords = new LeaseRecords();
   /** Keyed by key: the address that is kept for it. */
   readonly kept: Map<string, IpAddress> = new Map();
-  readonly outside: Outside = new Outside(this.records.addList());
+  readonly outside: Outside = new Outside(this.records);
   readonly #settings: LeaseSettings;
   /** The pools by IP version, in order of preference. */
   #pools: Readonly<Record<Family, readonly Pool[]>> = { 4: [], 6: [] };
@@ -76,7 +76,7 @@ export class PoolLeases {
     const moved = this.#inOrder(touched).filter((record) => this.#move(record));
     for (const record of moved) this.#arrange(record);
     for (const pool of gone) {
-      this.records.removeList(pool.resting);
+      this.records.removePlace(pool);
       this.records.removeList(pool.rested);
     }
   }

@@ -15,6 +15,7 @@ export class Pool implements Place {
   readonly last: number;
   /** How many addresses it has for leases. */
   readonly capacity: number;
+  readonly number: number;
   readonly resting: number;
   /** The list of addresses that have left the quarantine and that any key may have, the longest free first. */
   readonly rested: number;
@@ -56,6 +57,7 @@ export class Pool implements Place {
         sum - Math.max(0, Math.min(last, this.last) - Math.max(first, this.first) + 1),
       this.last - this.first + 1
     );
+    this.number = records.addPlace(this);
     this.resting = records.addList();
     this.rested = records.addList();
     this.blocks = blocksTo(this.last);
