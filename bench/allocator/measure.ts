@@ -163,7 +163,8 @@ class Keys {
 }
 
 function memoryBytes(): number {
-  globalThis.gc!();
+  // What is garbage only after the first one goes with the second.
+  for (let i = 0; i < 2; i++) globalThis.gc!();
   const { heapUsed, external } = process.memoryUsage();
   return heapUsed + external;
 }

@@ -39,7 +39,7 @@ export interface AllocatorStats {
  * Keeps leases in memory only. The caller stores what `allocate` and `release` return before it acts on it, and gives
  * it back to `restore` after a restart.
  *
- * Everything that names one key or one address takes constant time. A lease costs about 150 bytes and its key.
+ * Everything that names one key or one address takes constant time. A lease costs about 80 bytes and the text of its key.
  */
 export class AddressAllocator {
   readonly #leases: PoolLeases;
