@@ -135,7 +135,7 @@ export class AddressAllocator {
    * first, then one of a block that no group has.
    *
    * If the address that the key has is outside of the pools now, or another one is kept for the key, the key gets a
-   * second lease, and the first one is one of its `former` leases. With 1,048,576 leases and more, released ones
+   * second lease, and the first one is one of its `former` leases. With 262,144 leases and more, released ones
    * included, free addresses are used again before new ones, so that the former leases of a huge pool take no more
    * memory.
    *
@@ -341,4 +341,4 @@ export class AddressAllocator {
 }
 
 /** With so many records, released addresses are used again before new ones. */
-const MAX_KNOWN = 2 ** 20;
+const MAX_KNOWN = 2 ** 18;

@@ -112,6 +112,17 @@ describe('AddressAllocator', () => {
     expect(allocator.allocate('d').address).toEqual('192.0.2.1');
   });
 
+  test('remembers so many former leases of a huge pool, and then uses their addresses again', () => {
+    const allocator = new AddressAllocator({ pools: ['2001:db8::/64'], quarantineMs: 0 });
+    for (let i = 0; i < 2 ** 18; i++) {
+      allocator.allocate(`key-${i}`, 6);
+      allocator.release(`key-${i}`);
+    }
+    expect(allocator.allocate('key-5', 6).address).toEqual('2001:db8::6');
+    expect(allocator.allocate('one-more', 6).address).toEqual('2001:db8::1');
+    expect(allocator.leases().length).toBe(2 ** 18);
+  });
+
   test('changes nothing when a key is released twice, or has no lease', () => {
     const { allocator, clock } = allocatorOf('192.0.2.1/32');
     allocator.allocate('a');
