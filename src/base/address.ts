@@ -97,8 +97,9 @@ export class IpAddress {
     if (words.length !== 1 && words.length !== 4) {
       throw new ApiMisuseError(`an address has 1 or 4 words, not ${words.length}`);
     }
+    if (words.length === 1) return new IpAddress(4, [words[0]! | 0]);
     return new IpAddress(
-      words.length === 1 ? 4 : 6,
+      6,
       words.map((word) => word | 0)
     );
   }

@@ -93,11 +93,11 @@ describe('AddressAllocator', () => {
     const { allocator, clock } = allocatorOf('192.0.2.0/24');
     const { address } = allocator.allocate('a');
     allocator.release('a');
-    expect(allocator.allocate('a').address).toBe(address);
+    expect(allocator.allocate('a').address).toEqual(address);
     allocator.release('a');
     clock.advance(10_000);
     expect(`${allocator.allocate('b').address}`).not.toBe(`${address}`);
-    expect(allocator.allocate('a').address).toBe(address);
+    expect(allocator.allocate('a').address).toEqual(address);
   });
 
   test('re-uses the address that has been free the longest', () => {
@@ -110,6 +110,17 @@ describe('AddressAllocator', () => {
     clock.advance(5000);
     expect(allocator.allocate('c').address).toEqual('192.0.2.2');
     expect(allocator.allocate('d').address).toEqual('192.0.2.1');
+  });
+
+  test('remembers so many former leases of a huge pool, and then uses their addresses again', () => {
+    const allocator = new AddressAllocator({ pools: ['2001:db8::/64'], quarantineMs: 0 });
+    for (let i = 0; i < 2 ** 18; i++) {
+      allocator.allocate(`key-${i}`, 6);
+      allocator.release(`key-${i}`);
+    }
+    expect(allocator.allocate('key-5', 6).address).toEqual('2001:db8::6');
+    expect(allocator.allocate('one-more', 6).address).toEqual('2001:db8::1');
+    expect(allocator.leases().length).toBe(2 ** 18);
   });
 
   test('changes nothing when a key is released twice, or has no lease', () => {

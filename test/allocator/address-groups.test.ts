@@ -3,6 +3,7 @@
  */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { BlockMap } from '../../src/allocator/block-map.ts';
 import { AddressAllocator, type AddressAllocatorOptions } from '../../src/allocator/index.ts';
 import { IpAddress } from '../../src/base/address.ts';
 import { IpPrefix } from '../../src/base/prefix.ts';
@@ -78,6 +79,17 @@ describe('groups', () => {
     expect(again.allocate('c/1').address).toEqual('10.0.0.160');
     expect(again.allocate('b/2').address).toEqual('10.0.0.145');
     expect(again.allocate('a/2').address).toEqual('10.0.0.130');
+  });
+
+  test('use empty blocks of a huge pool again when there are many of them', () => {
+    const blocks = new BlockMap(16, 2 ** 32 - 1);
+    const first = () => blocks.search('b', (index) => index / 16);
+    for (let block = 0; block <= 65_536; block++) {
+      if (first() !== block) throw new Error(`block ${block} is passed by`);
+      blocks.hold(16 * block, 'a');
+      blocks.free(16 * block);
+    }
+    expect(first()).toBe(0);
   });
 
   test('skip blocks that are reserved as a whole', () => {

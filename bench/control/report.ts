@@ -1,0 +1,135 @@
+/**
+ * How figures grow with the number of sites, the targets, and the tables.
+ * @module
+ */
+import { aligned, rounded, type Target, targetOf, targetTableOf } from '../gateway/report.ts';
+import type { Cost } from './cost.ts';
+import type { MeasuredFigures } from './measures.ts';
+
+export interface SizeFigures extends MeasuredFigures {
+  /** `CloudGateway.revoke`, until it returns the receipt. */
+  readonly receipt: Cost;
+}
+
+/** Keyed by figure: the exponent with which it grows with the number of sites. */
+export type Growth = Readonly<Record<string, number | null>>;
+
+export interface Report {
+  readonly growth: Growth;
+  readonly targets: readonly Target[];
+  readonly text: string;
+}
+
+/** @param sizes at least two, the largest last */
+export function reportOf(sizes: readonly SizeFigures[]): Report {
+  const growth = Object.fromEntries(GROWING.map(([name, of]) => [name, exponentOf(sizes, of)]));
+  const targets = targetsOf(sizes.at(-1)!, sizes, growth);
+  return { growth, targets, text: `${tableOf(sizes, growth)}\n\n${targetTableOf(targets, '')}` };
+}
+
+/** Fits `ms = c * sites ^ exponent` by least squares of the logarithms. Returns null if a figure is missing. */
+function exponentOf(
+  sizes: readonly SizeFigures[],
+  of: (figures: SizeFigures) => number | null
+): number | null {
+  const values = sizes.map(of);
+  if (values.some((value) => value === null)) return null;
+  const xs = sizes.map(({ sites }) => Math.log(sites));
+  const ys = values.map((value) => Math.log(value!));
+  const mean = (list: readonly number[]) => list.reduce((sum, each) => sum + each, 0) / list.length;
+  const [meanX, meanY] = [mean(xs), mean(ys)];
+  const above = xs.reduce((sum, x, i) => sum + (x - meanX) * (ys[i]! - meanY), 0);
+  const below = xs.reduce((sum, x) => sum + (x - meanX) ** 2, 0);
+  return rounded(above / below);
+}
+
+function targetsOf(
+  largest: SizeFigures,
+  sizes: readonly SizeFigures[],
+  growth: Growth
+): readonly Target[] {
+  const { sites, expose, apply, revoke, receipt, selector, full } = largest;
+  const at = (what: string) => `${what}, ${sites} sites`;
+  const grows = (what: string, name: string, most: number) =>
+    targetOf(`${what}: growth exponent`, growth[name] ?? null, undefined, most);
+  const lost = sizes.reduce((sum, { stream }) => sum + stream.lost, 0);
+  return [
+    targetOf(at('expose to snapshot, ms'), expose.ms, undefined, 20),
+    targetOf(at('expose: longest slice, ms'), expose.sliceMs, undefined, 5),
+    targetOf(at('expose: full derivation / it'), rounded(full.ms / expose.ms), 100, undefined),
+    grows('expose', 'expose', 0.15),
+    targetOf(at('apply of all: longest slice, ms'), apply.sliceMs, undefined, 5),
+    targetOf(at('revoke, ms'), revoke.ms, undefined, 50),
+    grows('revoke', 'revoke', 0.15),
+    targetOf(at('revoke to receipt, ms'), receipt.ms, undefined, 50),
+    grows('revoke to receipt', 'receipt', 0.15),
+    grows('new client', 'client', 0.1),
+    grows(`new client beside ${largest.clients}`, 'clientOfMany', 0.1),
+    targetOf(at('selector of all: longest slice, ms'), selector?.sliceMs ?? null, undefined, 5),
+    grows('selector of all', 'selector', 1.1),
+    targetOf(at('start from FileStore, ms'), largest.startMs, undefined, 3000),
+    targetOf(at('RSS, MiB'), largest.rssMiB, undefined, 600),
+    grows('RSS', 'rss', 1),
+    targetOf('packets lost meanwhile', lost, undefined, 0),
+  ];
+}
+
+function tableOf(sizes: readonly SizeFigures[], growth: Growth): string {
+  const rows = ROWS.map(([what, of, name]) => [
+    what,
+    ...sizes.map((figures) => String(of(figures) ?? '-')),
+    name === undefined ? '' : String(growth[name] ?? '-'),
+  ]);
+  const heads = sizes.map(({ sites }) => `${sites} sites`);
+  return aligned([['', ...heads, 'exponent'], ...rows]);
+}
+
+type Of = (figures: SizeFigures) => number | null;
+
+const GROWING: readonly (readonly [name: string, of: Of])[] = [
+  ['expose', ({ expose }) => expose.ms],
+  ['apply', ({ apply }) => apply.ms],
+  ['revoke', ({ revoke }) => revoke.ms],
+  ['receipt', ({ receipt }) => receipt.ms],
+  ['client', ({ client }) => client.ms],
+  ['clientOfMany', ({ clientOfMany }) => clientOfMany.ms],
+  ['selector', ({ selector }) => selector?.ms ?? null],
+  ['full', ({ full }) => full.ms],
+  ['start', ({ startMs }) => startMs],
+  ['rss', ({ rssMiB }) => rssMiB],
+];
+
+function costRows(
+  what: string,
+  name: string,
+  of: (figures: SizeFigures) => Cost | null
+): (readonly [what: string, of: Of, growth?: string])[] {
+  return [
+    [`${what}, ms`, (figures) => of(figures)?.ms ?? null, name],
+    ['  longest stall of the loop', (figures) => of(figures)?.stallMs ?? null],
+    ['  without collections', (figures) => of(figures)?.sliceMs ?? null],
+    ['  longest collection', (figures) => of(figures)?.collectionMs ?? null],
+  ];
+}
+
+const ROWS: readonly (readonly [what: string, of: Of, growth?: string])[] = [
+  ...costRows('expose to snapshot', 'expose', ({ expose }) => expose),
+  ...costRows('full derivation', 'full', ({ full }) => full),
+  ...costRows('apply of all', 'apply', ({ apply }) => apply),
+  ...costRows('revoke', 'revoke', ({ revoke }) => revoke),
+  ...costRows('revoke to receipt', 'receipt', ({ receipt }) => receipt),
+  ...costRows('new client', 'client', ({ client }) => client),
+  ['clients loaded', ({ clients }) => clients],
+  ...costRows('their admission', 'load', ({ load }) => load),
+  ...costRows('new client beside them', 'clientOfMany', ({ clientOfMany }) => clientOfMany),
+  ...costRows('selector of all sites', 'selector', ({ selector }) => selector),
+  ['start, ms', ({ startMs }) => startMs, 'start'],
+  ['RSS after it, MiB', ({ rssMiB }) => rssMiB, 'rss'],
+  ['  after a collection', ({ collectedRssMiB }) => collectedRssMiB],
+  ['  heap', ({ heapMiB }) => heapMiB],
+  ['packets sent meanwhile', ({ stream }) => stream.sent],
+  ['  lost', ({ stream }) => stream.lost],
+  ['  delay p50, ms', ({ stream }) => stream.p50Ms],
+  ['  delay p99, ms', ({ stream }) => stream.p99Ms],
+  ['  longest delay, ms', ({ stream }) => stream.mostMs],
+];

@@ -1,0 +1,59 @@
+/**
+ * The cloud of the benchmark: each site has the same addresses, and each service of the cloud is exposed to each site.
+ * @module
+ */
+
+/** How many services the cloud exposes to each site. */
+export const SERVICES = 20;
+/** A service that is exposed to no site at the start. */
+export const EXTRA = 'extra';
+export const OWNER = 'admin';
+/** The port of every service, with UDP. */
+export const PORT = 7;
+
+/** The seed of all random choices. */
+export const SEED = 16;
+
+export function siteName(index: number): string {
+  return `site-${index}`;
+}
+
+/** Returns the address of a host of a site. */
+export function hostAddress(index: number): string {
+  const host = FIRST_HOST + index;
+  return `10.${host >>> 16}.${(host >>> 8) & 255}.${host & 255}`;
+}
+
+/**
+ * Returns the desired state, as a `DesiredInput`.
+ *
+ * @param clients how many clients all sites have together
+ */
+export function desiredState(sites: number, clients: number): object {
+  const network = { sources: ['10.0.0.0/12'], maxClients: MORE * Math.ceil(clients / sites) };
+  const names = Array.from({ length: sites }, (_, i) => siteName(i));
+  const services = Array.from({ length: SERVICES }, (_, i) => `svc-${i}`);
+  return {
+    sites: [
+      { name: 'cloud', ...network, pools: ['100.64.0.0/10'], zone: 'cloud.test' },
+      ...names.map((name) => ({
+        name,
+        ...network,
+        pools: ['100.64.0.0/24'],
+        zone: `${name}.test`,
+      })),
+    ],
+    services: [...services, EXTRA].map((name, i) => ({
+      name,
+      site: 'cloud',
+      address: `10.0.0.${i + 1}`,
+      ports: [`udp/${PORT}`, 'tcp/5672'],
+    })),
+    exposures: names.flatMap((site) => services.map((service) => ({ service, site }))),
+  };
+}
+
+/** The low word of the first host's address, which no service has. */
+const FIRST_HOST = 0x10000;
+/** A site may have more clients than it has, so that the quotas refuse nobody. */
+const MORE = 2;
