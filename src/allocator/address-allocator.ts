@@ -12,48 +12,20 @@
  * @module
  */
 import { type AddressInput, type Family, IpAddress } from '../base/address.ts';
-import { type Clock, systemClock } from '../base/clock.ts';
+import type { PrefixInput } from '../base/prefix.ts';
+import { AddressUnavailableError, PoolExhaustedError } from '../errors.ts';
 import {
-  checkFunction,
-  checkMethods,
-  checkObject,
-  checkText,
-  checkThat,
-} from '../base/option-check.ts';
-import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
-import { AddressUnavailableError, ApiMisuseError, PoolExhaustedError } from '../errors.ts';
-import { BlockMap } from './block-map.ts';
+  ADDRESS_ALLOCATOR_DEFAULTS,
+  type AddressAllocatorOptions,
+  disjointPools,
+  parseLeases,
+  reservedParts,
+  resolveOptions,
+} from './allocator-options.ts';
 import type { Lease, LeaseInput } from './lease.ts';
+import { InUse, Rested, Resting } from './lease-records.ts';
 import { Pool } from './pool.ts';
-
-export interface AddressAllocatorOptions {
-  /** Prefixes of the addresses to lease, in order of preference within each IP version; they are disjoint. */
-  readonly pools: readonly PrefixInput[];
-  /** Addresses and prefixes within the pools that are never leased; default none. */
-  readonly reserved?: readonly PrefixInput[];
-  /** How long a released address stays in quarantine, in ms. */
-  readonly quarantineMs: number;
-  /**
-   * The clock of `releasedAt`. Its wall clock must never go back, and must continue from one process to the next.
-   * Default: the system's clock, which does so as long as nobody sets it.
-   */
-  readonly clock?: Pick<Clock, 'wallMs'>;
-  /** Returns the group of a key, always the same one. Default: there are no groups. */
-  readonly groupOf?: ((key: string) => string) | undefined;
-  /** Addresses in a block of a group, a power of two; default 16, an IPv4 /28 or an IPv6 /124. */
-  readonly blockSize?: number;
-  /**
-   * Is called when the quarantine of an address has ended and its key has not taken it back: within `allocate` or
-   * `endRests`, whichever notices it first. Default: nothing is called.
-   */
-  readonly onRested?: ((lease: Lease) => void) | undefined;
-}
-
-/** What is used where an option is absent. */
-export const ADDRESS_ALLOCATOR_DEFAULTS: Readonly<{
-  reserved: readonly PrefixInput[];
-  blockSize: number;
-}> = Object.freeze({ reserved: Object.freeze([]), blockSize: 16 });
+import { PoolLeases } from './pool-leases.ts';
 
 export interface AllocatorStats {
   /** How many addresses the pools have for leases. */
@@ -66,42 +38,20 @@ export interface AllocatorStats {
 /**
  * Keeps leases in memory only. The caller stores what `allocate` and `release` return before it acts on it, and gives
  * it back to `restore` after a restart.
+ *
+ * Everything that names one key or one address takes constant time. A lease costs about 150 bytes and its key.
  */
 export class AddressAllocator {
-  readonly #pools: readonly Pool[];
-  readonly #reserved: readonly IpPrefix[];
-  readonly #quarantineMs: number;
-  readonly #clock: Pick<Clock, 'wallMs'>;
-  readonly #groupOf: ((key: string) => string) | undefined;
-  readonly #onRested: ((lease: Lease) => void) | undefined;
-  readonly #byKey = new Map<string, Lease>();
-  /** Keyed by the text of the address. */
-  readonly #byAddress = new Map<string, Lease>();
-  /** The texts of the addresses whose quarantine has not been noticed to end, by IP version. */
-  readonly #resting: Readonly<Record<Family, Set<string>>> = { 4: new Set(), 6: new Set() };
-  readonly #leased: Record<Family, number> = { 4: 0, 6: 0 };
-  readonly #capacity: Readonly<Record<Family, number>>;
+  readonly #leases: PoolLeases;
 
   /**
    * @throws {ApiMisuseError} naming the option that is wrong: a pool or a reservation is not a prefix, two pools
    *   overlap, a number is out of range.
    */
   constructor(options: AddressAllocatorOptions) {
-    const { pools, reserved, quarantineMs, clock, groupOf, onRested, blockSize } =
-      resolveOptions(options);
-    this.#pools = pools.map((prefix) => new Pool(prefix));
-    for (const [i, { prefix }] of this.#pools.entries()) {
-      const other = this.#pools.slice(0, i).find((pool) => pool.prefix.overlaps(prefix));
-      if (other) throw new ApiMisuseError(`pools ${other.prefix} and ${prefix} overlap`);
-    }
-    this.#reserved = reserved;
-    this.#quarantineMs = quarantineMs;
-    this.#clock = clock;
-    this.#groupOf = groupOf;
-    this.#onRested = onRested;
-    this.#capacity = { 4: this.#count(4), 6: this.#count(6) };
-    if (groupOf === undefined) return;
-    for (const pool of this.#pools) pool.blocks = new BlockMap(blockSize, pool.last);
+    const { pools, reserved, ...settings } = resolveOptions(options);
+    this.#leases = new PoolLeases(settings);
+    this.setPools(pools, reserved);
   }
 
   /** The sum of both IP versions. */
@@ -117,15 +67,15 @@ export class AddressAllocator {
   statsOf(family: Family): AllocatorStats {
     this.endRests();
     return {
-      capacity: this.#capacity[family],
-      leased: this.#leased[family],
-      quarantined: this.#resting[family].size,
+      capacity: this.#leases.poolsOf(family).reduce((sum, pool) => sum + pool.capacity, 0),
+      leased: this.#leases.countOf(family, InUse),
+      quarantined: this.#leases.countOf(family, Resting),
     };
   }
 
   /** Notes which addresses have left the quarantine by now. */
   endRests(): void {
-    for (const pool of this.#pools) this.#endRests(pool);
+    this.#leases.endAllRests();
   }
 
   /**
@@ -134,24 +84,25 @@ export class AddressAllocator {
    * @throws {ApiMisuseError} if it is not an address.
    */
   isResting(input: AddressInput): boolean {
-    const address = IpAddress.from(input);
-    return this.#resting[address.family].has(address.toString());
+    const record = this.#leases.recordOf(IpAddress.from(input));
+    return record !== 0 && this.#leases.records.state(record) === Resting;
   }
 
   /** Returns all leases, including released ones whose address no other key has taken. */
   leases(): Lease[] {
-    return [...this.#byAddress.values()];
+    return Array.from(this.#leases.records.all(), (record) => this.#leases.lease(record));
   }
 
   /** Returns the lease of a key, if it is in use. */
   lookup(key: string): Lease | undefined {
-    return inUse(this.#byKey.get(key));
+    return this.#leases.inUse(this.#leases.records.find(key));
   }
 
   /** Returns the last lease of a key, if its address has not been noticed to leave the quarantine. */
   resting(key: string): Lease | undefined {
-    const lease = this.#byKey.get(key);
-    return lease !== undefined && this.isResting(lease.address) ? lease : undefined;
+    const record = this.#leases.records.find(key);
+    const isResting = record !== 0 && this.#leases.records.state(record) === Resting;
+    return isResting ? this.#leases.lease(record) : undefined;
   }
 
   /**
@@ -160,61 +111,154 @@ export class AddressAllocator {
    * @throws {ApiMisuseError} if it is not an address.
    */
   holder(address: AddressInput): Lease | undefined {
-    return inUse(this.#byAddress.get(IpAddress.from(address).toString()));
+    return this.#leases.inUse(this.#leases.recordOf(IpAddress.from(address)));
   }
 
   /**
-   * Leases an address to `key`: the one that it has or had last, else one that was never used, else the one that has
-   * been free the longest. A key of a group gets an address of a block of that group first, then one of a block that
-   * no group has.
+   * Returns the leases of a key that are in use beside the one that `lookup` returns: `allocate` has moved the key to
+   * another address since. Each stays in use until `releaseAddress` ends it.
+   */
+  former(key: string): Lease[] {
+    return this.#leases.former(key);
+  }
+
+  /** Returns the leases in use whose addresses cannot be leased any more: the pools have changed since. */
+  outside(): Lease[] {
+    const { records, outside } = this.#leases;
+    const inUse = outside.records().filter((record) => records.state(record) === InUse);
+    return inUse.map((record) => this.#leases.lease(record));
+  }
+
+  /**
+   * Leases an address to `key`: the one that is kept for it, else the one that it has or had last, else one that was
+   * never used, else the one that has been free the longest. A key of a group gets an address of a block of that group
+   * first, then one of a block that no group has.
+   *
+   * If the address that the key has is outside of the pools now, or another one is kept for the key, the key gets a
+   * second lease, and the first one is one of its `former` leases. With 1,048,576 leases and more, released ones
+   * included, free addresses are used again before new ones, so that the former leases of a huge pool take no more
+   * memory.
    *
    * @throws {PoolExhaustedError} if none is free.
+   * @throws {AddressUnavailableError} if the address that is kept for the key is outside of the pools, or if another
+   *   key has it or had it within the quarantine; or if the key has an address of the other IP version.
    */
   allocate(key: string, family: Family = 4): Lease {
-    const known = this.#byKey.get(key);
-    if (known?.address.family === family) {
-      return this.#put({ key, address: known.address });
+    const records = this.#leases.records;
+    const kept = this.#leases.kept.get(key);
+    if (kept?.family === family) return this.#claim(key, kept);
+    const known = records.find(key);
+    if (known !== 0) {
+      const { family: version } = this.#leases.addressOf(known);
+      const isInUse = records.state(known) === InUse;
+      if (isInUse && version !== family) {
+        throw new AddressUnavailableError(`${key} has an IPv${version} address already`);
+      }
+      const place = records.place(known);
+      const index = records.index(known);
+      if (place instanceof Pool && version === family) {
+        if (isInUse) return this.#leases.lease(known);
+        if (!place.kept.has(index)) return this.#leases.use(key, place, index);
+      }
     }
-    const pools = this.#pools.filter(({ prefix }) => prefix.family === family);
-    for (const pool of pools) this.#endRests(pool);
-    const address =
-      firstOf(pools, (pool) => this.#grouped(pool, key)) ??
-      firstOf(pools, (pool) => this.#fresh(pool) ?? this.#rested(pool));
-    if (address === undefined) throw new PoolExhaustedError(this.#exhausted(family));
-    return this.#put({ key, address });
+    const pools = this.#leases.poolsOf(family);
+    for (const pool of pools) this.#leases.endRests(pool);
+    for (const pool of pools) {
+      const index = this.#grouped(pool, key);
+      if (index !== undefined) return this.#leases.use(key, pool, index);
+    }
+    const isFull = records.size >= MAX_KNOWN;
+    for (const pool of pools) {
+      const rested = records.first(pool.rested);
+      const fresh = rested !== 0 && isFull ? -1 : pool.fresh();
+      if (fresh >= 0) return this.#leases.use(key, pool, fresh);
+      if (rested !== 0) return this.#leases.use(key, pool, records.index(rested));
+    }
+    throw new PoolExhaustedError(this.#exhausted(family));
   }
 
   /**
-   * Leases this address to `key` at once, for a reservation by an operator.
+   * Leases this address to `key` at once.
    *
-   * @throws {AddressUnavailableError} if the address is not in the pools, is reserved, belongs to another key or is in
-   *   quarantine after one, or if the key has another address.
+   * @throws {ApiMisuseError} if it is not an address.
+   * @throws {AddressUnavailableError} if the address is not in the pools, is reserved, is kept for another key, belongs
+   *   to one or is in quarantine after one, or if the key has another address.
    */
   assign(key: string, address: AddressInput): Lease {
-    const wanted = IpAddress.from(address).canonical();
-    if (!this.#isUsable(wanted)) {
-      throw new AddressUnavailableError(
-        `${wanted} is not an address of the pools that can be leased`
-      );
-    }
-    const holder = this.#byAddress.get(wanted.toString());
-    if (holder !== undefined && holder.key !== key) {
-      const isFree =
-        holder.releasedAt !== undefined &&
-        holder.releasedAt <= this.#clock.wallMs() - this.#quarantineMs;
-      if (!isFree) throw new AddressUnavailableError(`${wanted} belongs to ${holder.key}`);
-    }
+    const wanted = IpAddress.from(address);
     const present = this.lookup(key);
     if (present !== undefined && !present.address.equals(wanted)) {
       throw new AddressUnavailableError(`${key} has ${present.address} already`);
     }
-    return this.#put({ key, address: wanted });
+    return this.#claim(key, wanted);
+  }
+
+  /**
+   * Keeps an address for a key, until `unkeep`: no other key gets it, and `allocate` gives it to the key. A lease that
+   * another key has stays in use until it is released.
+   *
+   * @throws {ApiMisuseError} if it is not an address.
+   * @throws {AddressUnavailableError} if the address is not in the pools, is reserved or kept for another key, or if
+   *   another one is kept for this key.
+   */
+  keep(address: AddressInput, key: string): void {
+    const wanted = IpAddress.from(address);
+    const { pool, index } = this.#locate(wanted);
+    const keeper = pool.kept.get(index) ?? key;
+    if (keeper !== key) throw new AddressUnavailableError(`${wanted} is kept for ${keeper}`);
+    const other = this.#leases.kept.get(key) ?? wanted;
+    if (!other.equals(wanted)) {
+      throw new AddressUnavailableError(`${other} is kept for ${key} already`);
+    }
+    this.#leases.kept.set(key, wanted);
+    pool.kept.set(index, key);
+    const record = pool.recordAt(index);
+    if (record !== 0 && this.#leases.records.state(record) === Rested) this.#leases.rest(pool, record);
+  }
+
+  /** Ends `keep` for a key; nothing is kept for other keys. A lease of the address stays as it is. */
+  unkeep(key: string): void {
+    const address = this.#leases.kept.get(key);
+    if (address === undefined) return;
+    this.#leases.kept.delete(key);
+    const pool = this.#leases.poolOf(address);
+    if (pool === undefined) return;
+    const index = pool.indexOf(address);
+    pool.kept.delete(index);
+    const record = pool.recordAt(index);
+    if (record === 0) pool.giveBack(index);
+    else if (this.#leases.records.state(record) === Rested) this.#leases.rest(pool, record);
   }
 
   /** Ends the lease of a key and puts its address into quarantine. Returns undefined if the key has no lease. */
   release(key: string): Lease | undefined {
-    const lease = this.lookup(key);
-    return lease && this.#put({ ...lease, releasedAt: this.#clock.wallMs() });
+    return this.#leases.release(this.#leases.records.find(key));
+  }
+
+  /**
+   * Ends the lease of an address, as `release` does.
+   *
+   * @throws {ApiMisuseError} if it is not an address.
+   */
+  releaseAddress(address: AddressInput): Lease | undefined {
+    return this.#leases.release(this.#leases.recordOf(IpAddress.from(address)));
+  }
+
+  /**
+   * Replaces the pools and the reservations. Leases stay: one whose address the pools do not have any more is in use
+   * until it is released, and then in quarantine; `allocate` gives its key a second one. Addresses that are kept stay
+   * so. This takes time for the leases in the pools that change, and for those outside; a pool that stays as it is
+   * costs nothing.
+   *
+   * @returns the leases in use outside of the pools, as `outside` does
+   * @throws {ApiMisuseError} if a pool or a reservation is not a prefix, or two pools overlap; nothing changes then.
+   */
+  setPools(
+    pools: readonly PrefixInput[],
+    reserved: readonly PrefixInput[] = ADDRESS_ALLOCATOR_DEFAULTS.reserved
+  ): Lease[] {
+    this.#leases.setPools(disjointPools(pools), reservedParts(reserved));
+    return this.outside();
   }
 
   /**
@@ -224,193 +268,77 @@ export class AddressAllocator {
    * @throws {ApiMisuseError} if an address is a text that is not one; then no lease is taken.
    */
   restore(leases: readonly LeaseInput[]): Lease[] {
-    const parsed = leases.map(({ key, address: input, releasedAt }): Lease => {
-      const address = IpAddress.from(input).canonical();
-      return releasedAt === undefined ? { key, address } : { key, address, releasedAt };
-    });
-    const ordered = parsed.sort((a, b) => (a.releasedAt ?? 0) - (b.releasedAt ?? 0));
-    return ordered.filter((lease) => {
-      if (!this.#isUsable(lease.address)) return true;
-      this.#put(lease);
+    return parseLeases(leases).filter((lease) => {
+      if (this.#leases.poolOf(lease.address) === undefined) return true;
+      this.#leases.restore(lease);
       return false;
     });
   }
 
-  #put(lease: Lease): Lease {
-    const text = lease.address.toString();
-    const before = this.#byAddress.get(text);
-    const other = this.#byKey.get(lease.key);
-    if (before !== undefined && before.key !== lease.key) this.#byKey.delete(before.key);
-    if (other !== undefined && !other.address.equals(lease.address)) {
-      // The key gets another address: the former one stays in quarantine under a name that no key can have.
-      this.#byAddress.set(other.address.toString(), { ...other, key: `\0${other.address}` });
+  /**
+   * Takes leases as `restore` does, also those whose addresses the pools do not have any more: they are as after
+   * `setPools`.
+   *
+   * @throws {ApiMisuseError} if an address is a text that is not one; then no lease is taken.
+   */
+  retain(leases: readonly LeaseInput[]): void {
+    for (const lease of parseLeases(leases)) this.#leases.restore(lease);
+  }
+
+  /** Leases a certain address to a key that may have it. */
+  #claim(key: string, wanted: IpAddress): Lease {
+    const { pool, index } = this.#locate(wanted);
+    const keeper = pool.kept.get(index) ?? key;
+    if (keeper !== key) throw new AddressUnavailableError(`${wanted} is kept for ${keeper}`);
+    this.#leases.endRests(pool);
+    const record = pool.recordAt(index);
+    const state = record === 0 ? Rested : this.#leases.records.state(record);
+    const holder = this.#leases.records.key(record);
+    if (state !== Rested && holder !== key) {
+      const why = state === InUse ? 'belongs to' : 'is in quarantine after';
+      throw new AddressUnavailableError(`${wanted} ${why} ${holder}`);
     }
-    const { family } = lease.address;
-    if (inUse(before) !== undefined) this.#leased[family]--;
-    if (inUse(lease) !== undefined) this.#leased[family]++;
-    if (lease.releasedAt === undefined) this.#resting[family].delete(text);
-    else this.#resting[family].add(text);
-    this.#byKey.set(lease.key, lease);
-    this.#byAddress.set(text, lease);
-    if (lease.releasedAt !== undefined || this.#groupOf !== undefined) this.#note(lease);
-    return lease;
+    return this.#leases.use(key, pool, index);
   }
 
-  #note(lease: Lease): void {
-    const { address } = lease;
-    const pool = this.#pools.find(({ prefix }) => prefix.contains(address))!;
-    pool.blocks?.hold(pool.prefix.indexOf(address), this.#groupOf!(lease.key));
-    if (lease.releasedAt !== undefined) pool.rest(lease);
-  }
-
-  #endRests(pool: Pool): void {
-    const before = this.#clock.wallMs() - this.#quarantineMs;
-    for (let lease = pool.endRest(before); lease !== undefined; lease = pool.endRest(before)) {
-      if (!this.#isStill(lease)) continue;
-      pool.blocks?.free(pool.prefix.indexOf(lease.address));
-      const wasResting = this.#resting[pool.prefix.family].delete(lease.address.toString());
-      if (wasResting) this.#onRested?.(lease);
-    }
-  }
-
-  /** Returns a free address of a block that the key's group has, or can have, for itself. */
-  #grouped(pool: Pool, key: string): IpAddress | undefined {
-    return pool.blocks?.search(this.#groupOf!(key), (first, last) => {
+  /** Returns the index of a free address of a block that the key's group has, or can have, for itself. */
+  #grouped(pool: Pool, key: string): number | undefined {
+    const records = this.#leases.records;
+    return pool.blocks?.search(this.#leases.groupOf(key), (first, last) => {
       const end = Math.min(last, pool.last);
-      const before = this.#clock.wallMs() - this.#quarantineMs;
-      let oldest: Lease | undefined;
+      let oldest: number | undefined;
+      let oldestMs = Number.POSITIVE_INFINITY;
       for (let index = Math.max(first, pool.first); index <= end; index++) {
-        const address = pool.prefix.at(index);
-        const lease = this.#byAddress.get(address.toString());
-        if (lease === undefined && !this.#isReserved(address)) return address;
-        const releasedAt = lease?.releasedAt ?? Number.POSITIVE_INFINITY;
-        if (releasedAt <= before && releasedAt < (oldest?.releasedAt ?? Number.POSITIVE_INFINITY)) {
-          oldest = lease;
-        }
+        if (pool.kept.has(index) || !pool.mayLease(index)) continue;
+        const record = pool.recordAt(index);
+        if (record === 0) return index;
+        if (records.state(record) !== Rested || records.releasedAt(record) >= oldestMs) continue;
+        oldest = index;
+        oldestMs = records.releasedAt(record);
       }
-      return oldest?.address;
+      return oldest;
     });
   }
 
-  #fresh(pool: Pool): IpAddress | undefined {
-    while (pool.cursor <= pool.last) {
-      const address = pool.prefix.at(pool.cursor++);
-      const isKnown = this.#byAddress.has(address.toString());
-      if (!isKnown && !this.#isReserved(address)) return address;
-    }
-    return undefined;
-  }
-
-  /** Returns the address that has been free the longest. */
-  #rested(pool: Pool): IpAddress | undefined {
-    for (let lease = pool.takeRested(); lease !== undefined; lease = pool.takeRested()) {
-      if (this.#isStill(lease)) return lease.address;
-    }
-    return undefined;
-  }
-
-  /** Returns whether its key has neither taken the address back nor released it again since. */
-  #isStill({ address, releasedAt }: Lease): boolean {
-    return this.#byAddress.get(address.toString())?.releasedAt === releasedAt;
-  }
-
-  #isUsable(address: IpAddress): boolean {
-    const pool = this.#pools.find(({ prefix }) => prefix.contains(address));
-    if (pool === undefined || this.#isReserved(address)) return false;
-    const index = pool.prefix.indexOf(address);
-    return index >= pool.first && index <= pool.last;
-  }
-
-  #isReserved(address: IpAddress): boolean {
-    return this.#reserved.some((prefix) => prefix.contains(address));
-  }
-
-  /** Counts the addresses of an IP version that the pools have for leases. */
-  #count(family: Family): number {
-    const all = this.#reserved.filter((prefix) => prefix.family === family);
-    // If two prefixes overlap, one contains the other.
-    const reserved = all.filter(
-      (prefix, i) =>
-        !all.some(
-          (other, j) =>
-            other.contains(prefix.base) &&
-            (other.length < prefix.length || (other.length === prefix.length && j < i))
-        )
+  /** @throws {AddressUnavailableError} if the pools cannot lease the address. */
+  #locate(address: IpAddress): { readonly pool: Pool; readonly index: number } {
+    const pool = this.#leases.poolOf(address);
+    if (pool !== undefined) return { pool, index: pool.indexOf(address) };
+    throw new AddressUnavailableError(
+      `${address} is not an address of the pools that can be leased`
     );
-    return this.#pools
-      .filter(({ prefix }) => prefix.family === family)
-      .reduce((sum, pool) => sum + pool.capacity - pool.countIn(reserved), 0);
   }
 
   #exhausted(family: Family): string {
-    const pools = this.#pools.filter(({ prefix }) => prefix.family === family);
+    const pools = this.#leases.poolsOf(family);
     if (pools.length === 0) return `there is no IPv${family} pool`;
-    const capacity = this.#capacity[family];
-    const leased = this.#leased[family];
+    const { capacity, leased, quarantined } = this.statsOf(family);
     const names = pools.map(({ prefix }) => prefix).join(', ');
-    return `pool ${names} exhausted: ${leased} of ${capacity} addresses leased, ${capacity - leased} in quarantine`;
+    const kept = capacity - leased - quarantined;
+    const more = kept === 0 ? '' : `, ${kept} kept for other keys`;
+    return `pool ${names} exhausted: ${leased} of ${capacity} addresses leased, ${quarantined} in quarantine${more}`;
   }
 }
 
-type ResolvedOptions = Required<
-  Omit<AddressAllocatorOptions, 'groupOf' | 'onRested' | 'pools' | 'reserved'>
-> &
-  Pick<AddressAllocatorOptions, 'groupOf' | 'onRested'> & {
-    readonly pools: readonly IpPrefix[];
-    readonly reserved: readonly IpPrefix[];
-  };
-
-/** Checks what a caller gives, and fills in the defaults. */
-function resolveOptions(options: AddressAllocatorOptions): ResolvedOptions {
-  const {
-    pools,
-    quarantineMs,
-    groupOf,
-    onRested,
-    reserved = ADDRESS_ALLOCATOR_DEFAULTS.reserved,
-    blockSize = ADDRESS_ALLOCATOR_DEFAULTS.blockSize,
-    clock = systemClock,
-  } = checkObject('options', options);
-  if (!(typeof quarantineMs === 'number' && quarantineMs >= 0)) {
-    throw new ApiMisuseError(`quarantineMs must not be negative: ${quarantineMs}`);
-  }
-  if (!(Number.isSafeInteger(blockSize) && Number.isInteger(Math.log2(blockSize)))) {
-    throw new ApiMisuseError(`blockSize must be a power of two: ${blockSize}`);
-  }
-  checkMethods('clock', clock, ['wallMs']);
-  if (groupOf !== undefined) checkFunction('groupOf', groupOf);
-  if (onRested !== undefined) checkFunction('onRested', onRested);
-  return {
-    pools: prefixesOf('pools', pools),
-    reserved: prefixesOf('reserved', reserved),
-    quarantineMs,
-    clock,
-    groupOf,
-    onRested,
-    blockSize,
-  };
-}
-
-function prefixesOf(name: string, inputs: readonly PrefixInput[]): IpPrefix[] {
-  checkThat(name, inputs, Array.isArray(inputs), 'a list of IP prefixes');
-  return inputs.map((input, i) => {
-    if (!IpPrefix.isPrefix(input)) checkText(`${name}[${i}]`, input);
-    try {
-      return IpPrefix.from(input);
-    } catch (error) {
-      throw new ApiMisuseError(`${name}[${i}]: ${(error as Error).message}`, { cause: error });
-    }
-  });
-}
-
-function firstOf<T, R>(items: readonly T[], find: (item: T) => R | undefined): R | undefined {
-  for (const item of items) {
-    const found = find(item);
-    if (found !== undefined) return found;
-  }
-  return undefined;
-}
-
-function inUse(lease: Lease | undefined): Lease | undefined {
-  return lease?.releasedAt === undefined ? lease : undefined;
-}
+/** With so many records, released addresses are used again before new ones. */
+const MAX_KNOWN = 2 ** 20;

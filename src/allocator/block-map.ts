@@ -68,7 +68,8 @@ export class BlockMap {
       // The block is full. `free` adds it again.
       own!.delete(block);
     }
-    for (; this.#cursor < this.#count; this.#cursor++) {
+    const isFull = this.#emptied.size > MAX_EMPTIED;
+    for (; this.#cursor < this.#count && !isFull; this.#cursor++) {
       if (this.#held.has(this.#cursor) || this.#emptied.has(this.#cursor)) continue;
       const found = from(this.#cursor);
       if (found !== undefined) return found;
@@ -96,3 +97,6 @@ function ownerOf(held: ReadonlyMap<number, string>): string | undefined {
   }
   return owner;
 }
+
+/** With so many empty blocks, they are used before new ones: a huge pool has millions of blocks. */
+const MAX_EMPTIED = 65_536;

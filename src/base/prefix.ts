@@ -113,12 +113,23 @@ export class IpPrefix {
 
   /** Returns the address `index` steps behind the base. */
   at(index: number): IpAddress {
-    return IpAddress.fromBigInt(this.family, this.base.toBigInt() + BigInt(index));
+    const words = [...this.base.words];
+    let rest = index;
+    for (let i = words.length - 1; rest > 0 && i >= 0; i--) {
+      rest += words[i]! >>> 0;
+      words[i] = rest % WORD;
+      rest = Math.floor(rest / WORD);
+    }
+    return IpAddress.fromWords(words);
   }
 
-  /** Returns how many steps `address`, which must be in the prefix, is behind the base. */
+  /** Returns how many steps `address`, which must be in the prefix, is behind the base; above 2^53 it is not exact. */
   indexOf(address: IpAddress): number {
-    return Number(address.toBigInt() - this.base.toBigInt());
+    let index = 0;
+    for (let i = 0; i < address.words.length; i++) {
+      index = index * WORD + ((address.words[i]! >>> 0) - (this.base.words[i]! >>> 0));
+    }
+    return index;
   }
 
   /** Returns the canonical text, with the length also of a single address. */
@@ -138,5 +149,7 @@ function maskWord(bits: number): number {
   return bits >= 32 ? -1 : -1 << (32 - bits);
 }
 
+/** One more than the largest word. */
+const WORD = 2 ** 32;
 /** An address, and perhaps a length. */
 const PREFIX = /^([^/]+)(?:\/(\d{1,3}))?$/;

@@ -2,6 +2,7 @@
  * Derives presences from the desired state, and exchanges messages with the edges.
  * @module
  */
+export { NotAdmittedError } from './admissions.ts';
 export {
   CONTROL_CLIENT_DEFAULTS,
   ControlClient,
@@ -36,7 +37,6 @@ export type {
 export { PlanPartition, type PlanPartitionOptions } from './plan-partition.ts';
 export type { PoolStatus, PoolVersionStatus, PoolWarning } from './pool-watch.ts';
 export {
-  NotAdmittedError,
   PresenceController,
   type PresenceControllerEvents,
   type Whois,

@@ -83,6 +83,8 @@ export interface Exposure {
    * the site if absent.
    */
   readonly clients?: readonly IpPrefix[] | undefined;
+  /** The service's presence in the site: an address of its pools that is not reserved. */
+  readonly address?: IpAddress | undefined;
 }
 
 /** Everything that an operator wants. */
@@ -108,8 +110,9 @@ export interface ServiceInput extends Omit<Service, 'address' | 'ports'> {
 }
 
 /** An exposure as a caller gives it: prefixes are values or text. */
-export interface ExposureInput extends Omit<Exposure, 'clients'> {
+export interface ExposureInput extends Omit<Exposure, 'clients' | 'address'> {
   readonly clients?: readonly PrefixInput[] | undefined;
+  readonly address?: AddressInput | undefined;
 }
 
 /** A desired state as a caller gives it. */
@@ -155,6 +158,7 @@ export const ExposureSchema: Schema<Exposure> = /* @__PURE__ */ v.strictObject({
   site: NameText,
   dnsName: v.optional(DomainText),
   clients: v.optional(v.array(PrefixText)),
+  address: v.optional(AddressText),
 }) as Schema<Exposure>;
 
 /**

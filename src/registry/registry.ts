@@ -31,10 +31,11 @@ import {
   stateOf,
   wantedSpecs,
 } from './records.ts';
+import { type DesiredSource, type ExposureId, exposureId, type Touched } from './source.ts';
 
 export interface RegistryEvents {
   /** The desired state has changed, whoever changed it; `state` has the new one. */
-  change: [];
+  change: [touched: Touched];
   /** Another writer has stored something that is not a record; it counts as absent. */
   problem: [problem: { readonly error: Error }];
 }
@@ -43,12 +44,17 @@ export interface RegistryEvents {
  * Keeps the desired state in one store. What it returns is immutable. Writes run one after the other; when a write
  * resolves, it is durable and `change` has been emitted.
  */
-export class Registry extends EventEmitter<RegistryEvents> implements AsyncDisposable {
+export class Registry
+  extends EventEmitter<RegistryEvents>
+  implements DesiredSource, AsyncDisposable
+{
   readonly #store: Store;
   readonly #unwatch: () => void;
   #records: ReadonlyMap<string, DesiredRecord> = new Map();
   #state: DesiredState = { sites: [], services: [], exposures: [] };
   #sites: ReadonlyMap<string, Site> = new Map();
+  #services: ReadonlyMap<string, Service> = new Map();
+  #exposures: ReadonlyMap<string, Exposure> = new Map();
   #writes: Promise<unknown> = Promise.resolve();
   /** Changes that came before the store was read. */
   #early: Change[] | undefined = [];
@@ -87,6 +93,38 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
 
   site(name: string): Site | undefined {
     return this.#sites.get(name);
+  }
+
+  service(name: string): Service | undefined {
+    return this.#services.get(name);
+  }
+
+  exposure(id: ExposureId): Exposure | undefined {
+    return this.#exposures.get(exposureId(id));
+  }
+
+  sites(): Iterable<Site> {
+    return this.#sites.values();
+  }
+
+  services(): Iterable<Service> {
+    return this.#services.values();
+  }
+
+  exposures(): Iterable<Exposure> {
+    return this.#exposures.values();
+  }
+
+  servicesOf(site: string): Iterable<Service> {
+    return this.#state.services.filter((each) => each.site === site);
+  }
+
+  exposuresTo(site: string): Iterable<Exposure> {
+    return this.#state.exposures.filter((each) => each.site === site);
+  }
+
+  exposuresOf(service: string): Iterable<Exposure> {
+    return this.#state.exposures.filter((each) => each.service === service);
   }
 
   /**
@@ -227,17 +265,21 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
 
   #take(changes: readonly Change[]): void {
     const records = new Map(this.#records);
+    const touched = [];
     for (const { key, value } of changes) {
+      touched.push(records.get(key));
       records.delete(key);
       if (value === undefined) continue;
       try {
-        records.set(key, readRecord(key, value));
+        const record = readRecord(key, value);
+        touched.push(record);
+        records.set(key, record);
       } catch (error) {
         this.emit('problem', { error: error as Error });
       }
     }
     this.#use(records);
-    this.emit('change');
+    this.emit('change', touchedOf(touched));
   }
 
   #use(records: ReadonlyMap<string, DesiredRecord>): void {
@@ -245,6 +287,8 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
     // Sorted by key, so that the same records make the same state, whatever their history.
     this.#state = stateOf([...records].sort(([a], [b]) => (a < b ? -1 : 1)));
     this.#sites = new Map(this.#state.sites.map((site) => [site.name, site]));
+    this.#services = new Map(this.#state.services.map((each) => [each.name, each]));
+    this.#exposures = new Map(this.#state.exposures.map((each) => [exposureId(each), each]));
   }
 
   /** Adds or changes one record. */
@@ -323,6 +367,20 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
     }
     if (writes.length > 0) await this.#store.commit(writes);
   }
+}
+
+function touchedOf(records: readonly (DesiredRecord | undefined)[]): Touched {
+  const sites = new Set<string>();
+  const services = new Set<string>();
+  const exposures = new Map<string, ExposureId>();
+  for (const record of records) {
+    if (record === undefined) continue;
+    const { spec } = record;
+    if ('zone' in spec) sites.add(spec.name);
+    else if ('ports' in spec) services.add(spec.name);
+    else exposures.set(exposureId(spec), { service: spec.service, site: spec.site });
+  }
+  return { sites, services, exposures };
 }
 
 function isSite(spec: DesiredRecord['spec']): spec is Site {

@@ -12,11 +12,13 @@ import {
 import { type Json, MemoryStore, type Write } from '../../src/store/index.ts';
 import {
   PacketTranslator,
+  type PlanChanges,
   type Presence,
   type TranslationPlan,
 } from '../../src/translator/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { type TextOf, type TextPlan, type TextPresence, textOf } from '../support/text-of.ts';
+import { KeyedPlan } from './keyed-plan.ts';
 
 export interface Desired {
   readonly sites: readonly SiteInput[];
@@ -133,14 +135,16 @@ export class ScriptedStore extends MemoryStore {
   }
 }
 
-/** A real translator, and the plans and presences that it has received. */
+/** A real translator, and the plan that it has received. */
 export class ObservedTranslator {
   readonly real: PacketTranslator = new PacketTranslator();
   readonly #store: ScriptedStore;
+  readonly #keyed = new KeyedPlan();
   loads = 0;
+  /** Each set of changes that came. */
+  readonly changes: PlanChanges[] = [];
+  /** What is in force. */
   plan: TextPlan = { realms: [], presences: [], permits: [] };
-  /** All that are in force: of the plan, and bound since. */
-  presences: TextPresence[] = [];
   /** Presences that were not stored when they were put to use. */
   readonly unstored: TextPresence[] = [];
 
@@ -148,23 +152,25 @@ export class ObservedTranslator {
     this.#store = store;
   }
 
-  load(plan: TranslationPlan): void {
-    this.loads++;
-    this.plan = textOf(plan);
-    this.presences = [...this.plan.presences];
-    for (const presence of this.presences) this.#check(presence);
-    this.real.load(plan);
+  /** All that are in force. */
+  get presences(): readonly TextPresence[] {
+    return this.plan.presences;
   }
 
-  bind(value: Presence): void {
-    const presence = textOf(value);
-    this.#check(presence);
-    this.real.bind(value);
-    const { realm, of, address } = presence;
-    // The same one again changes nothing.
-    if (!this.addressesOf(realm, of.realm, of.address).includes(address)) {
-      this.presences.push(presence);
-    }
+  load(plan: TranslationPlan): void {
+    this.loads++;
+    this.#keyed.load(plan);
+    this.#use();
+  }
+
+  bind(presence: Presence): void {
+    this.apply({ presences: [presence] });
+  }
+
+  apply(changes: PlanChanges): void {
+    this.changes.push(changes);
+    this.#keyed.apply(changes);
+    this.#use();
   }
 
   /** The presence of a host in a realm; the first, if it has one of each IP version. */
@@ -182,8 +188,13 @@ export class ObservedTranslator {
       .sort((a, b) => Number(a.includes(':')) - Number(b.includes(':')));
   }
 
-  #check(presence: TextPresence): void {
-    if (!this.#store.has(presence)) this.unstored.push(presence);
+  #use(): void {
+    const { plan } = this.#keyed;
+    this.plan = textOf(plan);
+    for (const presence of this.presences) {
+      if (!this.#store.has(presence)) this.unstored.push(presence);
+    }
+    this.real.load(plan);
   }
 }
 
