@@ -6,7 +6,7 @@
 import type { Lease } from '../allocator/index.ts';
 import type { Family } from '../base/address.ts';
 import { Endpoint } from '../base/endpoint.ts';
-import { AllocatorError, PoolExhaustedError } from '../errors.ts';
+import { AddressUnavailableError, AllocatorError, PoolExhaustedError } from '../errors.ts';
 import type { Site } from '../registry/index.ts';
 import type { HeldLease } from './held-lease.ts';
 import type { IndexChanges } from './index-changes.ts';
@@ -225,6 +225,10 @@ export class LeaseFit {
       const host = this.#state.desired.hostIn(name, key);
       const address = host && wantedAddress(host);
       try {
+        if (address !== undefined && address.family !== host!.family) {
+          realm.keep(key, undefined);
+          throw new AddressUnavailableError(`its presence there is an IPv${host!.family} address`);
+        }
         realm.keep(key, address);
         const held = realm.get(key)?.address;
         const isRight = held !== undefined && (address === undefined || held.equals(address));

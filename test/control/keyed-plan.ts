@@ -1,7 +1,6 @@
 /**
- * A plan that follows changes by keys, as a translator must.
+ * A plan that follows changes by keys, as a translator must. It throws if changes do not fit.
  */
-import { expect } from 'vitest';
 import type {
   Permit,
   PlanChanges,
@@ -10,41 +9,53 @@ import type {
   TranslationPlan,
 } from '../../src/translator/index.ts';
 
-/** Fails if changes do not fit the plan: a realm that it has not, or a host with two presences of one IP version. */
 export class KeyedPlan {
-  #realms = new Map<string, Realm>();
+  readonly #realms = new Map<string, Realm>();
   /** Keyed by realm and address. */
-  #presences = new Map<string, Presence>();
+  readonly #presences = new Map<string, Presence>();
+  /** Keyed by realm, host and IP version: where the host's presence is. */
+  readonly #hosts = new Map<string, string>();
   /** Keyed by clients' realm and service. */
-  #permits = new Map<string, readonly Permit[]>();
+  readonly #permits = new Map<string, readonly Permit[]>();
 
   load({ realms, presences, permits }: TranslationPlan): void {
-    this.#realms = new Map(realms.map((realm) => [realm.name, realm]));
-    this.#presences = new Map(presences.map((each) => [`${each.realm} ${each.address}`, each]));
-    this.#permits = new Map();
+    this.#realms.clear();
+    this.#presences.clear();
+    this.#hosts.clear();
+    this.#permits.clear();
+    const pairs = new Map<string, Permit[]>();
     for (const each of permits) {
       const key = `${each.realm} ${each.service}`;
-      this.#permits.set(key, [...(this.#permits.get(key) ?? []), each]);
+      pairs.set(key, [...(pairs.get(key) ?? []), each]);
     }
-    this.#check();
+    this.apply({
+      realms: realms.map((realm) => ({ name: realm.name, realm })),
+      presences,
+      permits: [...pairs.values()].map((all) => {
+        const { realm, service } = all[0]!;
+        return { realm, service, permits: all };
+      }),
+    });
   }
 
   apply({ realms = [], presences = [], permits = [] }: PlanChanges): void {
     for (const { name, realm } of realms) if (realm !== undefined) this.#realms.set(name, realm);
+    for (const { realm, address } of presences) this.#unbind(realm, `${realm} ${address}`);
     for (const { realm, address, of } of presences) {
-      expect([...this.#realms.keys()]).toContain(realm);
-      const key = `${realm} ${address}`;
-      if (of === undefined) this.#presences.delete(key);
-      else this.#presences.set(key, { realm, address, of });
+      if (of !== undefined) this.#bind({ realm, address, of });
     }
     for (const { realm, service, permits: all } of permits) {
-      expect([...this.#realms.keys()]).toContain(realm);
-      const key = `${realm} ${service}`;
-      if (all.length === 0) this.#permits.delete(key);
-      else this.#permits.set(key, all);
+      this.#need(realm);
+      if (all.length > 0) this.#need(service.realm);
+      if (all.length > 0) this.#permits.set(`${realm} ${service}`, all);
+      else this.#permits.delete(`${realm} ${service}`);
     }
-    for (const { name, realm } of realms) if (realm === undefined) this.#remove(name);
-    this.#check();
+    const gone = realms.filter(({ realm }) => realm === undefined).map(({ name }) => name);
+    if (gone.length > 0) this.#remove(new Set(gone));
+  }
+
+  presences(): Presence[] {
+    return [...this.#presences.values()];
   }
 
   /** The plan, in an order that its history does not change. */
@@ -58,24 +69,41 @@ export class KeyedPlan {
     };
   }
 
-  #remove(name: string): void {
-    this.#realms.delete(name);
-    for (const [key, { realm }] of this.#presences) if (realm === name) this.#presences.delete(key);
-    for (const [key, [first]] of this.#permits) {
-      if (first!.realm === name) this.#permits.delete(key);
-    }
+  #bind(presence: Presence): void {
+    const { realm, address, of } = presence;
+    this.#need(realm);
+    this.#need(of.realm);
+    const host = hostOf(presence);
+    if (this.#hosts.has(host)) throw new Error(`${host} has two presences`);
+    this.#hosts.set(host, `${realm} ${address}`);
+    this.#presences.set(`${realm} ${address}`, presence);
   }
 
-  #check(): void {
-    const hosts = new Set<string>();
-    for (const { realm, address, of } of this.#presences.values()) {
-      const host = `${realm} IPv${address.family} ${of}`;
-      expect(hosts).not.toContain(host);
-      hosts.add(host);
-      expect([...this.#realms.keys()]).toContain(of.realm);
-    }
-    for (const [{ service }] of [...this.#permits.values()] as [Permit][]) {
-      expect([...this.#realms.keys()]).toContain(service.realm);
-    }
+  #unbind(realm: string, place: string): void {
+    this.#need(realm);
+    const before = this.#presences.get(place);
+    if (before === undefined) return;
+    this.#presences.delete(place);
+    this.#hosts.delete(hostOf(before));
   }
+
+  #need(realm: string): void {
+    if (!this.#realms.has(realm)) throw new Error(`the plan has no realm ${realm}`);
+  }
+
+  #remove(gone: ReadonlySet<string>): void {
+    for (const [place, { realm }] of this.#presences) {
+      if (gone.has(realm)) this.#unbind(realm, place);
+    }
+    for (const [key, [first]] of this.#permits) {
+      if (gone.has(first!.realm)) this.#permits.delete(key);
+    }
+    for (const name of gone) this.#realms.delete(name);
+    for (const { of } of this.#presences.values()) this.#need(of.realm);
+    for (const [first] of this.#permits.values()) this.#need(first!.service.realm);
+  }
+}
+
+function hostOf({ realm, address, of }: Presence): string {
+  return `${realm} IPv${address.family} ${of}`;
 }

@@ -137,14 +137,15 @@ export class ScriptedStore extends MemoryStore {
 
 /** A real translator, and the plan that it has received. */
 export class ObservedTranslator {
-  readonly real: PacketTranslator = new PacketTranslator();
+  readonly #real = new PacketTranslator();
   readonly #store: ScriptedStore;
   readonly #keyed = new KeyedPlan();
+  #isLoaded = true;
+  #plan: TextPlan | undefined;
+  #presences: readonly TextPresence[] | undefined;
   loads = 0;
   /** Each set of changes that came. */
   readonly changes: PlanChanges[] = [];
-  /** What is in force. */
-  plan: TextPlan = { realms: [], presences: [], permits: [] };
   /** Presences that were not stored when they were put to use. */
   readonly unstored: TextPresence[] = [];
 
@@ -152,15 +153,28 @@ export class ObservedTranslator {
     this.#store = store;
   }
 
+  get real(): PacketTranslator {
+    if (!this.#isLoaded) this.#real.load(this.#keyed.plan);
+    this.#isLoaded = true;
+    return this.#real;
+  }
+
+  /** What is in force. */
+  get plan(): TextPlan {
+    this.#plan ??= textOf(this.#keyed.plan);
+    return this.#plan;
+  }
+
   /** All that are in force. */
   get presences(): readonly TextPresence[] {
-    return this.plan.presences;
+    this.#presences ??= this.#keyed.presences().map(textOfPresence);
+    return this.#presences;
   }
 
   load(plan: TranslationPlan): void {
     this.loads++;
     this.#keyed.load(plan);
-    this.#use();
+    this.#use(plan.presences);
   }
 
   bind(presence: Presence): void {
@@ -170,7 +184,7 @@ export class ObservedTranslator {
   apply(changes: PlanChanges): void {
     this.changes.push(changes);
     this.#keyed.apply(changes);
-    this.#use();
+    this.#use(changes.presences ?? []);
   }
 
   /** The presence of a host in a realm; the first, if it has one of each IP version. */
@@ -188,14 +202,24 @@ export class ObservedTranslator {
       .sort((a, b) => Number(a.includes(':')) - Number(b.includes(':')));
   }
 
-  #use(): void {
-    const { plan } = this.#keyed;
-    this.plan = textOf(plan);
-    for (const presence of this.presences) {
+  #use(presences: NonNullable<PlanChanges['presences']>): void {
+    this.#isLoaded = false;
+    this.#plan = undefined;
+    this.#presences = undefined;
+    for (const { realm, address, of } of presences) {
+      if (of === undefined) continue;
+      const presence = textOfPresence({ realm, address, of });
       if (!this.#store.has(presence)) this.unstored.push(presence);
     }
-    this.real.load(plan);
   }
+}
+
+function textOfPresence({ realm, address, of }: Presence): TextPresence {
+  return {
+    realm,
+    address: address.toString(),
+    of: { realm: of.realm, address: of.address.toString() },
+  };
 }
 
 export interface Scene {
@@ -211,7 +235,10 @@ export type SceneOptions = Partial<
   Omit<PresenceControllerOptions, 'registry' | 'store' | 'translator'>
 >;
 
-/** @param from a scene whose store and clock go on: a restart; or a store alone */
+/**
+ * @param desired null: what the store has
+ * @param from a scene whose store and clock go on: a restart; or a store alone
+ */
 export async function startScene(
   desired: unknown = DESIRED,
   options: SceneOptions = {},
@@ -222,7 +249,7 @@ export async function startScene(
   const store = from?.store ?? new ScriptedStore();
   const clock = from?.clock ?? new SceneClock();
   const registry = await Registry.open(store);
-  if (desired !== undefined) await registry.apply(desired, 'file');
+  if (desired !== null) await registry.apply(desired, 'file');
   const translator = new ObservedTranslator(store);
   const controller = await PresenceController.start({
     registry,
