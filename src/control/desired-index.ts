@@ -118,6 +118,11 @@ export class DesiredIndex {
     return this.#realms.get(site)?.hosts.get(key);
   }
 
+  /** Returns whether any service of a site is exposed. */
+  isHome(site: string): boolean {
+    return this.#pairs.has(site);
+  }
+
   /** Returns the sites to which services of a site are exposed. */
   clientsOf(home: string): Iterable<string> {
     return this.#pairs.get(home)?.keys() ?? [];

@@ -320,10 +320,11 @@ export class PresenceController
   #markViews({ views, realms }: IndexChanges): void {
     for (const site of views) this.#snapshots.mark(site);
     if (this.#transit === undefined) return;
-    // Whether a client has a name in the transit realm depends on the exposures to its site.
+    // Whether a host has a name as a client in the transit realm depends on the exposures to its site.
     const uses = this.#leases.realm(this.#transit)?.uses;
     for (const site of realms.get(this.#transit)?.parties ?? []) {
-      if (uses !== undefined && uses.hostCount(site) > 0) this.#snapshots.mark(this.#transit);
+      const isPresent = (uses?.hostCount(site) ?? 0) > 0 || this.#desired.isHome(site);
+      if (isPresent) this.#snapshots.mark(this.#transit);
     }
   }
 
