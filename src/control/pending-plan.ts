@@ -40,9 +40,9 @@ export class PendingPlan {
     for (const [key, pair] of permits) this.#permits.set(key, pair);
   }
 
-  /** Notes where a presence may have come or gone. */
-  notePlace({ realm, address }: Place): void {
-    this.#places.set(`${realm} ${address}`, { realm, address });
+  /** Notes where presences may have come or gone. @param places keyed by realm and address */
+  notePlaces(places: ReadonlyMap<string, Place>): void {
+    for (const [key, place] of places) this.#places.set(key, place);
   }
 
   /**
@@ -53,9 +53,9 @@ export class PendingPlan {
   noteSite(name: string): ReadonlySet<string> {
     const views = new Set([name]);
     this.#realms.add(name);
-    for (const place of this.#leases.presencesOf(name)) {
-      this.notePlace(place);
-      views.add(place.realm);
+    for (const { realm, address } of this.#leases.presencesOf(name)) {
+      this.#places.set(`${realm} ${address}`, { realm, address });
+      views.add(realm);
     }
     for (const other of this.#desired.clientsOf(name)) {
       for (const { home } of this.#desired.exposedFrom(name, other)) {
@@ -84,8 +84,9 @@ export class PendingPlan {
   /** Returns the changes that make the plan equal to the present state; undefined if there are none. */
   changes(): PlanChanges | undefined {
     const realms = this.#realmChanges();
-    const places = new Map(this.#places);
-    const pairs = new Map(this.#permits);
+    const places = this.#places;
+    const pairs = this.#permits;
+    // A realm that comes into the plan brings everything that is in it.
     for (const { name, realm } of realms) {
       if (realm === undefined || this.#inPlan.has(name)) continue;
       for (const { address } of this.#leases.presencesIn(name)) {

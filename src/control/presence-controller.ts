@@ -415,23 +415,25 @@ export class PresenceController
   /** Gives the translator what has changed, and marks the snapshots of the sites where presences have changed. */
   #push(): void {
     const { places, pools } = this.#leases.takeTouched();
-    for (const place of places.values()) {
-      this.#plan.notePlace(place);
-      this.#snapshots.mark(place.realm);
-    }
     for (const [realm, sites] of pools) {
       const known = this.#touchedPools.get(realm);
       if (known === undefined) this.#touchedPools.set(realm, new Set(sites));
       else for (const site of sites) known.add(site);
     }
-    const changes = this.#plan.changes();
-    if (this.#mustLoad || (changes !== undefined && this.#translator.apply === undefined)) {
+    for (const { realm } of places.values()) this.#snapshots.mark(realm);
+    if (this.#mustLoad) {
       this.#load();
       return;
     }
+    this.#plan.notePlaces(places);
+    const changes = this.#plan.changes();
     if (changes === undefined) return;
+    if (this.#translator.apply === undefined) {
+      this.#load();
+      return;
+    }
     try {
-      this.#translator.apply!(changes);
+      this.#translator.apply(changes);
       this.#plan.applied(changes);
     } catch (error) {
       // The translator is as before. The whole plan puts right what does not fit the changes.
