@@ -70,30 +70,39 @@ export class DesiredIndex {
     return this.#sites;
   }
 
-  /** Takes over what has changed in the desired state, and returns what that changes. */
-  update(touched: Touched): IndexChanges {
-    const changes = new IndexChanges();
-    const exposures = new Map(touched.exposures);
-    for (const name of touched.sites) this.#updateSite(name, exposures, changes);
-    for (const name of touched.services) this.#updateService(name, exposures);
-    for (const id of exposures.values()) this.#updateExposure(id, changes);
-    for (const name of touched.sites) {
+  /**
+   * Takes over changed sites, with what is exposed in them, and changed services. The exposures of a changed service may
+   * be many: they stay as they are, and are added to `later`.
+   */
+  updateRecords(
+    { sites, services }: Pick<Touched, 'sites' | 'services'>,
+    later: Map<string, ExposureId>,
+    changes: IndexChanges
+  ): void {
+    const exposures = new Map<string, ExposureId>();
+    for (const name of sites) this.#updateSite(name, exposures, changes);
+    this.updateExposures(exposures.values(), changes);
+    for (const name of sites) {
       if (!this.#sites.has(name)) this.#forget(name);
     }
-    return changes;
+    for (const name of services) this.#updateService(name, later);
   }
 
-  /** Returns all keys that the index or the desired state has: updated with them, the index is as if made anew. */
-  everything(): Touched {
+  updateExposures(exposures: Iterable<ExposureId>, changes: IndexChanges): void {
+    for (const id of exposures) this.#updateExposure(id, changes);
+  }
+
+  /** Takes over the whole desired state, as if all of it had changed. */
+  updateAll(changes: IndexChanges): void {
+    const namesOf = (items: Iterable<{ name: string }>) => Array.from(items, ({ name }) => name);
+    const sites = new Set([...namesOf(this.#source.sites()), ...this.#sites.keys()]);
+    const services = new Set([...namesOf(this.#source.services()), ...this.#homes.keys()]);
     const exposures = new Map<string, ExposureId>();
+    this.updateRecords({ sites: new Set(), services }, exposures, changes);
+    this.updateRecords({ sites, services: new Set() }, exposures, changes);
     for (const each of this.#source.exposures()) exposures.set(exposureId(each), each);
     for (const { exposure } of this.exposed()) exposures.set(exposureId(exposure), exposure);
-    const namesOf = (items: Iterable<{ name: string }>) => Array.from(items, ({ name }) => name);
-    return {
-      sites: new Set([...namesOf(this.#source.sites()), ...this.#sites.keys()]),
-      services: new Set([...namesOf(this.#source.services()), ...this.#homes.keys()]),
-      exposures,
-    };
+    this.updateExposures(exposures.values(), changes);
   }
 
   /** Returns everything that is exposed. */
@@ -225,14 +234,14 @@ export class DesiredIndex {
     for (const family of FAMILIES) this.#clientSites.delete(clientSitesKey(name, family));
   }
 
-  #updateService(name: string, exposures: Map<string, ExposureId>): void {
+  #updateService(name: string, later: Map<string, ExposureId>): void {
     const before = this.#homes.get(name);
     const service = this.#source.service(name);
     if (before?.service === service) return;
     if (before !== undefined) this.#withdraw(before);
     if (service === undefined) this.#homes.delete(name);
     else this.#offer(service);
-    for (const each of this.#source.exposuresOf(name)) exposures.set(exposureId(each), each);
+    for (const each of this.#source.exposuresOf(name)) later.set(exposureId(each), each);
   }
 
   #offer(service: Service): void {

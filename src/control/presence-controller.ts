@@ -18,7 +18,7 @@ import {
 } from './controller-options.ts';
 import { DesiredIndex } from './desired-index.ts';
 import { IdleSweep } from './idle-sweep.ts';
-import type { IndexChanges } from './index-changes.ts';
+import { IndexChanges } from './index-changes.ts';
 import { LeaseTable } from './lease-table.ts';
 import { PendingPlan } from './pending-plan.ts';
 import { planOf } from './plan.ts';
@@ -147,8 +147,9 @@ export class PresenceController
   }
 
   /** Resolves when all changes of the registry so far are in force. */
-  settled(): Promise<void> {
-    return this.#enqueue(async () => {});
+  async settled(): Promise<void> {
+    do await this.#enqueue(async () => {});
+    while (this.#touched?.isEmpty === false && !this.#isClosed);
   }
 
   /** Returns a site's current snapshot; undefined for a site that does not exist or is suspended. */
@@ -270,7 +271,7 @@ export class PresenceController
     this.#deriveLater();
   };
 
-  /** Changes that come while an earlier one is processed are processed together. */
+  /** Changes that come while an earlier one is processed are processed together, many of them in several turns. */
   #deriveLater(): void {
     if (this.#isDeriveQueued || this.#isClosed) return;
     this.#isDeriveQueued = true;
@@ -281,6 +282,10 @@ export class PresenceController
       } catch (error) {
         this.emit('problem', { error: error as Error });
       }
+      if (this.#isDeriveQueued || this.#touched?.isEmpty !== false) return;
+      // Packets and clients come in between.
+      this.#deriveLater();
+      await new Promise(setImmediate);
     }).catch(throwToProcess);
   }
 
@@ -296,12 +301,19 @@ export class PresenceController
    * out of use even if that cannot be stored.
    */
   async #derive(): Promise<Derivation> {
-    const touched = this.#touched ?? this.#desired.everything();
+    const touched = this.#touched;
     // If this throws, everything is derived the next time.
     this.#touched = undefined;
-    const changes = this.#desired.update(touched);
+    const changes = new IndexChanges();
+    if (touched === undefined) {
+      this.#desired.updateAll(changes);
+    } else {
+      const records = touched.takeRecords();
+      this.#desired.updateRecords(records, touched.exposures, changes);
+      this.#desired.updateExposures(touched.takeExposures(records.left), changes);
+    }
     const problems = this.#leases.fit(changes, this.#isRetry);
-    this.#touched = new TouchedKeys();
+    this.#touched = touched ?? new TouchedKeys();
     this.#isRetry = false;
     this.#plan.noteDesired(changes);
     this.#markViews(changes);
@@ -328,12 +340,8 @@ export class PresenceController
     }
   }
 
-  #report({ problems, warnings }: Derivation): void {
+  #report({ problems = [], warnings = [] }: Partial<Derivation>): void {
     for (const error of problems) this.emit('problem', { error });
-    this.#emitWarnings(warnings);
-  }
-
-  #emitWarnings(warnings: readonly PoolWarning[]): void {
     for (const warning of warnings) this.emit('warning', warning);
   }
 
@@ -374,7 +382,7 @@ export class PresenceController
       throw error;
     } finally {
       this.#push();
-      this.#emitWarnings(this.#checkPools());
+      this.#report({ warnings: this.#checkPools() });
     }
   }
 
@@ -393,7 +401,7 @@ export class PresenceController
       throw error;
     }
     this.#push();
-    this.#emitWarnings(this.#checkPools());
+    this.#report({ warnings: this.#checkPools() });
   }
 
   /** Checks the pools that have changed since the last call. */
