@@ -155,10 +155,9 @@ export class AddressAllocator {
         throw new AddressUnavailableError(`${key} has an IPv${version} address already`);
       }
       const place = records.place(known);
-      const index = records.index(known);
       if (place instanceof Pool && version === family) {
         if (isInUse) return this.#leases.lease(known);
-        if (!place.kept.has(index)) return this.#leases.use(key, place, index);
+        if (!place.kept.has(records.index(known))) return this.#leases.reuse(key, known);
       }
     }
     const pools = this.#leases.poolsOf(family);
@@ -172,7 +171,7 @@ export class AddressAllocator {
       const rested = records.first(pool.rested);
       const fresh = rested !== 0 && isFull ? -1 : pool.fresh();
       if (fresh >= 0) return this.#leases.use(key, pool, fresh);
-      if (rested !== 0) return this.#leases.use(key, pool, records.index(rested));
+      if (rested !== 0) return this.#leases.reuse(key, rested);
     }
     throw new PoolExhaustedError(this.#exhausted(family));
   }
@@ -213,7 +212,8 @@ export class AddressAllocator {
     this.#leases.kept.set(key, wanted);
     pool.kept.set(index, key);
     const record = pool.recordAt(index);
-    if (record !== 0 && this.#leases.records.state(record) === Rested) this.#leases.rest(pool, record);
+    if (record !== 0 && this.#leases.records.state(record) === Rested)
+      this.#leases.rest(pool, record);
   }
 
   /** Ends `keep` for a key; nothing is kept for other keys. A lease of the address stays as it is. */

@@ -129,4 +129,3 @@ export function parseLeases(leases: readonly LeaseInput[]): Lease[] {
   });
   return parsed.sort((a, b) => (a.releasedAt ?? 0) - (b.releasedAt ?? 0));
 }
-

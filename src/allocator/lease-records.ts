@@ -7,6 +7,7 @@
  * @module
  */
 import type { IpAddress } from '../base/address.ts';
+import { KeyTable } from './key-table.ts';
 
 /** Where the address of a record is. */
 export interface Place {
@@ -32,8 +33,8 @@ export class LeaseRecords {
   #times: Float64Array = new Float64Array(this.#words.buffer);
   readonly #keys: string[] = [''];
   readonly #places: (Place | undefined)[] = [undefined];
-  /** The record of a key that `find` returns. */
-  readonly #named = new Map<string, number>();
+  /** The records that `find` returns. */
+  readonly #named = new KeyTable(this.#keys);
   /** The first of the removed records; each names the next one. */
   #removed = 0;
   #size = 0;
@@ -113,25 +114,29 @@ export class LeaseRecords {
 
   /** Returns the record that `name` gave to a key. */
   find(key: string): number {
-    return this.#named.get(key) ?? 0;
+    return this.#named.get(key, this.#named.hash(key));
   }
 
-  /** Makes this the record of its key. */
+  /** Makes this the record of its key, in place of another one. */
   name(record: number): void {
-    this.#named.set(this.#keys[record]!, record);
+    const hash = this.#words[record * STRIDE + HASH]!;
+    const other = this.#named.get(this.#keys[record]!, hash);
+    if (other === record) return;
+    if (other !== 0) this.#named.delete(other, hash);
+    this.#named.set(record, hash);
   }
 
   /** Makes the key of the record have none, if it has this one. */
   unname(record: number): void {
-    const key = this.#keys[record]!;
-    if (this.#named.get(key) === record) this.#named.delete(key);
+    this.#named.delete(record, this.#words[record * STRIDE + HASH]!);
   }
 
   /** Gives a record to another key, whose record it is then. */
   rename(record: number, key: string): void {
     this.unname(record);
     this.#keys[record] = key;
-    this.#named.set(key, record);
+    this.#words[record * STRIDE + HASH] = this.#named.hash(key);
+    this.name(record);
   }
 
   /** Returns the record that has been in a list the longest. */
@@ -161,10 +166,6 @@ export class LeaseRecords {
     words[record * STRIDE + NEXT] = 0;
   }
 
-  isLinked(record: number): boolean {
-    return this.#words[record * STRIDE + NEXT] !== 0;
-  }
-
   /** Returns all leases. They may be removed and moved meanwhile; those that are added may be missing. */
   *all(): Generator<number> {
     for (let record = 1; record < this.#keys.length; record++) {
@@ -188,6 +189,7 @@ export class LeaseRecords {
     this.#words[at + INDEX] = index;
     this.#words[at + NEXT] = 0;
     this.#words[at + STATE] = InUse;
+    this.#words[at + HASH] = this.#named.hash(key);
     return record;
   }
 
@@ -206,8 +208,8 @@ export class LeaseRecords {
   }
 }
 
-/** The words of a record. */
-const STRIDE = 6;
+/** The words of a record: half a line of the cache. */
+const STRIDE = 8;
 /** The index of the address in its place, an unsigned number. */
 const INDEX = 0;
 const STATE = 1;
@@ -216,4 +218,6 @@ const PREVIOUS = 2;
 const NEXT = 3;
 /** Two words: when the address was released. */
 const TIME = 4;
+/** The hash of its key. */
+const HASH = 6;
 const FIRST_COUNT = 8;

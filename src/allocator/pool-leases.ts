@@ -95,19 +95,34 @@ export class PoolLeases {
 
   /** Leases an address of a pool to a key, whoever had it. The key's lease in use becomes a former one. */
   use(key: string, pool: Pool, index: number): Lease {
-    const records = this.records;
-    let record = pool.recordAt(index);
-    if (record === 0) record = records.add(key, pool, index);
-    else this.#count(record, -1);
-    records.unlink(record);
-    records.setState(record, InUse);
+    const known = pool.recordAt(index);
+    if (known !== 0) return this.reuse(key, known);
+    const record = this.records.add(key, pool, index);
+    this.#count(record, 1);
+    this.#give(key, record);
+    return this.lease(record);
+  }
+
+  /** Does the same with an address of a pool that has a record. */
+  reuse(key: string, record: number): Lease {
+    this.#count(record, -1);
+    this.records.unlink(record);
+    this.records.setState(record, InUse);
     this.#count(record, 1);
     this.#notFormer(record);
-    const present = records.find(key);
-    if (present !== 0 && present !== record) this.#isFormer(present);
-    if (present !== record) records.rename(record, key);
-    pool.blocks?.hold(index, this.groupOf(key));
+    this.#give(key, record);
     return this.lease(record);
+  }
+
+  #give(key: string, record: number): void {
+    const records = this.records;
+    const present = records.find(key);
+    if (present !== record) {
+      if (present !== 0) this.#isFormer(present);
+      records.rename(record, key);
+    }
+    const { blocks } = records.place(record) as Pool;
+    blocks?.hold(records.index(record), this.groupOf(key));
   }
 
   /** Ends a lease. Returns undefined for a record that is none in use. */
@@ -129,7 +144,11 @@ export class PoolLeases {
     if (before !== 0) this.#forget(before);
     const pool = this.poolOf(address);
     const place = pool ?? this.outside;
-    const record = this.records.add(key, place, pool?.indexOf(address) ?? this.outside.add(address));
+    const record = this.records.add(
+      key,
+      place,
+      pool?.indexOf(address) ?? this.outside.add(address)
+    );
     if (releasedAt !== undefined) {
       this.records.setState(record, Resting);
       this.records.setReleasedAt(record, releasedAt);
@@ -204,7 +223,11 @@ export class PoolLeases {
     let record = records.first(place.resting);
     if (record === 0) return;
     const before = this.#settings.clock.wallMs() - this.#settings.quarantineMs;
-    for (; record !== 0 && records.releasedAt(record) <= before; record = records.first(place.resting)) {
+    for (
+      ;
+      record !== 0 && records.releasedAt(record) <= before;
+      record = records.first(place.resting)
+    ) {
       const lease = this.#settings.onRested === undefined ? undefined : this.lease(record);
       this.#count(record, -1);
       records.setState(record, Rested);

@@ -48,7 +48,9 @@ export class Pool implements Place {
     this.first = size > 2 ? 1 : 0;
     this.last = prefix.family === 4 && size > 2 ? size - 2 : size - 1;
     this.#cursor = this.first;
-    this.#reserved = reserved.filter((other) => other.overlaps(prefix)).map((other) => this.#range(other));
+    this.#reserved = reserved
+      .filter((other) => other.overlaps(prefix))
+      .map((other) => this.#range(other));
     this.capacity = this.#reserved.reduce(
       (sum, [first, last]) =>
         sum - Math.max(0, Math.min(last, this.last) - Math.max(first, this.first) + 1),
@@ -61,8 +63,11 @@ export class Pool implements Place {
 
   /** Returns whether it would be the same with other reservations. */
   isSame(prefix: IpPrefix, reserved: readonly IpPrefix[]): boolean {
-    if (!(prefix.length === this.prefix.length && prefix.base.equals(this.prefix.base))) return false;
-    const own = reserved.filter((other) => other.overlaps(prefix)).map((other) => this.#range(other));
+    if (!(prefix.length === this.prefix.length && prefix.base.equals(this.prefix.base)))
+      return false;
+    const own = reserved
+      .filter((other) => other.overlaps(prefix))
+      .map((other) => this.#range(other));
     return JSON.stringify(own) === JSON.stringify(this.#reserved);
   }
 

@@ -113,6 +113,7 @@ export class IpPrefix {
 
   /** Returns the address `index` steps behind the base. */
   at(index: number): IpAddress {
+    if (this.family === 4) return IpAddress.fromWords([this.base.words[0]! + index]);
     const words = [...this.base.words];
     let rest = index;
     for (let i = words.length - 1; rest > 0 && i >= 0; i--) {

@@ -5,7 +5,7 @@
  */
 import type { Family, IpAddress } from '../base/address.ts';
 import type { IpPrefix } from '../base/prefix.ts';
-import type { ExposedService } from './desired-index.ts';
+import type { ExposedService } from './exposed-service.ts';
 
 export class ClientPair {
   readonly #isTransit: boolean;

@@ -7,7 +7,6 @@ import type { Family } from '../base/address.ts';
 import { Endpoint } from '../base/endpoint.ts';
 import {
   type DesiredSource,
-  type Exposure,
   type ExposureId,
   exposureId,
   exposureName,
@@ -18,28 +17,14 @@ import {
 } from '../registry/index.ts';
 import { ClientPair, contains } from './client-pair.ts';
 import { ClientSites } from './client-sites.ts';
-import { IndexChanges } from './index-changes.ts';
+import { byService, type ExposedService } from './exposed-service.ts';
+import type { IndexChanges } from './index-changes.ts';
 import { presenceKey } from './presence-key.ts';
 import { type PresentHost, PresentHosts } from './present-hosts.ts';
 import { transitFamily } from './transit.ts';
 
-/** A service as it is exposed in one site. */
-export interface ExposedService {
-  readonly service: Service;
-  /** The real host that offers it. */
-  readonly home: Endpoint;
-  /** The IP version and the key of its presence there. */
-  readonly presenceFamily: Family;
-  readonly presenceKey: string;
-  readonly exposure: Exposure;
-  /** The full domain name in the clients' site. */
-  readonly name: string;
-  /** The IP version of its presence in the transit realm; undefined if it needs none. */
-  readonly transit: Family | undefined;
-}
-
 /**
- * It is the desired state of the last `update`, whatever has changed since. It leaves out an exposure without its service
+ * It is the desired state as last updated, whatever has changed since. It leaves out an exposure without its service
  * or site, which another writer may have stored.
  */
 export class DesiredIndex {
@@ -398,11 +383,6 @@ interface IndexedRealm {
   /** The same, sorted; undefined until somebody asks. */
   sorted: readonly ExposedService[] | undefined;
   readonly hosts: PresentHosts;
-}
-
-/** Compares two services by their names. */
-export function byService({ service: a }: ExposedService, { service: b }: ExposedService): number {
-  return a.name < b.name ? -1 : 1;
 }
 
 function textOf(prefixes: Site['pools']): string {

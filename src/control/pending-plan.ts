@@ -4,7 +4,8 @@
  * @module
  */
 import type { Permit, PlanChanges, Realm } from '../translator/index.ts';
-import { byService, type DesiredIndex } from './desired-index.ts';
+import type { DesiredIndex } from './desired-index.ts';
+import { byService } from './exposed-service.ts';
 import { type IndexChanges, type PermitPair, permitKey } from './index-changes.ts';
 import type { Place } from './lease-state.ts';
 import type { LeaseTable } from './lease-table.ts';

@@ -4,7 +4,8 @@
  */
 import type { Site } from '../registry/index.ts';
 import type { Permit, Presence, Realm, TranslationPlan } from '../translator/index.ts';
-import type { DesiredIndex, ExposedService } from './desired-index.ts';
+import type { DesiredIndex } from './desired-index.ts';
+import type { ExposedService } from './exposed-service.ts';
 
 /** @param isLive returns whether a site takes part */
 export function planOf(

@@ -4,7 +4,7 @@
  */
 import type { Family, IpAddress } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
-import type { ExposedService } from './desired-index.ts';
+import type { ExposedService } from './exposed-service.ts';
 
 /** A host that has a presence in a realm for its services. */
 export interface PresentHost {

@@ -11,8 +11,8 @@ import { AddressAllocator, FairShare, type Lease } from '../allocator/index.ts';
 import type { AddressInput, Family, IpAddress } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { Site } from '../registry/index.ts';
-import { ClientUses } from './client-uses.ts';
 import type { ClientSites } from './client-sites.ts';
+import { ClientUses } from './client-uses.ts';
 import type { HeldLease } from './held-lease.ts';
 import { presenceKey, siteOfKey } from './presence-key.ts';
 

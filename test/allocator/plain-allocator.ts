@@ -36,7 +36,8 @@ export class PlainAllocator {
     this.#forget();
     for (const lease of this.leases) {
       const present = this.#present.get(lease.key);
-      if (present !== undefined && this.#isBetter(lease, present)) this.#present.set(lease.key, lease);
+      if (present !== undefined && this.#isBetter(lease, present))
+        this.#present.set(lease.key, lease);
     }
   }
 

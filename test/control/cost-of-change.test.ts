@@ -116,7 +116,11 @@ test('each change costs the same with 10 sites and with 300', async () => {
     admit: { writes: 1, changes: [[0, 1, 0]], snapshots: ['cloud'] },
     // Two clients and a service in the cloud, and what the cloud may reach there.
     suspend: { writes: 0, changes: [[1, 3, 1]], snapshots: ['cloud'] },
-    resume: { writes: 0, changes: [[1, SERVICES + 3, SERVICES + 1]], snapshots: ['cloud', 'site-6'] },
+    resume: {
+      writes: 0,
+      changes: [[1, SERVICES + 3, SERVICES + 1]],
+      snapshots: ['cloud', 'site-6'],
+    },
     releaseClients: { writes: 2, changes: [[0, 2, 0]], snapshots: ['cloud'] },
   });
   for (const { reads } of Object.values(few)) expect(reads).toBeLessThan(200);

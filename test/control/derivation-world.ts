@@ -132,7 +132,7 @@ export interface Derived {
 
 export class DerivationWorld {
   scene!: Scene;
-  readonly suspended = new Set<string>();
+  readonly suspended: Set<string> = new Set();
   readonly #options: SceneOptions;
 
   constructor(options: SceneOptions) {
