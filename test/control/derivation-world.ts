@@ -86,10 +86,10 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
   weighted(8, 'expose', { exposure }),
   weighted(4, 'unexpose', { service: serviceName, site: siteName }),
   weighted(8, 'admit', {
-    from: siteName,
-    host: fc.constantFrom(...HOSTS),
-    to: siteName,
-    family: fc.constantFrom<4 | 6>(4, 6),
+    from: fc.constantFrom('site-a', 'site-a', 'site-b', 'site-b', ...SITES),
+    host: fc.constantFrom('10.0.0.5', '10.0.0.6', '10.0.0.7', ...HOSTS),
+    to: fc.constantFrom('cloud', 'cloud', 'site-a', ...SITES),
+    family: fc.constantFrom<4 | 6>(4, 4, 4, 6),
   }),
   weighted(2, 'suspend', { site: siteName, is: fc.boolean() }),
   weighted(1, 'releaseClients', { site: siteName }),
@@ -98,6 +98,15 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
   weighted(4, 'turn', {}),
   weighted(1, 'restart', {})
 ) as fc.Arbitrary<Step>;
+
+/** Most clients use IPv4, and go where something is exposed at the beginning. */
+export const FIRST_STEPS: readonly Step[] = [
+  ...['10.0.0.5', '10.0.0.6', '10.0.0.7'].flatMap((host): Step[] => [
+    { do: 'admit', from: 'site-a', host, to: 'cloud', family: 4 },
+    { do: 'admit', from: 'site-b', host, to: 'site-a', family: 4 },
+  ]),
+  { do: 'turn' },
+];
 
 /** What there is at the beginning. */
 const FIRST: Desired = {
