@@ -23,7 +23,10 @@ export interface FairShareRules {
   readonly capacity: number;
   /** How many of them are kept free. */
   readonly reserve: number;
-  /** The parties, and the most addresses that each can need. No party has a larger share than that. */
+  /**
+   * The parties, and the most addresses that each can need. No party has a larger share than that. The map may change
+   * later, if the rules are then defined again before the next question.
+   */
   readonly parties: ReadonlyMap<string, number>;
   /** Replaces the computed share of each party; an even part of the room is the most that takes effect. */
   readonly share?: number | undefined;
@@ -40,13 +43,16 @@ export class FairShare {
   #share = 0;
   /** How many addresses a party may hold without the common part: its share, or one if the share is zero. */
   #own = 0;
-  /** The sum over all parties of the larger of what is its own and what it holds, and one share for a later party. */
-  #committed = 0;
+  /**
+   * The sum over all parties of the larger of what is its own and what it holds, and one share for a later party.
+   * Undefined if it is to be computed again, which takes time for each party.
+   */
+  #sum: number | undefined;
 
-  /** Sets other rules; what is held stays. The cost grows with the parties, not with the addresses. */
+  /** Sets other rules; what is held stays. It takes constant time, and the next question time for each party. */
   define(rules: FairShareRules): void {
     this.#rules = rules;
-    this.#compute();
+    this.#divide();
   }
 
   /** Addresses that the parties can hold together. */
@@ -72,7 +78,7 @@ export class FairShare {
     const held = this.heldBy(party);
     const own = this.#ownOf(party);
     if (held < own) return this.#taken < this.#room;
-    const common = this.#room - this.#committed;
+    const common = this.#room - this.#committed();
     const isParty = this.#rules.parties.has(party);
     return isParty && common > 0 && held - own < COMMON_FACTOR * common;
   }
@@ -82,10 +88,10 @@ export class FairShare {
     const held = this.heldBy(party);
     if (!this.#rules.parties.has(party)) return held;
     const own = this.#ownOf(party);
-    if (held < own && this.#committed > this.#room) {
+    if (held < own && this.#committed() > this.#room) {
       return Math.min(own, held + Math.max(0, this.#room - this.#taken));
     }
-    const common = Math.max(0, this.#room - this.#committed);
+    const common = Math.max(0, this.#room - this.#committed());
     const above = Math.max(0, held - own);
     // It takes the next after y more as long as above + y < COMMON_FACTOR * (common - y).
     const more = Math.ceil((COMMON_FACTOR * common - above) / (COMMON_FACTOR + 1));
@@ -96,27 +102,27 @@ export class FairShare {
   add(party: string | undefined): void {
     if (party === undefined) {
       this.#others++;
-      this.#compute();
+      this.#divide();
       return;
     }
     const held = this.heldBy(party);
     this.#held.set(party, held + 1);
     this.#taken++;
-    if (held >= this.#ownOf(party)) this.#committed++;
+    if (this.#sum !== undefined && held >= this.#ownOf(party)) this.#sum++;
   }
 
   /** Notes that one address fewer is held. */
   remove(party: string | undefined): void {
     if (party === undefined) {
       this.#others--;
-      this.#compute();
+      this.#divide();
       return;
     }
     const held = this.heldBy(party);
     if (held > 1) this.#held.set(party, held - 1);
     else this.#held.delete(party);
     this.#taken--;
-    if (held > this.#ownOf(party)) this.#committed--;
+    if (this.#sum !== undefined && held > this.#ownOf(party)) this.#sum--;
   }
 
   /** Returns what a party has of its own: nothing if the rules do not name it any more. */
@@ -124,17 +130,24 @@ export class FairShare {
     return Math.min(this.#own, this.#rules.parties.get(party) ?? 0);
   }
 
-  #compute(): void {
+  #divide(): void {
     const { capacity, reserve, parties, share } = this.#rules;
     this.#room = Math.max(0, capacity - reserve - this.#others);
     const even = Math.floor(this.#room / (parties.size + 1));
     // Where there are enough addresses, each party gets one before shares are halved.
     this.#share = Math.min(share ?? Math.max(1, Math.floor(even / 2)), even);
     this.#own = even === 0 ? 1 : this.#share;
-    this.#committed = this.#share;
-    for (const party of new Set([...parties.keys(), ...this.#held.keys()])) {
-      this.#committed += Math.max(this.#ownOf(party), this.heldBy(party));
-    }
+    this.#sum = undefined;
+  }
+
+  #committed(): number {
+    if (this.#sum !== undefined) return this.#sum;
+    let sum = this.#share;
+    const { parties } = this.#rules;
+    for (const party of parties.keys()) sum += Math.max(this.#ownOf(party), this.heldBy(party));
+    for (const [party, held] of this.#held) if (!parties.has(party)) sum += held;
+    this.#sum = sum;
+    return sum;
   }
 }
 

@@ -16,13 +16,19 @@ import {
 import { ApiMisuseError } from '../errors.ts';
 import type { Registry } from '../registry/index.ts';
 import type { Store } from '../store/index.ts';
-import type { Presence, TranslationPlan } from '../translator/index.ts';
+import type { PlanChanges, Presence, TranslationPlan } from '../translator/index.ts';
 import type { PresenceUse } from './presence-uses.ts';
 
 /** Receives the plan of the controller. `PacketTranslator` is one. */
 export interface PlanTarget {
+  /** Replaces the whole plan: at the start, and when changes do not fit. */
   load(plan: TranslationPlan): void;
   bind(presence: Presence): void;
+  /**
+   * Changes the plan. If it throws, nothing is changed, and the controller loads the whole plan. A target without this
+   * method gets the whole plan at each change.
+   */
+  apply?(changes: PlanChanges): unknown;
 }
 
 export interface PresenceControllerOptions {

@@ -1,107 +1,130 @@
 /**
- * A desired state, indexed for the questions of the controller: which services are exposed in a site, and which hosts
- * are clients there.
+ * The desired state, indexed for the questions of the controller: which services are exposed in a site, and which hosts
+ * are clients there. A change recomputes what it touches.
  * @module
  */
-import type { Family, IpAddress } from '../base/address.ts';
+import type { Family } from '../base/address.ts';
 import { Endpoint } from '../base/endpoint.ts';
-import type { IpPrefix } from '../base/prefix.ts';
 import {
-  type DesiredState,
-  type Exposure,
+  type DesiredSource,
+  type ExposureId,
+  exposureId,
   exposureName,
   presenceFamily,
   type Service,
   type Site,
+  type Touched,
 } from '../registry/index.ts';
+import { ClientPair, contains } from './client-pair.ts';
+import { ClientSites } from './client-sites.ts';
+import { byService, type ExposedService } from './exposed-service.ts';
+import type { IndexChanges } from './index-changes.ts';
 import { presenceKey } from './presence-key.ts';
+import { type PresentHost, PresentHosts } from './present-hosts.ts';
 import { transitFamily } from './transit.ts';
 
-/** A service that has a presence in a site. */
-export interface PresentService {
-  readonly service: Service;
-  /** The real host that offers it. */
-  readonly home: Endpoint;
-  /** The IP version and the key of its presence there. */
-  readonly presenceFamily: Family;
-  readonly presenceKey: string;
-}
-
-/** A service as it is exposed in one site. */
-export interface ExposedService extends PresentService {
-  readonly exposure: Exposure;
-  /** The full domain name in the clients' site. */
-  readonly name: string;
-}
-
-type Records = Pick<DesiredState, 'sites' | 'services' | 'exposures'>;
-
-/** Is immutable. It leaves out an exposure without its service or site, which another writer may have stored. */
+/**
+ * It is the desired state as last updated, whatever has changed since. It leaves out an exposure without its service
+ * or site, which another writer may have stored.
+ */
 export class DesiredIndex {
-  readonly state: Records;
-  readonly sites: ReadonlyMap<string, Site>;
-  readonly exposed: readonly ExposedService[];
   /** The transit realm, if there is one. */
   readonly transit: string | undefined;
-  readonly #exposedIn = new Map<string, ExposedService[]>();
+  readonly #source: DesiredSource;
+  readonly #sites = new Map<string, Site>();
+  /** Keyed by service. */
+  readonly #homes = new Map<string, HomeService>();
+  /** Keyed by the key of an endpoint: the names of its services, sorted. */
   readonly #servicesAt = new Map<string, string[]>();
-  /**
-   * Keyed by home, clients' site and IP version of the services: the prefixes of these clients.
-   */
-  readonly #clients = new Map<string, ClientPrefixes>();
-  /** Keyed by home and IP version: the `maxClients` of sites whose hosts may have presences of that version there. */
-  readonly #clientSites = new Map<string, Map<string, number>>();
-  /** The services with a presence in the transit realm for hosts of other sites. */
-  readonly #inTransit: PresentService[] = [];
-  /** Keyed by clients' site, their IP version and the version in the transit realm: the prefixes of these clients. */
-  readonly #transitClients = new Map<string, ClientPrefixes>();
+  /** Keyed by site: what is exposed there. */
+  readonly #realms = new Map<string, IndexedRealm>();
+  /** Keyed by home and then by clients' site. */
+  readonly #pairs = new Map<string, Map<string, ClientPair>>();
+  /** Keyed by clients' site: the clients in the transit realm of services of third sites. */
+  readonly #transitPairs = new Map<string, ClientPair>();
+  /** Keyed by realm and IP version. */
+  readonly #clientSites = new Map<string, ClientSites>();
 
   /** @param transit the transit realm, if there is one */
-  constructor(state: Records, transit?: string) {
-    this.state = state;
+  constructor(source: DesiredSource, transit?: string) {
+    this.#source = source;
     this.transit = transit;
-    this.sites = new Map(state.sites.map((site) => [site.name, site]));
-    for (const { name } of state.sites) this.#exposedIn.set(name, []);
-    const services = new Map<string, Pick<ExposedService, 'service' | 'home'>>();
-    for (const service of state.services) {
-      const home = new Endpoint(service.site, service.address.canonical());
-      services.set(service.name, { service, home });
-      const names = this.#servicesAt.get(home.key);
-      if (names === undefined) this.#servicesAt.set(home.key, [service.name]);
-      else names.push(service.name);
-    }
-    this.exposed = state.exposures.flatMap((exposure) => {
-      const service = services.get(exposure.service);
-      const site = this.sites.get(exposure.site);
-      if (service === undefined || site === undefined) return [];
-      const { home } = service;
-      if (home.realm === site.name || !this.sites.has(home.realm)) return [];
-      const family = presenceFamily(home.address.family, site.pools);
-      const presence = {
-        presenceFamily: family,
-        presenceKey: presenceKey(home.key, family),
-      };
-      return [{ ...service, ...presence, exposure, name: exposureName(exposure, site) }];
-    });
-    for (const each of this.exposed) {
-      this.#exposedIn.get(each.exposure.site)!.push(each);
-      const { exposure, home } = each;
-      const { family } = home.address;
-      addClients(this.#clients, clientsKey(home.realm, exposure.site, family), exposure);
-      this.#addClientSite(home.realm, family, exposure.site);
-      this.#addTransit(each);
-    }
   }
 
-  /** Returns the services that are visible in a site. */
+  get sites(): ReadonlyMap<string, Site> {
+    return this.#sites;
+  }
+
+  /**
+   * Takes over changed sites, with what is exposed in them, and changed services. The exposures of a changed service may
+   * be many: they stay as they are, and are added to `later`.
+   */
+  updateRecords(
+    { sites, services }: Pick<Touched, 'sites' | 'services'>,
+    later: Map<string, ExposureId>,
+    changes: IndexChanges
+  ): void {
+    const exposures = new Map<string, ExposureId>();
+    for (const name of sites) this.#updateSite(name, exposures, changes);
+    this.updateExposures(exposures.values(), changes);
+    for (const name of sites) {
+      if (!this.#sites.has(name)) this.#forget(name);
+    }
+    for (const name of services) this.#updateService(name, later);
+  }
+
+  updateExposures(exposures: Iterable<ExposureId>, changes: IndexChanges): void {
+    for (const id of exposures) this.#updateExposure(id, changes);
+  }
+
+  /** Takes over the whole desired state, as if all of it had changed. */
+  updateAll(changes: IndexChanges): void {
+    const namesOf = (items: Iterable<{ name: string }>) => Array.from(items, ({ name }) => name);
+    const sites = new Set([...namesOf(this.#source.sites()), ...this.#sites.keys()]);
+    const services = new Set([...namesOf(this.#source.services()), ...this.#homes.keys()]);
+    const exposures = new Map<string, ExposureId>();
+    this.updateRecords({ sites: new Set(), services }, exposures, changes);
+    this.updateRecords({ sites, services: new Set() }, exposures, changes);
+    for (const each of this.#source.exposures()) exposures.set(exposureId(each), each);
+    for (const { exposure } of this.exposed()) exposures.set(exposureId(exposure), exposure);
+    this.updateExposures(exposures.values(), changes);
+  }
+
+  /** Returns everything that is exposed. */
+  *exposed(): Iterable<ExposedService> {
+    for (const { exposed } of this.#realms.values()) yield* exposed.values();
+  }
+
+  /** Returns the services that are visible in a site, sorted. */
   exposedIn(site: string): readonly ExposedService[] {
-    return this.#exposedIn.get(site) ?? [];
+    const realm = this.#realms.get(site);
+    if (realm === undefined) return [];
+    realm.sorted ??= [...realm.exposed.values()].sort(byService);
+    return realm.sorted;
   }
 
-  /** Returns the services with a presence in a site: the visible ones, and those in transit there. */
-  presentIn(site: string): readonly PresentService[] {
-    const exposed = this.exposedIn(site);
-    return site === this.transit ? [...exposed, ...this.#inTransit] : exposed;
+  /** Returns the hosts that have presences in a site for their services: visible ones, and those in transit there. */
+  hostsIn(site: string): PresentHosts {
+    return this.#realms.get(site)?.hosts ?? NO_HOSTS;
+  }
+
+  hostIn(site: string, key: string): PresentHost | undefined {
+    return this.#realms.get(site)?.hosts.get(key);
+  }
+
+  /** Returns whether any service of a site is exposed. */
+  isHome(site: string): boolean {
+    return this.#pairs.has(site);
+  }
+
+  /** Returns the sites to which services of a site are exposed. */
+  clientsOf(home: string): Iterable<string> {
+    return this.#pairs.get(home)?.keys() ?? [];
+  }
+
+  /** Returns the services of a site that are exposed in another one. */
+  exposedFrom(home: string, site: string): Iterable<ExposedService> {
+    return this.#pairs.get(home)?.get(site)?.exposed() ?? [];
   }
 
   /**
@@ -109,14 +132,23 @@ export class DesiredIndex {
    * packets between these sites need no such presences.
    */
   transitFamily(site: string, other: string, host: Family, otherHost: Family): Family | undefined {
-    const between = this.transit === undefined ? undefined : this.sites.get(this.transit);
+    const between = this.transit === undefined ? undefined : this.#sites.get(this.transit);
     if (between === undefined || site === this.transit || other === this.transit) return undefined;
     return transitFamily(host, otherHost, between.pools);
   }
 
-  /** Returns the sites whose hosts may have presences of an IP version in a site, with the `maxClients` of each. */
-  clientSitesOf(home: string, family: Family): ReadonlyMap<string, number> {
-    return this.#clientSites.get(`${home} IPv${family}`) ?? NONE;
+  /**
+   * Returns the sites whose hosts may have presences of an IP version in a site. The same object is returned for ever,
+   * and follows all changes.
+   */
+  clientSitesOf(home: string, family: Family): ClientSites {
+    const key = clientSitesKey(home, family);
+    let sites = this.#clientSites.get(key);
+    if (sites === undefined) {
+      sites = new ClientSites();
+      this.#clientSites.set(key, sites);
+    }
+    return sites;
   }
 
   /** Returns the names of the services that an endpoint offers. */
@@ -128,75 +160,238 @@ export class DesiredIndex {
    * Returns whether a host is a client of any service of IP version `family` in `home`. The host's own version must be
    * that of the service's presence in its site.
    */
-  isClient(home: string, { realm, address }: Endpoint, family: Family): boolean {
-    const key = clientsKey(home, realm, family);
-    const site = this.sites.get(realm);
-    if (site === undefined || !this.#clients.has(key)) return false;
-    if (address.family !== presenceFamily(family, site.pools)) return false;
-    if (!contains(site.sources, address) || contains(site.pools, address)) return false;
-    return isWithin(this.#clients.get(key), address);
+  isClient(home: string, client: Endpoint, family: Family): boolean {
+    return this.#admits(this.#pairs.get(home)?.get(client.realm), client, family);
   }
 
   /** Returns the same; in the transit realm also whether the host is a client of any service of a third site. */
   isAdmitted(home: string, client: Endpoint, family: Family): boolean {
     if (this.isClient(home, client, family)) return true;
-    const { realm, address } = client;
-    const key = clientsKey(`IPv${address.family}`, realm, family);
-    const site = this.sites.get(realm);
-    if (home !== this.transit || site === undefined || !this.#transitClients.has(key)) return false;
-    if (!contains(site.sources, address) || contains(site.pools, address)) return false;
-    return isWithin(this.#transitClients.get(key), address);
+    if (home !== this.transit) return false;
+    return this.#admits(this.#transitPairs.get(client.realm), client, family);
   }
 
-  #addTransit({ exposure, service, home, presenceFamily: own }: ExposedService): void {
-    const transit = this.transitFamily(home.realm, exposure.site, home.address.family, own);
+  #admits(pair: ClientPair | undefined, { realm, address }: Endpoint, family: Family): boolean {
+    const site = this.#sites.get(realm);
+    if (pair === undefined || site === undefined || !pair.admits(address, family)) return false;
+    return contains(site.sources, address) && !contains(site.pools, address);
+  }
+
+  #updateSite(name: string, exposures: Map<string, ExposureId>, changes: IndexChanges): void {
+    const before = this.#sites.get(name);
+    const site = this.#source.site(name);
+    if (before === site) return;
+    if (site === undefined) this.#sites.delete(name);
+    else this.#sites.set(name, site);
+    changes.sites.add(name);
+    changes.views.add(name);
+    const add = (each: ExposureId): void => {
+      exposures.set(exposureId(each), { service: each.service, site: each.site });
+    };
+    // All that was exposed there is derived anew: its IP version and name, and who the clients are.
+    for (const entry of [...(this.#realms.get(name)?.exposed.values() ?? [])]) {
+      this.#remove(entry, changes);
+      add(entry.exposure);
+    }
+    for (const each of this.#source.exposuresTo(name)) add(each);
+    if (before !== undefined && site !== undefined) {
+      if (name !== this.transit || textOf(before.pools) === textOf(site.pools)) return;
+    } else {
+      for (const { name: service } of this.#source.servicesOf(name)) {
+        for (const each of this.#source.exposuresOf(service)) add(each);
+      }
+      for (const other of this.clientsOf(name)) {
+        for (const { exposure } of this.exposedFrom(name, other)) add(exposure);
+      }
+    }
+    if (name !== this.transit) return;
+    // The IP versions of all presences in the transit realm may change.
+    for (const entry of [...this.exposed()]) {
+      this.#remove(entry, changes);
+      add(entry.exposure);
+    }
+    for (const each of this.#source.exposures()) add(each);
+  }
+
+  /** Forgets what was kept for a site that is gone; nothing is exposed there or from there any more. */
+  #forget(name: string): void {
+    this.#realms.delete(name);
+    for (const family of FAMILIES) this.#clientSites.delete(clientSitesKey(name, family));
+  }
+
+  #updateService(name: string, later: Map<string, ExposureId>): void {
+    const before = this.#homes.get(name);
+    const service = this.#source.service(name);
+    if (before?.service === service) return;
+    if (before !== undefined) this.#withdraw(before);
+    if (service === undefined) this.#homes.delete(name);
+    else this.#offer(service);
+    for (const each of this.#source.exposuresOf(name)) later.set(exposureId(each), each);
+  }
+
+  #offer(service: Service): void {
+    const { name, site, address } = service;
+    const home = new Endpoint(site, address.canonical());
+    this.#homes.set(name, { service, home });
+    const names = this.#servicesAt.get(home.key);
+    if (names === undefined) this.#servicesAt.set(home.key, [name]);
+    else this.#servicesAt.set(home.key, [...names, name].sort());
+  }
+
+  #withdraw({ service: { name }, home: { key } }: HomeService): void {
+    const names = this.#servicesAt.get(key)!.filter((each) => each !== name);
+    if (names.length === 0) this.#servicesAt.delete(key);
+    else this.#servicesAt.set(key, names);
+  }
+
+  #updateExposure(id: ExposureId, changes: IndexChanges): void {
+    const before = this.#realms.get(id.site)?.exposed.get(id.service);
+    const after = this.#resolve(id);
+    const isSame =
+      before?.exposure === after?.exposure &&
+      before?.service === after?.service &&
+      before?.presenceKey === after?.presenceKey;
+    if (isSame) return;
+    if (before !== undefined) this.#remove(before, changes);
+    if (after !== undefined) this.#add(after, changes);
+  }
+
+  #resolve(id: ExposureId): ExposedService | undefined {
+    const exposure = this.#source.exposure(id);
+    const offered = this.#homes.get(id.service);
+    const site = this.#sites.get(id.site);
+    if (exposure === undefined || offered === undefined || site === undefined) return undefined;
+    const { home, service } = offered;
+    if (home.realm === site.name || !this.#sites.has(home.realm)) return undefined;
+    const { family } = home.address;
+    const own = presenceFamily(family, site.pools);
+    return {
+      service,
+      home,
+      exposure,
+      presenceFamily: own,
+      presenceKey: presenceKey(home.key, own),
+      name: exposureName(exposure, site),
+      transit: this.transitFamily(home.realm, site.name, family, own),
+    };
+  }
+
+  #add(entry: ExposedService, changes: IndexChanges): void {
+    const { exposure, home, transit } = entry;
+    const realm = this.#realm(exposure.site);
+    realm.exposed.set(exposure.service, entry);
+    realm.hosts.expose(entry);
+    this.#note(entry, changes);
+    this.#addClients(entry, home.realm, home.address.family, changes);
     if (transit === undefined) return;
     const key = presenceKey(home.key, transit);
-    this.#inTransit.push({ service, home, presenceFamily: transit, presenceKey: key });
-    addClients(this.#transitClients, clientsKey(`IPv${own}`, exposure.site, transit), exposure);
-    this.#addClientSite(this.transit!, transit, exposure.site);
+    this.#realm(this.transit!).hosts.cross(key, transit, entry);
+    changes.realm(this.transit!).hosts.add(key);
+    this.#addClients(entry, undefined, transit, changes);
   }
 
-  #addClientSite(home: string, family: Family, site: string): void {
-    const key = `${home} IPv${family}`;
-    const sites = this.#clientSites.get(key) ?? new Map<string, number>();
-    sites.set(site, this.sites.get(site)!.maxClients);
-    this.#clientSites.set(key, sites);
+  #remove(entry: ExposedService, changes: IndexChanges): void {
+    const { exposure, home, transit } = entry;
+    const realm = this.#realms.get(exposure.site)!;
+    realm.exposed.delete(exposure.service);
+    realm.hosts.unexpose(entry);
+    this.#note(entry, changes);
+    this.#removeClients(entry, home.realm, home.address.family, changes);
+    if (transit === undefined) return;
+    const key = presenceKey(home.key, transit);
+    this.#realms.get(this.transit!)!.hosts.uncross(key, entry);
+    changes.realm(this.transit!).hosts.add(key);
+    this.#removeClients(entry, undefined, transit, changes);
+  }
+
+  #note(
+    { exposure: { site }, home, presenceKey: key }: ExposedService,
+    changes: IndexChanges
+  ): void {
+    this.#realms.get(site)!.sorted = undefined;
+    changes.realm(site).hosts.add(key);
+    changes.permit(site, home);
+    changes.views.add(site);
+  }
+
+  /** @param home undefined for the transit realm as such */
+  #addClients(
+    entry: ExposedService,
+    home: string | undefined,
+    there: Family,
+    changes: IndexChanges
+  ): void {
+    const { site } = entry.exposure;
+    const pairs = home === undefined ? this.#transitPairs : this.#pairsOf(home);
+    let pair = pairs.get(site);
+    if (pair === undefined) {
+      pair = new ClientPair(home === undefined);
+      pairs.set(site, pair);
+    }
+    pair.add(entry);
+    const realm = home ?? this.transit!;
+    this.clientSitesOf(realm, there).add(site, this.#sites.get(site)!.maxClients);
+    changes.realm(realm).parties.add(site);
+  }
+
+  #removeClients(
+    entry: ExposedService,
+    home: string | undefined,
+    there: Family,
+    changes: IndexChanges
+  ): void {
+    const { site } = entry.exposure;
+    const pairs = home === undefined ? this.#transitPairs : this.#pairsOf(home);
+    const pair = pairs.get(site)!;
+    pair.remove(entry);
+    if (pair.isEmpty) pairs.delete(site);
+    if (home !== undefined && pairs.size === 0) this.#pairs.delete(home);
+    const realm = home ?? this.transit!;
+    this.clientSitesOf(realm, there).remove(site);
+    changes.realm(realm).parties.add(site);
+    changes.realm(realm).narrowed.add(site);
+  }
+
+  #pairsOf(home: string): Map<string, ClientPair> {
+    let pairs = this.#pairs.get(home);
+    if (pairs === undefined) {
+      pairs = new Map();
+      this.#pairs.set(home, pairs);
+    }
+    return pairs;
+  }
+
+  #realm(site: string): IndexedRealm {
+    let realm = this.#realms.get(site);
+    if (realm === undefined) {
+      realm = { exposed: new Map(), sorted: undefined, hosts: new PresentHosts() };
+      this.#realms.set(site, realm);
+    }
+    return realm;
   }
 }
 
-const NONE: ReadonlyMap<string, number> = new Map();
-
-/** Prefixes by their text; undefined for all sources. */
-type ClientPrefixes = Map<string, IpPrefix> | undefined;
-
-function addClients(
-  table: Map<string, ClientPrefixes>,
-  key: string,
-  { clients }: Pick<Exposure, 'clients'>
-): void {
-  const isOpen = table.has(key) && table.get(key) === undefined;
-  if (isOpen) return;
-  if (clients === undefined) {
-    table.set(key, undefined);
-    return;
-  }
-  const prefixes = table.get(key) ?? new Map<string, IpPrefix>();
-  for (const prefix of clients) prefixes.set(prefix.toString(), prefix);
-  table.set(key, prefixes);
+/** A service and the real host that offers it. */
+interface HomeService {
+  readonly service: Service;
+  readonly home: Endpoint;
 }
 
-function isWithin(prefixes: ClientPrefixes, address: IpAddress): boolean {
-  return prefixes === undefined || contains(prefixes.values(), address);
+interface IndexedRealm {
+  /** Keyed by service. */
+  readonly exposed: Map<string, ExposedService>;
+  /** The same, sorted; undefined until somebody asks. */
+  sorted: readonly ExposedService[] | undefined;
+  readonly hosts: PresentHosts;
 }
 
-function contains(prefixes: Iterable<IpPrefix>, address: IpAddress): boolean {
-  for (const prefix of prefixes) {
-    if (prefix.contains(address)) return true;
-  }
-  return false;
+function textOf(prefixes: Site['pools']): string {
+  return prefixes.join(' ');
 }
 
-function clientsKey(home: string, site: string, family: Family): string {
-  return `${home}/${site} IPv${family}`;
+function clientSitesKey(home: string, family: Family): string {
+  return `${home} IPv${family}`;
 }
+
+const NO_HOSTS: PresentHosts = new PresentHosts();
+const FAMILIES: readonly Family[] = [4, 6];

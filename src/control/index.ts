@@ -2,6 +2,7 @@
  * Derives presences from the desired state, and exchanges messages with the edges.
  * @module
  */
+export { NotAdmittedError } from './admissions.ts';
 export {
   CONTROL_CLIENT_DEFAULTS,
   ControlClient,
@@ -38,7 +39,6 @@ export { nameChangesBetween } from './name-changes.ts';
 export { PlanPartition, type PlanPartitionOptions } from './plan-partition.ts';
 export type { PoolStatus, PoolVersionStatus, PoolWarning } from './pool-watch.ts';
 export {
-  NotAdmittedError,
   PresenceController,
   type PresenceControllerEvents,
   type Whois,

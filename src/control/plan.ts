@@ -5,26 +5,24 @@
 import type { Site } from '../registry/index.ts';
 import type { Permit, Presence, Realm, TranslationPlan } from '../translator/index.ts';
 import type { DesiredIndex } from './desired-index.ts';
+import type { ExposedService } from './exposed-service.ts';
 
 /** @param isLive returns whether a site takes part */
 export function planOf(
-  { sites, exposed }: DesiredIndex,
+  desired: DesiredIndex,
   presences: readonly Presence[],
   isLive: (site: string) => boolean
 ): TranslationPlan {
   return {
-    realms: [...sites.values()].filter(({ name }) => isLive(name)).map(realmOf),
+    realms: [...desired.sites.values()].filter(({ name }) => isLive(name)).map(realmOf),
     presences: presences.filter(({ realm, of }) => isLive(realm) && isLive(of.realm)),
-    permits: exposed
+    permits: Array.from(desired.exposed())
       .filter(({ exposure, home }) => isLive(exposure.site) && isLive(home.realm))
-      .map(({ exposure: { site: realm, clients }, service: { ports }, home: service }): Permit => {
-        const permit = { realm, service, ports };
-        return clients === undefined ? permit : { ...permit, clients };
-      }),
+      .map(permitOf),
   };
 }
 
-function realmOf({ name, sources, pools, mtu, reject }: Site): Realm {
+export function realmOf({ name, sources, pools, mtu, reject }: Site): Realm {
   return {
     name,
     sources,
@@ -32,4 +30,10 @@ function realmOf({ name, sources, pools, mtu, reject }: Site): Realm {
     ...(mtu === undefined ? {} : { mtu }),
     ...(reject === undefined ? {} : { reject }),
   };
+}
+
+export function permitOf({ exposure, service, home }: ExposedService): Permit {
+  const { site: realm, clients } = exposure;
+  const permit = { realm, service: home, ports: service.ports };
+  return clients === undefined ? permit : { ...permit, clients };
 }

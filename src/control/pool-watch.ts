@@ -7,6 +7,7 @@ import type { AllocatorStats } from '../allocator/index.ts';
 import type { Family } from '../base/address.ts';
 import type { DesiredIndex } from './desired-index.ts';
 import type { LeaseTable } from './lease-table.ts';
+import { QuotaWatch } from './quota-watch.ts';
 import { FAMILIES, isNearly, RELIEVED } from './realm-leases.ts';
 
 /** A warning for the operator. */
@@ -49,15 +50,25 @@ export interface PoolVersionStatus extends AllocatorStats {
 
 export class PoolWatch {
   readonly #leases: LeaseTable;
+  readonly #desired: DesiredIndex;
   /** Keyed by subject. */
   readonly #warnings = new Map<string, PoolWarning>();
+  /** Keyed by realm: the subjects of its warnings, without that of the quotas. */
+  readonly #subjects = new Map<string, Set<string>>();
+  readonly #quotas = new QuotaWatch();
 
-  constructor(leases: LeaseTable) {
+  constructor(desired: DesiredIndex, leases: LeaseTable) {
+    this.#desired = desired;
     this.#leases = leases;
   }
 
   /** The warnings whose reasons are not gone. */
   get warnings(): PoolWarning[] {
+    // What a site can have also grows when others release addresses.
+    for (const { kind, realm, site } of [...this.#warnings.values()]) {
+      if (kind === 'pool') this.#checkPools(realm);
+      if (kind === 'share') this.#checkSite(realm, site!);
+    }
     return [...this.#warnings.values()];
   }
 
@@ -69,7 +80,7 @@ export class PoolWatch {
       const stats = allocator.statsOf(family);
       if (stats.capacity === 0) return [];
       const { room, share, parties } = shares[family];
-      const clients = [...parties].map((site) => ({
+      const clients = [...parties].sort().map((site) => ({
         site,
         held: shares[family].heldBy(site),
         limit: shares[family].limitOf(site),
@@ -79,102 +90,119 @@ export class PoolWatch {
     return { ...allocator.stats, versions };
   }
 
-  /** Checks everything, and returns the new warnings. */
-  checkAll(desired: DesiredIndex): PoolWarning[] {
-    for (const [key, { realm, site }] of this.#warnings) {
-      const isThere = desired.sites.has(realm) && (site === undefined || desired.sites.has(site));
-      if (!isThere) this.#warnings.delete(key);
-    }
-    const found = this.#checkQuotas(desired);
-    for (const realm of desired.sites.keys()) {
-      for (const family of FAMILIES) {
-        found.push(...this.#checkClientShare(desired, realm, family));
-        found.push(...this.#checkPool(realm, family));
-        for (const [site, maxClients] of desired.clientSitesOf(realm, family)) {
-          found.push(...this.#checkShare(realm, family, site, maxClients));
-        }
+  /**
+   * Checks pools, and returns the new warnings.
+   *
+   * @param touched keyed by realm: the sites whose part of its pools may have changed
+   */
+  check(touched: ReadonlyMap<string, ReadonlySet<string>>): PoolWarning[] {
+    const found: PoolWarning[] = [];
+    for (const realm of touched.keys()) this.#noteQuotas(realm);
+    found.push(...this.#checkQuotas());
+    for (const [realm, sites] of touched) {
+      if (!this.#desired.sites.has(realm)) {
+        for (const subject of [...(this.#subjects.get(realm) ?? [])]) this.#end(subject);
+        continue;
       }
+      for (const family of FAMILIES) found.push(...this.#checkClientShare(realm, family));
+      found.push(...this.#checkPools(realm));
+      for (const site of sites) found.push(...this.#checkSite(realm, site));
     }
     return found;
   }
 
-  /** Checks what a site has in a realm, and the realm's pool; returns the new warnings. */
-  check(realm: string, family: Family, site: string, maxClients: number): PoolWarning[] {
-    return [
-      ...this.#checkPool(realm, family),
-      ...this.#checkShare(realm, family, site, maxClients),
-    ];
+  #noteQuotas(realm: string): void {
+    const leases = this.#leases.realm(realm);
+    if (leases === undefined) {
+      this.#quotas.delete(realm);
+      return;
+    }
+    for (const family of FAMILIES) {
+      const quota = this.#desired.clientSitesOf(realm, family).total;
+      this.#quotas.set({ realm, family, quota, room: leases.shares[family].room });
+    }
   }
 
   /** Makes one warning for all pools, about the pool that is exceeded most. */
-  #checkQuotas(desired: DesiredIndex): PoolWarning[] {
-    let worst: { realm: string; family: Family; quota: number; room: number } | undefined;
-    let others = 0;
-    for (const realm of desired.sites.keys()) {
-      for (const family of FAMILIES) {
-        const sites = desired.clientSitesOf(realm, family);
-        const quota = [...sites.values()].reduce((sum, maxClients) => sum + maxClients, 0);
-        const room = this.#leases.realm(realm)?.shares[family].room ?? 0;
-        if (quota <= room) continue;
-        if (worst !== undefined) others++;
-        if (worst === undefined || quota - room > worst.quota - worst.room) {
-          worst = { realm, family, quota, room };
-        }
-      }
-    }
-    const key = 'quotas';
+  #checkQuotas(): PoolWarning[] {
+    const subject = 'quotas';
+    const { worst } = this.#quotas;
     if (worst === undefined) {
-      this.#warnings.delete(key);
+      this.#warnings.delete(subject);
       return [];
     }
+    const others = this.#quotas.count - 1;
     const { realm, family, quota, room } = worst;
-    const { size } = desired.clientSitesOf(realm, family);
+    const { size } = this.#desired.clientSitesOf(realm, family).quotas;
     const { share } = this.#leases.realm(realm)!.shares[family];
     const who = size === 1 ? 'the maxClients of 1 site is' : `the maxClients of ${size} sites are`;
     const more = others === 0 ? '' : `, and so in ${others} other pool${others === 1 ? '' : 's'}`;
     const message = `${who} ${quota} in all, but the IPv${family} pools of "${realm}" have room for ${room} clients, of which each site is sure of ${share}${more}: enlarge the pools, lower maxClients, or set the clientShare of "${realm}"`;
-    return this.#warn(key, { kind: 'quotas', realm, message });
+    const isKnown = this.#warnings.get(subject)?.message === message;
+    const warning: PoolWarning = { kind: 'quotas', realm, message };
+    this.#warnings.set(subject, warning);
+    return isKnown ? [] : [warning];
   }
 
-  #checkClientShare(desired: DesiredIndex, realm: string, family: Family): PoolWarning[] {
-    const key = `clientShare ${realm} IPv${family}`;
+  #checkClientShare(realm: string, family: Family): PoolWarning[] {
+    const subject = `clientShare ${realm} IPv${family}`;
     const { allocator, shares } = this.#leases.realm(realm)!;
     const { room, share } = shares[family];
-    const wanted = desired.sites.get(realm)!.clientShare ?? 0;
+    const wanted = this.#desired.sites.get(realm)!.clientShare ?? 0;
     if (wanted <= share || allocator.statsOf(family).capacity === 0) {
-      this.#warnings.delete(key);
+      this.#end(subject);
       return [];
     }
-    const { size } = desired.clientSitesOf(realm, family);
+    const { size } = this.#desired.clientSitesOf(realm, family).quotas;
     const message = `the clientShare of "${realm}" is ${wanted}, but its IPv${family} pools have room for ${room} clients, and with ${size} site${size === 1 ? '' : 's'} and one that may come each is sure of ${share}: enlarge the pools, or lower clientShare to ${share}`;
-    return this.#warn(key, { kind: 'clientShare', realm, message });
+    // It is given again when its text has changed.
+    const isKnown = this.#warnings.get(subject)?.message === message;
+    const warning: PoolWarning = { kind: 'clientShare', realm, message };
+    this.#begin(subject, warning);
+    return isKnown ? [] : [warning];
   }
 
-  #checkPool(realm: string, family: Family): PoolWarning[] {
-    const stats = this.#leases.realm(realm)?.allocator.statsOf(family);
-    if (stats === undefined) return [];
-    const { capacity, leased, quarantined } = stats;
-    const used = leased + quarantined;
-    const message = `${used} of the ${capacity} IPv${family} addresses of "${realm}" are used: enlarge its pools, or release the clients of sites that need none any more`;
-    const key = `pool ${realm} IPv${family}`;
-    return this.#judge(key, used, capacity, { kind: 'pool', realm, message });
+  #checkPools(realm: string): PoolWarning[] {
+    const leases = this.#leases.realm(realm);
+    return FAMILIES.flatMap((family) => {
+      const stats = leases?.allocator.statsOf(family);
+      if (stats === undefined) return [];
+      const { capacity, leased, quarantined } = stats;
+      const used = leased + quarantined;
+      const message = `${used} of the ${capacity} IPv${family} addresses of "${realm}" are used: enlarge its pools, or release the clients of sites that need none any more`;
+      const subject = `pool ${realm} IPv${family}`;
+      return this.#judge(subject, used, capacity, { kind: 'pool', realm, message });
+    });
   }
 
-  #checkShare(realm: string, family: Family, site: string, maxClients: number): PoolWarning[] {
+  #checkSite(realm: string, site: string): PoolWarning[] {
+    return FAMILIES.flatMap((family) => this.#checkShare(realm, family, site));
+  }
+
+  #checkShare(realm: string, family: Family, site: string): PoolWarning[] {
     const leases = this.#leases.realm(realm);
     if (leases === undefined) return [];
+    const ofShare = `share ${realm} IPv${family} ${site}`;
+    const ofClients = `clients ${realm} ${site}`;
+    const maxClients = this.#desired.clientSitesOf(realm, family).quotas.get(site);
+    if (maxClients === undefined) {
+      this.#end(ofShare);
+      const other = this.#desired.clientSitesOf(realm, family === 4 ? 6 : 4).quotas;
+      if (!other.has(site)) this.#end(ofClients);
+      return [];
+    }
     const shares = leases.shares[family];
     const held = shares.heldBy(site);
-    const limit = shares.limitOf(site);
+    const limit = held === 0 ? 0 : shares.limitOf(site);
     const hosts = leases.uses.hostCount(site);
     return [
-      ...this.#judge(`share ${realm} IPv${family} ${site}`, held, limit, {
+      ...this.#judge(ofShare, held, limit, {
         kind: 'share',
         realm,
         site,
         message: `"${site}" holds ${held} of the ${limit} IPv${family} addresses that it can have in "${realm}": enlarge the pools of "${realm}", or set its clientShare`,
       }),
-      ...this.#judge(`clients ${realm} ${site}`, hosts, maxClients, {
+      ...this.#judge(ofClients, hosts, maxClients, {
         kind: 'share',
         realm,
         site,
@@ -183,20 +211,29 @@ export class PoolWatch {
     ];
   }
 
-  #judge(key: string, held: number, limit: number, warning: PoolWarning): PoolWarning[] {
+  #judge(subject: string, held: number, limit: number, warning: PoolWarning): PoolWarning[] {
     if (isNearly(held, limit)) {
-      const isKnown = this.#warnings.has(key);
-      this.#warnings.set(key, warning);
+      const isKnown = this.#warnings.has(subject);
+      this.#begin(subject, warning);
       return isKnown ? [] : [warning];
     }
-    if (held <= RELIEVED * limit) this.#warnings.delete(key);
+    if (held <= RELIEVED * limit) this.#end(subject);
     return [];
   }
 
-  /** Gives a warning again when its text has changed. */
-  #warn(key: string, warning: PoolWarning): PoolWarning[] {
-    const isKnown = this.#warnings.get(key)?.message === warning.message;
-    this.#warnings.set(key, warning);
-    return isKnown ? [] : [warning];
+  #begin(subject: string, warning: PoolWarning): void {
+    this.#warnings.set(subject, warning);
+    const subjects = this.#subjects.get(warning.realm);
+    if (subjects === undefined) this.#subjects.set(warning.realm, new Set([subject]));
+    else subjects.add(subject);
+  }
+
+  #end(subject: string): void {
+    const warning = this.#warnings.get(subject);
+    if (warning === undefined) return;
+    this.#warnings.delete(subject);
+    const subjects = this.#subjects.get(warning.realm)!;
+    subjects.delete(subject);
+    if (subjects.size === 0) this.#subjects.delete(warning.realm);
   }
 }

@@ -6,9 +6,10 @@ import { EventEmitter } from 'eventemitter3';
 import { type AddressInput, type Family, IpAddress } from '../base/address.ts';
 import { throwToProcess } from '../base/emitter.ts';
 import { Endpoint } from '../base/endpoint.ts';
-import { ApiMisuseError, PresenceError } from '../errors.ts';
-import type { Registry } from '../registry/index.ts';
+import { ApiMisuseError } from '../errors.ts';
+import type { Registry, Touched } from '../registry/index.ts';
 import type { Presence } from '../translator/index.ts';
+import { Admissions } from './admissions.ts';
 import {
   type PlanTarget,
   type PresenceControllerOptions,
@@ -17,13 +18,15 @@ import {
 } from './controller-options.ts';
 import { DesiredIndex } from './desired-index.ts';
 import { IdleSweep } from './idle-sweep.ts';
+import { IndexChanges } from './index-changes.ts';
 import { LeaseTable } from './lease-table.ts';
+import { PendingPlan } from './pending-plan.ts';
 import { planOf } from './plan.ts';
 import { type PoolStatus, type PoolWarning, PoolWatch } from './pool-watch.ts';
-import { presenceKey } from './presence-key.ts';
 import { type SiteView, viewOf } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
 import { SnapshotPublisher } from './snapshot-publisher.ts';
+import { TouchedKeys } from './touched-keys.ts';
 
 export interface PresenceControllerEvents {
   /** A site's snapshot has changed. */
@@ -49,17 +52,10 @@ export interface Whois {
   readonly services: readonly string[];
 }
 
-/** A host was refused a presence because it is not a client of any service there. */
-export class NotAdmittedError extends PresenceError {
-  constructor(message: string) {
-    super('ERR_PRESENCE_NOT_ADMITTED', message);
-  }
-}
-
 /**
- * Derives everything from the desired state; a cloud has one. It processes changes one after the other, and derives the
- * whole again at each change, except that it adds a new client alone. Only stored presences get into the plan, a
- * snapshot or an answer.
+ * Derives everything from the desired state; a cloud has one. It processes changes one after the other. A change costs
+ * what it touches: presences, permits and snapshots of these keys are derived anew from the present state. The start is
+ * the same with all keys. Only stored presences get into the plan, a snapshot or an answer.
  */
 export class PresenceController
   extends EventEmitter<PresenceControllerEvents>
@@ -68,38 +64,51 @@ export class PresenceController
   readonly #registry: Registry;
   readonly #translator: PlanTarget;
   readonly #transit: string | undefined;
-  readonly #ttlSeconds: number;
-  readonly #retryMs: number;
   readonly #suspended: Set<string>;
   readonly #options: ResolvedControllerOptions;
+  readonly #desired: DesiredIndex;
   readonly #leases: LeaseTable;
   readonly #pools: PoolWatch;
+  readonly #plan: PendingPlan;
   #sweep: IdleSweep | undefined;
   readonly #snapshots: SnapshotPublisher;
-  #desired: DesiredIndex;
-  /** Whether the plan in force differs from `#desired` and `#leases`, or will when everything is stored. */
-  #isStale = true;
-  readonly #admissions = new Map<string, Promise<void>>();
-  #arrivals: Arrival[] = [];
-  #problems: ReadonlyMap<string, Error> = new Map();
+  /** What the registry has changed since the last derivation; undefined if everything is to be derived. */
+  #touched: TouchedKeys | undefined;
+  /** Whether the translator needs the whole plan, and not changes. */
+  #mustLoad = true;
+  /** Whether the next derivation tries again what has failed. */
+  #isRetry = false;
+  /** Keyed by realm: the sites whose part of its pools may have changed since these were checked. */
+  readonly #touchedPools = new Map<string, Set<string>>();
+  readonly #admissions: Admissions;
   #work: Promise<unknown> = Promise.resolve();
   #isDeriveQueued = false;
   #endRetry: (() => void) | undefined;
   #isClosed = false;
   #closing: Promise<void> | undefined;
 
-  private constructor(options: ResolvedControllerOptions, leases: LeaseTable) {
+  private constructor(
+    options: ResolvedControllerOptions,
+    desired: DesiredIndex,
+    leases: LeaseTable
+  ) {
     super();
     this.#options = options;
     this.#registry = options.registry;
     this.#translator = options.translator;
     this.#transit = options.transit;
-    this.#ttlSeconds = options.ttlSeconds;
-    this.#retryMs = options.retryMs;
     this.#suspended = new Set(options.suspended);
+    this.#desired = desired;
     this.#leases = leases;
-    this.#pools = new PoolWatch(leases);
-    this.#desired = new DesiredIndex({ sites: [], services: [], exposures: [] }, this.#transit);
+    this.#pools = new PoolWatch(desired, leases);
+    this.#plan = new PendingPlan(desired, leases, (site) => this.#isLive(site));
+    this.#admissions = new Admissions({
+      desired,
+      leases,
+      isLive: (site) => this.#isLive(site),
+      enqueue: (work) => this.#enqueue(work),
+      store: () => this.#storeAdmitted(),
+    });
     this.#snapshots = new SnapshotPublisher({
       ...options,
       viewOf: (site) => this.#viewOf(site),
@@ -115,16 +124,17 @@ export class PresenceController
    */
   static async start(options: PresenceControllerOptions): Promise<PresenceController> {
     const resolved = resolveControllerOptions(options);
-    const leases = await LeaseTable.open({ ...resolved, storeUseMs: resolved.pressedIdleMs });
-    const controller = new PresenceController(resolved, leases);
+    const desired = new DesiredIndex(resolved.registry, resolved.transit);
+    const leases = await LeaseTable.open(desired, {
+      ...resolved,
+      storeUseMs: resolved.pressedIdleMs,
+    });
+    const controller = new PresenceController(resolved, desired, leases);
     // The listener comes first, so that no change is missed while the leases are being stored.
     options.registry.on('change', controller.#onChange);
     try {
       const { problems, warnings } = await controller.#enqueue(() => controller.#derive());
-      setImmediate(() => {
-        controller.#reportNew(problems);
-        controller.#emitWarnings(warnings);
-      });
+      setImmediate(() => controller.#report({ problems, warnings }));
       controller.#beginSweeps();
       if (resolved.releaseSuspended) {
         for (const site of controller.#suspended) controller.#releaseLater(site);
@@ -137,8 +147,9 @@ export class PresenceController
   }
 
   /** Resolves when all changes of the registry so far are in force. */
-  settled(): Promise<void> {
-    return this.#enqueue(async () => {});
+  async settled(): Promise<void> {
+    do await this.#enqueue(async () => {});
+    while (this.#touched?.isEmpty === false && !this.#isClosed);
   }
 
   /** Returns a site's current snapshot; undefined for a site that does not exist or is suspended. */
@@ -168,16 +179,7 @@ export class PresenceController
     } catch (error) {
       return Promise.reject(error);
     }
-    const key = `${egress} IPv${family}|${client.key}`;
-    let admission = this.#admissions.get(key);
-    if (admission === undefined) {
-      admission = new Promise<void>((resolve, reject) => {
-        this.#arrivals.push({ client, egress, family, resolve, reject });
-        if (this.#arrivals.length === 1) void this.#enqueue(() => this.#admitArrivals());
-      }).finally(() => this.#admissions.delete(key));
-      this.#admissions.set(key, admission);
-    }
-    return admission;
+    return this.#admissions.admit(client, egress, family);
   }
 
   /**
@@ -188,7 +190,8 @@ export class PresenceController
     if (this.#suspended.has(site) === isSuspended) return;
     if (isSuspended) this.#suspended.add(site);
     else this.#suspended.delete(site);
-    this.#load();
+    for (const view of this.#plan.noteSite(site)) this.#snapshots.mark(view);
+    this.#push();
     if (isSuspended && this.#options.releaseSuspended) this.#releaseLater(site);
   }
 
@@ -257,21 +260,34 @@ export class PresenceController
     await this.#leases.commit().catch(() => {});
   }
 
-  /** Changes that come while an earlier one is processed are processed together. */
-  readonly #onChange = (): void => {
+  readonly #onChange = (touched: Touched): void => {
+    this.#touched?.add(touched);
+    this.#deriveLater();
+  };
+
+  readonly #onRetry = (): void => {
+    this.#endRetry = undefined;
+    this.#isRetry = true;
+    this.#deriveLater();
+  };
+
+  /** Changes that come while an earlier one is processed are processed together, many of them in several turns. */
+  #deriveLater(): void {
     if (this.#isDeriveQueued || this.#isClosed) return;
     this.#isDeriveQueued = true;
     this.#enqueue(async () => {
       this.#isDeriveQueued = false;
       try {
-        const { problems, warnings } = await this.#derive();
-        this.#reportNew(problems);
-        this.#emitWarnings(warnings);
+        this.#report(await this.#derive());
       } catch (error) {
         this.emit('problem', { error: error as Error });
       }
+      if (this.#isDeriveQueued || this.#touched?.isEmpty !== false) return;
+      // Packets and clients come in between.
+      this.#deriveLater();
+      await new Promise(setImmediate);
     }).catch(throwToProcess);
-  };
+  }
 
   /** Runs work after all earlier work, even if that has failed. */
   #enqueue<T>(work: () => Promise<T>): Promise<T> {
@@ -285,33 +301,47 @@ export class PresenceController
    * out of use even if that cannot be stored.
    */
   async #derive(): Promise<Derivation> {
-    const { state } = this.#registry;
-    if (state !== this.#desired.state) {
-      this.#desired = new DesiredIndex(state, this.#transit);
-      this.#isStale = true;
+    const touched = this.#touched;
+    // If this throws, everything is derived the next time.
+    this.#touched = undefined;
+    const changes = new IndexChanges();
+    if (touched === undefined) {
+      this.#desired.updateAll(changes);
+    } else {
+      const records = touched.takeRecords();
+      this.#desired.updateRecords(records, touched.exposures, changes);
+      this.#desired.updateExposures(touched.takeExposures(records.left), changes);
     }
-    const problems = this.#leases.fit(this.#desired);
+    const problems = this.#leases.fit(changes, this.#isRetry);
+    this.#touched = touched ?? new TouchedKeys();
+    this.#isRetry = false;
+    this.#plan.noteDesired(changes);
+    this.#markViews(changes);
     try {
-      if (await this.#leases.commit()) this.#isStale = true;
+      await this.#leases.commit();
     } catch (error) {
-      this.#load();
       this.#retryLater();
       throw error;
+    } finally {
+      this.#push();
     }
-    if (this.#isStale) this.#load();
-    if (problems.size > 0) this.#retryLater();
-    return { problems, warnings: this.#pools.checkAll(this.#desired) };
+    if (this.#leases.isWaiting) this.#retryLater();
+    return { problems, warnings: this.#checkPools() };
   }
 
-  #reportNew(problems: ReadonlyMap<string, Error>): void {
-    const before = this.#problems;
-    this.#problems = problems;
-    for (const [key, error] of problems) {
-      if (!before.has(key)) this.emit('problem', { error });
+  #markViews({ views, realms }: IndexChanges): void {
+    for (const site of views) this.#snapshots.mark(site);
+    if (this.#transit === undefined) return;
+    // Whether a host has a name as a client in the transit realm depends on the exposures to its site.
+    const uses = this.#leases.realm(this.#transit)?.uses;
+    for (const site of realms.get(this.#transit)?.parties ?? []) {
+      const isPresent = (uses?.hostCount(site) ?? 0) > 0 || this.#desired.isHome(site);
+      if (isPresent) this.#snapshots.mark(this.#transit);
     }
   }
 
-  #emitWarnings(warnings: readonly PoolWarning[]): void {
+  #report({ problems = [], warnings = [] }: Partial<Derivation>): void {
+    for (const error of problems) this.emit('problem', { error });
     for (const warning of warnings) this.emit('warning', warning);
   }
 
@@ -351,83 +381,34 @@ export class PresenceController
       this.#retryLater();
       throw error;
     } finally {
-      this.#load();
-      this.#emitWarnings(this.#pools.checkAll(this.#desired));
+      this.#push();
+      this.#report({ warnings: this.#checkPools() });
     }
   }
 
   #retryLater(): void {
     if (this.#isClosed) return;
-    this.#endRetry?.();
-    this.#endRetry = this.#options.clock.after(this.#retryMs, this.#onChange, true);
+    const { clock, retryMs } = this.#options;
+    this.#endRetry ??= clock.after(retryMs, this.#onRetry, true);
   }
 
-  /** Leases addresses to the clients that were to be admitted since the last call, in one commit. */
-  async #admitArrivals(): Promise<void> {
-    const arrivals = this.#arrivals;
-    this.#arrivals = [];
-    const admitted: { readonly arrival: Arrival; readonly leased: readonly Leased[] }[] = [];
-    for (const arrival of arrivals) {
-      try {
-        admitted.push({ arrival, leased: this.#leaseTo(arrival) });
-      } catch (error) {
-        arrival.reject(error);
-      }
-    }
+  /** Stores the leases of clients, and whatever an earlier commit has not stored. */
+  async #storeAdmitted(): Promise<void> {
     try {
       await this.#leases.commit();
-      // The commit has also stored the changes of an earlier one that had failed.
-      if (this.#isStale) this.#load();
     } catch (error) {
-      this.#isStale = true;
       this.#retryLater();
-      for (const { arrival } of admitted) arrival.reject(error);
-      return;
+      throw error;
     }
-    for (const { arrival, leased } of admitted) {
-      try {
-        for (const { realm, of, family } of leased) {
-          const address = this.#leases.address(realm, presenceKey(of.key, family))!;
-          this.#translator.bind({ realm, address, of });
-          this.#snapshots.mark(realm);
-        }
-        arrival.resolve();
-      } catch (error) {
-        arrival.reject(error);
-      }
-    }
-    this.#checkPools(admitted.flatMap(({ leased }) => leased));
+    this.#push();
+    this.#report({ warnings: this.#checkPools() });
   }
 
-  #checkPools(leased: readonly Leased[]): void {
-    for (const { realm, of, family } of leased) {
-      const maxClients = this.#desired.sites.get(of.realm)?.maxClients ?? 0;
-      this.#emitWarnings(this.#pools.check(realm, family, of.realm, maxClients));
-    }
-  }
-
-  /** Leases what a client needs. Returns the presence in the egress site, after the one in the transit realm. */
-  #leaseTo({ client, egress, family }: Arrival): readonly Leased[] {
-    const { realm: ingress, address } = client;
-    const site = this.#desired.sites.get(ingress);
-    const isAdmitted =
-      site !== undefined &&
-      this.#isLive(ingress) &&
-      this.#isLive(egress) &&
-      this.#desired.isAdmitted(egress, client, family);
-    if (!isAdmitted) {
-      throw new NotAdmittedError(
-        `${address} of "${ingress}" is no client of an IPv${family} service of "${egress}"`
-      );
-    }
-    const leased = [{ realm: egress, of: client, family }];
-    const between = this.#desired.transitFamily(ingress, egress, address.family, family);
-    if (between !== undefined)
-      leased.unshift({ realm: this.#transit!, of: client, family: between });
-    // All are checked first: nothing is leased in the transit realm if the egress site has no address.
-    for (const each of leased) this.#leases.check(each.realm, client, each.family, site.maxClients);
-    for (const each of leased) this.#leases.admit(each.realm, client, each.family, site.maxClients);
-    return leased;
+  /** Checks the pools that have changed since the last call. */
+  #checkPools(): PoolWarning[] {
+    const warnings = this.#pools.check(this.#touchedPools);
+    this.#touchedPools.clear();
+    return warnings;
   }
 
   #clientBehind(realm: string, address: IpAddress): Endpoint {
@@ -439,39 +420,57 @@ export class PresenceController
     return this.#desired.sites.has(site) && !this.#suspended.has(site);
   }
 
-  /** Loads the plan into the translator, and marks every snapshot for renewal. */
+  /** Gives the translator what has changed, and marks the snapshots of the sites where presences have changed. */
+  #push(): void {
+    const { places, pools } = this.#leases.takeTouched();
+    for (const [realm, sites] of pools) {
+      const known = this.#touchedPools.get(realm);
+      if (known === undefined) this.#touchedPools.set(realm, new Set(sites));
+      else for (const site of sites) known.add(site);
+    }
+    for (const { realm } of places.values()) this.#snapshots.mark(realm);
+    if (this.#mustLoad) {
+      this.#load();
+      return;
+    }
+    this.#plan.notePlaces(places);
+    const changes = this.#plan.changes();
+    if (changes === undefined) return;
+    if (this.#translator.apply === undefined) {
+      this.#load();
+      return;
+    }
+    try {
+      this.#translator.apply(changes);
+      this.#plan.applied(changes);
+    } catch (error) {
+      // The translator is as before. The whole plan puts right what does not fit the changes.
+      this.#mustLoad = true;
+      this.#load();
+      this.#enqueue(async () => {
+        this.emit('problem', { error: error as Error });
+      }).catch(throwToProcess);
+    }
+  }
+
+  /** Loads the plan into the translator. */
   #load(): void {
     const isLive = (site: string) => this.#isLive(site);
     this.#translator.load(planOf(this.#desired, this.#leases.presences(), isLive));
-    this.#isStale = this.#leases.hasPending;
-    this.#snapshots.markAll(this.#desired.sites.keys());
+    this.#mustLoad = false;
+    this.#plan.loaded();
   }
 
   #viewOf(name: string): SiteView | undefined {
     const site = this.#isLive(name) ? this.#desired.sites.get(name) : undefined;
     const isLive = (realm: string) => this.#isLive(realm);
-    return site && viewOf(site, this.#ttlSeconds, this.#desired, this.#leases, isLive);
+    return site && viewOf(site, this.#options.ttlSeconds, this.#desired, this.#leases, isLive);
   }
 }
 
 interface Derivation {
-  readonly problems: ReadonlyMap<string, Error>;
+  readonly problems: readonly Error[];
   readonly warnings: readonly PoolWarning[];
-}
-
-interface Arrival {
-  readonly client: Endpoint;
-  readonly egress: string;
-  readonly family: Family;
-  readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
-}
-
-/** A presence that a host has in a realm now. */
-interface Leased {
-  readonly realm: string;
-  readonly of: Endpoint;
-  readonly family: Family;
 }
 
 const HOUR_MS = 3_600_000;

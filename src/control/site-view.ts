@@ -40,7 +40,7 @@ export function viewOf(
     if (!pointers.has(address.toString())) point(address, name);
   }
   const clients = new Map<string, Client>();
-  for (const { address, of: client } of leases.presencesIn(site.name).values()) {
+  for (const { address, of: client } of leases.presencesIn(site.name)) {
     if (pointers.has(address.toString()) || !isLive(client.realm)) continue;
     // A host may have a presence in the transit realm only for packets to another site.
     const isTransit = site.name === desired.transit;

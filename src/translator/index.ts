@@ -18,6 +18,7 @@ export type { PathOptions } from './paths.ts';
 export type {
   Permit,
   PermitInput,
+  PlanChanges,
   Presence,
   PresenceInput,
   Realm,

@@ -273,13 +273,16 @@ describe('a change of pools', () => {
   });
 
   test('moves presences to the other version when one is taken away', async () => {
-    const { registry, translator, store } = await startScene(MIXED);
+    const { registry, translator, store, clock } = await startScene(MIXED);
     await registry.apply(
       { ...withSite('cloud', { pools: ['10.0.0.128/25'] }), exposures: exposures(0, 2, 4) },
       'file'
     );
     await turn();
     expect(translator.addressesOf('cloud', 'site-6', '2001:db8::5')).toEqual(['10.0.0.129']);
+    expect(store.leases.get('lease/cloud/fd00::1')).toHaveProperty('releasedAt');
+    clock.advance(60_000);
+    await turn();
     expect([...store.leases.keys()].filter((key) => key.startsWith('lease/cloud/'))).toEqual([
       'lease/cloud/10.0.0.129',
     ]);

@@ -149,11 +149,6 @@ class World {
         } catch {
           // An exposure needs a pool of the version that would be gone.
           this.sites[step.site] = before;
-          break;
-        }
-        // What a pool no longer has is forgotten, and so is its rest.
-        for (const key of this.lastUse.keys()) {
-          if (key.startsWith(`${SITES[step.site]} `)) this.lastUse.delete(key);
         }
         break;
       }

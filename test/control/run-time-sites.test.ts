@@ -21,14 +21,15 @@ interface Sent {
 
 /** Sends a segment; a client that has no presence gets one first, as in a gateway. */
 async function send(scene: Scene, realm: string, ends: Ends, port: number): Promise<Sent> {
-  const { real } = scene.translator;
   const translate = (): VerdictName => {
+    const { real } = scene.translator;
     const options = { sourcePort: 40_000, destinationPort: port, flags: SYN };
     const buffer = framed(tcpPacket(ends, options));
     const verdict = real.translate(real.realm(realm), buffer, VNET, buffer.length, 0);
     return VERDICT_NAMES[verdict]!;
   };
   let verdict = translate();
+  const { real } = scene.translator;
   if (verdict === 'NeedsPresence') {
     const egress = real.realmName(real.egress);
     const source = real.lackingPresence().toString();
@@ -97,6 +98,8 @@ describe('a site at run time', () => {
     await goesOn();
     expect((await askCamera(scene, moved)).verdict).not.toBe('Forward');
     expect(controller.snapshot('site-c')).toBeUndefined();
+    scene.clock.advance(60_000);
+    await turn();
     expect([...store.leases.keys()].filter((key) => key.includes('site-c'))).toEqual([]);
     expect(translator.plan.realms.map(({ name }) => name)).toEqual(['cloud', 'site-a', 'site-b']);
     expect(scene.problems).toEqual([]);

@@ -12,11 +12,13 @@ import {
 import { type Json, MemoryStore, type Write } from '../../src/store/index.ts';
 import {
   PacketTranslator,
+  type PlanChanges,
   type Presence,
   type TranslationPlan,
 } from '../../src/translator/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { type TextOf, type TextPlan, type TextPresence, textOf } from '../support/text-of.ts';
+import { KeyedPlan } from './keyed-plan.ts';
 
 export interface Desired {
   readonly sites: readonly SiteInput[];
@@ -133,14 +135,17 @@ export class ScriptedStore extends MemoryStore {
   }
 }
 
-/** A real translator, and the plans and presences that it has received. */
+/** A real translator, and the plan that it has received. */
 export class ObservedTranslator {
-  readonly real: PacketTranslator = new PacketTranslator();
+  readonly #real = new PacketTranslator();
   readonly #store: ScriptedStore;
+  readonly #keyed = new KeyedPlan();
+  #isLoaded = true;
+  #plan: TextPlan | undefined;
+  #presences: readonly TextPresence[] | undefined;
   loads = 0;
-  plan: TextPlan = { realms: [], presences: [], permits: [] };
-  /** All that are in force: of the plan, and bound since. */
-  presences: TextPresence[] = [];
+  /** Each set of changes that came. */
+  readonly changes: PlanChanges[] = [];
   /** Presences that were not stored when they were put to use. */
   readonly unstored: TextPresence[] = [];
 
@@ -148,23 +153,38 @@ export class ObservedTranslator {
     this.#store = store;
   }
 
-  load(plan: TranslationPlan): void {
-    this.loads++;
-    this.plan = textOf(plan);
-    this.presences = [...this.plan.presences];
-    for (const presence of this.presences) this.#check(presence);
-    this.real.load(plan);
+  get real(): PacketTranslator {
+    if (!this.#isLoaded) this.#real.load(this.#keyed.plan);
+    this.#isLoaded = true;
+    return this.#real;
   }
 
-  bind(value: Presence): void {
-    const presence = textOf(value);
-    this.#check(presence);
-    this.real.bind(value);
-    const { realm, of, address } = presence;
-    // The same one again changes nothing.
-    if (!this.addressesOf(realm, of.realm, of.address).includes(address)) {
-      this.presences.push(presence);
-    }
+  /** What is in force. */
+  get plan(): TextPlan {
+    this.#plan ??= textOf(this.#keyed.plan);
+    return this.#plan;
+  }
+
+  /** All that are in force. */
+  get presences(): readonly TextPresence[] {
+    this.#presences ??= this.#keyed.presences().map(textOfPresence);
+    return this.#presences;
+  }
+
+  load(plan: TranslationPlan): void {
+    this.loads++;
+    this.#keyed.load(plan);
+    this.#use(plan.presences);
+  }
+
+  bind(presence: Presence): void {
+    this.apply({ presences: [presence] });
+  }
+
+  apply(changes: PlanChanges): void {
+    this.changes.push(changes);
+    this.#keyed.apply(changes);
+    this.#use(changes.presences ?? []);
   }
 
   /** The presence of a host in a realm; the first, if it has one of each IP version. */
@@ -182,9 +202,24 @@ export class ObservedTranslator {
       .sort((a, b) => Number(a.includes(':')) - Number(b.includes(':')));
   }
 
-  #check(presence: TextPresence): void {
-    if (!this.#store.has(presence)) this.unstored.push(presence);
+  #use(presences: NonNullable<PlanChanges['presences']>): void {
+    this.#isLoaded = false;
+    this.#plan = undefined;
+    this.#presences = undefined;
+    for (const { realm, address, of } of presences) {
+      if (of === undefined) continue;
+      const presence = textOfPresence({ realm, address, of });
+      if (!this.#store.has(presence)) this.unstored.push(presence);
+    }
   }
+}
+
+function textOfPresence({ realm, address, of }: Presence): TextPresence {
+  return {
+    realm,
+    address: address.toString(),
+    of: { realm: of.realm, address: of.address.toString() },
+  };
 }
 
 export interface Scene {
@@ -200,7 +235,10 @@ export type SceneOptions = Partial<
   Omit<PresenceControllerOptions, 'registry' | 'store' | 'translator'>
 >;
 
-/** @param from a scene whose store and clock go on: a restart; or a store alone */
+/**
+ * @param desired null: what the store has
+ * @param from a scene whose store and clock go on: a restart; or a store alone
+ */
 export async function startScene(
   desired: unknown = DESIRED,
   options: SceneOptions = {},
@@ -211,7 +249,7 @@ export async function startScene(
   const store = from?.store ?? new ScriptedStore();
   const clock = from?.clock ?? new SceneClock();
   const registry = await Registry.open(store);
-  if (desired !== undefined) await registry.apply(desired, 'file');
+  if (desired !== null) await registry.apply(desired, 'file');
   const translator = new ObservedTranslator(store);
   const controller = await PresenceController.start({
     registry,

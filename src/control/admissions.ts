@@ -1,0 +1,123 @@
+/**
+ * Admits clients: leases addresses to those that arrive at the same time, in one commit.
+ * @module
+ */
+import type { Family } from '../base/address.ts';
+import type { Endpoint } from '../base/endpoint.ts';
+import { PresenceError } from '../errors.ts';
+import type { DesiredIndex } from './desired-index.ts';
+import type { LeaseTable } from './lease-table.ts';
+
+/** A host was refused a presence because it is not a client of any service there. */
+export class NotAdmittedError extends PresenceError {
+  constructor(message: string) {
+    super('ERR_PRESENCE_NOT_ADMITTED', message);
+  }
+}
+
+export interface AdmissionsOptions {
+  readonly desired: DesiredIndex;
+  readonly leases: LeaseTable;
+  /** Returns whether a site takes part. */
+  readonly isLive: (site: string) => boolean;
+  /** Runs work after all earlier work of the controller. */
+  readonly enqueue: (work: () => Promise<void>) => Promise<void>;
+  /** Stores the changed leases and puts them to use. If it fails, the clients are refused. */
+  readonly store: () => Promise<void>;
+}
+
+export class Admissions {
+  readonly #options: AdmissionsOptions;
+  /** Keyed by realm, IP version and client: what is under way. */
+  readonly #admissions = new Map<string, Promise<void>>();
+  #arrivals: Arrival[] = [];
+
+  constructor(options: AdmissionsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Gives a host a presence in the site `egress`.
+   *
+   * @throws {NotAdmittedError} if the host is not a client of such a service there, or a site is suspended.
+   * @throws {AllocatorError} if there is no address for it.
+   * @throws {StoreError} if it cannot be stored.
+   */
+  admit(client: Endpoint, egress: string, family: Family): Promise<void> {
+    const key = `${egress} IPv${family}|${client.key}`;
+    let admission = this.#admissions.get(key);
+    if (admission === undefined) {
+      admission = new Promise<void>((resolve, reject) => {
+        this.#arrivals.push({ client, egress, family, resolve, reject });
+        if (this.#arrivals.length > 1) return;
+        void this.#options.enqueue(() => this.#admitArrivals());
+      }).finally(() => this.#admissions.delete(key));
+      this.#admissions.set(key, admission);
+    }
+    return admission;
+  }
+
+  /** Leases addresses to the clients that were to be admitted since the last call, in one commit. */
+  async #admitArrivals(): Promise<void> {
+    const arrivals = this.#arrivals;
+    this.#arrivals = [];
+    const admitted: Arrival[] = [];
+    for (const arrival of arrivals) {
+      try {
+        this.#leaseTo(arrival);
+        admitted.push(arrival);
+      } catch (error) {
+        arrival.reject(error);
+      }
+    }
+    try {
+      await this.#options.store();
+    } catch (error) {
+      for (const arrival of admitted) arrival.reject(error);
+      return;
+    }
+    const { isLive } = this.#options;
+    for (const arrival of admitted) {
+      // A site may have been suspended meanwhile.
+      const isBound = isLive(arrival.egress) && isLive(arrival.client.realm);
+      if (isBound) arrival.resolve();
+      else arrival.reject(notAdmitted(arrival));
+    }
+  }
+
+  /** Leases what a client needs: a presence in the egress site, and perhaps one in the transit realm. */
+  #leaseTo(arrival: Arrival): void {
+    const { client, egress, family } = arrival;
+    const { realm: ingress, address } = client;
+    const { desired, leases, isLive } = this.#options;
+    const site = desired.sites.get(ingress);
+    const isAdmitted =
+      site !== undefined &&
+      isLive(ingress) &&
+      isLive(egress) &&
+      desired.isAdmitted(egress, client, family);
+    if (!isAdmitted) throw notAdmitted(arrival);
+    const leased = [{ realm: egress, family }];
+    const between = desired.transitFamily(ingress, egress, address.family, family);
+    if (between !== undefined) leased.unshift({ realm: desired.transit!, family: between });
+    const { maxClients } = site;
+    // All are checked first: nothing is leased in the transit realm if the egress site has no address.
+    for (const each of leased) leases.check(each.realm, client, each.family, maxClients);
+    for (const each of leased) leases.admit(each.realm, client, each.family, maxClients);
+  }
+}
+
+interface Arrival {
+  readonly client: Endpoint;
+  readonly egress: string;
+  readonly family: Family;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+function notAdmitted({ client, egress, family }: Arrival): NotAdmittedError {
+  const { realm, address } = client;
+  return new NotAdmittedError(
+    `${address} of "${realm}" is no client of an IPv${family} service of "${egress}"`
+  );
+}

@@ -1,0 +1,19 @@
+/**
+ * A lease in use, as the controller has it in memory.
+ * @module
+ */
+import type { Presence } from '../translator/index.ts';
+
+export interface HeldLease extends Presence {
+  /** The key of the presence. */
+  readonly key: string;
+  /** Whether the store has it. Only then may it be used. */
+  isStored: boolean;
+  /** Whether it is of a host with an exposed service, and not of a client. */
+  isService: boolean;
+}
+
+/** Returns the presence alone. */
+export function presenceOf({ realm, address, of }: Presence): Presence {
+  return { realm, address, of };
+}

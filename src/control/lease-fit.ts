@@ -1,0 +1,301 @@
+/**
+ * Adapts the leases to a changed desired state: leases the addresses that it needs, and releases those that it does not
+ * need. It looks only at what has changed, and at the realms in which something has failed.
+ * @module
+ */
+import type { Lease } from '../allocator/index.ts';
+import type { Family } from '../base/address.ts';
+import { Endpoint } from '../base/endpoint.ts';
+import { AddressUnavailableError, AllocatorError, PoolExhaustedError } from '../errors.ts';
+import type { Site } from '../registry/index.ts';
+import type { HeldLease } from './held-lease.ts';
+import type { IndexChanges } from './index-changes.ts';
+import { FailedServices, LeaseFailures } from './lease-failures.ts';
+import type { LeaseState } from './lease-state.ts';
+import { endpointKeyOf, familyOfKey } from './presence-key.ts';
+import { type PresentHost, servicesOf, wantedAddress } from './present-hosts.ts';
+import { definitionOf, RealmLeases } from './realm-leases.ts';
+import { RetiredLeases } from './retired-leases.ts';
+import type { FoundLease } from './stored-lease.ts';
+
+export interface LeaseFitOptions {
+  readonly quarantineMs: number;
+  readonly storeUseMs: number;
+  /** Throws an `AllocatorError` if a client may not have one more address of a realm. */
+  readonly check: (realm: string, client: Endpoint, family: Family, maxClients: number) => void;
+}
+
+export class LeaseFit {
+  readonly #state: LeaseState;
+  readonly #options: LeaseFitOptions;
+  /** Keyed by realm: the leases that the store had, until the pools are known. */
+  readonly #found: Map<string, readonly FoundLease[]>;
+  readonly #retired: RetiredLeases;
+  readonly #failures = new LeaseFailures();
+  /** The keys of presences in the transit realm that leases in other realms may need. */
+  readonly #inTransit = new Set<string>();
+
+  constructor(
+    state: LeaseState,
+    found: Map<string, readonly FoundLease[]>,
+    options: LeaseFitOptions
+  ) {
+    this.#state = state;
+    this.#found = found;
+    this.#options = options;
+    this.#retired = new RetiredLeases(options.quarantineMs);
+  }
+
+  /** Whether something is to be done later although nothing changes: a presence has no address, or an address rests. */
+  get isWaiting(): boolean {
+    return this.#failures.realms.length > 0 || !this.#retired.isEmpty;
+  }
+
+  /**
+   * @param isRetry whether what has failed before is tried again in all realms
+   * @returns why addresses could not be leased, unless that was so before
+   */
+  fit(changes: IndexChanges, isRetry: boolean): AllocatorError[] {
+    const { desired } = this.#state;
+    const problems: AllocatorError[] = [];
+    const isTransitChanged = desired.transit !== undefined && changes.sites.has(desired.transit);
+    if (isTransitChanged) this.#recountNeeds();
+    const renewed = new Set<string>();
+    for (const name of changes.sites) {
+      const site = desired.sites.get(name);
+      if (site === undefined) this.#drop(name);
+      else if (this.#renew(site)) renewed.add(name);
+      else this.#divide(name);
+    }
+    for (const name of this.#found.keys()) this.#drop(name);
+    const realms = new Set([...renewed, ...changes.realms.keys()]);
+    if (isRetry) for (const name of this.#failures.realms) realms.add(name);
+    for (const name of realms) {
+      const realm = this.#state.realms.get(name);
+      if (realm === undefined) continue;
+      const part = changes.realms.get(name);
+      if (renewed.has(name)) this.#fitAll(name, realm);
+      else if (part !== undefined) this.#fitPart(name, realm, part.hosts, part.narrowed);
+      if (renewed.has(name) || part !== undefined) this.#divide(name, part?.parties);
+      const keys = renewed.has(name) ? desired.hostsIn(name).keys() : (part?.hosts ?? []);
+      problems.push(...this.#leaseServices(name, realm, keys));
+    }
+    problems.push(...this.#leaseTransit());
+    this.#eraseRested();
+    return problems;
+  }
+
+  /** Notes that a client's lease may need a presence in the transit realm. */
+  #needTransit(held: HeldLease): void {
+    const key = this.#state.transitKeyOf(held);
+    if (key !== undefined) this.#inTransit.add(key);
+  }
+
+  /** Deletes from the store what has no pool any more and whose quarantine has ended. */
+  #eraseRested(): void {
+    for (const { realm, lease } of this.#retired.takeRested(this.#state.clock.now())) {
+      this.#state.journal.erase(realm, lease.address);
+    }
+  }
+
+  /** Ends the leases of a realm that is gone. */
+  #drop(name: string): void {
+    const realm = this.#state.realms.get(name);
+    const found = this.#found.get(name) ?? [];
+    this.#found.delete(name);
+    for (const held of realm?.held() ?? []) {
+      this.#state.endClient(realm!, held);
+      this.#retire(name, held);
+    }
+    for (const lease of realm?.released() ?? found) this.#retire(name, lease);
+    this.#state.realms.delete(name);
+    this.#failures.delete(name);
+    this.#state.touchPool(name);
+  }
+
+  /** Keeps a lease without a pool until its quarantine has ended. */
+  #retire(realm: string, { key, address, releasedAt }: Lease): void {
+    const nowMs = this.#state.clock.now();
+    const lease = { key, address, releasedAt: releasedAt ?? nowMs };
+    if (releasedAt === undefined) {
+      this.#state.journal.release(realm, lease);
+      this.#state.touchPlace({ realm, address });
+    }
+    this.#retired.add(realm, lease);
+  }
+
+  /** Makes the leases of a site anew if its pools have changed, from those that there were. Returns false if not. */
+  #renew(site: Site): boolean {
+    const { name } = site;
+    const before = this.#state.realms.get(name);
+    if (before?.definition === definitionOf(site)) return false;
+    const found = this.#found.get(name) ?? [];
+    this.#found.delete(name);
+    const realm = new RealmLeases(site, {
+      quarantineMs: this.#options.quarantineMs,
+      now: this.#state.clock.now,
+      uses: before?.uses,
+    });
+    const held = before === undefined ? this.#heldOf(name, found) : [...before.held()];
+    const released = before?.released() ?? found.filter(({ of }) => of === undefined);
+    const lost = realm.restore(held, [...released, ...this.#retired.take(name)]);
+    for (const each of lost.held) {
+      this.#state.endClient(realm, each);
+      this.#retire(name, each);
+    }
+    for (const lease of lost.released) this.#retire(name, lease);
+    this.#state.realms.set(name, realm);
+    if (before === undefined) this.#restoreUses(realm, found);
+    return true;
+  }
+
+  #heldOf(realm: string, found: readonly FoundLease[]): HeldLease[] {
+    return found.flatMap(({ key, of, address }): HeldLease[] => {
+      if (of === undefined) return [];
+      const isService = this.#state.desired.hostIn(realm, key) !== undefined;
+      return [{ realm, key, of, address, isStored: true, isService }];
+    });
+  }
+
+  #restoreUses(realm: RealmLeases, found: readonly FoundLease[]): void {
+    const known = found.filter(({ of, usedAtMs }) => of !== undefined && usedAtMs !== undefined);
+    known.sort((a, b) => a.usedAtMs! - b.usedAtMs!);
+    const nowMs = this.#state.clock.now();
+    for (const { key, usedAtMs } of known) {
+      const held = realm.get(key);
+      if (held === undefined) continue;
+      // The lease may have been in use after this, up to the time at which its use would have been stored again.
+      const atMs = Math.min(nowMs, usedAtMs! + this.#options.storeUseMs);
+      this.#state.setUse(realm, held, atMs, usedAtMs!);
+    }
+  }
+
+  /** @param parties the sites whose part of the pools may have changed */
+  #divide(name: string, parties: Iterable<string> = []): void {
+    const { desired, realms } = this.#state;
+    const site = desired.sites.get(name)!;
+    realms.get(name)!.divide(site, (family) => desired.clientSitesOf(name, family));
+    this.#state.touchPool(name);
+    for (const each of parties) this.#state.touchPool(name, each);
+  }
+
+  #fitAll(name: string, realm: RealmLeases): void {
+    for (const held of [...realm.held()]) this.#fitLease(name, realm, held);
+  }
+
+  #fitPart(
+    name: string,
+    realm: RealmLeases,
+    hosts: Iterable<string>,
+    narrowed: Iterable<string>
+  ): void {
+    for (const key of hosts) {
+      const held = realm.get(key);
+      if (held !== undefined) this.#fitLease(name, realm, held);
+    }
+    for (const site of narrowed) {
+      for (const key of [...realm.uses.of(site).keys()]) {
+        this.#fitLease(name, realm, realm.get(key)!);
+      }
+    }
+  }
+
+  /** Notes whether a lease is a service's or a client's, and releases it if it is neither. */
+  #fitLease(name: string, realm: RealmLeases, held: HeldLease): void {
+    const { desired } = this.#state;
+    const isService = desired.hostIn(name, held.key) !== undefined;
+    if (!isService && !desired.isAdmitted(name, held.of, held.address.family)) {
+      this.#state.release(realm, held);
+      return;
+    }
+    realm.setService(held, isService);
+    if (isService) {
+      this.#state.endClient(realm, held);
+      return;
+    }
+    if (realm.uses.get(held.key) === undefined) this.#state.noteUse(realm, held);
+    this.#needTransit(held);
+  }
+
+  /** Leases addresses to those of these services that have none or another one, and to those that failed before. */
+  #leaseServices(name: string, realm: RealmLeases, keys: Iterable<string>): AllocatorError[] {
+    const failed = new FailedServices(name);
+    const hosts: { readonly host: PresentHost; readonly services: readonly string[] }[] = [];
+    for (const key of new Set([...keys, ...this.#failures.in(name)])) {
+      const host = this.#state.desired.hostIn(name, key);
+      const address = host && wantedAddress(host);
+      try {
+        if (address !== undefined && address.family !== host!.family) {
+          realm.keep(key, undefined);
+          throw new AddressUnavailableError(`its presence there is an IPv${host!.family} address`);
+        }
+        realm.keep(key, address);
+        const held = realm.get(key)?.address;
+        const isRight = held !== undefined && (address === undefined || held.equals(address));
+        if (host !== undefined && !isRight) hosts.push({ host, services: servicesOf(host) });
+      } catch (error) {
+        failed.addUnavailable(host!, servicesOf(host!), error);
+      }
+    }
+    hosts.sort((a, b) => (a.services[0]! < b.services[0]! ? -1 : 1));
+    for (const { host, services } of hosts) {
+      const held = realm.get(host.key);
+      const isOwn = wantedAddress(host) !== undefined;
+      try {
+        if (held !== undefined) this.#state.moveService(realm, held);
+        else if (isOwn || !failed.isExhausted(host.family)) {
+          this.#state.leaseService(realm, host.home, host.family);
+        } else failed.addExhausted(host, services);
+      } catch (error) {
+        if (isOwn) failed.addUnavailable(host, services, error);
+        else failed.addExhausted(host, services, error);
+      }
+    }
+    return this.#failures.set(name, failed.keys, failed.problems());
+  }
+
+  /** Counts anew what leases need in the transit realm, because its pools have changed. */
+  #recountNeeds(): void {
+    const { clientRealms, realms } = this.#state;
+    clientRealms.clearNeeds();
+    for (const realm of realms.values()) {
+      for (const held of realm.held()) {
+        if (realm.uses.get(held.key) === undefined) continue;
+        const key = this.#state.transitKeyOf(held);
+        if (key === undefined) continue;
+        clientRealms.need(key);
+        this.#inTransit.add(key);
+      }
+    }
+  }
+
+  /** Leases an address in the transit realm to each client with a presence in another site, so that sites may move. */
+  #leaseTransit(): AllocatorError[] {
+    const { desired, clientRealms, realms } = this.#state;
+    const realm = desired.transit === undefined ? undefined : realms.get(desired.transit);
+    if (realm === undefined) return [];
+    const subject = `${desired.transit} transit`;
+    const keys = [...new Set([...this.#inTransit, ...this.#failures.in(subject)])];
+    this.#inTransit.clear();
+    const problems = new Map<string, AllocatorError>();
+    const failed = new Set<string>();
+    for (const key of keys) {
+      if (!clientRealms.isNeeded(key) || realm.get(key) !== undefined) continue;
+      const client = Endpoint.parse(endpointKeyOf(key));
+      const family = familyOfKey(key);
+      const problem = `${client.realm} IPv${family}`;
+      try {
+        if (!problems.has(problem)) {
+          this.#options.check(desired.transit!, client, family, Number.POSITIVE_INFINITY);
+          this.#state.leaseClient(realm, client, family);
+        }
+      } catch (error) {
+        if (!(error instanceof AllocatorError)) throw error;
+        const message = `no presence in "${desired.transit}" for clients of "${client.realm}": ${error.message}`;
+        problems.set(problem, new PoolExhaustedError(message));
+      }
+      if (problems.has(problem)) failed.add(key);
+    }
+    return this.#failures.set(subject, failed, problems);
+  }
+}

@@ -1,0 +1,225 @@
+/**
+ * A cloud in which everything changes at random, for the test that a derivation by keys has the results of one of
+ * everything. There are hosts of both IP versions, services that share a host, small pools, and perhaps a transit realm.
+ */
+import fc from 'fast-check';
+import type { PoolStatus } from '../../src/control/index.ts';
+import type { ExposureInput, ServiceInput, SiteInput } from '../../src/registry/index.ts';
+import type { TextOf } from '../support/text-of.ts';
+import { type Desired, type Scene, type SceneOptions, startScene, turn } from './scene.ts';
+
+export const SITES: readonly string[] = ['cloud', 'site-a', 'site-b', 'site-c'];
+const SOURCES = [['10.0.0.0/24', '2001:db8::/64'], ['10.0.0.0/29'], ['2001:db8::/64']];
+const POOLS = [
+  ['10.0.0.128/25'],
+  ['10.0.0.128/30'],
+  ['10.0.0.192/29', '10.0.0.130/32'],
+  ['10.0.0.128/28', 'fd00::/124'],
+  ['fd00::/126', '10.0.0.128/30'],
+  ['fd00::/125'],
+];
+const CLIENTS = [undefined, ['10.0.0.0/29', '2001:db8::/64'], ['10.0.0.5']];
+const HOSTS = ['10.0.0.5', '10.0.0.6', '10.0.0.7', '2001:db8::5', '2001:db8::6'];
+const ADDRESSES = ['10.0.0.130', '10.0.0.193', 'fd00::2'];
+
+type Site = TextOf<SiteInput>;
+type Service = TextOf<ServiceInput>;
+
+export type Step =
+  | { readonly do: 'site'; readonly site: Site }
+  | { readonly do: 'removeSite'; readonly name: string }
+  | { readonly do: 'service'; readonly service: Service }
+  | { readonly do: 'removeService'; readonly name: string }
+  | { readonly do: 'expose'; readonly exposure: TextOf<ExposureInput> }
+  | { readonly do: 'unexpose'; readonly service: string; readonly site: string }
+  | {
+      readonly do: 'admit';
+      readonly from: string;
+      readonly host: string;
+      readonly to: string;
+      readonly family: 4 | 6;
+    }
+  | { readonly do: 'suspend'; readonly site: string; readonly is: boolean }
+  | { readonly do: 'releaseClients'; readonly site: string }
+  | { readonly do: 'store'; readonly isFailing: boolean }
+  | { readonly do: 'wait'; readonly ms: number }
+  | { readonly do: 'turn' }
+  | { readonly do: 'restart' };
+
+const siteName = fc.constantFrom(...SITES);
+const serviceName = fc.constantFrom('web', 'queue', 'shell', 'video', 'time');
+const site: fc.Arbitrary<Site> = fc.record({
+  name: siteName,
+  sources: fc.constantFrom(...SOURCES),
+  pools: fc.constantFrom(...POOLS),
+  zone: fc.constantFrom('one.test', 'two.test'),
+  maxClients: fc.constantFrom(2, 100),
+  mtu: fc.constantFrom(1280, 1500),
+});
+const service: fc.Arbitrary<Service> = fc.record({
+  name: serviceName,
+  site: siteName,
+  address: fc.constantFrom(...HOSTS),
+  ports: fc.constantFrom(['tcp/80'], ['udp/53', 'tcp/53']),
+});
+const exposure: fc.Arbitrary<TextOf<ExposureInput>> = fc.record({
+  service: serviceName,
+  site: siteName,
+  ...{ clients: fc.constantFrom(...CLIENTS) },
+  address: fc.oneof(
+    { weight: 5, arbitrary: fc.constant(undefined) },
+    { weight: 1, arbitrary: fc.constantFrom(...ADDRESSES) }
+  ),
+});
+
+const weighted = <T extends Step['do'], R extends object>(
+  weight: number,
+  name: T,
+  rest: { [K in keyof R]: fc.Arbitrary<R[K]> }
+) => ({ weight, arbitrary: fc.record({ do: fc.constant(name), ...rest }) });
+
+export const step: fc.Arbitrary<Step> = fc.oneof(
+  weighted(5, 'site', { site }),
+  weighted(1, 'removeSite', { name: siteName }),
+  weighted(4, 'service', { service }),
+  weighted(1, 'removeService', { name: serviceName }),
+  weighted(8, 'expose', { exposure }),
+  weighted(4, 'unexpose', { service: serviceName, site: siteName }),
+  weighted(8, 'admit', {
+    from: fc.constantFrom('site-a', 'site-a', 'site-b', 'site-b', ...SITES),
+    host: fc.constantFrom('10.0.0.5', '10.0.0.6', '10.0.0.7', ...HOSTS),
+    to: fc.constantFrom('cloud', 'cloud', 'site-a', ...SITES),
+    family: fc.constantFrom<4 | 6>(4, 4, 4, 6),
+  }),
+  weighted(2, 'suspend', { site: siteName, is: fc.boolean() }),
+  weighted(1, 'releaseClients', { site: siteName }),
+  weighted(2, 'store', { isFailing: fc.boolean() }),
+  weighted(2, 'wait', { ms: fc.constantFrom(5_000, 30_000, 60_000) }),
+  weighted(4, 'turn', {}),
+  weighted(1, 'restart', {})
+) as fc.Arbitrary<Step>;
+
+/** Most clients use IPv4, and go where something is exposed at the beginning. */
+export const FIRST_STEPS: readonly Step[] = [
+  ...['10.0.0.5', '10.0.0.6', '10.0.0.7'].flatMap((host): Step[] => [
+    { do: 'admit', from: 'site-a', host, to: 'cloud', family: 4 },
+    { do: 'admit', from: 'site-b', host, to: 'site-a', family: 4 },
+  ]),
+  { do: 'turn' },
+];
+
+/** What there is at the beginning. */
+const FIRST: Desired = {
+  sites: SITES.map((name, i) => ({
+    name,
+    sources: SOURCES[0]!,
+    pools: POOLS[[0, 3, 4, 0][i]!]!,
+    zone: `${name}.test`,
+    maxClients: 3,
+  })),
+  services: [
+    { name: 'web', site: 'cloud', address: '10.0.0.5', ports: ['tcp/80'] },
+    { name: 'queue', site: 'cloud', address: '10.0.0.5', ports: ['tcp/5672'] },
+    { name: 'shell', site: 'site-a', address: '10.0.0.6', ports: ['tcp/22'] },
+    { name: 'video', site: 'site-b', address: '2001:db8::5', ports: ['udp/5004'] },
+  ],
+  exposures: [
+    { service: 'web', site: 'site-a' },
+    { service: 'queue', site: 'site-a' },
+    { service: 'shell', site: 'site-b' },
+    { service: 'video', site: 'cloud' },
+  ],
+};
+
+/** What a controller has derived. */
+export interface Derived {
+  readonly presences: unknown;
+  readonly plan: unknown;
+  readonly snapshots: readonly unknown[];
+  readonly pools: readonly (PoolStatus | undefined)[];
+}
+
+export class DerivationWorld {
+  scene!: Scene;
+  readonly suspended: Set<string> = new Set();
+  readonly #options: SceneOptions;
+
+  constructor(options: SceneOptions) {
+    this.#options = options;
+  }
+
+  async start(desired: Desired | null = FIRST): Promise<void> {
+    const from = this.scene as Scene | undefined;
+    const options = { ...this.#options, suspended: this.suspended };
+    this.scene = await startScene(desired, options, from);
+  }
+
+  async take(step: Step): Promise<void> {
+    const { registry, controller, store, clock } = this.scene;
+    // What is refused changes nothing.
+    const ignore = () => {};
+    switch (step.do) {
+      case 'site':
+        return void (await registry.putSite(step.site, 'file').catch(ignore));
+      case 'removeSite':
+        return void (await registry.removeSite(step.name, 'file').catch(ignore));
+      case 'service':
+        return void (await registry.putService(step.service, 'file').catch(ignore));
+      case 'removeService':
+        return void (await registry.removeService(step.name, 'file').catch(ignore));
+      case 'expose':
+        return void (await registry.expose(step.exposure, 'file').catch(ignore));
+      case 'unexpose':
+        return void (await registry.unexpose(step, 'file').catch(ignore));
+      case 'admit':
+        controller.admit(step.from, step.host, step.to, step.family).catch(ignore);
+        return;
+      case 'suspend':
+        if (step.is) this.suspended.add(step.site);
+        else this.suspended.delete(step.site);
+        controller.suspend(step.site, step.is);
+        return;
+      case 'releaseClients':
+        controller.releaseClients(step.site).catch(ignore);
+        return;
+      case 'store':
+        store.isFailing = step.isFailing;
+        return;
+      case 'wait':
+        clock.advance(step.ms);
+        return;
+      case 'turn':
+        return turn();
+      case 'restart': {
+        await turn();
+        const wasFailing = store.isFailing;
+        store.isFailing = false;
+        await this.start(null);
+        store.isFailing = wasFailing;
+      }
+    }
+  }
+
+  /** Lets everything that is under way end, and what has failed be tried again. */
+  async settle(): Promise<void> {
+    const { store, clock } = this.scene;
+    store.isFailing = false;
+    await turn();
+    await clock.pass(10_000);
+  }
+
+  derived(): Derived {
+    const { controller, translator } = this.scene;
+    const inOrder = (all: readonly object[]) => all.map((each) => JSON.stringify(each)).sort();
+    const { realms, presences, permits } = translator.plan;
+    return {
+      presences: inOrder(controller.presences()),
+      plan: [realms, presences, permits].map(inOrder),
+      snapshots: SITES.map((name) => {
+        const { revision: _, ...view } = controller.snapshot(name) ?? { revision: 0 };
+        return JSON.stringify(view);
+      }),
+      pools: SITES.map((name) => controller.poolStats(name)),
+    };
+  }
+}
