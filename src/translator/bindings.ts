@@ -331,7 +331,7 @@ export class Bindings {
     for (const { realm, address, of } of changes) {
       const index = this.#indexes.get(realm);
       if (index === undefined) continue;
-      const home = of && this.#indexes.get(of.realm)!;
+      const home = of && this.#indexes.get(of.realm);
       const before = this.#presences.hostAt(index, address.family, address.words, 0);
       if (before >= 0) {
         const beforeHome = this.#hosts.realmOf(before);
@@ -348,9 +348,10 @@ export class Bindings {
 
   /** @throws {ConfigError} if the changes contradict each other or the plan. */
   #check({ realms, presences, permits }: Required<PlanChanges>): void {
-    const coming = new Set(realms.flatMap(({ name, realm }) => (realm === undefined ? [] : name)));
+    // Also a realm that goes may be named, and need not be there any more.
+    const named = new Set(realms.map(({ name }) => name));
     const check = (name: string, path: string): void => {
-      if (!coming.has(name)) this.#known(name, () => path);
+      if (!named.has(name)) this.#known(name, () => path);
     };
     const places = lastByPlace(presences);
     /** The addresses that hosts get. */

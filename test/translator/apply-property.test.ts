@@ -22,10 +22,12 @@ import type { TextPermit, TextPlan, TextPresence, TextRealm } from '../support/t
 import { Scene } from './scene.ts';
 
 const SEED = Number(process.env.VP_SEED ?? 1);
-const RUNS = Number(process.env.VP_RUNS ?? (process.env.CI ? 300 : 100));
+const RUNS = Number(process.env.VP_RUNS ?? (process.env.CI ? 200 : 100));
 
 const REALMS = ['cloud', 'site-a', 'site-b', 'site-c'];
 const HOSTS = ['10.0.0.1', '10.0.0.2', '10.0.0.130', 'fd00::1', 'fd00::2'];
+/** The hosts that are services at the beginning. */
+const SERVICES = ['10.0.0.1', 'fd00::1'];
 const ADDRESSES = [
   ...Array.from({ length: 24 }, (_, i) => `100.64.0.${i + 1}`),
   ...Array.from({ length: 24 }, (_, i) => `fd64::${(i + 1).toString(16)}`),
@@ -83,7 +85,7 @@ const change = fc.oneof(
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('move' as const), at: any, to: any }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('repeat' as const), at: any }) },
   {
-    weight: 3,
+    weight: 1,
     arbitrary: fc.record({
       kind: fc.constant('give' as const),
       realm: realmIndex,
@@ -111,14 +113,14 @@ const steps = fc.array(
   fc.oneof(
     {
       weight: 2,
-      arbitrary: fc.record({ changes: fc.array(change, { minLength: 1, maxLength: 5 }) }),
+      arbitrary: fc.record({ changes: fc.array(change, { minLength: 1, maxLength: 4 }) }),
     },
     {
       weight: 3,
       arbitrary: fc.record({ probes: fc.array(probe, { minLength: 8, maxLength: 24 }) }),
     }
   ),
-  { minLength: 4, maxLength: 16 }
+  { minLength: 6, maxLength: 20 }
 );
 
 /** `PlanChanges` as text. */
@@ -128,7 +130,8 @@ interface TextChanges {
   readonly permits: { realm: string; service: TextPresence['of']; permits: TextPermit[] }[];
 }
 
-const seen = new Tally([...VERDICT_NAMES, 'changed', 'refused', 'gone', 'paths after a change']);
+const EFFECTS = ['changed', 'refused', 'gone', 'paths after a change'];
+const seen = new Tally([...VERDICT_NAMES, ...EFFECTS]);
 
 test(`applied changes are as the changed plan (VP_SEED=${SEED}, ${RUNS} sequences)`, {
   timeout: 60_000 + 100 * RUNS,
@@ -140,15 +143,15 @@ test(`applied changes are as the changed plan (VP_SEED=${SEED}, ${RUNS} sequence
         if ('changes' in step) translators.change(step.changes);
         else for (const each of step.probes) translators.probe(each);
       }
+      translators.compare();
     }),
     { numRuns: RUNS, seed: SEED }
   );
   if (RUNS < 100) return;
-  const rare = ['Forward', 'NeedsPresence', 'DropNoPresence', 'DropSpoofed', 'DropNotPermitted'];
-  const effects = ['DropNoSession', 'DropTooBig', 'changed', 'refused', 'gone'];
-  for (const name of [...rare, ...effects, 'paths after a change']) {
-    expect([name, seen.of(name) >= 20]).toEqual([name, true]);
-  }
+  // The others need full tables, too little headroom, damaged packets or rare protocols.
+  const wanted = ['Forward', 'NeedsPresence', 'DropNoPresence', 'DropSpoofed', 'DropNotPermitted'];
+  wanted.push('DropNoSession', 'DropTooBig', 'DropFragmentOrphan', ...EFFECTS);
+  expect(seen.below(10).filter((name) => wanted.includes(name))).toEqual([]);
 });
 
 /** A translator that applies changes, and one that loads the changed plan. */
@@ -159,13 +162,14 @@ class Pair {
   #nowMs = 1000;
 
   change(wanted: readonly Change[]): void {
+    this.compare();
     const changes = changesOf(this.#plan, wanted);
     const before = this.#state(this.#applying);
     const after = changed(this.#plan, changes);
     if (after === undefined) {
       seen.add('refused');
       expect(() => this.#applying.translator.apply(changes)).toThrow(ConfigError);
-      expect(this.#state(this.#applying)).toEqual(before);
+      expectSame(this.#state(this.#applying), before);
       return;
     }
     seen.add('changed');
@@ -174,42 +178,44 @@ class Pair {
     this.#plan = after;
     if (gone > 0) seen.add('gone');
     if (this.#applying.paths().length > 0) seen.add('paths after a change');
-    this.#compare();
+    this.compare();
     // To apply the same again changes nothing.
     expect(this.#applying.translator.apply(changes)).toBe(0);
-    this.#compare();
+    this.compare();
   }
 
   probe(each: Probe): void {
-    const { presences } = this.#plan;
-    if (presences.length === 0) return;
     this.#nowMs += each.afterMs;
     for (const { translator } of [this.#applying, this.#loading]) translator.advance(this.#nowMs);
-    const { realm, ends } = endsOf(presences, each);
+    const { realm, ends } = endsOf(this.#plan.presences, each);
     const packet = packetOf(each, ends);
     const [a, b] = [this.#applying, this.#loading].map((scene) => ({
       explanation: scene.translator.explain(packet, realm),
       sent: scene.send(realm, packet),
       reply: scene.reply,
     }));
-    expect(a).toEqual(b);
+    expectSame(a, b);
     seen.add(a!.sent.verdict);
-    this.#compare();
   }
 
-  #compare(): void {
-    expect(this.#state(this.#applying)).toEqual(this.#state(this.#loading));
+  compare(): void {
+    expectSame(this.#state(this.#applying), this.#state(this.#loading));
   }
 
   #state(scene: Scene): unknown {
     const { translator } = scene;
-    const texts = scene.paths().map((path) => JSON.stringify(path));
+    const texts = scene.paths().map((path) => Object.values(path).join(' '));
     return {
       paths: texts.sort(),
       counts: REALMS.map((realm) => translator.pathsOf(realm)),
       counters: REALMS.map((realm) => scene.counters(realm)),
     };
   }
+}
+
+/** Compares texts first, because that is much faster. */
+function expectSame(actual: unknown, expected: unknown): void {
+  if (JSON.stringify(actual) !== JSON.stringify(expected)) expect(actual).toEqual(expected);
 }
 
 /** All realms with services that all others use, and presences of the clients. */
@@ -226,12 +232,12 @@ function richPlan(): TextPlan {
         presences.push({ realm, address: ADDRESSES[5 * h + i]!, of });
         presences.push({ realm, address: ADDRESSES[24 + 5 * h + i]!, of });
       }
-      for (const address of [HOSTS[0]!, HOSTS[3]!]) {
+      for (const address of SERVICES) {
         permits.push({ realm, service: { realm: home, address }, ports: PORTS[2]! });
       }
     }
   }
-  const realms = REALMS.map((name) => ({ name, sources: SOURCES[0]!, pools: POOLS[1]! }));
+  const realms = REALMS.map((name) => ({ name, sources: SOURCES[0]!, pools: POOLS[1]!, mtu: 700 }));
   return { realms, presences, permits };
 }
 
@@ -299,7 +305,11 @@ function changed(
   { realms, presences, permits }: TextChanges
 ): TextPlan | undefined {
   const byName = new Map(plan.realms.map((realm) => [realm.name, realm]));
-  for (const { name, realm } of realms) if (realm !== undefined) byName.set(name, realm);
+  for (const { name, realm } of realms) {
+    // A realm that goes may be named, even if it is not there.
+    const before = byName.get(name) ?? { name, sources: [] };
+    byName.set(name, realm ?? before);
+  }
   const byPlace = new Map(plan.presences.map((presence) => [placeOf(presence), presence]));
   for (const { realm, address, of } of presences) {
     if (of === undefined) byPlace.delete(placeOf({ realm, address }));
@@ -350,15 +360,19 @@ function keyOf({ realm, service }: Pick<TextPermit, 'realm' | 'service'>): strin
   return `${realm} ${service.realm} ${service.address}`;
 }
 
-/** A packet to a presence, from a host of its realm; a reply is from the host of a service. */
+/** A request to a service, a reply from one, or now and then a packet to any address of a realm. */
 function endsOf(
   presences: readonly TextPresence[],
   { at, isReply, host }: Probe
 ): { readonly realm: string; readonly ends: Ends } {
-  const { realm, address } = presences[at % presences.length]!;
+  const anywhere = {
+    realm: REALMS[host % REALMS.length]!,
+    address: ADDRESSES[at % ADDRESSES.length]!,
+  };
+  const likely = presences.filter(({ of }) => SERVICES.includes(of.address) !== isReply);
+  const { realm, address } = (at % 8 === 0 ? undefined : likely[at % likely.length]) ?? anywhere;
   const isIpv6 = address.includes(':');
-  const services = isIpv6 ? [HOSTS[3]!] : [HOSTS[0]!];
-  const sources = isReply ? services : HOSTS.filter((each) => each.includes(':') === isIpv6);
+  const sources = (isReply ? SERVICES : HOSTS).filter((each) => each.includes(':') === isIpv6);
   return { realm, ends: { source: sources[host % sources.length]!, destination: address } };
 }
 
