@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { ConfigError } from '../../src/errors.ts';
 import type { PathStatus, PlanChangesInput } from '../../src/translator/index.ts';
 import { compileChanges, printChanges } from '../../src/translator/plan.ts';
-import { type Ends, tcpPacket, udpPacket } from '../support/packets.ts';
+import { type Ends, fragment, tcpPacket, udp, udpPacket } from '../support/packets.ts';
 import type { TextPlan } from '../support/text-of.ts';
 import { ADDRESSES, PLAN, pathOf, Scene, without } from './scene.ts';
 
@@ -50,6 +50,50 @@ describe('a realm', () => {
     expect(scene.translator.apply({ realms: [{ name: 'site-b', realm }] })).toBe(0);
     expect(scene.send('site-b', build(before)).verdict).toBe('DropNoPresence');
     expect(scene.translator.apply({ realms: [{ name: 'moon', realm: undefined }] })).toBe(0);
+  });
+
+  test('that goes ends all of its paths, in whatever order they are in the table', () => {
+    const scene = new Scene();
+    const clients = [10, 11, 12].map((n) => ({ realm: 'site-a', address: `10.0.0.${n}` }));
+    const presences = clients.map((of, i) => ({
+      realm: 'cloud',
+      address: `100.64.0.${20 + i}`,
+      of,
+    }));
+    scene.translator.apply({ presences });
+    const open = (i: number): Uint8Array =>
+      scene.forward('site-a', build({ source: clients[i]!.address, destination: '100.64.0.1' }));
+    open(0);
+    open(1);
+    scene.forward('site-b', build(pathOf(4, 'site-b', 'cloud').before));
+    open(2);
+    // Ended paths leave their numbers to the last ones.
+    scene.translator.apply({ presences: [{ ...presences[0]!, of: undefined }] });
+    expect(scene.translator.apply({ realms: [{ name: 'site-b' }] })).toBe(1);
+    expect(namesOf(scene.paths())).toEqual(['site-a cloud 1', 'site-a cloud 1']);
+    expect(scene.translator.apply({ realms: [{ name: 'site-a' }] })).toBe(2);
+    expect(scene.paths()).toEqual([]);
+    expect(scene.translator.pathsOf('cloud')).toBe(0);
+  });
+
+  test('that comes back is new: replies to its earlier requests pass for a while', () => {
+    const scene = usedScene();
+    scene.translator.advance(130_000);
+    const [realm] = PLAN.realms.filter(({ name }) => name === 'site-b');
+    const unasked = reply(pathOf(6, 'cloud', 'site-b').before);
+    expect(scene.send('cloud', unasked).verdict).toBe('DropNoSession');
+    scene.translator.apply({ realms: [{ name: 'site-b' }] });
+    scene.translator.advance(260_000);
+    scene.translator.apply({
+      realms: [{ name: 'site-b', realm }],
+      presences: PLAN.presences.filter(({ realm: name, of }) =>
+        [name, of.realm].includes('site-b')
+      ),
+      permits: PLAN.permits
+        .filter((permit) => permit.realm === 'site-b' && permit.service.realm === 'cloud')
+        .map((permit) => ({ ...permit, permits: [permit] })),
+    });
+    expect(scene.send('cloud', unasked).verdict).toBe('Forward');
   });
 
   test('that comes may be named by the presences and permits of the same changes', () => {
@@ -128,6 +172,25 @@ describe('presences', () => {
     const sent = scene.send('site-b', build(pathOf(4, 'site-b', 'cloud').before));
     expect(sent.packet).toEqual(build({ source: '100.64.0.11', destination: '10.0.0.5' }));
     expect(scene.send('cloud', reply(pathOf(4, 'cloud', 'site-a').before)).egress).toBe('site-b');
+  });
+
+  test('that go take the datagrams with them whose first fragment has passed', () => {
+    const scene = new Scene();
+    const { before } = pathOf(4, 'site-a', 'cloud');
+    const datagram = udp({ sourcePort: 40_000, destinationPort: 53, payload: new Uint8Array(992) });
+    const [first, later] = [
+      fragment(before, datagram, [0, 600]),
+      fragment(before, datagram, [600, 1000]),
+    ];
+    const [presence] = PLAN.presences.filter(({ realm, of }) => realm + of.realm === 'cloudsite-a');
+    expect(scene.verdicts('site-a', first)).toEqual(['Forward']);
+    scene.translator.apply({ presences: [{ ...presence!, of: undefined }] });
+    scene.translator.apply({ presences: [presence!] });
+    expect(scene.verdicts('site-a', build(before), later)).toEqual([
+      'Forward',
+      'DropFragmentOrphan',
+    ]);
+    expect(scene.verdicts('site-a', first, later)).toEqual(['Forward', 'Forward']);
   });
 
   test('that go, twice or of a realm that is not there, change nothing more', () => {
