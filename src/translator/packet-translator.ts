@@ -200,8 +200,10 @@ export class PacketTranslator {
 
   /** The memory in bytes that the paths take, and that the plan takes. */
   get memory(): { readonly paths: number; readonly plan: number } {
-    const { v4, v6, bindings } = this.#paths;
-    return { paths: v4.byteLength + v6.byteLength, plan: bindings.byteLength };
+    const { v4, v6, routes, bindings } = this.#paths;
+    const tables = [v4, v6, routes, bindings.policies];
+    const paths = tables.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    return { paths, plan: bindings.byteLength };
   }
 
   /** Shows the packets of chosen paths to `capture`. It replaces an earlier capture; `undefined` ends it. */

@@ -116,6 +116,10 @@ export class RouteTable extends IntTable {
     );
   }
 
+  override get byteLength(): number {
+    return super.byteLength + this.#from.byteLength + this.#to.byteLength;
+  }
+
   /** Returns the number of routes from and to a realm. */
   #countOf(realm: number): number {
     return this.#from.length(realm) + this.#to.length(realm);

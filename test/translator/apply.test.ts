@@ -386,6 +386,8 @@ describe('tables', () => {
         ],
       });
       scene.forward('site-a', build({ source: client.address, destination: near }, 1000 + n));
+      const other = { realm: 'site-a', service, ports: [`tcp/${3000 + n}`] };
+      translator.apply({ permits: [{ realm: 'site-a', service, permits: [other] }] });
       expect(scene.paths()).toHaveLength(1);
       translator.apply({
         presences: [
