@@ -273,7 +273,7 @@ export class Bindings {
     at: number
   ): number {
     const permits = this.#permits.of(service, realm);
-    for (let i = 0; i < permits.length; i++) {
+    for (let i = permits.length - 1; i >= 0; i--) {
       const { clients, ports } = permits[i]!;
       const isClient =
         clients === undefined

@@ -31,11 +31,11 @@ export class PolicyTable extends IntTable {
 
   /**
    * Returns the policy that allows what `policy` and the ports allow. On the side `REQUEST` the source is the
-   * client of the permit with these ports, on the side `REPLY` the destination is. Replies must be added before
-   * requests. The caller has to hold the result before it extends or drops another policy.
+   * client of the permit with these ports, on the side `REPLY` the destination is. What is added last is asked first,
+   * so replies are added before requests, and the ports from the last to the first. The caller has to hold the result before it extends or drops another policy.
    */
   extend(policy: number, ports: readonly PortRange[], side: number): number {
-    for (let i = 0; i < ports.length; i++) {
+    for (let i = ports.length - 1; i >= 0; i--) {
       const { protocol, first, last } = ports[i]!;
       const rule = (PROTOCOL_KIND[protocol] << SIDE_WIDTH) | side;
       policy = this.#withRule(policy, rule, (first << 16) | last);

@@ -109,7 +109,7 @@ describe('extend', () => {
     expect(policies.extend(NOTHING, ports('tcp/1-2'), REQUEST)).not.toBe(first);
     expect(policies.extend(NOTHING, ports('udp/1'), REQUEST)).not.toBe(first);
     expect(policies.extend(first, ports('udp/1'), REQUEST)).toBe(
-      policies.extend(NOTHING, ports('tcp/1', 'udp/1'), REQUEST)
+      policies.extend(NOTHING, ports('udp/1', 'tcp/1'), REQUEST)
     );
   });
 
@@ -144,15 +144,15 @@ describe('a policy', () => {
       policies.hold(policy);
       return policy;
     };
-    const short = held('tcp/1', 'tcp/2');
-    const long = held('tcp/1', 'tcp/2', 'tcp/3', 'tcp/4');
-    expect(held('tcp/1', 'tcp/2')).toBe(short);
+    const short = held('tcp/2', 'tcp/1');
+    const long = held('tcp/4', 'tcp/3', 'tcp/2', 'tcp/1');
+    expect(held('tcp/2', 'tcp/1')).toBe(short);
     expect(policies.size).toBe(1 + 4);
     policies.drop(short);
     policies.drop(short);
     expect(policies.size).toBe(1 + 4);
     expect(policies.sideOf(long, Tcp, REQUEST, 9, 1)).toBe(REQUEST);
-    const other = held('tcp/1', 'udp/9');
+    const other = held('udp/9', 'tcp/1');
     policies.drop(long);
     expect(policies.size).toBe(1 + 2);
     expect(policies.sideOf(other, Udp, REQUEST, 1, 9)).toBe(REQUEST);
