@@ -356,9 +356,11 @@ export class PacketTranslator {
       index = this.#realmNames.push(name) - 1;
       this.#realmIndexes.set(name, index);
       this.#realmCount = this.#realmNames.length;
-      const counters = new Float64Array(this.#realmNames.length * VERDICT_COUNT);
-      counters.set(this.#verdicts);
-      this.#verdicts = counters;
+      if (this.#realmCount * VERDICT_COUNT > this.#verdicts.length) {
+        const counters = new Float64Array(2 * this.#realmCount * VERDICT_COUNT);
+        counters.set(this.#verdicts);
+        this.#verdicts = counters;
+      }
     }
     return index;
   };
