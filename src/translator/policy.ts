@@ -86,11 +86,11 @@ export class PolicyTable extends IntTable {
   }
 
   #withRule(policy: number, rule: number, ports: number): number {
-    let record = this.find3(policy, rule, ports);
+    this.key[0] = policy;
+    this.key[RULE] = rule;
+    this.key[RULE_PORTS] = ports;
+    let record = this.find();
     if (record < 0) {
-      this.key[0] = policy;
-      this.key[RULE] = rule;
-      this.key[RULE_PORTS] = ports;
       record = this.insert();
       this.hold(policy);
     }
