@@ -8,6 +8,7 @@ import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { PacketTranslator } from '../src/translator/index.ts';
 import { NaiveTranslator } from '../test/oracle/translate.ts';
+import { measureChanges } from './changes.ts';
 import { checkShape } from './check.ts';
 import { RivalProgram } from './rival.ts';
 import { type Arrival, cpuMs, Scene } from './scene.ts';
@@ -38,6 +39,8 @@ interface Effort {
   /** How many paths the memory is measured with. */
   readonly memoryPaths: number;
   readonly loads: number;
+  /** With how many realms changes of a plan are measured. */
+  readonly realms: readonly number[];
 }
 
 const FULL: Effort = {
@@ -47,6 +50,7 @@ const FULL: Effort = {
   warmUpMs: 500,
   memoryPaths: 1_000_000,
   loads: 7,
+  realms: [100, 1_000, 10_000],
 };
 
 const QUICK: Effort = {
@@ -56,6 +60,7 @@ const QUICK: Effort = {
   warmUpMs: 100,
   memoryPaths: 100_000,
   loads: 3,
+  realms: [100, 1_000],
 };
 
 async function main(): Promise<void> {
@@ -89,7 +94,8 @@ async function main(): Promise<void> {
     const results = await measureAll(program, shapes, { ...effort, paths });
     const costs = isWhole ? { ...measureMemory(effort), ...measureLoads(effort) } : {};
     for (const [name, value] of Object.entries(costs)) console.log(`${name}: ${value}`);
-    if (values.json) console.log(JSON.stringify({ ...machine, ...costs, results }));
+    const changes = isWhole ? { changes: measureChanges(effort.realms) } : {};
+    if (values.json) console.log(JSON.stringify({ ...machine, ...costs, ...changes, results }));
   } finally {
     program?.close();
   }

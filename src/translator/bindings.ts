@@ -1,26 +1,32 @@
 /**
- * The compiled plan: which endpoint a presence stands for, and what may pass between two hosts. `resolve`
- * answers what a packet (source, destination) from a realm becomes. Hosts and presences are records in
- * tables, not objects, because a plan may have a million of them.
+ * The compiled plan: which endpoint a presence stands for, and what may pass between two hosts. `resolve` answers what a
+ * packet (source, destination) from a realm becomes. `apply` changes the plan by keys, and says between which realms
+ * paths may have changed.
  * @module
  */
 
-import { type Family, IpAddress } from '../base/address.ts';
+import type { Family, IpAddress } from '../base/address.ts';
 import { Endpoint } from '../base/endpoint.ts';
 import type { IpPrefix } from '../base/prefix.ts';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
-import { IntTable } from './int-table.ts';
+import { familyOf, type Host, Hosts } from './hosts.ts';
 import { REPLY, REQUEST } from './layout.ts';
+import { Permits } from './permits.ts';
 import {
+  compileChanges,
   compilePermit,
   compilePresence,
   compileRealm,
   containsWords,
+  type PlanChanges,
+  type PlanChangesInput,
   type PresenceInput,
+  type Realm,
   type Reject,
   type TranslationPlanInput,
 } from './plan.ts';
-import { NOTHING, type NumberedPermit, PolicyTable } from './policy.ts';
+import { NOTHING, PolicyTable } from './policy.ts';
+import { Presences } from './presences.ts';
 import { Verdict } from './verdict.ts';
 
 /** The result of `resolve`. The next call overwrites it. */
@@ -34,7 +40,7 @@ export interface Resolution {
   egress: number;
   /** The IP version of both addresses in the egress realm. Valid iff Forward or NeedsPresence. */
   family: Family;
-  /** The policy, which says what may pass. Valid iff Forward or NeedsPresence. */
+  /** The policy, which says what may pass. Valid iff Forward or NeedsPresence; the caller has to drop it then. */
   policy: number;
   /** The source's presence in the egress realm. Valid iff Forward. */
   readonly source: Int32Array;
@@ -52,20 +58,29 @@ export interface CompiledRealm {
   readonly reject: Reject;
 }
 
-/** A compiled plan. Only `bind` changes it, by adding a presence. */
+/** What applied changes may have changed: realms, by index. */
+export interface Effects {
+  /** Realms that are gone. */
+  readonly gone: readonly number[];
+  /** Realms that have another MTU. */
+  readonly resized: readonly number[];
+  /** Realms whose paths may all have changed. */
+  readonly realms: readonly number[];
+  /** Pairs of realms between which paths may have changed. */
+  readonly pairs: readonly (readonly [number, number])[];
+}
+
+/** A compiled plan. */
 export class Bindings {
   readonly policies: PolicyTable = new PolicyTable();
-  readonly #realmIndex: (name: string) => number;
+  readonly #indexOf: (name: string) => number;
   /** The realms of the plan, by index. */
   readonly #realms = new Map<number, CompiledRealm>();
-  /** The real hosts that presences and permits name. Key: (realm, address). */
-  readonly #hosts: FamilyTables = familyTables(0);
-  /** The presences. Key: (realm, address). Value: the host that it stands for. */
-  readonly #presences: FamilyTables = familyTables(1);
-  /** The presences of a host. Key: (host, realm, IP version). Value: the record number of the presence. */
-  readonly #presencesOf = new IntTable(3, 1, MAX_RECORDS);
-  /** The permits that name a host as their service, by host and the index of the clients' realm. */
-  readonly #permits = new Map<Host, Map<number, NumberedPermit[]>>();
+  /** The indexes of the realms of the plan, by name. */
+  readonly #indexes = new Map<string, number>();
+  readonly #hosts = new Hosts();
+  readonly #presences = new Presences(this.#hosts);
+  readonly #permits = new Permits(this.#hosts);
   readonly #resolution: Resolution = {
     verdict: Verdict.DropNoPresence,
     egress: 0,
@@ -75,31 +90,18 @@ export class Bindings {
     destination: new Int32Array(4),
   };
 
-  /** @throws {ConfigError} naming the place in the plan that is wrong. */
-  constructor(plan: TranslationPlanInput, realmIndex: (name: string) => number) {
-    this.#realmIndex = realmIndex;
-    for (const [i, realm] of plan.realms.entries()) {
-      const index = realmIndex(realm.name);
-      if (this.#realms.has(index)) {
+  /**
+   * @param indexOf returns the index of a realm, and gives it one if it has none
+   * @throws {ConfigError} naming the place in the plan that is wrong.
+   */
+  constructor(plan: TranslationPlanInput, indexOf: (name: string) => number) {
+    this.#indexOf = indexOf;
+    for (const [i, input] of plan.realms.entries()) {
+      const realm = compileRealm(input, `realms[${i}]`);
+      if (this.#indexes.has(realm.name)) {
         throw new ConfigError(`realms[${i}].name`, `"${realm.name}" is there twice`);
       }
-      const { name, mtu, reject = 'drop' } = realm;
-      if (mtu !== undefined && !(Number.isInteger(mtu) && mtu >= MIN_MTU && mtu <= MAX_MTU)) {
-        const range = `a whole number from ${MIN_MTU} to ${MAX_MTU}`;
-        throw new ConfigError(`realms[${i}].mtu`, `${mtu} is not ${range}`);
-      }
-      if (!REJECTS.includes(reject)) {
-        const words = REJECTS.map((word) => `"${word}"`).join(', ');
-        throw new ConfigError(`realms[${i}].reject`, `"${reject}" is none of ${words}`);
-      }
-      const { sources, pools = [] } = compileRealm(realm, `realms[${i}]`);
-      this.#realms.set(index, {
-        name,
-        sources,
-        pools,
-        mtu: mtu ?? Number.POSITIVE_INFINITY,
-        reject,
-      });
+      this.#setRealm(realm);
     }
     for (let i = 0; i < plan.presences.length; i++) {
       const conflict = this.#bind(plan.presences[i]!, () => `presences[${i}]`);
@@ -107,19 +109,15 @@ export class Bindings {
     }
     for (const [i, input] of plan.permits.entries()) {
       const permit = compilePermit(input, `permits[${i}]`);
-      const realm = this.#indexOf(permit.realm, () => `permits[${i}].realm`);
-      const home = this.#indexOf(permit.service.realm, () => `permits[${i}].service.realm`);
-      const service = this.#host(home, permit.service.address);
-      const byRealm = this.#permits.get(service) ?? new Map<number, NumberedPermit[]>();
-      this.#permits.set(service, byRealm);
-      const permits = byRealm.get(realm) ?? [];
-      permits.push({ number: i, permit });
-      byRealm.set(realm, permits);
+      const realm = this.#known(permit.realm, () => `permits[${i}].realm`);
+      const home = this.#known(permit.service.realm, () => `permits[${i}].service.realm`);
+      this.#permits.add(realm, home, permit.service.address, permit);
     }
   }
 
   /**
-   * Adds a presence. Adding the same presence twice changes nothing.
+   * Adds a presence. Adding the same presence twice changes nothing. No path changes: none was to the address, and none
+   * from the host to the realm.
    *
    * @throws {ApiMisuseError} if the address stands for another host, or the host has another.
    * @throws {ConfigError} if the presence is not one.
@@ -127,6 +125,47 @@ export class Bindings {
   bind(presence: PresenceInput): void {
     const conflict = this.#bind(presence, () => 'presence');
     if (conflict !== undefined) throw new ApiMisuseError(conflict);
+  }
+
+  /**
+   * Changes the plan.
+   *
+   * @throws {ConfigError} naming the place in the changes that is wrong. Nothing has changed then.
+   */
+  apply(input: PlanChangesInput): Effects {
+    const changes = compileChanges(input);
+    this.#check(changes);
+    const resized: number[] = [];
+    const realms: number[] = [];
+    const pairs = new Map<number, readonly [number, number]>();
+    const touch = (a: number, b: number): void => {
+      pairs.set(Math.min(a, b) * 2 ** 26 + Math.max(a, b), [a, b]);
+    };
+    for (const { realm } of changes.realms) {
+      if (realm === undefined) continue;
+      const index = this.#indexOf(realm.name);
+      const before = this.#realms.get(index);
+      const after = this.#setRealm(realm);
+      if (before === undefined) continue;
+      if (before.mtu !== after.mtu) resized.push(index);
+      const changed = [
+        ...difference(before.sources, after.sources),
+        ...difference(before.pools, after.pools),
+      ];
+      if (changed.length > 0 && this.#hosts.isAnyIn(index, changed)) realms.push(index);
+    }
+    this.#setPresences([...lastByPlace(changes.presences).values()], touch);
+    for (const { realm, service, permits } of changes.permits) {
+      const from = this.#indexes.get(realm);
+      const to = this.#indexes.get(service.realm);
+      if (from === undefined || to === undefined) continue;
+      if (this.#permits.set(from, to, service.address, permits)) touch(from, to);
+    }
+    const leaving = new Map(changes.realms.map(({ name, realm }) => [name, realm]));
+    const gone = [...leaving].flatMap(([name, realm]) => {
+      return realm === undefined ? this.#removeRealm(name) : [];
+    });
+    return { gone, resized, realms, pairs: [...pairs.values()] };
   }
 
   get realmCount(): number {
@@ -144,8 +183,8 @@ export class Bindings {
     const result = this.#resolution;
     const realm = key[0]!;
     const width = family === 4 ? 1 : 4;
-    const presence = find(this.#presences[family], realm, key, 1 + width);
-    if (presence < 0) {
+    const target = this.#presences.hostAt(realm, family, key, 1 + width);
+    if (target < 0) {
       result.verdict = Verdict.DropNoPresence;
       return result;
     }
@@ -153,15 +192,13 @@ export class Bindings {
       result.verdict = Verdict.DropSpoofed;
       return result;
     }
-    const target = firstValue(this.#presences[family], presence);
     const targetFamily = familyOf(target);
-    const targets = this.#hosts[targetFamily];
+    const targets = this.#hosts.table(targetFamily);
     const targetAt = (target >>> 1) * targets.stride;
     const egress = targets.words[targetAt]!;
-    const origin = hostOf(find(this.#hosts[family], realm, key, 1), family);
-    const requests = this.#extend(NOTHING, REQUEST, realm, target, family, key, 1);
-    const policy = this.#extend(
-      requests,
+    const origin = this.#hosts.find(realm, family, key, 1);
+    const replies = this.#extend(
+      NOTHING,
       REPLY,
       egress,
       origin,
@@ -169,22 +206,24 @@ export class Bindings {
       targets.words,
       targetAt + 1
     );
+    const policy = this.#extend(replies, REQUEST, realm, target, family, key, 1);
     if (policy === NOTHING) {
       result.verdict = Verdict.DropNotPermitted;
       return result;
     }
+    this.policies.hold(policy);
     result.egress = egress;
     result.family = targetFamily;
     result.policy = policy;
     const words = targetFamily === 4 ? 1 : 4;
     for (let i = 0; i < words; i++) result.destination[i] = targets.words[targetAt + 1 + i]!;
-    const standIn = origin < 0 ? -1 : this.#presenceOf(origin, egress, targetFamily);
+    const standIn = origin < 0 ? -1 : this.#presences.find(origin, egress, targetFamily);
     if (standIn < 0) {
       result.verdict = Verdict.NeedsPresence;
       return result;
     }
     result.verdict = Verdict.Forward;
-    const presences = this.#presences[targetFamily];
+    const presences = this.#presences.table(targetFamily);
     for (let i = 0; i < words; i++) {
       result.source[i] = presences.words[standIn * presences.stride + 1 + i]!;
     }
@@ -198,10 +237,9 @@ export class Bindings {
     words: ArrayLike<number>,
     at: number
   ): Endpoint | undefined {
-    const presence = find(this.#presences[family], realm, words, at);
-    if (presence < 0) return undefined;
-    const host = firstValue(this.#presences[family], presence);
-    return new Endpoint(this.#realms.get(this.#realmOf(host))!.name, this.#addressOf(host));
+    const host = this.#presences.hostAt(realm, family, words, at);
+    if (host < 0) return undefined;
+    return new Endpoint(this.#realms.get(this.#hosts.realmOf(host))!.name, this.#addressOf(host));
   }
 
   /** Returns whether packets of the realm may come from the address at `words[at]`. */
@@ -218,8 +256,7 @@ export class Bindings {
 
   /** The memory of the tables in bytes. */
   get byteLength(): number {
-    const tables = [this.#hosts[4], this.#hosts[6], this.#presences[4], this.#presences[6]];
-    return [...tables, this.#presencesOf].reduce((sum, table) => sum + table.byteLength, 0);
+    return this.#hosts.byteLength + this.#presences.byteLength + this.#permits.byteLength;
   }
 
   /**
@@ -235,133 +272,158 @@ export class Bindings {
     words: ArrayLike<number>,
     at: number
   ): number {
-    const permits = this.#permits.get(service)?.get(realm);
-    if (permits === undefined) return policy;
-    for (let i = 0; i < permits.length; i++) {
-      const { clients } = permits[i]!.permit;
+    const permits = this.#permits.of(service, realm);
+    for (let i = permits.length - 1; i >= 0; i--) {
+      const { clients, ports } = permits[i]!;
       const isClient =
         clients === undefined
           ? this.isSource(realm, family, words, at)
           : containsWords(clients, family, words, at);
-      if (isClient) policy = this.policies.extend(policy, permits[i]!, side);
+      if (isClient) policy = this.policies.extend(policy, ports, side);
     }
     return policy;
   }
 
-  /** Returns what stands against it, if something does. */
+  #setRealm({ name, sources, pools = [], mtu, reject = 'drop' }: Realm): CompiledRealm {
+    const index = this.#indexOf(name);
+    const realm = { name, sources, pools, mtu: mtu ?? Number.POSITIVE_INFINITY, reject };
+    this.#indexes.set(name, index);
+    this.#realms.set(index, realm);
+    return realm;
+  }
+
+  /** Removes a realm with all its presences and permits. Returns its index, if the plan had it. */
+  #removeRealm(name: string): number[] {
+    const index = this.#indexes.get(name);
+    if (index === undefined) return [];
+    this.#presences.removeRealm(index);
+    this.#permits.removeRealm(index);
+    this.#realms.delete(index);
+    this.#indexes.delete(name);
+    return [index];
+  }
+
+  /** Adds a presence, unless it is there. Returns what stands against it, if something does. */
   #bind(input: PresenceInput, path: () => string): string | undefined {
-    const presence = compilePresence(input, path);
-    const realm = this.#indexOf(presence.realm, () => `${path()}.realm`);
-    const home = this.#indexOf(presence.of.realm, () => `${path()}.of.realm`);
-    const host = this.#host(home, presence.of.address);
-    const { family, words } = presence.address;
-    const presences = this.#presences[family];
-    const bound = find(presences, realm, words, 0);
+    const { realm, address, of } = compilePresence(input, path);
+    const index = this.#known(realm, () => `${path()}.realm`);
+    const home = this.#known(of.realm, () => `${path()}.of.realm`);
+    const { family, words } = address;
+    const host = this.#hosts.find(home, of.address.family, of.address.words, 0);
+    const bound = this.#presences.hostAt(index, family, words, 0);
     if (bound >= 0) {
-      const other = firstValue(presences, bound);
-      if (other === host) return undefined;
-      const real = `${this.#addressOf(other)} of ${this.#realms.get(this.#realmOf(other))!.name}`;
-      return `${presence.address} already stands for ${real} in ${presence.realm}`;
+      if (bound === host) return undefined;
+      const real = `${this.#addressOf(bound)} of ${this.#realms.get(this.#hosts.realmOf(bound))!.name}`;
+      return `${address} already stands for ${real} in ${realm}`;
     }
-    const other = this.#presenceOf(host, realm, family);
-    if (other >= 0) {
-      const real = `${presence.of.address} of ${presence.of.realm}`;
-      return `${real} already has ${addressOf(presences, other)} in ${presence.realm}`;
-    }
-    const number = insert(presences, realm, words);
-    presences.words[number * presences.stride + presences.keyWords] = host;
-    setKey3(this.#presencesOf, host, realm, family);
-    const record = this.#presencesOf.insert();
-    this.#presencesOf.words[record * this.#presencesOf.stride + 3] = number;
+    const other = this.#presences.addressOf(host, index, family);
+    if (other !== undefined) return alreadyHas(of, other, realm);
+    this.#presences.add(index, address, home, of.address);
     return undefined;
   }
 
-  #indexOf(name: string, path: () => string): number {
-    const index = this.#realmIndex(name);
-    if (!this.#realms.has(index)) {
+  /** Gives addresses their hosts. First all are taken from their present ones, because hosts may change places. */
+  #setPresences(
+    changes: Required<PlanChanges>['presences'],
+    touch: (a: number, b: number) => void
+  ): void {
+    const added: (() => void)[] = [];
+    for (const { realm, address, of } of changes) {
+      const index = this.#indexes.get(realm);
+      if (index === undefined) continue;
+      const home = of && this.#indexes.get(of.realm);
+      const before = this.#presences.hostAt(index, address.family, address.words, 0);
+      if (before >= 0) {
+        const beforeHome = this.#hosts.realmOf(before);
+        if (home === beforeHome && of!.address.equals(this.#addressOf(before))) continue;
+        this.#presences.remove(index, address);
+        touch(index, beforeHome);
+      }
+      if (home !== undefined) {
+        added.push(() => this.#presences.add(index, address, home, of!.address));
+      }
+    }
+    for (const add of added) add();
+  }
+
+  /** @throws {ConfigError} if the changes contradict each other or the plan. */
+  #check({ realms, presences, permits }: Required<PlanChanges>): void {
+    // Also a realm that goes may be named, and need not be there any more.
+    const named = new Set(realms.map(({ name }) => name));
+    const check = (name: string, path: string): void => {
+      if (!named.has(name)) this.#known(name, () => path);
+    };
+    const places = lastByPlace(presences);
+    /** The addresses that hosts get. */
+    const addresses = new Map<string, IpAddress>();
+    for (const [i, { realm, address, of }] of presences.entries()) {
+      if (of === undefined) continue;
+      check(realm, `presences[${i}].realm`);
+      check(of.realm, `presences[${i}].of.realm`);
+      if (places.get(placeOf(realm, address))!.of !== of) continue;
+      const holder = `${realm.length} ${realm} IPv${address.family} ${of.key}`;
+      const other = addresses.get(holder) ?? this.#keptAddress(realm, address.family, of, places);
+      if (other !== undefined && !other.equals(address)) {
+        throw new ConfigError(`presences[${i}]`, alreadyHas(of, other, realm));
+      }
+      addresses.set(holder, address);
+    }
+    for (const [i, { realm, service, permits: list }] of permits.entries()) {
+      if (list.length === 0) continue;
+      check(realm, `permits[${i}].realm`);
+      check(service.realm, `permits[${i}].service.realm`);
+    }
+  }
+
+  /** Returns the present address of a host in a realm, unless it is one of the places that change. */
+  #keptAddress(
+    realm: string,
+    family: Family,
+    of: Endpoint,
+    places: ReadonlyMap<string, unknown>
+  ): IpAddress | undefined {
+    const index = this.#indexes.get(realm);
+    const home = this.#indexes.get(of.realm);
+    if (index === undefined || home === undefined) return undefined;
+    const host = this.#hosts.find(home, of.address.family, of.address.words, 0);
+    const address = this.#presences.addressOf(host, index, family);
+    return address && !places.has(placeOf(realm, address)) ? address : undefined;
+  }
+
+  /** Returns the index of a realm of the plan. */
+  #known(name: string, path: () => string): number {
+    const index = this.#indexes.get(name);
+    if (index === undefined) {
       throw new ConfigError(path(), `"${name}" is not one of the plan's realms`);
     }
     return index;
   }
 
-  #host(realm: number, { family, words }: IpAddress): Host {
-    const hosts = this.#hosts[family];
-    const known = find(hosts, realm, words, 0);
-    return hostOf(known >= 0 ? known : insert(hosts, realm, words), family);
-  }
-
-  #presenceOf(host: Host, realm: number, family: Family): number {
-    const record = this.#presencesOf.find3(host, realm, family);
-    return record < 0 ? -1 : firstValue(this.#presencesOf, record);
-  }
-
-  #realmOf(host: Host): number {
-    const hosts = this.#hosts[familyOf(host)];
-    return hosts.words[(host >>> 1) * hosts.stride]!;
-  }
-
   #addressOf(host: Host): IpAddress {
-    return addressOf(this.#hosts[familyOf(host)], host >>> 1);
+    return this.#hosts.addressOf(host);
   }
 }
 
-/** A host: twice its record number in the table of its IP version, plus 1 for IPv6; -1 for none. */
-type Host = number;
-
-function hostOf(record: number, family: Family): Host {
-  return record < 0 ? -1 : 2 * record + (family === 6 ? 1 : 0);
+function alreadyHas({ address, realm }: Endpoint, other: IpAddress, where: string): string {
+  return `${address} of ${realm} already has ${other} in ${where}`;
 }
 
-function familyOf(host: Host): Family {
-  return (host & 1) === 1 ? 6 : 4;
+/** Returns the last entry for each address in a realm. */
+function lastByPlace<T extends { readonly realm: string; readonly address: IpAddress }>(
+  presences: readonly T[]
+): Map<string, T> {
+  return new Map(presences.map((each) => [placeOf(each.realm, each.address), each]));
 }
 
-type FamilyTables = Readonly<Record<Family, IntTable>>;
-
-/** Creates tables with the key (realm, address). */
-function familyTables(valueWords: number): FamilyTables {
-  return {
-    4: new IntTable(2, valueWords, MAX_RECORDS),
-    6: new IntTable(5, valueWords, MAX_RECORDS),
-  };
+function placeOf(realm: string, address: IpAddress): string {
+  return `${address} ${realm}`;
 }
 
-/** Finds the record of the address at `words[at]`. */
-function find(table: IntTable, realm: number, words: ArrayLike<number>, at: number): number {
-  setKey(table, realm, words, at);
-  return table.find();
+/** Returns the prefixes that are in only one of two lists. */
+function difference(a: readonly IpPrefix[], b: readonly IpPrefix[]): IpPrefix[] {
+  const [inA, inB] = [new Set(a.map(String)), new Set(b.map(String))];
+  return [
+    ...a.filter((prefix) => !inB.has(prefix.toString())),
+    ...b.filter((prefix) => !inA.has(prefix.toString())),
+  ];
 }
-
-function insert(table: IntTable, realm: number, words: ArrayLike<number>): number {
-  setKey(table, realm, words, 0);
-  return table.insert();
-}
-
-function setKey(table: IntTable, realm: number, words: ArrayLike<number>, at: number): void {
-  table.key[0] = realm;
-  for (let i = 1; i < table.keyWords; i++) table.key[i] = words[at + i - 1]!;
-}
-
-function setKey3(table: IntTable, a: number, b: number, c: number): void {
-  table.key[0] = a;
-  table.key[1] = b;
-  table.key[2] = c;
-}
-
-/** Returns the first word of a record's value. */
-function firstValue(table: IntTable, record: number): number {
-  return table.words[record * table.stride + table.keyWords]!;
-}
-
-/** Returns the address in a record's key, which follows the realm. */
-function addressOf(table: IntTable, record: number): IpAddress {
-  const at = record * table.stride;
-  return IpAddress.fromWords(Array.from(table.words.subarray(at + 1, at + table.keyWords)));
-}
-
-/** The host bounds its plans; this limit only keeps a record number a small integer. */
-const MAX_RECORDS = 2 ** 26;
-/** Every host accepts packets of 576 bytes (RFC 791 section 3.1). */
-const MIN_MTU = 576;
-const MAX_MTU = 65_535;
-const REJECTS: readonly Reject[] = ['drop', 'unreachable', 'reset'];

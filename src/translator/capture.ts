@@ -12,7 +12,7 @@ import { NO_PAIR } from './paths.ts';
 
 export interface PacketCapture {
   /**
-   * Decides whether to show the packets of a path. It is called once for each path, and again after a new
+   * Decides whether to show the packets of a path. It is called once for each path, and again after a change of the
    * plan or after 65,536 other paths; for a packet whose path is not kept it is called each time.
    */
   wants(path: PathStatus): boolean;

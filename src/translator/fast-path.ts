@@ -67,9 +67,9 @@ import {
   ROUTE_POLICY,
 } from './layout.ts';
 import { moveOffload } from './offload.ts';
-import { MIN_IPV6_MTU } from './path-table.ts';
 import type { Paths } from './paths.ts';
 import { updatedChecksum } from './rewrite.ts';
+import { MIN_IPV6_MTU } from './route-table.ts';
 import type { Sessions } from './sessions.ts';
 import { MAX_WITHOUT_DF, type Siit, VERSION_GROWTH, writeIpv4, writeIpv6 } from './siit.ts';
 

@@ -111,9 +111,17 @@ export class Fragments {
     if (isComplete) table.remove(at);
   }
 
-  /** Forgets the datagrams whose path no longer exists. */
-  keep(hasPath: (table: 4 | 6, realm: number, words: Int32Array, at: number) => boolean): void {
-    for (const [realm, table] of this.#tables.entries()) {
+  /**
+   * Forgets the datagrams whose path no longer exists.
+   *
+   * @param realms the ingress realms of paths that have ended; by default all
+   */
+  keep(
+    hasPath: (table: 4 | 6, realm: number, words: Int32Array, at: number) => boolean,
+    realms: Iterable<number> = this.#tables.keys()
+  ): void {
+    for (const realm of realms) {
+      const table = this.#tables[realm];
       if (table === undefined) continue;
       for (const at of table.records()) {
         const family = table.words[at + 1]! >>> 8 === 6 ? 6 : 4;

@@ -19,6 +19,7 @@ export type {
   Permit,
   PermitInput,
   PlanChanges,
+  PlanChangesInput,
   Presence,
   PresenceInput,
   Realm,

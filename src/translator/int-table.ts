@@ -2,7 +2,8 @@
  * An open-addressing hash table whose keys and values are 32-bit words. `find` allocates nothing and costs
  * about one cache miss for the slot and one for the record.
  *
- * Records are numbered from 0 without gaps. When a record is removed, the last one gets its number.
+ * Records are numbered from 0. A table whose records are removed by `remove` has no gaps in its numbers; one that
+ * uses `release` instead keeps the numbers of all other records.
  * @module
  */
 
@@ -22,6 +23,8 @@ export class IntTable {
 
   /** The record number plus one, or 0 for a free slot. The length is a power of two. */
   #slots: Int32Array;
+  /** The number plus one of the record that was released last, or 0. The first word of a released record has the next. */
+  #firstFree = 0;
   readonly #maxSize: number;
   /** Random, so that an attacker cannot choose keys that collide. */
   readonly #seed = (Math.random() * 0x1_0000_0000) | 0;
@@ -119,21 +122,48 @@ export class IntTable {
    */
   insert(): number {
     if (this.size >= this.#maxSize) return -1;
-    if ((this.size + 1) * this.stride > this.words.length) {
+    const record = this.#firstFree > 0 ? this.#firstFree - 1 : this.size;
+    const at = record * this.stride;
+    if (this.#firstFree > 0) {
+      this.#firstFree = this.words[at]!;
+    } else if (at + this.stride > this.words.length) {
       const larger = new Int32Array(this.words.length * 2);
       larger.set(this.words);
       this.words = larger;
       this.floats = new Float64Array(larger.buffer);
     }
-    const record = this.size++;
-    this.words.set(this.key, record * this.stride);
+    this.size++;
+    this.words.set(this.key, at);
     if (this.size > this.#slots.length * MAX_LOAD) this.#grow();
-    else this.#place(record);
+    this.#place(record);
     return record;
   }
 
   /** Removes a record. The last record moves to its place and gets its number. `key` does not change. */
   remove(record: number): void {
+    this.#vacate(record);
+    const { words, stride } = this;
+    const last = this.size - 1;
+    if (record !== last) {
+      this.#slots[this.#slotOf(last)] = record + 1;
+      words.copyWithin(record * stride, last * stride, (last + 1) * stride);
+    }
+    words.fill(0, last * stride, (last + 1) * stride);
+    this.size = last;
+  }
+
+  /** Removes a record. The others keep their numbers, and the next `insert` takes this one. `key` does not change. */
+  release(record: number): void {
+    this.#vacate(record);
+    const { words, stride } = this;
+    words.fill(0, record * stride, (record + 1) * stride);
+    words[record * stride] = this.#firstFree;
+    this.#firstFree = record + 1;
+    this.size--;
+  }
+
+  /** Frees the slot of a record. */
+  #vacate(record: number): void {
     const slots = this.#slots;
     const mask = slots.length - 1;
     const { words, stride } = this;
@@ -146,18 +176,14 @@ export class IntTable {
       hole = slot;
     }
     slots[hole] = 0;
-    const last = this.size - 1;
-    if (record !== last) {
-      slots[this.#slotOf(last)] = record + 1;
-      words.copyWithin(record * stride, last * stride, (last + 1) * stride);
-    }
-    words.fill(0, last * stride, (last + 1) * stride);
-    this.size = last;
   }
 
   #grow(): void {
-    this.#slots = new Int32Array(this.#slots.length * 2);
-    for (let record = 0; record < this.size; record++) this.#place(record);
+    const before = this.#slots;
+    this.#slots = new Int32Array(before.length * 2);
+    for (let slot = 0; slot < before.length; slot++) {
+      if (before[slot] !== 0) this.#place(before[slot]! - 1);
+    }
   }
 
   #place(record: number): void {

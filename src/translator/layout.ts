@@ -25,7 +25,7 @@ export const ROUTE_MSS = 4;
 export const MAX_MSS = 65_535;
 /** The largest packet in bytes, after translation, that leaves unfragmented although it may be fragmented. */
 export const ROUTE_FRAGMENT_MTU = 5;
-/** The realm of the client. The path counts against this realm's share of the table. */
+/** The realm of the client. The paths count against this realm's share of the table. */
 export const ROUTE_CLIENT_REALM = 6;
 
 /** What a packet may be to a permit, a request or a reply; both bits are set if it may be either. */

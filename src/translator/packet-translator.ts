@@ -22,7 +22,7 @@ import { FastPath } from './fast-path.ts';
 import { FRAGMENT_DEFAULTS, type FragmentOptions, Fragments, setPathKey } from './fragments.ts';
 import type { PathStatus, PathTable } from './path-table.ts';
 import { PATH_DEFAULTS, type PathOptions, Paths } from './paths.ts';
-import type { PresenceInput, TranslationPlanInput } from './plan.ts';
+import type { PlanChangesInput, PresenceInput, TranslationPlanInput } from './plan.ts';
 import { REPLY_DEFAULTS, Replies, type ReplyOptions } from './reply.ts';
 import { SESSION_DEFAULTS, type SessionOptions, Sessions } from './sessions.ts';
 import { Siit } from './siit.ts';
@@ -42,7 +42,7 @@ export const PACKET_TRANSLATOR_DEFAULTS: Readonly<Required<PacketTranslatorOptio
 /**
  * Translates packets between realms that may use the same addresses (twice NAT, RFC 2663 section 4.3).
  * The caller owns every buffer; the translator keeps a reference to the last one until the next call.
- * `load`, `bind` and the counters may be used between any two packets.
+ * `load`, `apply`, `bind` and the counters may be used between any two packets.
  */
 export class PacketTranslator {
   /**
@@ -91,24 +91,37 @@ export class PacketTranslator {
     this.#fragments = fragments;
     this.#fastPath = new FastPath(paths, sessions, this.#siit);
     this.#slowPath = new SlowPath(paths, sessions, fragments, this.#siit);
-    this.#replies = new Replies(options);
+    this.#replies = new Replies(options, (realm) => paths.bindings.realm(realm)?.reject ?? 'drop');
   }
 
   /**
-   * Replaces the whole plan. Paths that the new plan still allows keep their counters and sessions.
+   * Replaces the whole plan. Paths that the new plan still allows keep their counters and sessions. Everything is
+   * derived anew, which takes time for each presence, permit and path; `apply` takes time only for what changes.
    *
    * @returns how many paths ended because the new plan has no longer one of their realms
    * @throws {ConfigError} if the plan is invalid; it names the place. The old plan stays in force.
    */
   load(plan: TranslationPlanInput): number {
-    const paths = this.#paths;
-    const gone = paths.load(plan);
-    this.#fragments.keep((family, realm, words, at) => {
-      const table = paths.table(family);
-      setPathKey(table, realm, words, at);
-      return table.find() >= 0;
-    });
-    this.#replies.setRealms((realm) => paths.bindings.realm(realm)?.reject ?? 'drop');
+    const gone = this.#paths.load(plan);
+    this.#fragments.keep(this.#hasPath);
+    this.#slowPath.capture?.forget();
+    return gone;
+  }
+
+  /**
+   * Changes the plan. Afterwards all is as if the changed plan had been loaded: paths that it still allows keep their
+   * counters and sessions, the others have ended. The time that it takes grows with the number of changes, and with
+   * the number of paths between the two realms of each presence or permit that is not the same as before, or from and to
+   * a realm that is gone, or whose sources or pools change for a host.
+   *
+   * @returns how many paths ended because one of their realms is gone
+   * @throws {ConfigError} if a change is invalid, names a realm that the plan does not have, or would give a host two
+   *   addresses of one IP version in a realm; it names the place in `changes`. The plan stays as it was.
+   */
+  apply(changes: PlanChangesInput): number {
+    const ingress = new Set<number>();
+    const gone = this.#paths.apply(changes, ingress);
+    this.#fragments.keep(this.#hasPath, ingress);
     this.#slowPath.capture?.forget();
     return gone;
   }
@@ -182,14 +195,15 @@ export class PacketTranslator {
 
   /** Returns how many paths lead from or to a realm. */
   pathsOf(realm: string): number {
-    const index = this.realm(realm);
-    return this.#paths.countOf((each) => each === index);
+    return this.#paths.countOf(this.realm(realm));
   }
 
   /** The memory in bytes that the paths take, and that the plan takes. */
   get memory(): { readonly paths: number; readonly plan: number } {
-    const { v4, v6, bindings } = this.#paths;
-    return { paths: v4.byteLength + v6.byteLength, plan: bindings.byteLength };
+    const { v4, v6, routes, bindings } = this.#paths;
+    const tables = [v4, v6, routes, bindings.policies];
+    const paths = tables.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    return { paths, plan: bindings.byteLength };
   }
 
   /** Shows the packets of chosen paths to `capture`. It replaces an earlier capture; `undefined` ends it. */
@@ -329,15 +343,24 @@ export class PacketTranslator {
     return this.#paths.status(table, path, (index) => this.realmName(index));
   }
 
+  /** Returns whether there is a path from the realm with the addresses at `words[at]`. */
+  readonly #hasPath = (family: 4 | 6, realm: number, words: Int32Array, at: number): boolean => {
+    const table = this.#paths.table(family);
+    setPathKey(table, realm, words, at);
+    return table.find() >= 0;
+  };
+
   readonly #indexOf = (name: string): number => {
     let index = this.#realmIndexes.get(name);
     if (index === undefined) {
       index = this.#realmNames.push(name) - 1;
       this.#realmIndexes.set(name, index);
       this.#realmCount = this.#realmNames.length;
-      const counters = new Float64Array(this.#realmNames.length * VERDICT_COUNT);
-      counters.set(this.#verdicts);
-      this.#verdicts = counters;
+      if (this.#realmCount * VERDICT_COUNT > this.#verdicts.length) {
+        const counters = new Float64Array(2 * this.#realmCount * VERDICT_COUNT);
+        counters.set(this.#verdicts);
+        this.#verdicts = counters;
+      }
     }
     return index;
   };

@@ -6,30 +6,18 @@
  *  realm | source | destination | route | delta | pair | new source | new destination | packets | bytes
  * ```
  *
- * An address has one word, or four in the IPv6 table; `packets` and `bytes` are floats of two words. A
- * *route* holds what many paths have in common: the egress realm, the policy, the MTU and the MSS. The time
- * of last use is kept apart from the records, because no packet reads it.
+ * An address has one word, or four in the IPv6 table; `packets` and `bytes` are floats of two words. A *route* holds
+ * what many paths have in common (`route-table.ts`). The time of last use and the place in the list of the route's paths
+ * are kept apart from the records, because no packet reads them: 12 bytes for a path.
  * @module
  */
 import type { Family } from '../base/address.ts';
 import { foldDelta, longDelta } from '../packet/checksum.ts';
-import { MAX_PACKET_LENGTH } from '../packet/virtio.ts';
-import type { CompiledRealm, Resolution } from './bindings.ts';
+import type { Resolution } from './bindings.ts';
+import { IntLists } from './int-lists.ts';
 import { IntTable } from './int-table.ts';
-import {
-  MAX_MSS,
-  PATH_ADDRESSES,
-  PATH_DELTA,
-  PATH_PAIR,
-  PATH_ROUTE,
-  ROUTE_CLIENT_REALM,
-  ROUTE_EGRESS,
-  ROUTE_FAMILY,
-  ROUTE_FRAGMENT_MTU,
-  ROUTE_MSS,
-  ROUTE_MTU,
-  ROUTE_POLICY,
-} from './layout.ts';
+import { PATH_ADDRESSES, PATH_DELTA, PATH_PAIR, PATH_ROUTE } from './layout.ts';
+import { routeNumber } from './route-table.ts';
 
 /** The state of a path: one direction between two hosts. Addresses are text, realms are names. */
 export interface PathStatus {
@@ -64,6 +52,8 @@ export class PathTable extends IntTable {
    * the tick in which a check last saw the count changed.
    */
   #uses = new Int32Array(16);
+  /** The paths of each route, by the route's number. */
+  readonly #ofRoutes = new IntLists();
 
   constructor(family: Family, maxSize: number) {
     const width = family === 4 ? 1 : 4;
@@ -83,6 +73,7 @@ export class PathTable extends IntTable {
       this.#uses = larger;
     }
     this.#uses[path] = tick & 0xffff;
+    this.#ofRoutes.add(routeNumber(route), path);
     const { words, width } = this;
     const value = path * this.stride + this.keyWords;
     const { source, destination, family } = resolution;
@@ -144,8 +135,37 @@ export class PathTable extends IntTable {
     if (family !== this.family) {
       this.#freeWide.push(this.words[path * this.stride + this.keyWords + PATH_ADDRESSES]!);
     }
-    this.#uses[path] = this.#uses[this.size - 1]!;
+    const last = this.size - 1;
+    this.#ofRoutes.remove(routeNumber(this.routeOf(path)), path);
+    if (path !== last) this.#ofRoutes.renumber(routeNumber(this.routeOf(last)), last, path);
+    this.#uses[path] = this.#uses[last]!;
     this.remove(path);
+  }
+
+  routeOf(path: number): number {
+    return this.words[path * this.stride + this.keyWords + PATH_ROUTE]!;
+  }
+
+  /** Gives a path another route between the same realms and IP versions. */
+  setRoute(path: number, route: number): void {
+    this.#ofRoutes.remove(routeNumber(this.routeOf(path)), path);
+    this.#ofRoutes.add(routeNumber(route), path);
+    this.words[path * this.stride + this.keyWords + PATH_ROUTE] = route;
+  }
+
+  /** Returns the first path of a route, or -1. */
+  firstOf(route: number): number {
+    return this.#ofRoutes.first(routeNumber(route));
+  }
+
+  /** Returns the path behind another one of the same route, or -1. */
+  nextOf(path: number): number {
+    return this.#ofRoutes.next(path);
+  }
+
+  /** Returns the number of paths of a route. */
+  countOf(route: number): number {
+    return this.#ofRoutes.length(routeNumber(route));
   }
 
   /** Notes the tick if the path was used since the last check. Ticks are modulo 2^16. */
@@ -172,7 +192,7 @@ export class PathTable extends IntTable {
   }
 
   override get byteLength(): number {
-    return super.byteLength + this.#uses.byteLength;
+    return super.byteLength + this.#uses.byteLength + this.#ofRoutes.byteLength;
   }
 
   #addWide(source: Int32Array, destination: Int32Array): number {
@@ -195,63 +215,7 @@ export class PathTable extends IntTable {
   }
 }
 
-/** The table of routes: what paths have in common. A route is the index in `words` of its value. */
-export class RouteTable extends IntTable {
-  constructor() {
-    super(4, 7, MAX_ROUTES);
-  }
-
-  routeOf(
-    family: Family,
-    ingress: number,
-    from: CompiledRealm,
-    { egress, family: newFamily, policy }: Resolution,
-    to: CompiledRealm,
-    clientRealm: number
-  ): number {
-    const { key } = this;
-    key[0] = ingress;
-    key[1] = egress;
-    key[2] = policy;
-    key[3] = (family << 8) | newFamily;
-    let record = this.find();
-    if (record < 0) {
-      record = this.insert();
-      const value = record * this.stride + this.keyWords;
-      this.words[value + ROUTE_EGRESS] = egress;
-      this.words[value + ROUTE_POLICY] = policy;
-      this.words[value + ROUTE_CLIENT_REALM] = clientRealm;
-      this.words[value + ROUTE_FAMILY] = newFamily;
-      this.words[value + ROUTE_MTU] = Math.min(mtuTo(newFamily, to.mtu), LARGEST[newFamily]);
-      // RFC 7915 section 4: the MTU behind the realm is not known, so use the least that IPv6 allows.
-      const isUnknown = family === 4 && newFamily === 6 && to.mtu === Number.POSITIVE_INFINITY;
-      this.words[value + ROUTE_FRAGMENT_MTU] = isUnknown
-        ? MIN_IPV6_MTU
-        : this.words[value + ROUTE_MTU]!;
-      const mss = Math.min(segmentIn(family, from.mtu), segmentIn(newFamily, to.mtu));
-      this.words[value + ROUTE_MSS] = Math.min(mss, MAX_MSS);
-    }
-    return record * this.stride + this.keyWords;
-  }
-}
-
-/** The least MTU of an IPv6 link ([RFC 8200 section 5](https://www.rfc-editor.org/rfc/rfc8200#section-5)). */
-export const MIN_IPV6_MTU = 1280;
-
-function mtuTo(family: Family, mtu: number): number {
-  return family === 6 ? Math.max(mtu, MIN_IPV6_MTU) : mtu;
-}
-
-/** The largest TCP payload in a packet without options and extension headers. */
-function segmentIn(family: Family, mtu: number): number {
-  return family === 4 ? mtu - 40 : mtuTo(6, mtu) - 60;
-}
-
 /** Half of the range of 16 bits. */
 const MAX_IDLE_TICKS = 0x7fff;
 /** The number of words of both counters. */
 const COUNTER_WORDS = 4;
-/** The largest packet that the length field can describe, by IP version. */
-const LARGEST = { 4: MAX_PACKET_LENGTH, 6: 40 + 65_535 } as const;
-/** The host bounds its plans, and so the number of routes; this only keeps an index a small integer. */
-const MAX_ROUTES = 2 ** 26;

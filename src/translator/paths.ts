@@ -14,17 +14,17 @@ import { Bindings, type Resolution } from './bindings.ts';
 import { IdlePaths } from './idle-paths.ts';
 import {
   PATH_PAIR,
-  PATH_ROUTE,
   REPLY,
   ROUTE_CLIENT_REALM,
   ROUTE_EGRESS,
   ROUTE_FAMILY,
   ROUTE_POLICY,
 } from './layout.ts';
-import { type PathStatus, PathTable, RouteTable } from './path-table.ts';
-import type { TranslationPlanInput } from './plan.ts';
+import { type PathStatus, PathTable } from './path-table.ts';
+import type { PlanChangesInput, TranslationPlanInput } from './plan.ts';
 import { needsSession } from './policy.ts';
 import { ReplyGrace } from './reply-grace.ts';
+import { RouteTable } from './route-table.ts';
 import { Verdict } from './verdict.ts';
 
 export interface PathOptions {
@@ -59,7 +59,7 @@ export const PATH_DEFAULTS: Readonly<Required<PathOptions>> = Object.freeze({
 export class Paths {
   v4: PathTable;
   v6: PathTable;
-  routes: RouteTable = new RouteTable();
+  routes: RouteTable;
   bindings: Bindings;
   /** The realm in which the source has no presence. Valid iff `open` returned NeedsPresence. */
   lackingIn = 0;
@@ -98,6 +98,7 @@ export class Paths {
     this.#idle = new IdlePaths(pathIdleMs);
     this.#grace = new ReplyGrace(replyGraceMs);
     this.bindings = new Bindings({ realms: [], presences: [], permits: [] }, indexOf);
+    this.routes = new RouteTable(this.bindings.policies);
     this.v4 = this.#newTable(4);
     this.v6 = this.#newTable(6);
   }
@@ -109,23 +110,61 @@ export class Paths {
   }
 
   /**
-   * Replaces the plan and derives the existing paths again. Paths that it no longer allows end.
+   * Replaces the plan and derives the existing paths again. Paths that it no longer allows end. All tables are made
+   * anew, from nothing but the plan and the old paths.
    *
    * @returns how many of the ended paths led from or to a realm that the new plan does not have
    * @throws {ConfigError} if the plan is invalid; it names the place. Nothing has changed then.
    */
   load(plan: TranslationPlanInput): number {
     const bindings = new Bindings(plan, this.#indexOf);
-    const gone = this.countOf((realm) => bindings.realm(realm) === undefined);
     this.bindings = bindings;
     const { v4, v6, routes } = this;
-    this.routes = new RouteTable();
+    this.routes = new RouteTable(bindings.policies);
     this.#pathCounts = [];
     this.#idle.reset();
     this.#grace.keep((realm) => bindings.realm(realm) !== undefined);
-    this.v4 = this.#carryOver(v4, routes);
-    this.v6 = this.#carryOver(v6, routes);
-    return gone;
+    this.v4 = this.#newTable(4);
+    this.v6 = this.#newTable(6);
+    return this.#carryOver(v4, routes) + this.#carryOver(v6, routes);
+  }
+
+  /**
+   * Changes the plan, and derives the paths again that this may have changed. Paths that it no longer allows end.
+   *
+   * @param ingress gets the ingress realms of all ended paths
+   * @returns how many of the ended paths led from or to a realm that is gone
+   * @throws {ConfigError} if the changes are invalid; it names the place. Nothing has changed then.
+   */
+  apply(changes: PlanChangesInput, ingress: Set<number>): number {
+    const { gone, resized, realms, pairs } = this.bindings.apply(changes);
+    const { routes } = this;
+    let count = 0;
+    for (const realm of gone) this.#grace.forget(realm);
+    for (const realm of gone) {
+      for (const route of routes.ofRealm(realm)) {
+        // The hosts of a removed realm may be reached through another realm now, so replies to their
+        // earlier requests may come unsolicited.
+        this.#grace.restart(routes.ingressOf(route), this.#now);
+        this.#grace.restart(routes.words[route + ROUTE_EGRESS]!, this.#now);
+        count += this.#closeSome(route, ingress, () => true);
+      }
+    }
+    for (const realm of resized) {
+      for (const route of routes.ofRealm(realm)) {
+        const from = this.bindings.realm(routes.ingressOf(route))!;
+        routes.setSizes(route, from, this.bindings.realm(routes.words[route + ROUTE_EGRESS]!)!);
+      }
+    }
+    const touched = [
+      ...realms.flatMap((realm) => routes.ofRealm(realm)),
+      ...pairs.flatMap((pair) => routes.between(...pair)),
+    ];
+    // A route of these has paths until its turn comes, because no other one's turn takes its paths away.
+    for (const route of new Set(touched)) {
+      this.#closeSome(route, ingress, (table, path) => !this.#deriveAgain(table, path));
+    }
+    return count;
   }
 
   /** Returns the table of an IP version. */
@@ -152,17 +191,36 @@ export class Paths {
     isDryRun: boolean
   ): number {
     const resolution = this.bindings.resolve(table.family, table.key);
-    const { verdict, policy, egress } = resolution;
+    const { verdict, policy } = resolution;
     if (verdict !== Verdict.Forward && verdict !== Verdict.NeedsPresence) return ~verdict;
     const { policies } = this.bindings;
     const side = policies.sideOf(policy, kind, sides, sourcePort, destinationPort);
-    if (side === 0) return ~Verdict.DropNotPermitted;
+    const opened =
+      side === 0
+        ? ~Verdict.DropNotPermitted
+        : this.#openTo(resolution, table, side, isQuoted || !needsSession(kind), isDryRun);
+    policies.drop(policy);
+    return opened;
+  }
+
+  /**
+   * Opens a path to where a resolution leads.
+   *
+   * @param mayBeSolicited whether there may have been a request that is not known any more, if the packet is a reply
+   */
+  #openTo(
+    resolution: Resolution,
+    table: PathTable,
+    side: number,
+    mayBeSolicited: boolean,
+    isDryRun: boolean
+  ): number {
+    const { verdict, policy, egress } = resolution;
     const ingress = table.key[0]!;
     // A source without a presence cannot have got a request, nor can one to which no path leads.
     const back = verdict === Verdict.Forward ? this.#pathBack(table, resolution) : -1;
     const isUnsolicited = side === REPLY && back < 0;
     if (isUnsolicited) {
-      const mayBeSolicited = isQuoted || !needsSession(kind);
       const isGrace = this.#grace.isNew(ingress, this.#now) || this.#grace.isNew(egress, this.#now);
       if (!mayBeSolicited || !isGrace) return ~Verdict.DropNoSession;
     }
@@ -171,16 +229,16 @@ export class Paths {
       this.lackingFamily = resolution.family;
       return ~Verdict.NeedsPresence;
     }
-    const route = this.#routeOf(table, resolution);
-    const clientRealm = this.routes.words[route + ROUTE_CLIENT_REALM]!;
+    const clientRealm = this.routes.clientRealm(ingress, egress, policy);
     const isKept = !isUnsolicited && !isDryRun;
     // `#hasRoom` may change the number of the path back, so read its pair before.
     const pair = this.#pairOf(back, resolution, isKept);
     if (!isUnsolicited && !this.#hasRoom(table, clientRealm, isDryRun))
       return ~Verdict.DropTableFull;
+    const route = this.#routeOf(table, resolution);
     const opened = table.open(resolution, route, pair, this.#idle.tick);
     if (!isKept) this.#temporaryTable = table;
-    else this.#pathCounts[clientRealm] = (this.#pathCounts[clientRealm] ?? 0) + 1;
+    else this.#countPath(clientRealm, 1);
     // An unsolicited reply counts too: a realm that sends nothing else must not stay new.
     if (!isDryRun) this.#grace.noteTraffic(ingress, this.#now);
     return opened;
@@ -196,9 +254,7 @@ export class Paths {
     const table = this.#temporaryTable;
     if (table === undefined) return;
     this.#temporaryTable = undefined;
-    const path = table.size - 1;
-    const route = table.words[path * table.stride + table.keyWords + PATH_ROUTE]!;
-    table.close(path, this.routes.words[route + ROUTE_FAMILY]! as 4 | 6);
+    this.#remove(table, table.size - 1);
   }
 
   /**
@@ -222,38 +278,86 @@ export class Paths {
     return true;
   }
 
+  /** Closes a path that is kept. */
   #close(table: PathTable, path: number): void {
-    const clientRealm = this.#clientRealmOf(table, path);
-    const route = table.words[path * table.stride + table.keyWords + PATH_ROUTE]!;
-    this.#pathCounts[clientRealm]!--;
+    this.#countPath(this.#clientRealmOf(table, path), -1);
+    this.#remove(table, path);
+  }
+
+  /** Removes a path, and its route if no other path has it. */
+  #remove(table: PathTable, path: number): void {
+    const route = table.routeOf(path);
     table.close(path, this.routes.words[route + ROUTE_FAMILY]! as 4 | 6);
+    if (table.countOf(route) === 0) this.routes.close(route);
   }
 
-  #clientRealmOf(table: PathTable, path: number): number {
-    const route = table.words[path * table.stride + table.keyWords + PATH_ROUTE]!;
-    return this.routes.words[route + ROUTE_CLIENT_REALM]!;
-  }
-
-  /** Counts the paths from or to a realm for which `matches` is true. */
-  countOf(matches: (realm: number) => boolean): number {
+  /** Closes the paths of a route that have ended. Returns how many these were. */
+  #closeSome(
+    route: number,
+    ingress: Set<number>,
+    hasEnded: (table: PathTable, path: number) => boolean
+  ): number {
+    const realm = this.routes.ingressOf(route);
+    const table = this.table(this.routes.familyOf(route));
     let count = 0;
-    for (const table of [this.v4, this.v6]) {
-      for (let at = 0; at < table.size * table.stride; at += table.stride) {
-        const route = table.words[at + table.keyWords + PATH_ROUTE]!;
-        if (matches(table.words[at]!) || matches(this.routes.words[route + ROUTE_EGRESS]!)) count++;
-      }
+    for (let path = table.firstOf(route), next: number; path >= 0; path = next) {
+      next = table.nextOf(path);
+      if (!hasEnded(table, path)) continue;
+      // The last path of the table gets the number of the closed one.
+      if (next === table.size - 1) next = path;
+      this.#close(table, path);
+      ingress.add(realm);
+      count++;
     }
     return count;
   }
 
+  /** Derives a path again. Returns false if it no longer leads where it did. */
+  #deriveAgain(table: PathTable, path: number): boolean {
+    table.keyOf(path);
+    const resolution = this.bindings.resolve(table.family, table.key);
+    const { verdict, policy } = resolution;
+    if (verdict !== Verdict.Forward) {
+      if (verdict === Verdict.NeedsPresence) this.bindings.policies.drop(policy);
+      return false;
+    }
+    const isSame = leadsTo(table, this.routes, path, resolution);
+    const before = table.routeOf(path);
+    const route = isSame ? this.#routeOf(table, resolution) : before;
+    if (route !== before) {
+      this.#countPath(this.#clientRealmOf(table, path), -1);
+      table.setRoute(path, route);
+      this.#countPath(this.#clientRealmOf(table, path), 1);
+      if (table.countOf(before) === 0) this.routes.close(before);
+    }
+    this.bindings.policies.drop(policy);
+    return isSame;
+  }
+
+  #clientRealmOf(table: PathTable, path: number): number {
+    return this.routes.words[table.routeOf(path) + ROUTE_CLIENT_REALM]!;
+  }
+
+  /** Adds to the number of paths that count against a realm's share. */
+  #countPath(clientRealm: number, change: 1 | -1): void {
+    this.#pathCounts[clientRealm] = (this.#pathCounts[clientRealm] ?? 0) + change;
+  }
+
+  /** Counts the paths from or to a realm. */
+  countOf(realm: number): number {
+    const { routes } = this;
+    return routes
+      .ofRealm(realm)
+      .reduce((sum, route) => sum + this.table(routes.familyOf(route)).countOf(route), 0);
+  }
+
   policyOf(table: PathTable, path: number): number {
-    const route = table.words[path * table.stride + table.keyWords + PATH_ROUTE]!;
-    return this.routes.words[route + ROUTE_POLICY]!;
+    return this.routes.words[table.routeOf(path) + ROUTE_POLICY]!;
   }
 
   status(table: PathTable, path: number, realmName: (index: number) => string): PathStatus {
     const key = path * table.stride;
-    const route = table.words[key + table.keyWords + PATH_ROUTE]!;
+    const route = table.routeOf(path);
     const family = this.routes.words[route + ROUTE_FAMILY]! as 4 | 6;
     const { words, at, width } = table.newAddresses(path, family);
     return {
@@ -270,12 +374,9 @@ export class Paths {
 
   #routeOf(table: PathTable, resolution: Resolution): number {
     const ingress = table.key[0]!;
-    const { egress, policy } = resolution;
     const from = this.bindings.realm(ingress)!;
-    const to = this.bindings.realm(egress)!;
-    // If hosts at both ends are clients, each direction counts against its ingress realm.
-    const clientRealm = this.bindings.policies.hasRequests(policy) ? ingress : egress;
-    return this.routes.routeOf(table.family, ingress, from, resolution, to, clientRealm);
+    const to = this.bindings.realm(resolution.egress)!;
+    return this.routes.routeOf(table.family, ingress, from, resolution, to);
   }
 
   /** Returns the path in the other direction, or -1 if it is not open. */
@@ -307,32 +408,40 @@ export class Paths {
     return this.#pairs << 1;
   }
 
-  #carryOver(old: PathTable, oldRoutes: RouteTable): PathTable {
-    const table = this.#newTable(old.family);
+  /**
+   * Derives the paths of an old table again, and adds those that lead where they did to the new one. Returns how many
+   * of the others led from or to a realm that is gone.
+   */
+  #carryOver(old: PathTable, oldRoutes: RouteTable): number {
+    const table = this.table(old.family);
+    let gone = 0;
     for (let path = 0; path < old.size; path++) {
       old.keyOf(path);
       table.key.set(old.key);
       const resolution = this.bindings.resolve(old.family, table.key);
-      const isThere =
-        resolution.verdict === Verdict.Forward && leadsTo(old, oldRoutes, path, resolution);
-      if (!isThere) {
-        // The hosts of a removed realm may be reached through another realm now, so replies to their
-        // earlier requests may come unsolicited.
-        const route = old.words[path * old.stride + old.keyWords + PATH_ROUTE]!;
+      const { verdict, policy } = resolution;
+      if (verdict === Verdict.Forward && leadsTo(old, oldRoutes, path, resolution)) {
+        const pair = old.words[path * old.stride + old.keyWords + PATH_PAIR]!;
+        const route = this.#routeOf(table, resolution);
+        const kept = table.open(resolution, route, pair, this.#idle.tick);
+        this.#countPath(this.#clientRealmOf(table, kept), 1);
+        table.copyUse(kept, old, path);
+      } else {
         const ingress = old.words[path * old.stride]!;
-        const egress = oldRoutes.words[route + ROUTE_EGRESS]!;
-        if (this.bindings.realm(ingress) === undefined) this.#grace.restart(egress, this.#now);
-        if (this.bindings.realm(egress) === undefined) this.#grace.restart(ingress, this.#now);
-        continue;
+        const egress = oldRoutes.words[old.routeOf(path) + ROUTE_EGRESS]!;
+        const ends = [this.bindings.realm(ingress), this.bindings.realm(egress)];
+        // Forgotten realms are left out by the grace.
+        if (ends.includes(undefined)) {
+          gone++;
+          this.#grace.restart(egress, this.#now);
+          this.#grace.restart(ingress, this.#now);
+        }
       }
-      const pair = old.words[path * old.stride + old.keyWords + PATH_PAIR]!;
-      const route = this.#routeOf(table, resolution);
-      const kept = table.open(resolution, route, pair, this.#idle.tick);
-      const clientRealm = this.routes.words[route + ROUTE_CLIENT_REALM]!;
-      this.#pathCounts[clientRealm] = (this.#pathCounts[clientRealm] ?? 0) + 1;
-      table.copyUse(kept, old, path);
+      if (verdict === Verdict.Forward || verdict === Verdict.NeedsPresence) {
+        this.bindings.policies.drop(policy);
+      }
     }
-    return table;
+    return gone;
   }
 
   /** The table has room for one more path than may be kept: the temporary one. */
@@ -348,7 +457,7 @@ function addressOf(family: 4 | 6, words: Int32Array, at: number): IpAddress {
 
 /** Returns whether a path leads to the same hosts as the resolution. */
 function leadsTo(table: PathTable, routes: RouteTable, path: number, to: Resolution): boolean {
-  const route = table.words[path * table.stride + table.keyWords + PATH_ROUTE]!;
+  const route = table.routeOf(path);
   if (
     routes.words[route + ROUTE_EGRESS] !== to.egress ||
     routes.words[route + ROUTE_FAMILY] !== to.family

@@ -1,7 +1,7 @@
 /**
- * Policies: what may pass on a path, as a list of rules in words. A rule is a protocol, a side (request or
- * reply) and a range of ports. Paths with the same permits share one policy. To find a policy allocates
- * nothing, because a refused packet has no path and looks it up each time.
+ * Policies: what may pass on a path, as a list of rules. A rule is a protocol, a side (request or reply) and a range
+ * of ports. Equal lists of rules are one policy, whatever permits they come from, and a policy exists as long as
+ * somebody holds it. To find a policy allocates nothing, because a refused packet has no path and looks it up each time.
  * @module
  */
 
@@ -9,40 +9,51 @@ import type { PortRange } from '../base/port-range.ts';
 import { KIND_ECHO, PacketKind } from '../packet/fields.ts';
 import { IntTable } from './int-table.ts';
 import { REPLY, REQUEST, SIDE_BITS, SIDE_WIDTH } from './layout.ts';
-import type { Permit } from './plan.ts';
 
 /** The policy that lets no packet pass. */
 export const NOTHING = 0;
 
-/** The policies of a plan, one after the other in an array. A policy is the index of its first rule. */
-export class PolicyTable {
-  /** Pairs of (protocol and side, first and last port). A policy ends with a 0. */
-  #rules = new Int32Array(64);
-  /** The first word is a 0: the policy `NOTHING`. */
-  #length = 1;
-  /** Key: (policy, permit and side). Value: the policy extended by that permit on that side. */
-  readonly #extended = new IntTable(2, 1, MAX_POLICIES);
+/**
+ * The policies of a plan. Each is another policy with one more rule:
+ *
+ * ```
+ *  other policy | protocol and side | first and last port | holders
+ * ```
+ *
+ * A policy is the index of its record in `words`. The holders are counted: routes, callers, and longer policies.
+ */
+export class PolicyTable extends IntTable {
+  constructor() {
+    super(3, 1, MAX_RECORDS);
+    // The record of `NOTHING`. No policy has its key, because every rule has a side.
+    this.insert();
+  }
 
   /**
-   * Returns the policy that allows what `policy` and the permit allow. On the side `REQUEST` the source is
-   * the permit's client, on the side `REPLY` the destination is.
+   * Returns the policy that allows what `policy` and the ports allow. On the side `REQUEST` the source is the
+   * client of the permit with these ports, on the side `REPLY` the destination is. What is added last is asked first,
+   * so replies are added before requests, and the ports from the last to the first. The caller has to hold the result before it extends or drops another policy.
    */
-  extend(policy: number, { number, permit }: NumberedPermit, side: number): number {
-    const table = this.#extended;
-    table.key[0] = policy;
-    table.key[1] = (number << SIDE_WIDTH) | side;
-    let record = table.find();
-    if (record < 0) {
-      record = table.insert();
-      table.words[record * table.stride + table.keyWords] = this.#length;
-      for (let i = policy; this.#rules[i] !== 0; i += 2) {
-        this.#push(this.#rules[i]!);
-        this.#push(this.#rules[i + 1]!);
-      }
-      this.#append(permit.ports, side);
-      this.#push(0);
+  extend(policy: number, ports: readonly PortRange[], side: number): number {
+    for (let i = ports.length - 1; i >= 0; i--) {
+      const { protocol, first, last } = ports[i]!;
+      const rule = (PROTOCOL_KIND[protocol] << SIDE_WIDTH) | side;
+      policy = this.#withRule(policy, rule, (first << 16) | last);
     }
-    return table.words[record * table.stride + table.keyWords]!;
+    return policy;
+  }
+
+  /** Keeps a policy until `drop` has been called as often as `hold`. */
+  hold(policy: number): void {
+    if (policy !== NOTHING) this.words[policy + RULE_HOLDERS]!++;
+  }
+
+  drop(policy: number): void {
+    while (policy !== NOTHING && --this.words[policy + RULE_HOLDERS]! === 0) {
+      const shorter = this.words[policy]!;
+      this.release(policy / this.stride);
+      policy = shorter;
+    }
   }
 
   /**
@@ -56,47 +67,35 @@ export class PolicyTable {
     sourcePort: number,
     destinationPort: number
   ): number {
-    const rules = this.#rules;
+    const { words } = this;
     const protocol = kind >= KIND_ECHO ? KIND_ECHO : kind;
-    for (let i = policy; rules[i] !== 0; i += 2) {
-      const side = rules[i]! & SIDE_BITS;
-      if (rules[i]! >>> SIDE_WIDTH !== protocol || (side & sides) === 0) continue;
+    for (let at = policy; at !== NOTHING; at = words[at]!) {
+      const rule = words[at + RULE]!;
+      const side = rule & SIDE_BITS;
+      if (rule >>> SIDE_WIDTH !== protocol || (side & sides) === 0) continue;
       const port = side === REQUEST ? destinationPort : sourcePort;
-      const range = rules[i + 1]!;
+      const range = words[at + RULE_PORTS]!;
       if (port >= range >>> 16 && port <= (range & 0xffff)) return side;
     }
     return 0;
   }
 
-  /** Returns whether the policy allows any requests. */
+  /** Returns whether the policy allows any requests: they are added last. */
   hasRequests(policy: number): boolean {
-    const rules = this.#rules;
-    for (let i = policy; rules[i] !== 0; i += 2) {
-      if ((rules[i]! & SIDE_BITS) === REQUEST) return true;
-    }
-    return false;
+    return (this.words[policy + RULE]! & SIDE_BITS) === REQUEST;
   }
 
-  #append(ports: readonly PortRange[], side: number): void {
-    for (const { protocol, first, last } of ports) {
-      this.#push((PROTOCOL_KIND[protocol] << SIDE_WIDTH) | side);
-      this.#push((first << 16) | last);
+  #withRule(policy: number, rule: number, ports: number): number {
+    this.key[0] = policy;
+    this.key[RULE] = rule;
+    this.key[RULE_PORTS] = ports;
+    let record = this.find();
+    if (record < 0) {
+      record = this.insert();
+      this.hold(policy);
     }
+    return record * this.stride;
   }
-
-  #push(word: number): void {
-    if (this.#length === this.#rules.length) {
-      const larger = new Int32Array(this.#rules.length * 2);
-      larger.set(this.#rules);
-      this.#rules = larger;
-    }
-    this.#rules[this.#length++] = word;
-  }
-}
-
-export interface NumberedPermit {
-  readonly number: number;
-  readonly permit: Permit;
 }
 
 /** Returns the sides that a packet may be on. A packet that opens a session is never a reply. */
@@ -110,8 +109,12 @@ export function needsSession(kind: PacketKind): boolean {
   return kind !== PacketKind.Tcp && kind !== PacketKind.Sctp;
 }
 
-/** The host bounds its plans; this limit only keeps a record number a small integer. */
-const MAX_POLICIES = 2 ** 26;
+/** Offsets in the record of a policy. */
+const RULE = 1;
+const RULE_PORTS = 2;
+const RULE_HOLDERS = 3;
+/** The routes bound the number of policies; this limit only keeps an index a small integer. */
+const MAX_RECORDS = 2 ** 26;
 /** An echo reply is looked up as an echo request; the side distinguishes them. */
 const PROTOCOL_KIND = {
   tcp: PacketKind.Tcp,

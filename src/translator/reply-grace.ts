@@ -29,7 +29,7 @@ export class ReplyGrace {
     if (!this.#firstPacketAtMs.has(realm)) this.#firstPacketAtMs.set(realm, nowMs);
   }
 
-  /** Treats now as the time of the realm's first packet, unless it has sent none yet. */
+  /** Treats now as the time of the realm's first packet, unless it has sent none yet, as a realm that is gone. */
   restart(realm: number, nowMs: number): void {
     if (this.#firstPacketAtMs.has(realm)) this.#firstPacketAtMs.set(realm, nowMs);
   }
@@ -38,5 +38,9 @@ export class ReplyGrace {
   keep(isThere: (realm: number) => boolean): void {
     for (const realm of this.#firstPacketAtMs.keys())
       if (!isThere(realm)) this.#firstPacketAtMs.delete(realm);
+  }
+  /** Forgets a realm that the plan has no longer: it is new when it comes back. */
+  forget(realm: number): void {
+    this.#firstPacketAtMs.delete(realm);
   }
 }

@@ -54,20 +54,20 @@ export class Replies {
   readonly frame: Uint8Array = new Uint8Array(VNET_HEADER_LENGTH + MAX_IPV6_ERROR);
   readonly #view: DataView = new DataView(this.frame.buffer);
   readonly #perSecond: number;
-  #rejectOf: (realm: number) => Reject = () => 'drop';
+  readonly #rejectOf: (realm: number) => Reject;
   #nowMs = 0;
   /** Token buckets by realm index: the tokens at the time in `#sinceMs`. */
   readonly #tokens: number[] = [];
   readonly #sinceMs: number[] = [];
 
-  /** @throws {ApiMisuseError} if an option is out of range. */
-  constructor(options: ReplyOptions) {
+  /**
+   * @param rejectOf returns how refused packets of a realm are answered
+   * @throws {ApiMisuseError} if an option is out of range.
+   */
+  constructor(options: ReplyOptions, rejectOf: (realm: number) => Reject) {
     const { maxRepliesPerSecond = REPLY_DEFAULTS.maxRepliesPerSecond } = options;
     checkWhole('maxRepliesPerSecond', maxRepliesPerSecond, 0, 2 ** 30);
     this.#perSecond = maxRepliesPerSecond;
-  }
-
-  setRealms(rejectOf: (realm: number) => Reject): void {
     this.#rejectOf = rejectOf;
   }
 

@@ -43,7 +43,7 @@ import {
   ROUTE_MTU,
 } from './layout.ts';
 import { checkOffload, needsChecksum, segmentPayload } from './offload.ts';
-import { MIN_IPV6_MTU, type PathTable } from './path-table.ts';
+import type { PathTable } from './path-table.ts';
 import type { Paths } from './paths.ts';
 import { needsSession, sidesOf } from './policy.ts';
 import {
@@ -52,6 +52,7 @@ import {
   rewriteQuote,
   rewriteTransportChecksum,
 } from './rewrite.ts';
+import { MIN_IPV6_MTU } from './route-table.ts';
 import { type Sessions, sessionPorts } from './sessions.ts';
 import { type Siit, setsDontFragment, VERSION_GROWTH } from './siit.ts';
 import { clampMss, headersLength } from './size.ts';

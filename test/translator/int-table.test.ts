@@ -66,6 +66,52 @@ test.each([1, 3, 9])(
   }
 );
 
+test.each([1, 2, 5])(
+  'agrees with a Map for any inserts and releases, with %i words of key',
+  (keyWords) => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.nat({ max: 60 }), fc.boolean()), { maxLength: 400 }),
+        (steps) => {
+          const table = new IntTable(keyWords, VALUE_WORDS, 1_000);
+          const records = new Map<string, number>();
+          let mostRecords = 0;
+          for (const [n, isRelease] of steps) {
+            const key = Array.from({ length: keyWords }, (_, i) => n << (7 * i));
+            const known = records.get(key.join());
+            expect(find(table, key)).toBe(known ?? -1);
+            if (known === undefined) {
+              const record = insert(table, key);
+              // A number is used again before a new one is.
+              mostRecords = Math.max(mostRecords, records.size + 1);
+              expect(record).toBeLessThan(mostRecords);
+              expect([...records.values()]).not.toContain(record);
+              records.set(key.join(), record);
+            } else if (isRelease) {
+              table.release(known);
+              records.delete(key.join());
+            }
+          }
+          expectAll(table, records);
+        }
+      ),
+      { numRuns: 200, seed: 1 }
+    );
+  }
+);
+
+test('a record that is added after a release has a value of zeros', () => {
+  const table = new IntTable(1, VALUE_WORDS, 100);
+  for (const n of [1, 2, 3]) insert(table, [n]);
+  table.release(1);
+  table.release(0);
+  for (const record of [0, 1]) {
+    table.key[0] = 9 + record;
+    expect(table.insert()).toBe(record);
+    expect([...table.words.subarray(3 * record, 3 * record + 3)]).toEqual([9 + record, 0, 0]);
+  }
+});
+
 test('keeps every record while it grows to 50,000', () => {
   const table = new IntTable(3, VALUE_WORDS, 50_000);
   const records = new Map<string, number>();

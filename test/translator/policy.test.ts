@@ -1,21 +1,14 @@
 import { describe, expect, test } from 'vitest';
+import { PortRange } from '../../src/base/port-range.ts';
 import { PacketKind } from '../../src/packet/index.ts';
 import { REPLY, REQUEST } from '../../src/translator/layout.ts';
-import { compilePermit } from '../../src/translator/plan.ts';
-import {
-  NOTHING,
-  type NumberedPermit,
-  needsSession,
-  PolicyTable,
-  sidesOf,
-} from '../../src/translator/policy.ts';
+import { NOTHING, needsSession, PolicyTable, sidesOf } from '../../src/translator/policy.ts';
 
 const { Tcp, Udp, UdpLite, Sctp, Other, EchoRequest, EchoReply } = PacketKind;
 const BOTH = REQUEST | REPLY;
 
-function permit(number: number, ...ports: string[]): NumberedPermit {
-  const service = { realm: 'cloud', address: '10.0.0.5' };
-  return { number, permit: compilePermit({ realm: 'site-a', service, ports }, 'permit') };
+function ports(...texts: string[]): PortRange[] {
+  return texts.map((text) => PortRange.parse(text));
 }
 
 test('NOTHING lets no packet pass', () => {
@@ -27,8 +20,7 @@ test('NOTHING lets no packet pass', () => {
 
 describe('a permit', () => {
   const policies = new PolicyTable();
-  const services = permit(
-    0,
+  const services = ports(
     ...['tcp/5672', 'udp/8000-8100', 'icmp', 'tcp/1', 'udp/65535', 'ip/47'],
     ...['udplite/5004', 'sctp/3868-3870']
   );
@@ -84,46 +76,90 @@ describe('a permit', () => {
 describe('extend', () => {
   test('keeps what the policy lets pass, and does not change that policy', () => {
     const policies = new PolicyTable();
-    const one = policies.extend(NOTHING, permit(0, 'tcp/1', 'icmp'), REQUEST);
-    const two = policies.extend(one, permit(1, 'tcp/2'), REPLY);
+    const one = policies.extend(NOTHING, ports('tcp/2'), REPLY);
+    const two = policies.extend(one, ports('tcp/1', 'icmp'), REQUEST);
     expect(policies.sideOf(two, Tcp, REQUEST, 9, 1)).toBe(REQUEST);
     expect(policies.sideOf(two, EchoRequest, REQUEST, 0, 0)).toBe(REQUEST);
     expect(policies.sideOf(two, Tcp, REPLY, 2, 9)).toBe(REPLY);
-    expect(policies.sideOf(one, Tcp, REPLY, 2, 9)).toBe(0);
-    expect(policies.sideOf(NOTHING, Tcp, REQUEST, 9, 1)).toBe(0);
+    expect(policies.sideOf(one, Tcp, REQUEST, 9, 1)).toBe(0);
+    expect(policies.sideOf(NOTHING, Tcp, REPLY, 2, 9)).toBe(0);
+    expect([NOTHING, one, two].map((policy) => policies.hasRequests(policy))).toEqual([
+      false,
+      false,
+      true,
+    ]);
   });
 
-  test('returns the same policy for the same permits, and another one for another side or permit', () => {
+  test('a request has precedence over a reply', () => {
     const policies = new PolicyTable();
-    const [a, b] = [permit(0, 'tcp/1'), permit(1, 'tcp/1')];
-    const first = policies.extend(NOTHING, a, REQUEST);
-    expect(policies.extend(NOTHING, a, REQUEST)).toBe(first);
-    expect(policies.extend(NOTHING, a, REPLY)).not.toBe(first);
-    expect(policies.extend(NOTHING, b, REQUEST)).not.toBe(first);
-    expect(policies.extend(first, b, REQUEST)).toBe(policies.extend(first, b, REQUEST));
+    const both = policies.extend(
+      policies.extend(NOTHING, ports('tcp/7'), REPLY),
+      ports('tcp/7'),
+      REQUEST
+    );
+    expect(policies.sideOf(both, Tcp, BOTH, 7, 7)).toBe(REQUEST);
+    expect(policies.sideOf(both, Tcp, REPLY, 7, 7)).toBe(REPLY);
   });
 
-  test('distinguishes thousands of permits', () => {
+  test('returns the same policy for equal ports, and another one for another side or other ports', () => {
     const policies = new PolicyTable();
-    const permits = Array.from({ length: 3000 }, (_, i) => permit(i, `tcp/${i + 1}`, 'udp/1-9'));
-    const of = permits.map((permit) => policies.extend(NOTHING, permit, REQUEST));
+    const first = policies.extend(NOTHING, ports('tcp/1'), REQUEST);
+    expect(policies.extend(NOTHING, ports('tcp/1-1'), REQUEST)).toBe(first);
+    expect(policies.extend(NOTHING, ports('tcp/1'), REPLY)).not.toBe(first);
+    expect(policies.extend(NOTHING, ports('tcp/1-2'), REQUEST)).not.toBe(first);
+    expect(policies.extend(NOTHING, ports('udp/1'), REQUEST)).not.toBe(first);
+    expect(policies.extend(first, ports('udp/1'), REQUEST)).toBe(
+      policies.extend(NOTHING, ports('udp/1', 'tcp/1'), REQUEST)
+    );
+  });
+
+  test('distinguishes thousands of lists of ports', () => {
+    const policies = new PolicyTable();
+    const lists = Array.from({ length: 3000 }, (_, i) => ports(`tcp/${i + 1}`, 'udp/1-9'));
+    const of = lists.map((list) => policies.extend(NOTHING, list, REQUEST));
     expect(new Set(of).size).toBe(3000);
     for (const [i, policy] of of.entries()) {
       expect(policies.sideOf(policy, Tcp, REQUEST, 9, i + 1)).toBe(REQUEST);
       expect(policies.sideOf(policy, Tcp, REQUEST, 9, i + 2)).toBe(0);
-      expect(policies.extend(NOTHING, permits[i]!, REQUEST)).toBe(policy);
+      expect(policies.extend(NOTHING, lists[i]!, REQUEST)).toBe(policy);
     }
   });
 
   test('one policy of many permits lets each of them pass', () => {
     const policies = new PolicyTable();
     let policy: number = NOTHING;
-    for (let i = 0; i < 100; i++)
-      policy = policies.extend(policy, permit(i, `tcp/${i + 1}`), REPLY);
+    for (let i = 0; i < 100; i++) policy = policies.extend(policy, ports(`tcp/${i + 1}`), REPLY);
     const passing = Array.from({ length: 102 }, (_, port) => port).filter(
       (port) => policies.sideOf(policy, Tcp, REPLY, port, 9) === REPLY
     );
     expect(passing).toEqual(Array.from({ length: 100 }, (_, i) => i + 1));
+  });
+});
+
+describe('a policy', () => {
+  test('is gone, with all its rules, when nobody holds it or a longer one', () => {
+    const policies = new PolicyTable();
+    const held = (...texts: string[]): number => {
+      const policy = policies.extend(NOTHING, ports(...texts), REQUEST);
+      policies.hold(policy);
+      return policy;
+    };
+    const short = held('tcp/2', 'tcp/1');
+    const long = held('tcp/4', 'tcp/3', 'tcp/2', 'tcp/1');
+    expect(held('tcp/2', 'tcp/1')).toBe(short);
+    expect(policies.size).toBe(1 + 4);
+    policies.drop(short);
+    policies.drop(short);
+    expect(policies.size).toBe(1 + 4);
+    expect(policies.sideOf(long, Tcp, REQUEST, 9, 1)).toBe(REQUEST);
+    const other = held('udp/9', 'tcp/1');
+    policies.drop(long);
+    expect(policies.size).toBe(1 + 2);
+    expect(policies.sideOf(other, Udp, REQUEST, 1, 9)).toBe(REQUEST);
+    policies.drop(other);
+    expect(policies.size).toBe(1);
+    policies.drop(NOTHING);
+    expect(policies.sideOf(NOTHING, Tcp, BOTH, 1, 1)).toBe(0);
   });
 });
 

@@ -1,0 +1,111 @@
+/**
+ * The permits of a plan, by the pair of a service and the realm of its clients.
+ * @module
+ */
+import type { IpAddress } from '../base/address.ts';
+import { MAX_RECORDS } from './address-table.ts';
+import type { Host, Hosts } from './hosts.ts';
+import { IntLists } from './int-lists.ts';
+import { IntTable } from './int-table.ts';
+import type { Permit } from './plan.ts';
+
+/** Holds the host of each service. */
+export class Permits {
+  readonly #hosts: Hosts;
+  /** Key: (service, clients' realm). */
+  readonly #pairs = new IntTable(2, 0, MAX_RECORDS);
+  /** The permits, by the number of their pair. */
+  readonly #permits: Permit[][] = [];
+  /** The pairs by the clients' realm, and by the realm of the service. */
+  readonly #from = new IntLists();
+  readonly #to = new IntLists();
+
+  constructor(hosts: Hosts) {
+    this.#hosts = hosts;
+  }
+
+  /** Returns the permits for clients of a realm to use a service. */
+  of(service: Host, realm: number): readonly Permit[] {
+    const pair = this.#find(service, realm);
+    return pair < 0 ? NONE : this.#permits[pair]!;
+  }
+
+  /**
+   * Adds a permit.
+   *
+   * @param realm the realm of the clients
+   * @param home the realm of the service, which has this address there
+   */
+  add(realm: number, home: number, address: IpAddress, permit: Permit): void {
+    const pair = this.#find(this.#serviceAt(home, address), realm);
+    this.#permits[pair < 0 ? this.#insert(realm, home, address) : pair]!.push(permit);
+  }
+
+  /** Replaces all permits of a pair. Returns false if they are the same as before. The parameters are those of `add`. */
+  set(realm: number, home: number, address: IpAddress, permits: readonly Permit[]): boolean {
+    let pair = this.#find(this.#serviceAt(home, address), realm);
+    const before = pair < 0 ? NONE : this.#permits[pair]!;
+    if (areEqual(before, permits)) return false;
+    if (permits.length === 0) {
+      this.#remove(pair);
+      return true;
+    }
+    if (pair < 0) pair = this.#insert(realm, home, address);
+    this.#permits[pair] = [...permits];
+    return true;
+  }
+
+  /** Removes the permits of a realm's clients, and those for its services. */
+  removeRealm(realm: number): void {
+    for (const lists of [this.#from, this.#to]) {
+      for (const pair of lists.membersOf(realm)) this.#remove(pair);
+    }
+  }
+
+  /** The memory of the tables in bytes, without the permits themselves. */
+  get byteLength(): number {
+    return this.#pairs.byteLength + this.#from.byteLength + this.#to.byteLength;
+  }
+
+  #serviceAt(home: number, { family, words }: IpAddress): Host {
+    return this.#hosts.find(home, family, words, 0);
+  }
+
+  #find(service: Host, realm: number): number {
+    this.#pairs.key[0] = service;
+    this.#pairs.key[1] = realm;
+    return this.#pairs.find();
+  }
+
+  #insert(realm: number, home: number, address: IpAddress): number {
+    this.#pairs.key[0] = this.#hosts.hold(home, address);
+    this.#pairs.key[1] = realm;
+    const pair = this.#pairs.insert();
+    this.#from.add(realm, pair);
+    this.#to.add(home, pair);
+    this.#permits[pair] = [];
+    return pair;
+  }
+
+  #remove(pair: number): void {
+    const at = pair * this.#pairs.stride;
+    const service = this.#pairs.words[at]!;
+    this.#from.remove(this.#pairs.words[at + 1]!, pair);
+    this.#to.remove(this.#hosts.realmOf(service), pair);
+    this.#pairs.release(pair);
+    this.#permits[pair] = [];
+    this.#hosts.drop(service);
+  }
+}
+
+/** Returns whether two lists of permits of one pair allow the same, in the same order. */
+function areEqual(a: readonly Permit[], b: readonly Permit[]): boolean {
+  return a.length === b.length && a.every((permit, i) => textOf(permit) === textOf(b[i]!));
+}
+
+function textOf({ ports, clients }: Permit): string {
+  const ranges = ports.map(({ protocol, first, last }) => `${protocol}/${first}-${last}`);
+  return `${ranges} ${clients ?? 'all'}`;
+}
+
+const NONE: readonly Permit[] = [];
