@@ -16,13 +16,16 @@ import {
 import { ApiMisuseError } from '../errors.ts';
 import type { Registry } from '../registry/index.ts';
 import type { Store } from '../store/index.ts';
-import type { Presence, TranslationPlan } from '../translator/index.ts';
+import type { PlanChanges, Presence, TranslationPlan } from '../translator/index.ts';
 import type { PresenceUse } from './presence-uses.ts';
 
 /** Receives the plan of the controller. `PacketTranslator` is one. */
 export interface PlanTarget {
   load(plan: TranslationPlan): void;
+  /** The same as `apply` with this presence. */
   bind(presence: Presence): void;
+  /** Replaces what the changes name, and nothing else. */
+  apply(changes: PlanChanges): void;
 }
 
 export interface PresenceControllerOptions {

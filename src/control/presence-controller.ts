@@ -143,8 +143,7 @@ export class PresenceController
 
   /** Returns a site's current snapshot; undefined for a site that does not exist or is suspended. */
   snapshot(site: string): Snapshot | undefined {
-    this.#snapshots.publish();
-    return this.#snapshots.get(site);
+    return this.#snapshots.snapshot(site);
   }
 
   /**

@@ -38,7 +38,7 @@ export function createPool(
     logger,
     credentials: () => withRoot(trust.credentials),
     access: () => ({
-      sites: registry.state.sites.map(({ name }) => name).filter((name) => name !== CLOUD),
+      sites: Array.from(registry.sites(), ({ name }) => name).filter((name) => name !== CLOUD),
       revocations: trust.authority.revocations.table,
       retired: trust.retired.map(String),
     }),

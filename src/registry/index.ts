@@ -17,3 +17,4 @@ export {
   type SiteInput,
 } from './model.ts';
 export { Registry, type RegistryEvents } from './registry.ts';
+export { type DesiredSource, type ExposureId, exposureId, type Touched } from './source.ts';

@@ -31,10 +31,11 @@ import {
   stateOf,
   wantedSpecs,
 } from './records.ts';
+import { type DesiredSource, type ExposureId, exposureId, type Touched } from './source.ts';
 
 export interface RegistryEvents {
   /** The desired state has changed, whoever changed it; `state` has the new one. */
-  change: [];
+  change: [touched: Touched];
   /** Another writer has stored something that is not a record; it counts as absent. */
   problem: [problem: { readonly error: Error }];
 }
@@ -43,7 +44,10 @@ export interface RegistryEvents {
  * Keeps the desired state in one store. What it returns is immutable. Writes run one after the other; when a write
  * resolves, it is durable and `change` has been emitted.
  */
-export class Registry extends EventEmitter<RegistryEvents> implements AsyncDisposable {
+export class Registry
+  extends EventEmitter<RegistryEvents>
+  implements DesiredSource, AsyncDisposable
+{
   readonly #store: Store;
   readonly #unwatch: () => void;
   #records: ReadonlyMap<string, DesiredRecord> = new Map();
@@ -87,6 +91,38 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
 
   site(name: string): Site | undefined {
     return this.#sites.get(name);
+  }
+
+  service(name: string): Service | undefined {
+    return this.#state.services.find((each) => each.name === name);
+  }
+
+  exposure({ service, site }: ExposureId): Exposure | undefined {
+    return this.#state.exposures.find((each) => each.service === service && each.site === site);
+  }
+
+  sites(): Iterable<Site> {
+    return this.#state.sites;
+  }
+
+  services(): Iterable<Service> {
+    return this.#state.services;
+  }
+
+  exposures(): Iterable<Exposure> {
+    return this.#state.exposures;
+  }
+
+  servicesOf(site: string): Iterable<Service> {
+    return this.#state.services.filter((each) => each.site === site);
+  }
+
+  exposuresTo(site: string): Iterable<Exposure> {
+    return this.#state.exposures.filter((each) => each.site === site);
+  }
+
+  exposuresOf(service: string): Iterable<Exposure> {
+    return this.#state.exposures.filter((each) => each.service === service);
   }
 
   /**
@@ -227,8 +263,10 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
 
   #take(changes: readonly Change[]): void {
     const records = new Map(this.#records);
+    const touched = new Set<string>();
     for (const { key, value } of changes) {
       records.delete(key);
+      touched.add(key);
       if (value === undefined) continue;
       try {
         records.set(key, readRecord(key, value));
@@ -236,8 +274,9 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
         this.emit('problem', { error: error as Error });
       }
     }
+    const before = this.#records;
     this.#use(records);
-    this.emit('change');
+    this.emit('change', touchedBy(touched, [before, records]));
   }
 
   #use(records: ReadonlyMap<string, DesiredRecord>): void {
@@ -323,6 +362,27 @@ export class Registry extends EventEmitter<RegistryEvents> implements AsyncDispo
     }
     if (writes.length > 0) await this.#store.commit(writes);
   }
+}
+
+function touchedBy(
+  keys: ReadonlySet<string>,
+  all: readonly ReadonlyMap<string, DesiredRecord>[]
+): Touched {
+  const touched = {
+    sites: new Set<string>(),
+    services: new Set<string>(),
+    exposures: new Map<string, ExposureId>(),
+  };
+  for (const records of all) {
+    for (const key of keys) {
+      const spec = records.get(key)?.spec;
+      if (spec === undefined) continue;
+      if (isSite(spec)) touched.sites.add(spec.name);
+      else if ('service' in spec) touched.exposures.set(exposureId(spec), spec);
+      else touched.services.add(spec.name);
+    }
+  }
+  return touched;
 }
 
 function isSite(spec: DesiredRecord['spec']): spec is Site {

@@ -47,6 +47,7 @@ export interface CompiledRealm {
   readonly name: string;
   readonly sources: readonly IpPrefix[];
   readonly pools: readonly IpPrefix[];
+  readonly poolsMaySend: boolean;
   /** The largest packet in bytes; infinite if there is no limit. */
   readonly mtu: number;
   readonly reject: Reject;
@@ -83,7 +84,7 @@ export class Bindings {
       if (this.#realms.has(index)) {
         throw new ConfigError(`realms[${i}].name`, `"${realm.name}" is there twice`);
       }
-      const { name, mtu, reject = 'drop' } = realm;
+      const { name, mtu, reject = 'drop', poolsMaySend = false } = realm;
       if (mtu !== undefined && !(Number.isInteger(mtu) && mtu >= MIN_MTU && mtu <= MAX_MTU)) {
         const range = `a whole number from ${MIN_MTU} to ${MAX_MTU}`;
         throw new ConfigError(`realms[${i}].mtu`, `${mtu} is not ${range}`);
@@ -97,6 +98,7 @@ export class Bindings {
         name,
         sources,
         pools,
+        poolsMaySend,
         mtu: mtu ?? Number.POSITIVE_INFINITY,
         reject,
       });
@@ -206,8 +208,9 @@ export class Bindings {
 
   /** Returns whether packets of the realm may come from the address at `words[at]`. */
   isSource(realm: number, family: Family, words: ArrayLike<number>, at: number): boolean {
-    const { sources, pools } = this.#realms.get(realm)!;
-    return containsWords(sources, family, words, at) && !containsWords(pools, family, words, at);
+    const { sources, pools, poolsMaySend } = this.#realms.get(realm)!;
+    if (!containsWords(sources, family, words, at)) return false;
+    return poolsMaySend || !containsWords(pools, family, words, at);
   }
 
   /** Returns whether the address at `words[at]` is in a pool of the realm. */

@@ -18,6 +18,8 @@ export type { PathOptions } from './paths.ts';
 export type {
   Permit,
   PermitInput,
+  PlanChanges,
+  PlanChangesInput,
   Presence,
   PresenceInput,
   Realm,

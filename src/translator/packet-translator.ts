@@ -22,7 +22,19 @@ import { FastPath } from './fast-path.ts';
 import { FRAGMENT_DEFAULTS, type FragmentOptions, Fragments, setPathKey } from './fragments.ts';
 import type { PathStatus, PathTable } from './path-table.ts';
 import { PATH_DEFAULTS, type PathOptions, Paths } from './paths.ts';
-import type { PresenceInput, TranslationPlanInput } from './plan.ts';
+import {
+  compileChanges,
+  compilePlan,
+  compilePresence,
+  type Permit,
+  type PlanChanges,
+  type PlanChangesInput,
+  type Presence,
+  type PresenceInput,
+  type Realm,
+  type TranslationPlan,
+  type TranslationPlanInput,
+} from './plan.ts';
 import { REPLY_DEFAULTS, Replies, type ReplyOptions } from './reply.ts';
 import { SESSION_DEFAULTS, type SessionOptions, Sessions } from './sessions.ts';
 import { Siit } from './siit.ts';
@@ -78,6 +90,8 @@ export class PacketTranslator {
   /** The address that last had no presence, in `#lackingWords` words. */
   readonly #lacking = new Int32Array(4);
   #lackingWords = 1;
+  #plan: TranslationPlan = { realms: [], presences: [], permits: [] };
+  #bound: Presence[] = [];
   /** The counters, by realm and verdict. */
   #verdicts = new Float64Array(0);
 
@@ -103,6 +117,8 @@ export class PacketTranslator {
   load(plan: TranslationPlanInput): number {
     const paths = this.#paths;
     const gone = paths.load(plan);
+    this.#plan = compilePlan(plan);
+    this.#bound = [];
     this.#fragments.keep((family, realm, words, at) => {
       const table = paths.table(family);
       setPathKey(table, realm, words, at);
@@ -122,6 +138,18 @@ export class PacketTranslator {
    */
   bind(presence: PresenceInput): void {
     this.#paths.bindings.bind(presence);
+    this.#bound.push(compilePresence(presence, () => 'presence'));
+  }
+
+  /**
+   * Replaces what the changes name in the plan.
+   *
+   * @returns how many paths ended because the new plan has no longer one of their realms
+   * @throws {ConfigError} if a change is invalid; it names the place. The old plan stays in force.
+   */
+  apply(changes: PlanChangesInput): number {
+    const plan = changed(this.#plan, { presences: this.#bound });
+    return this.load(changed(plan, compileChanges(changes)));
   }
 
   /**
@@ -340,6 +368,40 @@ export class PacketTranslator {
       this.#verdicts = counters;
     }
     return index;
+  };
+}
+
+/** Returns a plan with the changes. */
+function changed(
+  plan: TranslationPlan,
+  { realms = [], presences = [], permits = [] }: PlanChanges
+): TranslationPlan {
+  const allRealms = new Map<string, Realm | undefined>(
+    plan.realms.map((each) => [each.name, each])
+  );
+  for (const { name, realm } of realms) allRealms.set(name, realm);
+  const allPresences = new Map<string, Presence | undefined>();
+  for (const each of plan.presences) allPresences.set(`${each.realm} ${each.address}`, each);
+  for (const { realm, address, of } of presences) {
+    allPresences.set(`${realm} ${address}`, of && { realm, address, of });
+  }
+  const allPermits = new Map<string, Permit[]>();
+  for (const permit of plan.permits) {
+    const key = `${permit.realm} ${permit.service.key}`;
+    allPermits.set(key, [...(allPermits.get(key) ?? []), permit]);
+  }
+  for (const { realm, service, permits: all } of permits) {
+    allPermits.set(`${realm} ${service.key}`, [...all]);
+  }
+  const has = (name: string): boolean => allRealms.get(name) !== undefined;
+  return {
+    realms: [...allRealms.values()].flatMap((realm) => realm ?? []),
+    presences: [...allPresences.values()].flatMap((each) =>
+      each !== undefined && has(each.realm) && has(each.of.realm) ? [each] : []
+    ),
+    permits: [...allPermits.values()]
+      .flat()
+      .filter(({ realm, service }) => has(realm) && has(service.realm)),
   };
 }
 

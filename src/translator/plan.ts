@@ -20,8 +20,16 @@ export interface Realm {
   readonly name: string;
   /** Prefixes of the addresses that packets of this realm may come from. */
   readonly sources: readonly IpPrefix[];
-  /** Prefixes that the realm's presences are taken from. No packet of the realm may come from there. */
+  /**
+   * Prefixes that the realm's presences are taken from. No packet of the realm may come from there, unless
+   * `poolsMaySend` is set.
+   */
   readonly pools?: readonly IpPrefix[];
+  /**
+   * Whether packets may come from addresses that are in `sources` and in `pools`: there, other translators have
+   * presences in the same pools. Default false.
+   */
+  readonly poolsMaySend?: boolean;
   /** The largest packet into the realm in bytes, 576 to 65535. Default: no limit. */
   readonly mtu?: number;
   /** How a packet from the realm that is not permitted is answered. Default: `drop`, no answer. */
@@ -41,7 +49,7 @@ export interface Permit {
   readonly clients?: readonly IpPrefix[];
 }
 
-/** What a translator needs to know. It is always replaced as a whole. */
+/** What a translator needs to know. */
 export interface TranslationPlan {
   readonly realms: readonly Realm[];
   readonly presences: readonly Presence[];
@@ -50,7 +58,8 @@ export interface TranslationPlan {
 
 /**
  * Changes of a plan. Each entry replaces one keyed thing by what it is now, so that applying it twice is applying it
- * once. Realms that come are applied first and realms that go are applied last, whatever their order here.
+ * once. Realms that come are applied first and realms that go are applied last, whatever their order here. If a key is
+ * there twice, the later entry counts.
  */
 export interface PlanChanges {
   /** Undefined: the realm is gone, with all its presences and permits. */
@@ -96,6 +105,21 @@ export interface TranslationPlanInput {
   readonly permits: readonly PermitInput[];
 }
 
+/** Changes of a plan as a caller gives them: addresses, ports and prefixes are values or text. */
+export interface PlanChangesInput {
+  readonly realms?: readonly { readonly name: string; readonly realm?: RealmInput | undefined }[];
+  readonly presences?: readonly {
+    readonly realm: string;
+    readonly address: AddressInput;
+    readonly of?: EndpointInput | undefined;
+  }[];
+  readonly permits?: readonly {
+    readonly realm: string;
+    readonly service: EndpointInput;
+    readonly permits: readonly PermitInput[];
+  }[];
+}
+
 /**
  * Checks a presence and parses what is text in it.
  *
@@ -134,12 +158,21 @@ export function compilePermit(permit: PermitInput, path: string): Permit {
 }
 
 /**
- * Parses what is text in a realm.
+ * Checks a realm and parses what is text in it.
  *
  * @throws {ConfigError} with `path` in front.
  */
 export function compileRealm(realm: RealmInput, path: string): Realm {
   const { sources, pools, ...rest } = realm;
+  const { mtu, reject } = rest;
+  if (mtu !== undefined && !(Number.isInteger(mtu) && mtu >= MIN_MTU && mtu <= MAX_MTU)) {
+    const range = `a whole number from ${MIN_MTU} to ${MAX_MTU}`;
+    throw new ConfigError(`${path}.mtu`, `${mtu} is not ${range}`);
+  }
+  if (reject !== undefined && !REJECTS.includes(reject)) {
+    const words = REJECTS.map((word) => `"${word}"`).join(', ');
+    throw new ConfigError(`${path}.reject`, `"${reject}" is none of ${words}`);
+  }
   return {
     ...rest,
     sources: prefixesOf(sources, `${path}.sources`),
@@ -160,6 +193,42 @@ export function compilePlan({ realms, presences, permits }: TranslationPlanInput
   };
 }
 
+/**
+ * Checks each change by itself and parses what is text in it.
+ *
+ * @throws {ConfigError} naming the place in the changes that is wrong.
+ */
+export function compileChanges(changes: PlanChangesInput): Required<PlanChanges> {
+  const { realms = [], presences = [], permits = [] } = changes;
+  return {
+    realms: realms.map(({ name, realm }, i) => {
+      if (realm === undefined) return { name, realm };
+      if (realm.name !== name) {
+        throw new ConfigError(`realms[${i}].realm.name`, `"${realm.name}" is not "${name}"`);
+      }
+      return { name, realm: compileRealm(realm, `realms[${i}].realm`) };
+    }),
+    presences: presences.map(({ realm, address, of }, i) => {
+      if (of !== undefined) return compilePresence({ realm, address, of }, () => `presences[${i}]`);
+      const path = () => `presences[${i}].address`;
+      return { realm, address: parsedAt(path, address, IpAddress.from), of };
+    }),
+    permits: permits.map(({ realm, service: input, permits: list }, i) => {
+      const path = `permits[${i}]`;
+      const service = parsedAt(() => `${path}.service.address`, input, Endpoint.from);
+      const compiled = list.map((permit, j) => {
+        const each = compilePermit(permit, `${path}.permits[${j}]`);
+        if (each.realm !== realm || each.service.key !== service.key) {
+          const is = `it lets "${each.realm}" use ${each.service}`;
+          throw new ConfigError(`${path}.permits[${j}]`, `${is}, not "${realm}" use ${service}`);
+        }
+        return each;
+      });
+      return { realm, service, permits: compiled };
+    }),
+  };
+}
+
 /** Returns a plan with text in place of its values, for another process. */
 export function printPlan({
   realms,
@@ -167,17 +236,26 @@ export function printPlan({
   permits,
 }: TranslationPlanInput): TranslationPlanInput {
   return {
-    realms: realms.map(({ sources, pools, ...realm }) => ({
-      ...realm,
-      sources: sources.map(String),
-      ...(pools && { pools: pools.map(String) }),
-    })),
+    realms: realms.map(printRealm),
     presences: presences.map(printPresence),
-    permits: permits.map(({ realm, service, ports, clients }) => ({
+    permits: permits.map(printPermit),
+  };
+}
+
+/** Returns changes with text in place of their values, for another process. */
+export function printChanges(changes: PlanChangesInput): PlanChangesInput {
+  const { realms = [], presences = [], permits = [] } = changes;
+  return {
+    realms: realms.map(({ name, realm }) => ({ name, realm: realm && printRealm(realm) })),
+    presences: presences.map(({ realm, address, of }) => ({
+      realm,
+      address: address.toString(),
+      of: of && printEndpoint(of),
+    })),
+    permits: permits.map(({ realm, service, permits: list }) => ({
       realm,
       service: printEndpoint(service),
-      ports: ports.map(String),
-      ...(clients && { clients: clients.map(String) }),
+      permits: list.map(printPermit),
     })),
   };
 }
@@ -185,6 +263,23 @@ export function printPlan({
 /** Returns a presence with text in place of its values, for another process. */
 export function printPresence({ realm, address, of }: PresenceInput): PresenceInput {
   return { realm, address: address.toString(), of: printEndpoint(of) };
+}
+
+function printRealm({ sources, pools, ...realm }: RealmInput): RealmInput {
+  return {
+    ...realm,
+    sources: sources.map(String),
+    ...(pools && { pools: pools.map(String) }),
+  };
+}
+
+function printPermit({ realm, service, ports, clients }: PermitInput): PermitInput {
+  return {
+    realm,
+    service: printEndpoint(service),
+    ports: ports.map(String),
+    ...(clients && { clients: clients.map(String) }),
+  };
 }
 
 function printEndpoint({ realm, address }: EndpointInput): EndpointInput {
@@ -217,3 +312,8 @@ export function containsWords(
   }
   return false;
 }
+
+/** Every host accepts packets of 576 bytes (RFC 791 section 3.1). */
+const MIN_MTU = 576;
+const MAX_MTU = 65_535;
+const REJECTS: readonly Reject[] = ['drop', 'unreachable', 'reset'];

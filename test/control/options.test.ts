@@ -76,7 +76,12 @@ describe('PresenceController', () => {
   ])('refuses %j before anything is read', async (options, message) => {
     const registry = await Registry.open(new MemoryStore());
     const store = new UntouchedStore();
-    const whole = options && { registry, store, translator: { load() {}, bind() {} }, ...options };
+    const whole = options && {
+      registry,
+      store,
+      translator: { load() {}, bind() {}, apply() {} },
+      ...options,
+    };
     const start = () => PresenceController.start(whole as unknown as PresenceControllerOptions);
     expect(await misuseOf(start)).toBe(message);
     expect(registry.listenerCount('change')).toBe(0);

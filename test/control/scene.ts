@@ -12,6 +12,7 @@ import {
 import { type Json, MemoryStore, type Write } from '../../src/store/index.ts';
 import {
   PacketTranslator,
+  type PlanChanges,
   type Presence,
   type TranslationPlan,
 } from '../../src/translator/index.ts';
@@ -165,6 +166,19 @@ export class ObservedTranslator {
     if (!this.addressesOf(realm, of.realm, of.address).includes(address)) {
       this.presences.push(presence);
     }
+  }
+
+  apply(changes: PlanChanges): void {
+    for (const { realm, address, of } of changes.presences ?? []) {
+      this.presences = this.presences.filter(
+        (each) => each.realm !== realm || each.address !== `${address}`
+      );
+      if (of === undefined) continue;
+      const presence = textOf({ realm, address, of });
+      this.#check(presence);
+      this.presences.push(presence);
+    }
+    this.real.apply(changes);
   }
 
   /** The presence of a host in a realm; the first, if it has one of each IP version. */
