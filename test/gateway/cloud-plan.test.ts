@@ -141,6 +141,28 @@ describe('a connection of a client', () => {
     expect(await error).toMatchObject({ cause: { message: 'tcp/7 is no longer exposed' } });
   });
 
+  test.each([
+    ['its presence', { presences: [{ ...presence('site-a'), of: undefined }] }],
+    ['its host', { presences: [presence('site-b')] }],
+    ['the permit', { permits: [{ ...permit('site-a'), permits: [permit('site-a', 'udp/7')] }] }],
+    ['its site', { realms: [{ name: 'site-a', realm: undefined }] }],
+  ])('ends with a change of %s, and with no other', async (_, changes) => {
+    target.load(plan([presence('site-a')], [permit('site-a')]));
+    const error = failureOf(await connected('peer'));
+    target.apply({
+      presences: [presence('site-a'), presence('site-b', OTHER_PRESENCE)],
+      permits: [
+        { ...permit('site-a'), permits: [permit('site-a', 'udp/7'), permit('site-a')] },
+        { ...permit('site-b'), permits: [] },
+      ],
+      realms: [{ name: 'site-b', realm: undefined }],
+    });
+    expect(connections.at(-1)).toBe(1);
+    target.apply(changes);
+    expect(connections.at(-1)).toBe(0);
+    expect(await error).toHaveProperty('code', 'ECONNRESET');
+  });
+
   test('goes on while another exposure permits it', async () => {
     target.load(plan([presence('site-a')], [permit('site-a'), permit('site-a', 'tcp/1-9')]));
     await connected('peer');
