@@ -363,9 +363,12 @@ export class PacketTranslator {
       index = this.#realmNames.push(name) - 1;
       this.#realmIndexes.set(name, index);
       this.#realmCount = this.#realmNames.length;
-      const counters = new Float64Array(this.#realmNames.length * VERDICT_COUNT);
-      counters.set(this.#verdicts);
-      this.#verdicts = counters;
+      const words = this.#realmCount * VERDICT_COUNT;
+      if (words > this.#verdicts.length) {
+        const counters = new Float64Array(2 * words);
+        counters.set(this.#verdicts);
+        this.#verdicts = counters;
+      }
     }
     return index;
   };
