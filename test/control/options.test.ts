@@ -126,7 +126,7 @@ describe('PlanPartition', () => {
     [{ targets: {} }, 'targets must be a list, not an object of another kind'],
     [
       { targets: [{}] },
-      'targets[0] must be an object with the methods load, bind, not an object of another kind',
+      'targets[0] must be an object with the methods load, apply, not an object of another kind',
     ],
     [{ holderOf: 5 }, 'holderOf must be a function, not 5'],
     [{ onRoutes: 5 }, 'onRoutes must be a function, not 5'],
