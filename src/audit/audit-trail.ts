@@ -12,7 +12,15 @@ import {
   type RevocationReason,
   type RevocationScope,
 } from '../pki/index.ts';
-import type { Exposure, Registry, Service } from '../registry/index.ts';
+import {
+  type DesiredSource,
+  type Exposure,
+  type ExposureId,
+  exposureId,
+  type Registry,
+  type Service,
+  type Touched,
+} from '../registry/index.ts';
 import type { Json } from '../store/index.ts';
 import type { RevocationReceipt } from '../trust/index.ts';
 import { AuditLog } from './audit-log.ts';
@@ -44,8 +52,8 @@ export interface RefusedHandshake {
 /** The audit log of a cloud gateway, with a method for each kind of event. */
 export class AuditTrail extends EventEmitter<AuditTrailEvents> {
   readonly #audit: AuditLog;
-  #exposures: ReadonlyMap<string, Exposed> = new Map();
-
+  /** The exposures in force that are written, by `exposureId`. */
+  #exposures = new Map<string, Exposed>();
   #unfollow: () => void = () => {};
 
   private constructor(audit: AuditLog) {
@@ -72,20 +80,15 @@ export class AuditTrail extends EventEmitter<AuditTrailEvents> {
     return this.#audit.head;
   }
 
-  /** Writes changes of exposures from now on. Present exposures were written when they were made. */
-  follow(registry: Registry): void {
+  /**
+   * Writes changes of exposures in force from now on, also when their service changes. Present exposures were written when
+   * they were made. A change costs what it touches.
+   */
+  follow(registry: Pick<Registry, keyof DesiredSource | 'on' | 'off'>): void {
     this.#unfollow();
-    this.#exposures = exposuresOf(registry);
-    const onChange = (): void => {
-      const now = exposuresOf(registry);
-      for (const [key, exposure] of this.#exposures) {
-        if (!now.has(key)) this.#append({ kind: 'unexpose', ...describe(exposure) });
-      }
-      for (const [key, exposure] of now) {
-        if (!this.#exposures.has(key)) this.#append({ kind: 'expose', ...describe(exposure) });
-      }
-      this.#exposures = now;
-    };
+    this.#exposures = new Map();
+    for (const exposure of registry.exposures()) this.#note(registry, exposure);
+    const onChange = (touched: Touched): void => this.#compare(registry, touched);
     registry.on('change', onChange);
     this.#unfollow = () => registry.off('change', onChange);
   }
@@ -151,6 +154,35 @@ export class AuditTrail extends EventEmitter<AuditTrailEvents> {
     return this.close();
   }
 
+  /** Writes what of the touched exposures is different now: first what has ended. */
+  #compare(desired: DesiredSource, { services, exposures }: Touched): void {
+    const ids = new Map(exposures);
+    for (const service of services) {
+      for (const exposure of desired.exposuresOf(service)) ids.set(exposureId(exposure), exposure);
+    }
+    const ended: Exposed[] = [];
+    const begun: Exposed[] = [];
+    for (const [key, id] of ids) {
+      const before = this.#exposures.get(key);
+      const now = this.#note(desired, id);
+      if (before !== undefined && now !== undefined && isSame(before, now)) continue;
+      if (before !== undefined) ended.push(before);
+      if (now !== undefined) begun.push(now);
+    }
+    for (const exposed of ended) this.#append({ kind: 'unexpose', ...describe(exposed) });
+    for (const exposed of begun) this.#append({ kind: 'expose', ...describe(exposed) });
+  }
+
+  /** Notes an exposure as it is now, and returns it; undefined if there is none. */
+  #note(desired: DesiredSource, id: ExposureId): Exposed | undefined {
+    const exposure = desired.exposure(id);
+    const service = exposure && desired.service(exposure.service);
+    const exposed = exposure && service && { exposure, service };
+    if (exposed === undefined) this.#exposures.delete(exposureId(id));
+    else this.#exposures.set(exposureId(id), exposed);
+    return exposed;
+  }
+
   #append(event: AuditEvent): void {
     this.#audit.append(event).catch((error: Error) => this.emit('problem', { error }));
   }
@@ -162,15 +194,9 @@ interface Exposed {
   readonly service: Service;
 }
 
-/** Returns the exposures by their content, so that one whose service changes has another key. */
-function exposuresOf({ state }: Registry): Map<string, Exposed> {
-  const services = new Map(state.services.map((service) => [service.name, service]));
-  return new Map(
-    state.exposures.map((exposure) => {
-      const exposed = { exposure, service: services.get(exposure.service)! };
-      return [JSON.stringify(exposed), exposed];
-    })
-  );
+function isSame(a: Exposed, b: Exposed): boolean {
+  if (a.exposure === b.exposure && a.service === b.service) return true;
+  return JSON.stringify(a) === JSON.stringify(b);
 }
 
 function describe({ exposure, service }: Exposed): Pick<AuditEvent, 'site' | 'detail'> {

@@ -23,12 +23,10 @@ import type { PresenceUse } from './presence-uses.ts';
 export interface PlanTarget {
   /** Replaces the whole plan: at the start, and when changes do not fit. */
   load(plan: TranslationPlan): void;
+  /** The same as `apply` with this presence. */
   bind(presence: Presence): void;
-  /**
-   * Changes the plan. If it throws, nothing is changed, and the controller loads the whole plan. A target without this
-   * method gets the whole plan at each change.
-   */
-  apply?(changes: PlanChanges): unknown;
+  /** Changes the plan. If it throws, nothing is changed, and the controller loads the whole plan. */
+  apply(changes: PlanChanges): unknown;
 }
 
 export interface PresenceControllerOptions {

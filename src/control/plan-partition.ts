@@ -18,6 +18,15 @@
  *
  * In each part, the presences of foreign sites are hosts of the shared realm. Permits name their prefixes, so that the
  * shared realm's own hosts cannot use what is meant for them.
+ *
+ * A change is applied by keys. Those that it touches in the plan give those that it touches in the parts, before it and
+ * after it, and each part gets what these are now:
+ *
+ * | touched | in the parts |
+ * | --- | --- |
+ * | a realm | the realm where it is held; for the shared realm all parts are loaded again |
+ * | a presence | the same; of one in the shared realm also the presences and permits that name its host by it |
+ * | the permits of a pair | the same on the clients' side, by the presences that the service has there; all permits of the service on its side |
  * @module
  */
 import type { Family, IpAddress } from '../base/address.ts';
@@ -32,6 +41,7 @@ import {
 import type { IpPrefix } from '../base/prefix.ts';
 import type {
   Permit,
+  PlanChanges,
   Presence,
   PresenceInput,
   Realm,
@@ -40,6 +50,8 @@ import type {
 } from '../translator/index.ts';
 import { compilePlan, compilePresence } from '../translator/plan.ts';
 import type { PlanTarget } from './controller-options.ts';
+import { type Pair, type PlanDifference, PlanIndex } from './plan-index.ts';
+import { PortUses } from './port-uses.ts';
 import { without } from './prefixes.ts';
 import { type RouteChange, SiteRoutes } from './site-routes.ts';
 import { transitFamily } from './transit.ts';
@@ -61,18 +73,15 @@ export class PlanPartition implements PlanTarget {
   readonly #holderOf: (site: string) => number;
   readonly #onRoutes: (changes: readonly RouteChange[]) => void;
   readonly #routes: SiteRoutes;
-  #plan: TranslationPlan = { realms: [], presences: [], permits: [] };
-  /** Keyed by the texts of realm and address. */
-  #presences = new Map<string, Presence>();
+  #plan: PlanIndex;
+  /** The pools of the shared realm. */
   #pools: readonly IpPrefix[] = [];
   /** The shared realm's own hosts, as prefixes. */
   #hosts: readonly IpPrefix[] = [];
-  /** The keys of services that other realms than the shared one may use. */
-  #services: ReadonlySet<string> = new Set();
-  /** Keyed by the key of an endpoint and IP version: its address in the shared realm. */
-  #inShared = new Map<string, IpAddress>();
-  /** Keyed by the key of an endpoint: its presences in other realms. */
-  #elsewhere = new Map<string, Presence[]>();
+  /** The index of the target that held each site when it was last asked for. */
+  readonly #holders = new Map<string, number>();
+  /** Keyed by the key of a site's service: what the clients of other sites use of it. */
+  readonly #uses = new Map<string, PortUses>();
 
   /** @throws {ApiMisuseError} naming the option that is wrong. */
   constructor(options: PlanPartitionOptions) {
@@ -80,7 +89,7 @@ export class PlanPartition implements PlanTarget {
     checkText('shared', shared);
     checkThat('targets', targets, Array.isArray(targets), 'a list');
     for (const [i, target] of targets.entries()) {
-      checkMethods(`targets[${i}]`, target, ['load', 'bind']);
+      checkMethods(`targets[${i}]`, target, ['load', 'apply']);
     }
     checkFunction('holderOf', holderOf);
     checkFunction('onRoutes', onRoutes);
@@ -89,6 +98,7 @@ export class PlanPartition implements PlanTarget {
     this.#holderOf = holderOf;
     this.#onRoutes = onRoutes;
     this.#routes = new SiteRoutes(shared);
+    this.#plan = new PlanIndex(shared);
   }
 
   /** The routes to the presences in the shared realm: the site by the text of a prefix. */
@@ -99,130 +109,250 @@ export class PlanPartition implements PlanTarget {
   /** @throws {ConfigError} naming the place in the plan that is wrong; the old plan stays then. */
   load(input: TranslationPlanInput): void {
     const plan = compilePlan(input);
-    this.#plan = plan;
-    this.#presences = new Map();
-    this.#inShared = new Map();
-    this.#elsewhere = new Map();
-    const shared = plan.realms.find(({ name }) => name === this.#shared);
-    this.#pools = shared?.pools ?? [];
-    this.#hosts = without(shared?.sources ?? [], this.#pools);
-    const between = plan.permits.filter(({ realm }) => realm !== this.#shared);
-    this.#services = new Set(between.map(({ service }) => service.key));
-    for (const presence of plan.presences) this.#note(presence);
+    this.#plan = new PlanIndex(this.#shared, plan);
+    this.#holders.clear();
+    this.#uses.clear();
+    for (const pair of this.#plan.pairs()) this.#count(pair, 1);
+    this.#readShared();
     this.#onRoutes(this.#routes.load(plan));
     this.#reloadAll();
   }
 
-  /** @throws {ConfigError} if it is not a presence. */
-  bind(input: PresenceInput): void {
-    const presence = compilePresence(input, () => 'presence');
-    const { realm, of } = presence;
-    if (!this.#note(presence)) return;
-    if (realm !== this.#shared) {
-      this.#bindIn(this.#holderOf(realm), presence);
-      return;
-    }
-    const changes = this.#routes.bind(presence);
-    this.#onRoutes(changes);
-    const isShared = changes.some(({ site }) => site === undefined);
-    if (isShared || this.#services.has(of.key)) {
-      // A block does not belong to one site any more, or permits name a service by this address.
+  /**
+   * Applies changes, and sends each target what they change in its part.
+   *
+   * @throws {ConfigError} if a change names a realm that the plan does not have; nothing has changed then.
+   */
+  apply(changes: PlanChanges): void {
+    const plan = this.#plan;
+    const difference = plan.differenceOf(changes);
+    const { realms, pairs } = difference;
+    const touched = this.#targets.map(() => new TouchedPart());
+    this.#touch(difference, touched);
+    for (const { realm, service } of pairs) this.#count(plan.pair(realm, service), -1);
+    plan.apply(difference);
+    for (const { realm, service } of pairs) this.#count(plan.pair(realm, service), 1);
+    this.#onRoutes(this.#routes.apply(changes));
+    if (realms.has(this.#shared) || this.#hasMoved(changes)) {
+      this.#readShared();
       this.#reloadAll();
-      return;
+    } else {
+      this.#touch(difference, touched);
+      for (const [index, part] of touched.entries()) {
+        if (!part.isEmpty) this.#targets[index]!.apply(this.#changesIn(index, part));
+      }
     }
-    this.#bindIn(this.#holderOf(of.realm), presence);
-    for (const other of this.#elsewhere.get(of.key) ?? []) {
-      this.#bindIn(this.#holderOf(other.realm), other);
-    }
+    for (const [name, realm] of realms) if (realm === undefined) this.#holders.delete(name);
+  }
+
+  /** @throws {ConfigError} if it is not a presence, or names a realm that the plan does not have. */
+  bind(input: PresenceInput): void {
+    this.apply({ presences: [compilePresence(input, () => 'presence')] });
   }
 
   /** Loads a target's part again, because sites have moved or the target has lost it. */
   reload(index: number): void {
+    for (const [site, before] of this.#holders) {
+      const now = this.#holderOf(site);
+      if (now === before) continue;
+      const pairs = [...this.#plan.pairsIn(site)];
+      for (const pair of pairs) this.#count(pair, -1);
+      this.#holders.set(site, now);
+      for (const pair of pairs) this.#count(pair, 1);
+    }
     this.#targets[index]!.load(this.part(index));
   }
 
-  /** Returns the part of a target, with the presences that were bound since the plan was loaded. */
+  /** Returns the part of a target, with all changes since the plan was loaded. */
   part(index: number): TranslationPlan {
-    const { realms, permits } = this.#plan;
+    const plan = this.#plan;
+    const touched = new TouchedPart();
+    const parts = this.#targets.map((_, i) => (i === index ? touched : new TouchedPart()));
+    for (const pair of plan.pairs()) this.#touchPair(pair, parts);
     return {
-      realms: realms.flatMap((realm): Realm[] => {
-        if (realm.name === this.#shared) return [this.#sharedRealm(realm, index)];
-        return this.#holderOf(realm.name) === index ? [realm] : [];
-      }),
-      presences: [...this.#presences.values()].flatMap(
-        (presence) => this.#presenceIn(index, presence) ?? []
-      ),
-      permits: permits.flatMap((permit) => this.#permitsIn(index, permit)),
+      realms: [...plan.realms.keys()].flatMap((name) => this.#realmIn(index, name) ?? []),
+      presences: [...plan.presences()].flatMap((each) => this.#presenceIn(index, each) ?? []),
+      permits: [...touched.pairs.values()].flatMap((pair) => this.#permitsIn(index, pair)),
     };
-  }
-
-  /** Notes a presence. Returns false if it is known already. */
-  #note(presence: Presence): boolean {
-    const { realm, address, of } = presence;
-    const place = `${realm} ${address}`;
-    if (this.#presences.has(place)) return false;
-    this.#presences.set(place, presence);
-    const { key } = of;
-    const elsewhere = this.#elsewhere.get(key);
-    if (realm === this.#shared) this.#inShared.set(`${key} IPv${address.family}`, address);
-    else if (elsewhere === undefined) this.#elsewhere.set(key, [presence]);
-    else elsewhere.push(presence);
-    return true;
   }
 
   #reloadAll(): void {
     for (let index = 0; index < this.#targets.length; index++) this.reload(index);
   }
 
-  #bindIn(index: number, presence: Presence): void {
-    const part = this.#presenceIn(index, presence);
-    if (part !== undefined) this.#targets[index]!.bind(part);
+  #readShared(): void {
+    const shared = this.#plan.realms.get(this.#shared);
+    this.#pools = shared?.pools ?? [];
+    this.#hosts = without(shared?.sources ?? [], this.#pools);
+  }
+
+  /** Returns the index of the target that holds a site. A site that goes is not asked for again, which would place it. */
+  #holder(site: string): number {
+    let holder = this.#holders.get(site);
+    if (holder === undefined) {
+      holder = this.#holderOf(site);
+      this.#holders.set(site, holder);
+    }
+    return holder;
   }
 
   #isHere(index: number, realm: string): boolean {
-    return realm === this.#shared || this.#holderOf(realm) === index;
+    return realm === this.#shared || this.#holder(realm) === index;
   }
 
-  /** Returns the shared realm with the pools as sources too: only the target's own presences are presences to it. */
-  #sharedRealm(realm: Realm, index: number): Realm {
-    const pools = [...this.#routes.list()].flatMap(({ prefix, site }) =>
-      this.#holderOf(site) === index ? [prefix] : []
-    );
-    return { ...realm, sources: [...realm.sources, ...(realm.pools ?? [])], pools };
+  /** Returns whether a realm is there again, and held elsewhere than before it was gone. */
+  #hasMoved({ realms = [] }: PlanChanges): boolean {
+    return realms.some(({ name, realm }) => {
+      const holder = realm && this.#holders.get(name);
+      return name !== this.#shared && holder !== undefined && holder !== this.#holderOf(name);
+    });
+  }
+
+  /** Counts the permits of a pair of two sites, once more or once less. */
+  #count(pair: Pair | undefined, by: 1 | -1): void {
+    if (pair === undefined) return;
+    const { realm, service, permits } = pair;
+    if (realm === this.#shared || service.realm === this.#shared) return;
+    const uses = this.#uses.get(service.key) ?? new PortUses();
+    uses.count(this.#holder(realm), permits, by);
+    if (uses.isEmpty) this.#uses.delete(service.key);
+    else this.#uses.set(service.key, uses);
+  }
+
+  /** Notes what a difference touches in the parts, by the plan as it is now. */
+  #touch({ realms, presences, pairs }: PlanDifference, parts: readonly TouchedPart[]): void {
+    for (const name of realms.keys()) {
+      if (name !== this.#shared) parts[this.#holder(name)]!.realms.add(name);
+    }
+    for (const { realm, address } of presences) {
+      const presence = this.#plan.presence(realm, address);
+      if (realm !== this.#shared) parts[this.#holder(realm)]!.addPresence(realm, address);
+      else if (presence !== undefined) this.#touchInShared(presence, parts);
+    }
+    for (const pair of pairs) this.#touchPair(pair, parts);
+  }
+
+  /** Notes a presence in the shared realm, and what names its host by it. */
+  #touchInShared({ realm, address, of }: Presence, parts: readonly TouchedPart[]): void {
+    const { elsewhere, pairs } = this.#plan.host(of);
+    parts[this.#holder(of.realm)]!.addPresence(realm, address);
+    for (const other of elsewhere.values()) {
+      const holder = this.#holder(other.realm);
+      if (!this.#isHere(holder, of.realm)) parts[holder]!.addPresence(other.realm, other.address);
+    }
+    const service = new Endpoint(realm, address);
+    for (const pair of pairs.values()) {
+      if (pair.realm === realm) continue;
+      const holder = this.#holder(pair.realm);
+      if (!this.#isHere(holder, of.realm)) parts[holder]!.addPair(pair.realm, service);
+    }
+  }
+
+  #touchPair({ realm, service }: PairKey, parts: readonly TouchedPart[]): void {
+    if (realm === this.#shared) {
+      parts[this.#holder(service.realm)]!.addPair(realm, service);
+      return;
+    }
+    const holder = this.#holder(realm);
+    if (this.#isHere(holder, service.realm)) {
+      parts[holder]!.addPair(realm, service);
+      return;
+    }
+    // Clients may use any of its presences in their realm.
+    for (const { address } of this.#plan.host(service).inShared.values()) {
+      parts[holder]!.addPair(realm, new Endpoint(this.#shared, address));
+    }
+    parts[this.#holder(service.realm)]!.addPair(this.#shared, service);
+  }
+
+  #changesIn(index: number, { realms, presences, pairs }: TouchedPart): PlanChanges {
+    return {
+      realms: [...realms].map((name) => ({ name, realm: this.#realmIn(index, name) })),
+      presences: [...presences.values()].map(({ realm, address }) => {
+        const presence = this.#plan.presence(realm, address);
+        return { realm, address, of: presence && this.#presenceIn(index, presence)?.of };
+      }),
+      permits: [...pairs.values()].map((pair) => ({
+        ...pair,
+        permits: this.#permitsIn(index, pair),
+      })),
+    };
+  }
+
+  /**
+   * Returns a realm as a target knows it. Its own presences and those of the other targets are in the same pools of the
+   * shared realm, from which packets of the others come.
+   */
+  #realmIn(index: number, name: string): Realm | undefined {
+    const realm = this.#plan.realms.get(name);
+    if (realm === undefined || !this.#isHere(index, name)) return undefined;
+    if (name !== this.#shared) return realm;
+    return { ...realm, sources: [...realm.sources, ...this.#pools], poolsMaySend: true };
   }
 
   /** Returns a presence as a target knows it; undefined if it does not need it, or a presence in transit is missing. */
   #presenceIn(index: number, presence: Presence): Presence | undefined {
     const { realm, address, of } = presence;
-    if (realm === this.#shared) return this.#holderOf(of.realm) === index ? presence : undefined;
-    if (this.#holderOf(realm) !== index) return undefined;
+    if (realm === this.#shared) return this.#holder(of.realm) === index ? presence : undefined;
+    if (this.#holder(realm) !== index) return undefined;
     if (this.#isHere(index, of.realm)) return presence;
     const family = transitFamily(of.address.family, address.family, this.#pools);
     const inShared = this.#inSharedAs(of, family);
     return inShared && { realm, address, of: inShared };
   }
 
-  #permitsIn(index: number, permit: Permit): Permit[] {
-    const { realm, service, ports, clients } = permit;
+  /** Returns the permits of a pair in a target's part, where the service may be a presence in the shared realm. */
+  #permitsIn(index: number, { realm, service }: PairKey): readonly Permit[] {
+    const plan = this.#plan;
     if (realm === this.#shared) {
-      if (this.#holderOf(service.realm) !== index) return [];
-      return [{ ...permit, clients: clients ? without(clients, this.#pools) : this.#hosts }];
+      const ports = this.#uses.get(service.key)?.besides(index) ?? [];
+      const ofOthers = ports.map((each) => ({ realm, service, ports: each, clients: this.#pools }));
+      const own = plan.pair(realm, service)?.permits ?? [];
+      return [...ofOthers, ...own.map((permit) => this.#withoutPools(permit))];
     }
-    const isServiceHere = this.#isHere(index, service.realm);
-    if (this.#holderOf(realm) === index) {
-      if (isServiceHere) return [permit];
-      // Clients may use any of its presences in their realm.
-      const inShared = FAMILIES.flatMap((family) => this.#inSharedAs(service, family) ?? []);
-      return inShared.map((endpoint) => ({ ...permit, service: endpoint }));
+    const behind =
+      service.realm === this.#shared
+        ? plan.presence(service.realm, service.address)?.of
+        : undefined;
+    if (behind === undefined || this.#isHere(index, behind.realm)) {
+      return plan.pair(realm, service)?.permits ?? [];
     }
-    if (!isServiceHere || service.realm === this.#shared) return [];
-    return [{ realm: this.#shared, service, ports, clients: this.#pools }];
+    const permits = plan.pair(realm, behind)?.permits ?? [];
+    return permits.map((permit) => ({ ...permit, service }));
   }
 
+  /** Returns a permit for the shared realm's own hosts alone. */
+  #withoutPools(permit: Permit): Permit {
+    const { clients } = permit;
+    return { ...permit, clients: clients ? without(clients, this.#pools) : this.#hosts };
+  }
+
+  /** Returns the first presence of an IP version that the host has got in the shared realm. */
   #inSharedAs(of: Endpoint, family: Family): Endpoint | undefined {
-    const address = this.#inShared.get(`${of.key} IPv${family}`);
-    return address && new Endpoint(this.#shared, address);
+    for (const { address } of this.#plan.host(of).inShared.values()) {
+      if (address.family === family) return new Endpoint(this.#shared, address);
+    }
+    return undefined;
   }
 }
 
-const FAMILIES: readonly Family[] = [4, 6];
+type PairKey = Pick<Pair, 'realm' | 'service'>;
+
+/** What is touched in a part. */
+class TouchedPart {
+  readonly realms = new Set<string>();
+  readonly presences = new Map<string, { readonly realm: string; readonly address: IpAddress }>();
+  readonly pairs = new Map<string, PairKey>();
+
+  addPresence(realm: string, address: IpAddress): void {
+    this.presences.set(`${realm} ${address}`, { realm, address });
+  }
+
+  addPair(realm: string, service: Endpoint): void {
+    this.pairs.set(`${realm} ${service.key}`, { realm, service });
+  }
+
+  get isEmpty(): boolean {
+    return this.realms.size + this.presences.size + this.pairs.size === 0;
+  }
+}

@@ -154,8 +154,7 @@ export class PresenceController
 
   /** Returns a site's current snapshot; undefined for a site that does not exist or is suspended. */
   snapshot(site: string): Snapshot | undefined {
-    this.#snapshots.publish();
-    return this.#snapshots.get(site);
+    return this.#snapshots.snapshot(site);
   }
 
   /**
@@ -436,10 +435,6 @@ export class PresenceController
     this.#plan.notePlaces(places);
     const changes = this.#plan.changes();
     if (changes === undefined) return;
-    if (this.#translator.apply === undefined) {
-      this.#load();
-      return;
-    }
     try {
       this.#translator.apply(changes);
       this.#plan.applied(changes);

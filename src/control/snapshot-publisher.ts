@@ -1,8 +1,12 @@
 /**
- * Keeps every site's newest snapshot. A changed view gets a revision and is published; changes at the same time make one
- * snapshot.
+ * Says when the snapshot of a site has changed, and makes snapshots. A changed view gets the next revision; changes at
+ * the same time make one snapshot. Of each site it keeps the revision and a hash of the view, not the snapshot.
+ *
+ * A change is published as soon as the event loop turns. After that, changes are collected for `coalesceMs`. Many sites
+ * are published in slices of `SLICE_MS`, between which the event loop turns, so that packets go on.
  * @module
  */
+import { createHash } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import type { SiteView } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -13,6 +17,7 @@ export interface SnapshotPublisherOptions {
   readonly onSnapshot: (snapshot: Snapshot) => void;
   /** How long the changes of a site are collected, in ms. */
   readonly coalesceMs: number;
+  /** Its monotonic clock measures the slices; its wall clock begins the revisions. */
   readonly clock: Clock;
 }
 
@@ -21,8 +26,8 @@ export class SnapshotPublisher {
   readonly #published = new Map<string, Published>();
   readonly #dirty = new Set<string>();
   #revision: number;
-  #endTimer: (() => void) | undefined;
-  #pauseMs = 0;
+  /** Ends the wait for the next slice, or for the end of `coalesceMs`; undefined while there is none. */
+  #endWait: (() => void) | undefined;
   #isClosed = false;
 
   constructor(options: SnapshotPublisherOptions) {
@@ -33,61 +38,75 @@ export class SnapshotPublisher {
   /** Marks a site whose view may have changed. */
   mark(site: string): void {
     this.#dirty.add(site);
-    if (this.#endTimer !== undefined || this.#isClosed) return;
-    const delayMs = Math.max(this.#options.coalesceMs, this.#pauseMs);
-    this.#endTimer = this.#options.clock.after(delayMs, () => this.publish(), true);
+    if (this.#endWait === undefined) this.#publishSoon();
   }
 
   /** Marks these sites, and all sites that have a snapshot. */
   markAll(sites: Iterable<string>): void {
-    for (const name of [...sites, ...this.#published.keys()]) this.mark(name);
-  }
-
-  get(site: string): Snapshot | undefined {
-    return this.#published.get(site)?.snapshot;
+    for (const name of sites) this.mark(name);
+    for (const name of this.#published.keys()) this.mark(name);
   }
 
   /**
-   * Renews the snapshots of the marked sites. The next renewal waits several times as long as this one took, including
-   * its listeners, so that many names do not delay packets.
+   * Returns the snapshot of a site as it is now; undefined for a site without one. If it has changed, this publishes
+   * it, and nothing of other sites.
    */
-  publish(): void {
-    this.#endTimer?.();
-    this.#endTimer = undefined;
-    const sites = [...this.#dirty];
-    this.#dirty.clear();
-    const { clock } = this.#options;
-    const startMs = clock.monotonicMs();
-    for (const name of sites) this.#publishSite(name);
-    const tookMs = clock.monotonicMs() - startMs;
-    this.#pauseMs = Math.min(PAUSE_FACTOR * tookMs, MAX_PAUSE_MS);
+  snapshot(site: string): Snapshot | undefined {
+    this.#dirty.delete(site);
+    return this.#publish(site);
   }
 
   close(): void {
     this.#isClosed = true;
-    this.#endTimer?.();
+    this.#endWait?.();
   }
 
-  #publishSite(name: string): void {
-    const view = this.#options.viewOf(name);
-    if (view === undefined) {
-      this.#published.delete(name);
-      return;
+  /** The event loop turns before it. */
+  #publishSoon(): void {
+    if (this.#isClosed) return;
+    this.#endWait = this.#options.clock.after(0, () => this.#publishSlice(), true);
+  }
+
+  #publishSlice(): void {
+    const { clock, coalesceMs } = this.#options;
+    const endMs = clock.monotonicMs() + SLICE_MS;
+    for (const site of this.#dirty) {
+      this.#dirty.delete(site);
+      this.#publish(site);
+      if (clock.monotonicMs() >= endMs) break;
     }
-    const text = JSON.stringify(view);
-    if (this.#published.get(name)?.text === text) return;
+    if (this.#isClosed) return;
+    if (this.#dirty.size > 0) this.#publishSoon();
+    else this.#endWait = clock.after(coalesceMs, () => this.#publishCollected(), true);
+  }
+
+  #publishCollected(): void {
+    this.#endWait = undefined;
+    if (this.#dirty.size > 0) this.#publishSlice();
+  }
+
+  /** Makes the snapshot of a site. Publishes it if it is not the last one. */
+  #publish(site: string): Snapshot | undefined {
+    const view = this.#options.viewOf(site);
+    if (view === undefined) {
+      this.#published.delete(site);
+      return undefined;
+    }
+    const hash = createHash('sha256').update(JSON.stringify(view)).digest('base64');
+    const before = this.#published.get(site);
+    if (before?.hash === hash) return { revision: before.revision, ...view };
     const snapshot = { revision: ++this.#revision, ...view };
-    this.#published.set(name, { snapshot, text });
+    this.#published.set(site, { revision: snapshot.revision, hash });
     this.#options.onSnapshot(snapshot);
+    return snapshot;
   }
 }
 
 interface Published {
-  readonly snapshot: Snapshot;
-  /** The view in it as JSON, for the comparison with the next view. */
-  readonly text: string;
+  readonly revision: number;
+  /** Of the view as JSON, SHA-256. */
+  readonly hash: string;
 }
 
-/** Publishing takes at most a tenth of the time. */
-const PAUSE_FACTOR = 9;
-const MAX_PAUSE_MS = 2000;
+/** The longest time that snapshots are made for in one turn of the event loop, apart from the last one of them. */
+const SLICE_MS = 4;

@@ -99,7 +99,7 @@ export async function openCloudParts(
   const { store, secrets } = await openState(options, closing);
   const { registry, audit } = await openRegistry(opening, store);
   const stack = isPacketDevice(device) ? device : undefined;
-  const sockets = new CloudSockets(stack, options.device, () => registry.state);
+  const sockets = new CloudSockets(stack, options.device, registry);
   closing.add(() => sockets.finish());
 
   signal?.throwIfAborted();
@@ -147,11 +147,13 @@ export async function openCloudParts(
   const control = createControl(opening, controller, trust);
   const tunnels = serveTunnels(opening, { control, workers, audit });
   tunnels.on('edge', (change) => sockets.onEdge(change));
-  revocations.on('reinstated', () => workers.refreshAccess());
+  revocations.on('reinstated', () => workers.refreshRevocations());
   let routing = Promise.resolve();
-  registry.on('change', () => {
-    workers.refreshAccess();
-    routing = routing.then(routePools).catch(reporter('device'));
+  registry.on('change', ({ sites }) => {
+    for (const site of sites) {
+      if (site !== CLOUD) workers.setSite(site, registry.site(site) !== undefined);
+    }
+    if (sites.has(CLOUD)) routing = routing.then(routePools).catch(reporter('device'));
   });
 
   signal?.throwIfAborted();

@@ -9,21 +9,21 @@
  */
 import type { PlanTarget } from '../control/index.ts';
 import { isPacketDevice, type PacketDevice } from '../device/index.ts';
-import { CLOUD, type DesiredState } from '../registry/index.ts';
+import { CLOUD, type DesiredSource } from '../registry/index.ts';
 import type { BackendService } from '../sockets/index.ts';
+import type { PlanChanges, TranslationPlan } from '../translator/index.ts';
 import type { ResolvedCloudOptions } from './cloud-options.ts';
-import { CloudPlan } from './cloud-plan.ts';
+import { CloudPlan, type ReasonOf } from './cloud-plan.ts';
 import type { EdgeChange } from './edge-tunnels.ts';
 import { GatewaySockets } from './gateway-sockets.ts';
 import type { ServiceSettings } from './sockets-options.ts';
 
 /** A device that is not a stack is told nothing. */
 export class CloudSockets extends GatewaySockets {
-  readonly #desired: () => DesiredState;
+  readonly #desired: CloudDesired;
   /** The names of services whose connections begin with a PROXY protocol header; undefined if that holds for all or none. */
   readonly #withHeader: ReadonlySet<string> | undefined;
-  /** It changes with each presence that is bound, so it is never shared. */
-  #plan: CloudPlan = new CloudPlan({ realms: [], presences: [], permits: [] });
+  readonly #plan = new CloudPlan();
   /** Whether there are several sites: one that is alone may use all of what they otherwise share out. */
   #isShared = false;
   /** What the backend was told of the exposed services, as a text. */
@@ -33,12 +33,12 @@ export class CloudSockets extends GatewaySockets {
 
   /**
    * @param option the option `device` that the device was opened with
-   * @param desired returns the present desired state
+   * @param desired the desired state
    */
   constructor(
     device: PacketDevice | undefined,
     option: ResolvedCloudOptions['device'],
-    desired: () => DesiredState
+    desired: CloudDesired
   ) {
     const { proxyProtocol, ...settings } = settingsOf(option);
     super(device, {
@@ -64,12 +64,16 @@ export class CloudSockets extends GatewaySockets {
     if (this.optionalStack === undefined) return target;
     return {
       load: (plan) => {
-        this.#load(new CloudPlan(plan));
+        this.#load(plan);
         target.load(plan);
       },
       bind: (presence) => {
-        this.#plan.bind(presence);
+        this.#apply({ presences: [presence] });
         target.bind(presence);
+      },
+      apply: (changes) => {
+        this.#apply(changes);
+        target.apply(changes);
       },
     };
   }
@@ -82,11 +86,30 @@ export class CloudSockets extends GatewaySockets {
     });
   }
 
-  #load(plan: CloudPlan): void {
-    const before = this.#plan;
-    this.#plan = plan;
-    this.#isShared = this.#desired().sites.filter(({ name }) => name !== CLOUD).length > 1;
-    if (before.hasMoreThan(plan)) this.#end(before);
+  #load(plan: TranslationPlan): void {
+    this.#end(this.#plan.load(plan));
+    this.#countSites();
+    this.#tellServices();
+  }
+
+  #apply(changes: PlanChanges): void {
+    this.#end(this.#plan.apply(changes));
+    const { realms = [], permits = [] } = changes;
+    if (realms.length > 0) this.#countSites();
+    const ofCloud = permits.some(({ service }) => service.realm === CLOUD);
+    if (ofCloud || realms.some(({ name }) => name === CLOUD)) this.#tellServices();
+  }
+
+  #countSites(): void {
+    let count = 0;
+    for (const { name } of this.#desired.sites()) {
+      if (name !== CLOUD) count++;
+      if (count > 1) break;
+    }
+    this.#isShared = count > 1;
+  }
+
+  #tellServices(): void {
     const services = this.#exposedServices();
     const text = services.map(textOf).join(' ');
     if (text === this.#services) return;
@@ -94,28 +117,31 @@ export class CloudSockets extends GatewaySockets {
     this.backend!.setServices(services);
   }
 
-  #end(before: CloudPlan): void {
-    const plan = this.#plan;
-    this.backend!.withdrawWhere((protocol, ends) => plan.withdrawalOf(protocol, ends, before));
+  #end(reasonOf: ReasonOf | undefined): void {
+    if (reasonOf === undefined) return;
+    this.backend!.withdrawWhere(reasonOf);
     for (const connection of [...this.stack.tcp.connections()]) {
-      const reason = plan.withdrawalOf('tcp', connection.flow, before);
+      const reason = reasonOf('tcp', connection.flow);
       if (reason !== undefined) connection.abort(new Error(reason));
     }
   }
 
   /** Returns the services of the cloud that are exposed anywhere. The plan says who may reach them. */
   #exposedServices(): readonly BackendService[] {
-    const { services, exposures } = this.#desired();
-    const exposed = new Set(exposures.map(({ service }) => service));
-    return services
-      .filter(({ name, site }) => site === CLOUD && exposed.has(name))
-      .map(({ name, address, ports }) => ({
-        address,
-        ports,
-        ...(this.#withHeader?.has(name) && { proxyProtocol: true }),
-      }));
+    const exposed = [...this.#desired.servicesOf(CLOUD)].filter(({ name }) => {
+      const [first] = this.#desired.exposuresOf(name);
+      return first !== undefined;
+    });
+    return exposed.map(({ name, address, ports }) => ({
+      address,
+      ports,
+      ...(this.#withHeader?.has(name) && { proxyProtocol: true }),
+    }));
   }
 }
+
+/** The part of the desired state that is read here. */
+export type CloudDesired = Pick<DesiredSource, 'sites' | 'servicesOf' | 'exposuresOf'>;
 
 function textOf({ address, ports, proxyProtocol }: BackendService): string {
   return `${address} ${ports.join()} ${proxyProtocol === true}`;

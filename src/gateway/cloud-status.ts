@@ -73,7 +73,7 @@ export function addressesOf({ workers, names, enrolmentAddress }: CloudParts): C
 export async function statusOf(parts: CloudParts): Promise<CloudStatus> {
   const { registry, controller, control, enrolment, trust, workers, names, audit, sockets } = parts;
   const { authority } = trust;
-  const sites = registry.state.sites.map(({ name }) => name);
+  const sites = Array.from(registry.sites(), ({ name }) => name);
   const { verdicts, workers: processes, ...status } = await workers.status(sites);
   return {
     pid: process.pid,

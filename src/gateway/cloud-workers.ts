@@ -38,7 +38,7 @@ export function createPool(
     logger,
     credentials: () => withRoot(trust.credentials),
     access: () => ({
-      sites: registry.state.sites.map(({ name }) => name).filter((name) => name !== CLOUD),
+      sites: edgeSites(registry),
       revocations: trust.authority.revocations.table,
       retired: trust.retired.map(String),
     }),
@@ -58,6 +58,11 @@ export function createPool(
   });
   trust.on('credentials', (credentials) => pool.setCredentials(withRoot(credentials)));
   return pool;
+}
+
+/** Returns the names of all sites but the cloud. Nothing is read before the first is asked for. */
+function* edgeSites(registry: Registry): Generator<string> {
+  for (const { name } of registry.sites()) if (name !== CLOUD) yield name;
 }
 
 /**

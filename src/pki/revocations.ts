@@ -69,13 +69,36 @@ export interface RevocationReport {
  * also for a certificate that names no gateway.
  */
 export function isRevokedBy(table: RevocationTable, certificate: X509Certificate): boolean {
-  if (table.serials.has(serialOf(certificate))) return true;
+  let keys = KEYS.get(certificate);
+  if (keys === undefined) {
+    keys = keysOf(certificate);
+    KEYS.set(certificate, keys);
+  }
+  const { serial, site, spki } = keys;
+  if (table.serials.has(serial)) return true;
+  if (site !== undefined && table.sites.has(site)) return true;
+  return spki === undefined || table.spkis.has(spki);
+}
+
+/** What a table may name of a certificate. */
+interface RevocationKeys {
+  readonly serial: string;
+  readonly site: string | undefined;
+  /** Undefined if the certificate has no identity or key that can be read. */
+  readonly spki: string | undefined;
+}
+
+/** Each revocation asks about the certificates of all tunnels. */
+const KEYS = new WeakMap<X509Certificate, RevocationKeys>();
+
+function keysOf(certificate: X509Certificate): RevocationKeys {
+  const serial = serialOf(certificate);
   try {
     const identity = identityOfCertificate(certificate);
-    if (identity.role === 'site' && table.sites.has(identity.site)) return true;
-    return table.spkis.has(spkiHashOfCertificate(certificate));
+    const site = identity.role === 'site' ? identity.site : undefined;
+    return { serial, site, spki: spkiHashOfCertificate(certificate) };
   } catch {
-    return true;
+    return { serial, site: undefined, spki: undefined };
   }
 }
 

@@ -53,6 +53,7 @@ export interface CompiledRealm {
   readonly name: string;
   readonly sources: readonly IpPrefix[];
   readonly pools: readonly IpPrefix[];
+  readonly poolsMaySend: boolean;
   /** The largest packet in bytes; infinite if there is no limit. */
   readonly mtu: number;
   readonly reject: Reject;
@@ -151,6 +152,7 @@ export class Bindings {
       const changed = [
         ...difference(before.sources, after.sources),
         ...difference(before.pools, after.pools),
+        ...(before.poolsMaySend === after.poolsMaySend ? [] : after.pools),
       ];
       if (changed.length > 0 && this.#hosts.isAnyIn(index, changed)) realms.push(index);
     }
@@ -244,8 +246,9 @@ export class Bindings {
 
   /** Returns whether packets of the realm may come from the address at `words[at]`. */
   isSource(realm: number, family: Family, words: ArrayLike<number>, at: number): boolean {
-    const { sources, pools } = this.#realms.get(realm)!;
-    return containsWords(sources, family, words, at) && !containsWords(pools, family, words, at);
+    const { sources, pools, poolsMaySend } = this.#realms.get(realm)!;
+    if (!containsWords(sources, family, words, at)) return false;
+    return poolsMaySend || !containsWords(pools, family, words, at);
   }
 
   /** Returns whether the address at `words[at]` is in a pool of the realm. */
@@ -284,9 +287,11 @@ export class Bindings {
     return policy;
   }
 
-  #setRealm({ name, sources, pools = [], mtu, reject = 'drop' }: Realm): CompiledRealm {
+  #setRealm(input: Realm): CompiledRealm {
+    const { name, sources, pools = [], poolsMaySend = false, reject = 'drop' } = input;
+    const mtu = input.mtu ?? Number.POSITIVE_INFINITY;
     const index = this.#indexOf(name);
-    const realm = { name, sources, pools, mtu: mtu ?? Number.POSITIVE_INFINITY, reject };
+    const realm = { name, sources, pools, poolsMaySend, mtu, reject };
     this.#indexes.set(name, index);
     this.#realms.set(index, realm);
     return realm;

@@ -20,8 +20,16 @@ export interface Realm {
   readonly name: string;
   /** Prefixes of the addresses that packets of this realm may come from. */
   readonly sources: readonly IpPrefix[];
-  /** Prefixes that the realm's presences are taken from. No packet of the realm may come from there. */
+  /**
+   * Prefixes that the realm's presences are taken from. No packet of the realm may come from there, unless
+   * `poolsMaySend` is set.
+   */
   readonly pools?: readonly IpPrefix[];
+  /**
+   * Whether packets may come from addresses that are in `sources` and in `pools`: there, other translators have
+   * presences in the same pools. Default false.
+   */
+  readonly poolsMaySend?: boolean;
   /** The largest packet into the realm in bytes, 576 to 65535. Default: no limit. */
   readonly mtu?: number;
   /** How a packet from the realm that is not permitted is answered. Default: `drop`, no answer. */

@@ -1,6 +1,6 @@
 /**
  * Which sites a worker admits: the access table, a copy of what the host knows, which a worker checks at every
- * handshake.
+ * handshake. The host sends it once, and then what changes in it.
  * @module
  */
 import { X509Certificate } from 'node:crypto';
@@ -17,27 +17,39 @@ export interface AccessRules {
   readonly retired: readonly string[];
 }
 
-/** The same as a worker receives it, with the worker that holds each site. */
-export interface AccessTable extends Omit<AccessRules, 'sites'> {
-  /** The number of the worker that holds a site, by site. */
-  readonly holders: ReadonlyMap<string, number>;
+/** A change of what a worker knows of them. What is absent stays as it is. */
+export interface AccessChange extends Partial<Omit<AccessRules, 'sites'>> {
+  /** The number of the worker that holds a site, by site; undefined for a site that may not connect any more. */
+  readonly holders?: ReadonlyMap<string, number | undefined>;
   /** The port where a worker listens for tunnels, by worker; absent until the worker has reported it. */
-  readonly ports: ReadonlyMap<number, number>;
+  readonly ports?: ReadonlyMap<number, number>;
 }
 
-/** Answers questions about one access table. */
+/** Answers questions about an access table. It is empty at first: no site may connect. */
 export class Access {
-  readonly #table: AccessTable;
-  readonly #retired: readonly X509Certificate[];
+  readonly #holders = new Map<string, number>();
+  #ports: ReadonlyMap<number, number> = new Map();
+  #revocations: RevocationTable = { sites: new Set(), serials: new Set(), spkis: new Set() };
+  #retired: readonly X509Certificate[] = [];
+  /** Whether a certificate was issued by a retired CA: many tunnels are asked about at once. */
+  #isOfRetired = new WeakMap<X509Certificate, boolean>();
 
-  constructor(table: AccessTable) {
-    this.#table = table;
-    this.#retired = table.retired.map((pem) => new X509Certificate(pem));
+  /** Takes over a change, from the next question on. */
+  update({ holders = new Map(), ports, revocations, retired }: AccessChange): void {
+    for (const [site, holder] of holders) {
+      if (holder === undefined) this.#holders.delete(site);
+      else this.#holders.set(site, holder);
+    }
+    if (ports !== undefined) this.#ports = ports;
+    if (revocations !== undefined) this.#revocations = revocations;
+    if (retired === undefined) return;
+    this.#retired = retired.map((pem) => new X509Certificate(pem));
+    this.#isOfRetired = new WeakMap();
   }
 
   /** Whether a certificate is revoked, or was issued by a retired CA. */
   isUnwanted(certificate: X509Certificate): boolean {
-    return isRevokedBy(this.#table.revocations, certificate) || this.#isRetired(certificate);
+    return isRevokedBy(this.#revocations, certificate) || this.#isRetired(certificate);
   }
 
   /** Returns why a worker refuses a candidate; undefined if it admits it. */
@@ -46,22 +58,27 @@ export class Access {
     worker: number
   ): TunnelRefusal | undefined {
     const site = identity.role === 'site' ? identity.site : CLOUD;
-    if (isRevokedBy(this.#table.revocations, certificate)) {
+    if (isRevokedBy(this.#revocations, certificate)) {
       return { code: CloseCode.Revoked, reason: `the certificate of ${site} is revoked` };
     }
     if (this.#isRetired(certificate)) {
       const reason = `the CA of the certificate of ${site} is retired`;
       return { code: CloseCode.Untrusted, reason };
     }
-    const holder = site === CLOUD ? undefined : this.#table.holders.get(site);
+    const holder = site === CLOUD ? undefined : this.#holders.get(site);
     if (holder === undefined) {
       return { code: CloseCode.UnknownSite, reason: `there is no site "${site}" here` };
     }
-    return holder === worker ? undefined : redirect(site, holder, this.#table.ports.get(holder));
+    return holder === worker ? undefined : redirect(site, holder, this.#ports.get(holder));
   }
 
   #isRetired(certificate: X509Certificate): boolean {
-    return this.#retired.some((ca) => isIssuedBy(certificate, ca));
+    let isOfRetired = this.#isOfRetired.get(certificate);
+    if (isOfRetired === undefined) {
+      isOfRetired = this.#retired.some((ca) => isIssuedBy(certificate, ca));
+      this.#isOfRetired.set(certificate, isOfRetired);
+    }
+    return isOfRetired;
   }
 }
 

@@ -3,7 +3,7 @@
  * @module
  */
 export type { HostPort } from '../base/host-port.ts';
-export type { AccessRules, AccessTable } from './access.ts';
+export type { AccessChange, AccessRules } from './access.ts';
 export { type LocalListening, LocalWorker } from './local-worker.ts';
 export { WorkerPool, type WorkerPoolEvents, type WorkerPoolStatus } from './pool.ts';
 export {

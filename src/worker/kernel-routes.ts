@@ -4,8 +4,9 @@
  * @module
  */
 import type { Clock } from '../base/clock.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import type { RouteChange, SiteRoute } from '../control/index.ts';
-import { changeRoutes, type RouteSetting } from '../device/index.ts';
+import { changeRoutes } from '../device/index.ts';
 import type { Logger } from '../observe/index.ts';
 
 export interface KernelRoutesOptions {
@@ -19,8 +20,12 @@ export class KernelRoutes {
   readonly #options: KernelRoutesOptions;
   /** The wanted routes, by the text of their prefixes. */
   readonly #wanted = new Map<string, SiteRoute>();
+  /** The texts of the prefixes that lead to a site, by site. */
+  readonly #ofSite = new Map<string, Set<string>>();
   /** The routes that the kernel has, by the text of their prefixes. */
-  readonly #installed = new Map<string, RouteSetting>();
+  readonly #installed = new Map<string, Setting>();
+  /** The prefixes whose routes may have to be set or removed, by their text. */
+  #changed = new Map<string, IpPrefix>();
   #work: Promise<void> = Promise.resolve();
   #isQueued = false;
   #cancelRetry: () => void = () => {};
@@ -38,23 +43,40 @@ export class KernelRoutes {
 
   update(changes: readonly RouteChange[]): void {
     for (const { prefix, site } of changes) {
-      if (site === undefined) this.#wanted.delete(prefix.toString());
-      else this.#wanted.set(prefix.toString(), { prefix, site });
+      const text = prefix.toString();
+      const before = this.#wanted.get(text)?.site;
+      if (before !== undefined) this.#forgetOf(before, text);
+      if (site === undefined) this.#wanted.delete(text);
+      else {
+        this.#wanted.set(text, { prefix, site });
+        this.#ofSite.set(site, (this.#ofSite.get(site) ?? new Set()).add(text));
+      }
+      this.#changed.set(text, prefix);
     }
     if (changes.length > 0) void this.sync();
+  }
+
+  /** Routes a site to another interface. Must be called when the result of `deviceOf` has changed. */
+  moved(site: string): Promise<void> {
+    for (const text of this.#ofSite.get(site) ?? []) {
+      this.#changed.set(text, this.#wanted.get(text)!.prefix);
+    }
+    return this.sync();
   }
 
   /** Sets the routes of an interface again. Must be called when the interface was created again, without routes. */
   forget(device: string): void {
     for (const [text, installed] of this.#installed) {
-      if (installed.device === device) this.#installed.delete(text);
+      if (installed.device !== device) continue;
+      this.#installed.delete(text);
+      this.#changed.set(text, installed.prefix);
     }
     void this.sync();
   }
 
   /** Resolves when the kernel has the present routes, or setting them has failed; then it is tried again. */
   sync(): Promise<void> {
-    if (this.#isOpen && !this.#isQueued) {
+    if (this.#isOpen && !this.#isQueued && this.#changed.size > 0) {
       this.#isQueued = true;
       this.#work = this.#work.then(() => {
         this.#isQueued = false;
@@ -70,16 +92,26 @@ export class KernelRoutes {
     await this.#work;
   }
 
+  #forgetOf(site: string, text: string): void {
+    const texts = this.#ofSite.get(site)!;
+    texts.delete(text);
+    if (texts.size === 0) this.#ofSite.delete(site);
+  }
+
   async #apply(): Promise<void> {
-    const settings: RouteSetting[] = [];
-    for (const [text, { prefix, site }] of this.#wanted) {
-      const device = this.#options.deviceOf(site);
-      if (this.#installed.get(text)?.device !== device) settings.push({ prefix, device });
+    const changed = this.#changed;
+    this.#changed = new Map();
+    const settings: Setting[] = [];
+    const removals: Setting[] = [];
+    for (const [text, prefix] of changed) {
+      const site = this.#wanted.get(text)?.site;
+      const device = site === undefined ? undefined : this.#options.deviceOf(site);
+      if (this.#installed.get(text)?.device === device) continue;
+      (device === undefined ? removals : settings).push({ prefix, device });
     }
     // Removals come last, so that no address is without a route in between.
-    for (const [text, { prefix }] of this.#installed) {
-      if (!this.#wanted.has(text)) settings.push({ prefix, device: undefined });
-    }
+    settings.push(...removals);
+    if (settings.length === 0) return;
     try {
       await changeRoutes(settings);
       for (const setting of settings) {
@@ -90,9 +122,16 @@ export class KernelRoutes {
     } catch (error) {
       const { logger, clock } = this.#options;
       logger.warn({ err: error }, `routes: ${(error as Error).message}`);
+      for (const { prefix } of settings) this.#changed.set(prefix.toString(), prefix);
       if (this.#isOpen) this.#cancelRetry = clock.after(RETRY_MS, () => void this.sync(), true);
     }
   }
+}
+
+/** The interface that a prefix is routed to; undefined to remove the route. */
+interface Setting {
+  readonly prefix: IpPrefix;
+  readonly device: string | undefined;
 }
 
 const RETRY_MS = 1000;

@@ -13,6 +13,7 @@ import {
   type Explanation,
   PacketTranslator,
   type PathStatus,
+  type PlanChangesInput,
   type PresenceInput,
   type TranslationPlanInput,
 } from '../translator/index.ts';
@@ -25,7 +26,7 @@ import {
   type TunnelListener,
   type TunnelRefusal,
 } from '../tunnel/index.ts';
-import { Access, type AccessTable } from './access.ts';
+import { Access, type AccessChange } from './access.ts';
 import type {
   TerminationReport,
   TunnelClose,
@@ -49,8 +50,10 @@ export class LocalWorker implements Worker, AsyncDisposable {
   readonly #uses = new PresenceUses(() => this.#translator.paths());
   /** The tunnels that are up, by number. */
   readonly #tunnels = new Map<number, MtlsTunnel>();
+  /** The same by site: one, or two while a newer one replaces another. */
+  readonly #tunnelsOf = new Map<string, Set<MtlsTunnel>>();
   #lastTunnel = 0;
-  #access: Access = new Access(DENY_ALL);
+  readonly #access: Access = new Access();
   #credentials: Credentials | undefined;
   #device: PacketDevice | undefined;
   #dataPlane: CloudDataPlane | undefined;
@@ -85,8 +88,12 @@ export class LocalWorker implements Worker, AsyncDisposable {
     this.#translator.bind(presence);
   }
 
-  setAccess(table: AccessTable): void {
-    this.#access = new Access(table);
+  apply(changes: PlanChangesInput): void {
+    this.#pathsRemoved += this.#translator.apply(changes);
+  }
+
+  updateAccess(change: AccessChange): void {
+    this.#access.update(change);
   }
 
   setCredentials(credentials: Credentials): void {
@@ -228,6 +235,8 @@ export class LocalWorker implements Worker, AsyncDisposable {
     const number = ++this.#lastTunnel;
     const host = this.#host;
     this.#tunnels.set(number, tunnel);
+    const tunnels = this.#tunnelsOf.get(site) ?? new Set();
+    this.#tunnelsOf.set(site, tunnels.add(tunnel));
     const detach = this.#dataPlane!.attach(site, tunnel);
     const details = { site, remoteAddress, cipher, keyExchange, certificate: certificate.raw };
     host.onTunnel(number, details);
@@ -242,19 +251,17 @@ export class LocalWorker implements Worker, AsyncDisposable {
     tunnel.on('renewed', (info) => host.onRenewed(number, info.certificate.raw));
     tunnel.on('down', ({ code, reason }) => {
       this.#tunnels.delete(number);
+      tunnels.delete(tunnel);
+      if (tunnels.size === 0 && this.#tunnelsOf.get(site) === tunnels) this.#tunnelsOf.delete(site);
       detach();
       host.onDown(number, code, reason);
     });
   }
 
   #select(filter: { readonly site: string } | { readonly tunnel: number }): MtlsTunnel[] {
-    if ('tunnel' in filter) {
-      const tunnel = this.#tunnels.get(filter.tunnel);
-      return tunnel === undefined ? [] : [tunnel];
-    }
-    return [...(this.#listener?.tunnels ?? [])].filter(
-      ({ peer }) => peer?.role === 'site' && peer.site === filter.site
-    );
+    if ('site' in filter) return [...(this.#tunnelsOf.get(filter.site) ?? [])];
+    const tunnel = this.#tunnels.get(filter.tunnel);
+    return tunnel === undefined ? [] : [tunnel];
   }
 }
 
@@ -267,11 +274,3 @@ function countersOf({ counters }: TunnelListener): Record<string, number> {
   }
   return named;
 }
-
-/** The access table until the host sends one: no site may connect. */
-const DENY_ALL: AccessTable = {
-  holders: new Map(),
-  ports: new Map(),
-  revocations: { sites: new Set(), serials: new Set(), spkis: new Set() },
-  retired: [],
-};

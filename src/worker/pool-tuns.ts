@@ -107,6 +107,11 @@ export class PoolTuns {
     this.#routes.update(changes);
   }
 
+  /** Routes the presences of a site to the TUN of the worker that holds it now. Resolves as `sync` does. */
+  moved(site: string): Promise<void> {
+    return this.#routes.moved(site);
+  }
+
   /** Resolves when the kernel has the routes of single presences. */
   sync(): Promise<void> {
     return this.#routes.sync();

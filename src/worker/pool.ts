@@ -14,13 +14,15 @@ import { CLOUD } from '../registry/index.ts';
 import type {
   Explanation,
   PathStatus,
+  PlanChanges,
   PresenceInput,
   TranslationPlanInput,
 } from '../translator/index.ts';
 import { CloseCode, type Credentials } from '../tunnel/index.ts';
-import { type AccessTable, redirect } from './access.ts';
+import { redirect } from './access.ts';
 import { LocalWorker } from './local-worker.ts';
 import { Placement } from './placement.ts';
+import { PoolAccess } from './pool-access.ts';
 import {
   checkRoutes,
   type ResolvedPoolOptions,
@@ -73,12 +75,11 @@ export class WorkerPool
   /** Absent if there is one worker, which has the whole plan. */
   readonly #partition: PlanPartition | undefined;
   readonly #tuns: PoolTuns;
+  readonly #access: PoolAccess;
   /** The workers that are open, by number. */
   readonly #running = new Set<number>();
   /** Where each worker listens. The entry of a worker is absent until it is open. */
   readonly #addresses: WorkerAddresses[] = [];
-  /** The sites in the last access table. */
-  #sites: ReadonlySet<string> = new Set();
   /** The uses that some workers reported while another one was down, by realm and address. */
   readonly #uses = new Map<string, PresenceUse>();
   #moves: Promise<void> = Promise.resolve();
@@ -96,6 +97,13 @@ export class WorkerPool
       holderOf: (site) => this.holderOf(site),
       logger,
       clock,
+    });
+    this.#access = new PoolAccess({
+      rules: this.#options.access,
+      workers: () => this.#workers,
+      holderOf: (site) => this.holderOf(site),
+      portOf: (worker) => this.portOf(worker),
+      onGone: (site) => this.#onGone(site),
     });
     if (workers === 1) {
       const { admit, otherProtocols } = options;
@@ -157,6 +165,10 @@ export class WorkerPool
     (this.#partition ?? this.#workers[0]!).bind(presence);
   }
 
+  apply(changes: PlanChanges): void {
+    (this.#partition ?? this.#workers[0]!).apply(changes);
+  }
+
   /** Where each worker listens; workers that are not open yet are missing. */
   get addresses(): readonly WorkerAddresses[] {
     return this.#addresses;
@@ -188,21 +200,23 @@ export class WorkerPool
   }
 
   /**
-   * Sends the access table to the workers, and ends the tunnels of removed sites. Must be called when the result of the
-   * option `access` has changed.
+   * Sends the workers what has changed in the result of the option `access`, and ends the tunnels of removed sites. Must
+   * be called when that has changed. It reads all sites; `setSite` changes one.
    */
   refreshAccess(): void {
-    const { table, sites } = this.#access();
-    for (const worker of this.#workers) worker.setAccess(table);
-    const gone = [...this.#sites].filter((site) => !sites.has(site));
-    this.#sites = sites;
-    for (const site of gone) {
-      this.#placement.forget(site);
-      const reason = `there is no site "${site}" here any more`;
-      this.terminate({ site }, { code: CloseCode.UnknownSite, reason }).catch((error: Error) =>
-        this.#options.logger.warn({ site, err: error }, `${site}: ${error.message}`)
-      );
-    }
+    this.#access.refresh();
+  }
+
+  /**
+   * Admits a site from now on, or ends its tunnels and admits it no more. The option `access` must say the same.
+   */
+  setSite(site: string, isAdmitted: boolean): void {
+    this.#access.setSite(site, isAdmitted);
+  }
+
+  /** Sends the workers the revocations and the retired CAs that the option `access` returns now. */
+  refreshRevocations(): void {
+    this.#access.refreshRevocations();
   }
 
   /** Replaces the certificate and the trust bundle of all workers, from the next connection on. */
@@ -218,7 +232,7 @@ export class WorkerPool
     filter: Exclude<TunnelFilter, { readonly tunnel: number }>,
     close: TunnelClose
   ): Promise<TerminationReport> {
-    if ('unwanted' in filter) this.refreshAccess();
+    if ('unwanted' in filter) this.refreshRevocations();
     const all = await Promise.all(this.#workers.map((worker) => worker.terminate(filter, close)));
     return {
       tunnelsClosed: all.reduce((total, { tunnelsClosed }) => total + tunnelsClosed, 0),
@@ -315,6 +329,7 @@ export class WorkerPool
   }
 
   async #open(): Promise<void> {
+    this.refreshAccess();
     if (this.#partition === undefined) this.#initialize(0, this.#workers[0]!);
     await this.#tuns.removeStaleRoutes();
     const openings = await Promise.allSettled(
@@ -326,6 +341,7 @@ export class WorkerPool
     throwFirst(openings);
     // If the workers took free ports, each one must learn the ports of the others.
     this.refreshAccess();
+    this.#access.refreshPorts();
     await this.#tuns.open();
   }
 
@@ -347,7 +363,7 @@ export class WorkerPool
     if (this.#closing !== undefined) return;
     this.#running.add(number);
     this.#addresses[number] = addresses;
-    this.refreshAccess();
+    this.#access.refreshPorts();
     await this.#tuns.restarted(number);
     // The worker may have ended again in the meantime.
     if (this.#running.has(number)) this.#emitWorkers();
@@ -381,20 +397,16 @@ export class WorkerPool
   /** Sends a worker its credentials, its access table and its plan, before it opens. */
   #initialize(number: number, worker: Worker): void {
     worker.setCredentials(this.#options.credentials());
-    worker.setAccess(this.#access().table);
+    worker.updateAccess(this.#access.all());
     if (this.#partition !== undefined) worker.load(this.#partition.part(number));
   }
 
-  #access(): { readonly table: AccessTable; readonly sites: ReadonlySet<string> } {
-    const { sites: names, revocations, retired } = this.#options.access();
-    const sites = new Set(names);
-    const holders = new Map([...sites].map((site) => [site, this.holderOf(site)]));
-    const ports = new Map<number, number>();
-    for (const worker of this.#workers.keys()) {
-      const port = this.portOf(worker);
-      if (port !== undefined) ports.set(worker, port);
-    }
-    return { table: { holders, ports, revocations, retired }, sites };
+  #onGone(site: string): void {
+    this.#placement.forget(site);
+    const reason = `there is no site "${site}" here any more`;
+    this.terminate({ site }, { code: CloseCode.UnknownSite, reason }).catch((error: Error) =>
+      this.#options.logger.warn({ site, err: error }, `${site}: ${error.message}`)
+    );
   }
 
   #optionsOf(number: number): WorkerOptions {
@@ -424,14 +436,12 @@ export class WorkerPool
     if (from === to || this.#partition === undefined) return;
     this.#placement.move(site, to);
     this.#partition.reload(to);
-    this.refreshAccess();
+    this.#access.moved(site);
     await this.#workers[to]!.settled();
-    await this.#tuns.sync();
+    await this.#tuns.moved(site);
     const close = { ...redirect(site, to, this.portOf(to)), drain: true };
     await this.#workers[from]!.terminate({ site }, close);
-    for (const other of this.#workers.keys()) {
-      if (other !== to) this.#partition.reload(other);
-    }
+    this.#partition.reload(from);
   }
 }
 

@@ -14,12 +14,13 @@ import type { Json } from '../store/index.ts';
 import type {
   Explanation,
   PathStatus,
+  PlanChangesInput,
   PresenceInput,
   TranslationPlanInput,
 } from '../translator/index.ts';
-import { printPlan, printPresence } from '../translator/plan.ts';
+import { printChanges, printPlan, printPresence } from '../translator/plan.ts';
 import type { Credentials } from '../tunnel/index.ts';
-import type { AccessTable } from './access.ts';
+import type { AccessChange } from './access.ts';
 import { type Remote, Rpc } from './rpc.ts';
 import {
   type TerminationReport,
@@ -86,8 +87,12 @@ export class WorkerProcess implements Worker {
     this.#remote?.bind(printPresence(presence));
   }
 
-  setAccess(table: AccessTable): void {
-    this.#remote?.setAccess(table);
+  apply(changes: PlanChangesInput): void {
+    this.#remote?.apply(printChanges(changes));
+  }
+
+  updateAccess(change: AccessChange): void {
+    this.#remote?.updateAccess(change);
   }
 
   setCredentials(credentials: Credentials): void {

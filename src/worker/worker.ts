@@ -12,12 +12,13 @@ import type { Json } from '../store/index.ts';
 import type {
   Explanation,
   PathStatus,
+  PlanChangesInput,
   PresenceInput,
   TranslationPlanInput,
   VerdictCounters,
 } from '../translator/index.ts';
 import type { ConnectionInfo, Credentials, ListenOptions, TunnelRefusal } from '../tunnel/index.ts';
-import type { AccessTable } from './access.ts';
+import type { AccessChange } from './access.ts';
 import type { Notifications } from './rpc.ts';
 
 /**
@@ -29,6 +30,8 @@ export interface Worker {
   load(plan: TranslationPlanInput): void;
   /** Adds a presence to the plan, as `PacketTranslator.bind` does. */
   bind(presence: PresenceInput): void;
+  /** Replaces what the changes name in the plan, as `PacketTranslator.apply` does. */
+  apply(changes: PlanChangesInput): void;
   /** Returns the version of the library. The host calls this first, because both must have the same version. */
   version(): string | Promise<string>;
   /**
@@ -38,8 +41,8 @@ export interface Worker {
    * @throws {PresenceError} if the device or the port cannot be opened; `close` then closes what was opened.
    */
   open(options: WorkerOptions): Promise<WorkerAddresses>;
-  /** Replaces the access table, from the next handshake on. */
-  setAccess(table: AccessTable): void;
+  /** Changes the access table, from the next handshake on. It is empty at first. */
+  updateAccess(change: AccessChange): void;
   /** Replaces the certificate and the trust bundle, from the next connection on. */
   setCredentials(credentials: Credentials): void;
   /**
@@ -64,7 +67,8 @@ export interface Worker {
 export const WORKER_NOTIFICATIONS: Notifications<Worker> = {
   load: true,
   bind: true,
-  setAccess: true,
+  apply: true,
+  updateAccess: true,
   setCredentials: true,
 };
 

@@ -76,7 +76,12 @@ describe('PresenceController', () => {
   ])('refuses %j before anything is read', async (options, message) => {
     const registry = await Registry.open(new MemoryStore());
     const store = new UntouchedStore();
-    const whole = options && { registry, store, translator: { load() {}, bind() {} }, ...options };
+    const whole = options && {
+      registry,
+      store,
+      translator: { load() {}, bind() {}, apply() {} },
+      ...options,
+    };
     const start = () => PresenceController.start(whole as unknown as PresenceControllerOptions);
     expect(await misuseOf(start)).toBe(message);
     expect(registry.listenerCount('change')).toBe(0);
@@ -121,7 +126,7 @@ describe('PlanPartition', () => {
     [{ targets: {} }, 'targets must be a list, not an object of another kind'],
     [
       { targets: [{}] },
-      'targets[0] must be an object with the methods load, bind, not an object of another kind',
+      'targets[0] must be an object with the methods load, apply, not an object of another kind',
     ],
     [{ holderOf: 5 }, 'holderOf must be a function, not 5'],
     [{ onRoutes: 5 }, 'onRoutes must be a function, not 5'],

@@ -9,6 +9,7 @@ import { Registry } from '../../src/registry/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
 import {
   PacketTranslator,
+  type PlanChanges,
   type Presence,
   TRANSLATION_HEADROOM,
   type TranslationPlan,
@@ -83,6 +84,15 @@ export class PartitionWorld {
     this.#note(presence);
     this.whole.bind(presence);
     this.partition.bind(presence);
+  }
+
+  apply(changes: PlanChanges): void {
+    for (const { realm, address, of } of changes.presences ?? []) {
+      if (of === undefined) this.presences.delete(`${realm} ${address}`);
+      else this.#note({ realm, address, of });
+    }
+    this.whole.apply(changes);
+    this.partition.apply(changes);
   }
 
   async close(): Promise<void> {

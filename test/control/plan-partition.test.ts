@@ -4,8 +4,8 @@
  */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { PlanPartition, type RouteChange } from '../../src/control/index.ts';
-import type { Presence, TranslationPlan } from '../../src/translator/index.ts';
-import { type TextPlan, type TextPresence, textOf } from '../support/text-of.ts';
+import type { PlanChanges, Presence, TranslationPlan } from '../../src/translator/index.ts';
+import { type TextOf, type TextPlan, type TextPresence, textOf } from '../support/text-of.ts';
 
 const A = { realm: 'site-a', address: '10.0.0.5' };
 const B = { realm: 'site-b', address: '10.0.0.6' };
@@ -37,6 +37,7 @@ class Target {
   plan: TextPlan = { realms: [], presences: [], permits: [] };
   loads = 0;
   bound: TextPresence[] = [];
+  changes: TextOf<PlanChanges>[] = [];
 
   load(plan: TranslationPlan): void {
     this.loads++;
@@ -45,7 +46,13 @@ class Target {
   }
 
   bind(presence: Presence): void {
-    this.bound.push(textOf(presence));
+    this.apply({ presences: [presence] });
+  }
+
+  apply(changes: PlanChanges): void {
+    this.changes.push(textOf(changes));
+    const { presences = [] } = textOf(changes);
+    this.bound.push(...(presences.filter(({ of }) => of !== undefined) as TextPresence[]));
   }
 }
 
@@ -70,16 +77,11 @@ function start(plan = PLAN, held: Readonly<Record<string, number>> = { 'site-a':
 beforeEach(() => start());
 
 describe('a part', () => {
-  test('has the shared realm, in which only the presences of its own sites are presences', () => {
-    const shared = { name: 'cloud', sources: ['10.0.0.0/24', '10.0.0.128/25'], mtu: 1400 };
-    expect(targets[0].plan.realms).toEqual([
-      { ...shared, pools: ['10.0.0.128/28'] },
-      PLAN.realms[1],
-    ]);
-    expect(targets[1].plan.realms).toEqual([
-      { ...shared, pools: ['10.0.0.144/28'] },
-      PLAN.realms[2],
-    ]);
+  test('has the shared realm, in which packets come from presences of other parts too', () => {
+    const sources = ['10.0.0.0/24', '10.0.0.128/25'];
+    const shared = { ...PLAN.realms[0], sources, poolsMaySend: true };
+    expect(targets[0].plan.realms).toEqual([shared, PLAN.realms[1]]);
+    expect(targets[1].plan.realms).toEqual([shared, PLAN.realms[2]]);
   });
 
   test('knows a foreign host by its presence in the shared realm', () => {
@@ -168,14 +170,20 @@ describe('bind', () => {
     start({ ...PLAN, presences: PLAN.presences.filter((each) => each !== presence) });
     expect(targets[0].plan.permits).toHaveLength(1);
     partition.bind(presence);
-    expect(targets[0].plan.permits).toHaveLength(2);
+    const service = { realm: 'cloud', address: '10.0.0.145' };
+    const permits = [{ ...PLAN.permits[1], service }];
+    expect(targets[0].changes[0]!.permits).toEqual([{ realm: 'site-a', service, permits }]);
   });
 
   test('takes a block that becomes shared from the site that had it alone', () => {
     received = [];
     partition.bind({ realm: 'cloud', address: '10.0.0.130', of: { ...B, address: '10.0.0.9' } });
-    expect(received.map(({ prefix }) => `${prefix}`)).toContain('10.0.0.130/32');
-    expect(targets[0].plan.realms[0]?.pools).toEqual(['10.0.0.129/32']);
+    expect(received.map(({ prefix, site }) => `${prefix} ${site}`)).toEqual([
+      '10.0.0.129/32 site-a',
+      '10.0.0.130/32 site-b',
+      '10.0.0.128/28 undefined',
+    ]);
+    expect(targets.map(({ changes }) => changes.length)).toEqual([0, 1]);
   });
 });
 

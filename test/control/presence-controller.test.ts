@@ -119,7 +119,7 @@ describe('start', () => {
   ])('refuses %j', async (options) => {
     const store = new MemoryStore();
     const registry = await Registry.open(store);
-    const translator = { load: () => {}, bind: () => {} };
+    const translator = { load: () => {}, bind: () => {}, apply: () => {} };
     await expect(
       PresenceController.start({ registry, store, translator, ...options })
     ).rejects.toThrow(ApiMisuseError);
@@ -773,18 +773,20 @@ describe('a snapshot', () => {
     ]);
   });
 
-  test('is emitted once for changes within coalesceMs', async () => {
+  test('is emitted at once, and then once for changes within coalesceMs', async () => {
     const { controller, registry, clock } = await startScene(DESIRED, { coalesceMs: 20 });
     clock.advance(20);
     const seen: Snapshot[] = [];
     controller.on('snapshot', (snapshot) => seen.push(snapshot));
     await registry.expose({ service: 'glance', site: 'site-b' }, 'admin');
     await turn();
+    clock.advance(0);
+    expect(seen.map(({ site }) => site)).toEqual(['site-b']);
     for (const host of hosts(5)) await controller.admit('site-b', host, 'cloud', 4);
     clock.advance(19);
-    expect(seen).toEqual([]);
+    expect(seen).toHaveLength(1);
     clock.advance(1);
-    expect(seen.map(({ site }) => site).sort()).toEqual(['cloud', 'site-b']);
+    expect(seen.map(({ site }) => site)).toEqual(['site-b', 'cloud']);
     clock.advance(5000);
     expect(seen).toHaveLength(2);
   });
@@ -798,7 +800,7 @@ describe('a snapshot', () => {
     controller.suspend('site-x', true);
     clock.advance(5000);
     expect(seen).toEqual([]);
-    expect(controller.snapshot('site-b')).toBe(before);
+    expect(controller.snapshot('site-b')).toEqual(before);
   });
 
   test('has a revision that grows with each change and across restarts', async () => {
@@ -815,42 +817,6 @@ describe('a snapshot', () => {
     const again = await startScene(DESIRED, {}, scene);
     revisions.push(again.controller.snapshot('site-b')!.revision);
     expect(revisions).toEqual([...new Set(revisions)].sort((a, b) => a - b));
-  });
-
-  test('is made less often when making it takes long', async () => {
-    const { controller, clock } = await startScene(DESIRED, { coalesceMs: 20 });
-    clock.advance(5000);
-    let seen = 0;
-    controller.on('snapshot', () => {
-      seen++;
-      clock.advance(50); // a listener that compiles a large zone
-    });
-    const [first, second] = hosts(2) as [string, string];
-    await controller.admit('site-a', first, 'cloud', 4);
-    clock.advance(19);
-    expect(seen).toBe(0);
-    controller.snapshot('cloud');
-    expect(seen).toBe(1);
-    await controller.admit('site-a', second, 'cloud', 4);
-    clock.advance(449);
-    expect(seen).toBe(1);
-    clock.advance(1);
-    expect(seen).toBe(2);
-  });
-
-  test('is not made less often when the wall clock is set meanwhile', async () => {
-    const { controller, clock } = await startScene(DESIRED, { coalesceMs: 20 });
-    clock.advance(5000);
-    let seen = 0;
-    controller.on('snapshot', () => {
-      seen++;
-      clock.setWall(clock.wallMs() + 86_400_000);
-    });
-    for (const host of hosts(2)) {
-      await controller.admit('site-a', host, 'cloud', 4);
-      clock.advance(20);
-    }
-    expect(seen).toBe(2);
   });
 });
 

@@ -30,7 +30,7 @@ describe('SiteRoutes', () => {
       presence('10.0.0.145', 'b'),
       presence('10.0.0.146', 'a'),
     ]);
-    expect([...routes]).toEqual([
+    expect([...routes].sort()).toEqual([
       ['10.0.0.128/28', 'a'],
       ['10.0.0.145/32', 'b'],
       ['10.0.0.146/32', 'a'],

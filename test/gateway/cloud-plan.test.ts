@@ -8,8 +8,9 @@ import { IpAddress } from '../../src/base/address.ts';
 import { Endpoint } from '../../src/base/endpoint.ts';
 import { PortRange } from '../../src/base/port-range.ts';
 import { IpPrefix } from '../../src/base/prefix.ts';
+import type { PlanTarget } from '../../src/control/index.ts';
 import { MemoryDevice } from '../../src/device/index.ts';
-import { CloudSockets } from '../../src/gateway/cloud-sockets.ts';
+import { type CloudDesired, CloudSockets } from '../../src/gateway/cloud-sockets.ts';
 import { type PresenceSocket, SocketBackend, SocketStack } from '../../src/sockets/index.ts';
 import type { Permit, Presence, TranslationPlan } from '../../src/translator/index.ts';
 import { pump } from '../support/device-pump.ts';
@@ -40,6 +41,13 @@ function plan(presences: Presence[], permits: Permit[]): TranslationPlan {
   return { realms: [], presences, permits };
 }
 
+const NOTHING_DESIRED: CloudDesired = {
+  sites: () => [],
+  servicesOf: () => [],
+  exposuresOf: () => [],
+};
+const NOWHERE: PlanTarget = { load: () => {}, bind: () => {}, apply: () => {} };
+
 let stack: SocketStack;
 let peer: SocketStack;
 let sockets: CloudSockets;
@@ -66,15 +74,10 @@ beforeEach(() => {
   pump(stack, near);
   pump(peer, far);
   const device = { type: 'sockets' } as const;
-  sockets = new CloudSockets(stack, device, () => ({
-    sites: [],
-    services: [],
-    exposures: [],
-    selectors: [],
-  }));
+  sockets = new CloudSockets(stack, device, NOTHING_DESIRED);
   connections = [];
   const note = (): void => void connections.push([...stack.tcp.connections()].length);
-  target = sockets.before({ load: note, bind: note });
+  target = sockets.before({ load: note, bind: note, apply: note });
 });
 afterEach(async () => {
   await sockets.finish();
@@ -138,6 +141,28 @@ describe('a connection of a client', () => {
     expect(await error).toMatchObject({ cause: { message: 'tcp/7 is no longer exposed' } });
   });
 
+  test.each([
+    ['its presence', { presences: [{ ...presence('site-a'), of: undefined }] }],
+    ['its host', { presences: [presence('site-b')] }],
+    ['the permit', { permits: [{ ...permit('site-a'), permits: [permit('site-a', 'udp/7')] }] }],
+    ['its site', { realms: [{ name: 'site-a', realm: undefined }] }],
+  ])('ends with a change of %s, and with no other', async (_, changes) => {
+    target.load(plan([presence('site-a')], [permit('site-a')]));
+    const error = failureOf(await connected('peer'));
+    target.apply({
+      presences: [presence('site-a'), presence('site-b', OTHER_PRESENCE)],
+      permits: [
+        { ...permit('site-a'), permits: [permit('site-a', 'udp/7'), permit('site-a')] },
+        { ...permit('site-b'), permits: [] },
+      ],
+      realms: [{ name: 'site-b', realm: undefined }],
+    });
+    expect(connections.at(-1)).toBe(1);
+    target.apply(changes);
+    expect(connections.at(-1)).toBe(0);
+    expect(await error).toHaveProperty('code', 'ECONNRESET');
+  });
+
   test('goes on while another exposure permits it', async () => {
     target.load(plan([presence('site-a')], [permit('site-a'), permit('site-a', 'tcp/1-9')]));
     await connected('peer');
@@ -170,15 +195,14 @@ test('a service that gets another name is told to the backend, if only one name 
   const renamed = new CloudSockets(
     other,
     { type: 'sockets', backend: { proxyProtocol: ['web'] } },
-    () => ({
-      sites: [],
-      services: [{ ...service, name }],
-      exposures: [{ service: name, site: 'a' }],
-      selectors: [],
-    })
+    {
+      ...NOTHING_DESIRED,
+      servicesOf: () => [{ ...service, name }],
+      exposuresOf: () => [{ service: name, site: 'a' }],
+    }
   );
   onTestFinished(() => Promise.all([renamed.finish(), other.close()]).then(() => {}));
-  const plans = renamed.before({ load: () => {}, bind: () => {} });
+  const plans = renamed.before(NOWHERE);
   for (name of ['tmp', 'other', 'web', 'web', 'tmp']) plans.load(plan([], []));
   const told = setServices.mock.calls.map(([[first]]) => first?.proxyProtocol === true);
   expect(told).toEqual([false, true, false]);
@@ -187,12 +211,7 @@ test('a service that gets another name is told to the backend, if only one name 
 test('what is bound at one gateway before its first plan is not known to another', () => {
   target.bind(presence('site-a'));
   const other = new SocketStack({ address: CLOUD_HOST });
-  const fresh = new CloudSockets(other, { type: 'sockets' }, () => ({
-    sites: [],
-    services: [],
-    exposures: [],
-    selectors: [],
-  }));
+  const fresh = new CloudSockets(other, { type: 'sockets' }, NOTHING_DESIRED);
   onTestFinished(() => Promise.all([fresh.finish(), other.close()]).then(() => {}));
   // The site of the presence has no tunnel.
   const canReach = (of: CloudSockets): boolean => of.stack.canReach([IpAddress.parse(PRESENCE)]);

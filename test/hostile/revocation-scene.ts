@@ -23,6 +23,7 @@ import { CLOUD, Registry } from '../../src/registry/index.ts';
 import type { Store } from '../../src/store/index.ts';
 import {
   PacketTranslator,
+  type PlanChanges,
   type PresenceInput,
   type TranslationPlanInput,
 } from '../../src/translator/index.ts';
@@ -126,6 +127,9 @@ export class Cloud extends EventEmitter<{ tunnel: [MtlsTunnel] }> {
           pathsRemoved += translator.load(plan);
         },
         bind: (presence: PresenceInput) => translator.bind(presence),
+        apply: (changes: PlanChanges) => {
+          pathsRemoved += translator.apply(changes);
+        },
       },
     });
     opened.push(() => controller.close());

@@ -13,7 +13,7 @@ import {
   identityOfCertificate,
 } from '../../src/pki/index.ts';
 import { spkiHashOfCertificate } from '../../src/pki/keys.ts';
-import { Access } from '../../src/worker/access.ts';
+import { Access, type AccessChange } from '../../src/worker/access.ts';
 import { Placement } from '../../src/worker/placement.ts';
 import { type Notifications, Rpc, type RpcPort } from '../../src/worker/rpc.ts';
 
@@ -27,6 +27,12 @@ describe('Placement', () => {
     expect(placement.holderOf('d')).toBe(0);
     placement.forget('c');
     expect(placement.holderOf('e')).toBe(0);
+    placement.forget('nowhere');
+    expect(placement.holderOf('f')).toBe(0);
+    expect(placement.sites()).toEqual([
+      ['d', 'e', 'f'],
+      ['b', 'a'],
+    ]);
   });
 });
 
@@ -73,7 +79,7 @@ describe('Access', () => {
     retiredCa = old.certificatePem;
   });
   const access = () =>
-    new Access({
+    accessOf({
       holders: new Map([
         ['site-a', 0],
         ['site-b', 1],
@@ -116,11 +122,34 @@ describe('Access', () => {
     expect(access().refusalOf(named, 0)?.code).toBe('unknown-site');
   });
 
+  test('changes what it is told, and keeps the rest', () => {
+    const changed = access();
+    changed.update({
+      holders: new Map([
+        ['site-b', 0],
+        ['site-a', undefined],
+      ]),
+    });
+    expect(changed.refusalOf(candidate('site-b'), 0)).toBeUndefined();
+    expect(changed.refusalOf(candidate('site-a'), 0)?.code).toBe('unknown-site');
+    expect(changed.refusalOf(candidate('site-d'), 0)?.code).toBe('shutdown');
+    changed.update({ retired: [] });
+    changed.update({ holders: new Map([['site-a', 0]]) });
+    expect(changed.refusalOf(candidate('site-a by a retired CA'), 0)).toBeUndefined();
+    expect(changed.refusalOf(candidate('site-a again'), 0)?.code).toBe('revoked');
+  });
+
   test('names the port of the worker that holds the site', () => {
     expect(access().refusalOf(candidate('site-b'), 0)?.endpoint).toEqual({ port: 40_123 });
     expect(access().refusalOf(candidate('site-a'), 1)?.endpoint).toEqual({ port: 7443 });
   });
 });
+
+function accessOf(change: AccessChange): Access {
+  const access = new Access();
+  access.update(change);
+  return access;
+}
 
 interface Adder {
   add(a: number, b: number): Promise<number>;

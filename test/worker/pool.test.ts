@@ -21,8 +21,8 @@ vi.mock('../../src/worker/worker-process.ts', () => ({
       return { tunnel: { host: '127.0.0.1', port: 1 } };
     }
     load() {}
-    bind() {}
-    setAccess() {}
+    apply() {}
+    updateAccess() {}
     async close() {
       calls.push('worker closed');
     }

@@ -5,9 +5,13 @@
 import type { ChildProcess } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import { afterEach, expect, test, vi } from 'vitest';
+import { IpAddress } from '../../src/base/address.ts';
+import { Endpoint } from '../../src/base/endpoint.ts';
+import { PortRange } from '../../src/base/port-range.ts';
 import { EnvironmentError } from '../../src/errors.ts';
 import { type PresenceUse, VERSION } from '../../src/index.ts';
-import { type AccessTable, type WorkerOptions, WorkerPool } from '../../src/worker/index.ts';
+import type { PlanChangesInput } from '../../src/translator/index.ts';
+import { type AccessChange, type WorkerOptions, WorkerPool } from '../../src/worker/index.ts';
 import { Rpc, type RpcPort } from '../../src/worker/rpc.ts';
 import { HOST_NOTIFICATIONS, type WorkerHost } from '../../src/worker/worker.ts';
 
@@ -19,7 +23,9 @@ class FakeWorker extends EventEmitter {
   exitCode: number | null = null;
   readonly signalCode: string | null = null;
   number: number | undefined;
-  tables: AccessTable[] = [];
+  readonly changes: PlanChangesInput[] = [];
+  /** Where it knows the others to listen. */
+  ports: ReadonlyMap<number, number> = new Map();
   uses: PresenceUse[] = [];
   readonly #far = new EventEmitter();
 
@@ -39,7 +45,10 @@ class FakeWorker extends EventEmitter {
         return { tunnel: { host: HOST, port: wanted === 0 ? nextPort++ : wanted } };
       },
       load: () => {},
-      setAccess: (table: AccessTable) => this.tables.push(table),
+      apply: (changes: PlanChangesInput) => void this.changes.push(changes),
+      updateAccess: ({ ports = this.ports }: AccessChange) => {
+        this.ports = ports;
+      },
       setCredentials: () => {},
       presenceUses: () => this.uses.splice(0),
       close: () => {},
@@ -115,6 +124,36 @@ const portsOf = (opened: WorkerPool): unknown[] => [0, 1].map((number) => opened
 const workerOf = (number: number): FakeWorker =>
   started.findLast((worker) => worker.number === number)!;
 
+test('a change of the plan reaches the process that holds the site, as text', async () => {
+  const opened = await open();
+  const lan = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'] };
+  const realms = ['cloud', 'site-a', 'site-b'].map((name) => ({ name, ...lan }));
+  opened.load({ realms, presences: [], permits: [] });
+  const of = new Endpoint('cloud', IpAddress.parse('10.0.0.5'));
+  const presence = { realm: 'site-b', address: IpAddress.parse('10.0.0.129') };
+  const permit = { realm: 'site-b', service: of, ports: [PortRange.parse('tcp/80')] };
+  opened.apply({
+    presences: [{ ...presence, of }],
+    permits: [{ realm: 'site-b', service: of, permits: [permit] }],
+  });
+  opened.apply({ presences: [{ ...presence, of: undefined }] });
+  const holder = workerOf(opened.holderOf('site-b'));
+  await vi.waitFor(() => expect(holder.changes).toHaveLength(2), 20_000);
+  const service = { realm: 'cloud', address: '10.0.0.5' };
+  expect(holder.changes).toEqual([
+    {
+      realms: [],
+      presences: [{ realm: 'site-b', address: '10.0.0.129', of: service }],
+      permits: [
+        { realm: 'site-b', service, permits: [{ realm: 'site-b', service, ports: ['tcp/80'] }] },
+      ],
+    },
+    { realms: [], presences: [{ realm: 'site-b', address: '10.0.0.129' }], permits: [] },
+  ]);
+  const other = workerOf(1 - opened.holderOf('site-b'));
+  expect(other.changes).toEqual([]);
+});
+
 test('a restarted process listens on its previous port', async () => {
   const opened = await open();
   const ports = portsOf(opened);
@@ -146,7 +185,7 @@ test('a restarted process whose port is in use takes a free one, which the other
   taken.add(before);
   workerOf(1).end();
   await vi.waitFor(() => {
-    const known = workerOf(0).tables.at(-1)!.ports.get(1);
+    const known = workerOf(0).ports.get(1);
     expect(known).toBeGreaterThan(0);
     expect(known).not.toBe(before);
     expect(opened.portOf(1)).toBe(known);

@@ -27,8 +27,8 @@ vi.mock('../../src/worker/worker-process.ts', () => ({
       return { tunnel: { host: '127.0.0.1', port: 1 } };
     }
     load() {}
-    bind() {}
-    setAccess() {}
+    apply() {}
+    updateAccess() {}
     async close() {}
   },
 }));
@@ -44,7 +44,7 @@ vi.mock('../../src/worker/local-worker.ts', () => ({
       this.#device = await this.#openDevice();
       return { tunnel: { host: '127.0.0.1', port: 1 } };
     }
-    setAccess() {}
+    updateAccess() {}
     setCredentials() {}
     async close() {
       await this.#device?.close();

@@ -1,0 +1,139 @@
+/**
+ * When snapshots are published: at once, then collected, in slices; and what is known of them without keeping them.
+ */
+import { beforeEach, describe, expect, test } from 'vitest';
+import type { SiteView } from '../../src/control/site-view.ts';
+import { SnapshotPublisher } from '../../src/control/snapshot-publisher.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+
+const COALESCE_MS = 20;
+
+/** A clock on which work takes time. */
+class BusyClock extends FakeClock {
+  spentMs = 0;
+
+  override monotonicMs(): number {
+    return super.monotonicMs() + this.spentMs;
+  }
+
+  override after(delayMs: number, callback: () => void): () => void {
+    publishedAtWaits.push(published.length);
+    return super.after(delayMs, callback);
+  }
+}
+
+let clock: BusyClock;
+/** The TTL in the view of each site; a site that is not there has no view. */
+let ttls: Map<string, number>;
+/** How often a view was made. */
+let views: number;
+let published: string[];
+/** How many snapshots had been published each time that the publisher began to wait. */
+let publishedAtWaits: number[];
+let publisher: SnapshotPublisher;
+/** What making a view takes, in ms. */
+let viewMs: number;
+
+function viewOf(site: string): SiteView | undefined {
+  const ttlSeconds = ttls.get(site);
+  if (ttlSeconds === undefined) return undefined;
+  views++;
+  clock.spentMs += viewMs;
+  return { site, sources: [], pools: [], zone: 'a.test', ttlSeconds, hosts: [], pointers: [] };
+}
+
+beforeEach(() => {
+  clock = new BusyClock();
+  ttls = new Map([
+    ['a', 1],
+    ['b', 1],
+  ]);
+  views = 0;
+  viewMs = 0;
+  published = [];
+  publishedAtWaits = [];
+  publisher = new SnapshotPublisher({
+    viewOf,
+    onSnapshot: ({ site, ttlSeconds }) => void published.push(`${site} ${ttlSeconds}`),
+    coalesceMs: COALESCE_MS,
+    clock,
+  });
+});
+
+describe('a marked site', () => {
+  test('is published when the event loop turns, and later marks after coalesceMs', () => {
+    publisher.mark('a');
+    expect(published).toEqual([]);
+    clock.advance(0);
+    expect(published).toEqual(['a 1']);
+    for (const ttl of [2, 3]) {
+      ttls.set('a', ttl);
+      publisher.mark('a');
+    }
+    publisher.mark('b');
+    clock.advance(COALESCE_MS - 1);
+    expect(published).toHaveLength(1);
+    clock.advance(1);
+    expect(published).toEqual(['a 1', 'a 3', 'b 1']);
+    clock.advance(COALESCE_MS);
+    ttls.set('b', 2);
+    publisher.mark('b');
+    clock.advance(0);
+    expect(published.at(-1)).toBe('b 2');
+  });
+
+  test('is not published if its view is the last one, and is again after it had none', () => {
+    publisher.mark('a');
+    clock.advance(COALESCE_MS);
+    publisher.mark('a');
+    clock.advance(COALESCE_MS);
+    ttls.delete('a');
+    publisher.mark('a');
+    clock.advance(COALESCE_MS);
+    expect(published).toEqual(['a 1']);
+    ttls.set('a', 1);
+    publisher.mark('a');
+    clock.advance(COALESCE_MS);
+    expect(published).toEqual(['a 1', 'a 1']);
+  });
+
+  test('is not published after close', () => {
+    publisher.mark('a');
+    publisher.close();
+    publisher.mark('b');
+    clock.advance(1000);
+    expect(published).toEqual([]);
+    expect(clock.delays).toEqual([]);
+  });
+});
+
+test('many sites are published in slices, between which the event loop turns', () => {
+  const sites = Array.from({ length: 10 }, (_, i) => `site-${i}`);
+  for (const site of sites) ttls.set(site, 1);
+  viewMs = 1.5;
+  publisher.markAll(sites);
+  clock.advance(0);
+  expect(publishedAtWaits).toEqual([0, 3, 6, 9, 10]);
+});
+
+describe('snapshot', () => {
+  test('publishes a marked site, and no other', () => {
+    publisher.markAll(['a', 'b']);
+    expect(publisher.snapshot('a')).toMatchObject({ site: 'a', ttlSeconds: 1 });
+    expect(published).toEqual(['a 1']);
+    expect(views).toBe(1);
+    clock.advance(0);
+    expect(published).toEqual(['a 1', 'b 1']);
+    expect(views).toBe(2);
+  });
+
+  test('is the same with the same revision as long as nothing changes, and newer after that', () => {
+    const first = publisher.snapshot('a');
+    const other = publisher.snapshot('b')!;
+    expect(publisher.snapshot('a')).toEqual(first);
+    ttls.set('a', 2);
+    expect(publisher.snapshot('a')!.revision).toBeGreaterThan(other.revision);
+    expect(published).toEqual(['a 1', 'b 1', 'a 2']);
+    expect(publisher.snapshot('nowhere')).toBeUndefined();
+  });
+});
