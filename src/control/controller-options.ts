@@ -62,6 +62,11 @@ export interface PresenceControllerOptions {
    * been idle for long, so that a reinstated site gets its addresses again; `releaseClients` releases them on request.
    */
   readonly releaseSuspended?: boolean;
+  /**
+   * A site whose names this process serves by itself (`NameIndex`), because it may have those of all others. Its snapshot
+   * is made only when `snapshot` is called; no event tells its changes. By default there is none.
+   */
+  readonly ownSite?: string | undefined;
   /** How long the changes of a site are collected before its snapshot is made, in ms; default 20. */
   readonly coalesceMs?: number;
   /** The time after which a failed allocation or commit is tried again, in ms; default 5000. */
@@ -106,9 +111,9 @@ export const PRESENCE_CONTROLLER_DEFAULTS: Readonly<{
 });
 
 export type ResolvedControllerOptions = Required<
-  Omit<PresenceControllerOptions, 'transit' | 'presenceUses'>
+  Omit<PresenceControllerOptions, 'transit' | 'ownSite' | 'presenceUses'>
 > &
-  Pick<PresenceControllerOptions, 'transit' | 'presenceUses'>;
+  Pick<PresenceControllerOptions, 'transit' | 'ownSite' | 'presenceUses'>;
 
 /**
  * Checks the options, and fills in the defaults.
@@ -120,12 +125,14 @@ export function resolveControllerOptions(
   options: PresenceControllerOptions
 ): ResolvedControllerOptions {
   const defaults = PRESENCE_CONTROLLER_DEFAULTS;
-  const { registry, store, translator, presenceUses, transit } = checkObject('options', options);
+  const { registry, store, translator, presenceUses } = checkObject('options', options);
+  const { transit, ownSite } = options;
   checkMethods('registry', registry, ['site', 'on', 'off']);
   checkMethods('store', store, ['get', 'list', 'commit']);
-  checkMethods('translator', translator, ['load', 'bind']);
+  checkMethods('translator', translator, ['load', 'bind', 'apply']);
   if (presenceUses !== undefined) checkFunction('presenceUses', presenceUses);
   if (transit !== undefined) checkText('transit', transit);
+  if (ownSite !== undefined) checkText('ownSite', ownSite);
   const { ttlSeconds = defaults.ttlSeconds, quarantineMs = 2000 * ttlSeconds } = options;
   const { coalesceMs = defaults.coalesceMs, retryMs = defaults.retryMs, suspended = [] } = options;
   checkWhole('ttlSeconds', ttlSeconds, 0, MAX_TTL_SECONDS);

@@ -36,6 +36,7 @@ export type {
   TrustMessage,
 } from './messages.ts';
 export { nameChangesBetween } from './name-changes.ts';
+export { type ChangedNames, NameIndex, type NameIndexOptions } from './name-index.ts';
 export { PlanPartition, type PlanPartitionOptions } from './plan-partition.ts';
 export type { PoolStatus, PoolVersionStatus, PoolWarning } from './pool-watch.ts';
 export {

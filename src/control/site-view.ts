@@ -4,6 +4,7 @@
  * @module
  */
 import type { IpAddress } from '../base/address.ts';
+import type { Endpoint } from '../base/endpoint.ts';
 import type { Site } from '../registry/index.ts';
 import type { DesiredIndex } from './desired-index.ts';
 import type { LeaseTable } from './lease-table.ts';
@@ -45,7 +46,7 @@ export function viewOf(
     // A host may have a presence in the transit realm only for packets to another site.
     const isTransit = site.name === desired.transit;
     if (isTransit && !desired.isClient(site.name, client, address.family)) continue;
-    const name = `${labelOf(client.address)}.${client.realm}.${zone}`;
+    const name = clientName(client, site);
     // A client that uses services of both IP versions has two addresses.
     const addresses = [...(clients.get(name)?.addresses ?? []), address].sort(byText);
     clients.set(name, { name, addresses, realm: client.realm });
@@ -63,6 +64,11 @@ export function viewOf(
     hosts: [...hosts, ...named.map(({ name, addresses }) => ({ name, addresses, ports: [] }))],
     pointers: [...pointers].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, pointer]) => pointer),
   };
+}
+
+/** Returns the full domain name of a client in a site. */
+export function clientName({ realm, address }: Endpoint, { zone }: Pick<Site, 'zone'>): string {
+  return `${labelOf(address)}.${realm}.${zone.toLowerCase()}`;
 }
 
 interface Client {

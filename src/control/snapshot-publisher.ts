@@ -15,6 +15,8 @@ export interface SnapshotPublisherOptions {
   /** Returns a site's current view; undefined for a site without one. */
   readonly viewOf: (site: string) => SiteView | undefined;
   readonly onSnapshot: (snapshot: Snapshot) => void;
+  /** A site whose changes are not published. */
+  readonly ownSite?: string | undefined;
   /** How long the changes of a site are collected, in ms. */
   readonly coalesceMs: number;
   /** Its monotonic clock measures the slices; its wall clock begins the revisions. */
@@ -37,6 +39,7 @@ export class SnapshotPublisher {
 
   /** Marks a site whose view may have changed. */
   mark(site: string): void {
+    if (site === this.#options.ownSite) return;
     this.#dirty.add(site);
     if (this.#endWait === undefined) this.#publishSoon();
   }

@@ -17,13 +17,12 @@ import { checkText } from '../base/option-check.ts';
 import type { PresenceController, SnapshotHost, Whois } from '../control/index.ts';
 import { ConfigError } from '../errors.ts';
 import type { CertificateAuthority, RevocationReason, RevocationScope } from '../pki/index.ts';
-import {
-  CLOUD,
-  type DesiredInput,
-  type ExposureInput,
-  type ExposureKey,
-  type Registry,
-  type SelectorExposureInput,
+import type {
+  DesiredInput,
+  ExposureInput,
+  ExposureKey,
+  Registry,
+  SelectorExposureInput,
 } from '../registry/index.ts';
 import type { SocketStack } from '../sockets/index.ts';
 import type { Explanation, PathStatus } from '../translator/index.ts';
@@ -46,7 +45,6 @@ import {
 import { addressesOf, type CloudAddresses, type CloudStatus, statusOf } from './cloud-status.ts';
 import { closeGivenDevice } from './common-options.ts';
 import type { EdgeChange } from './edge-tunnels.ts';
-import { hostsNamed } from './site-names.ts';
 import { closedError, type ReadyOptions, whenReady } from './when-ready.ts';
 
 export type CloudState = 'ready' | 'degraded' | 'closed';
@@ -288,7 +286,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    * @param name a full domain name, or a name within the site's zone
    */
   lookup(name: string): readonly SnapshotHost[] {
-    return hostsNamed(this.#parts.controller.snapshot(CLOUD), checkText('name', name));
+    return this.#parts.names.lookup(checkText('name', name));
   }
 
   /** Explains what the translator would do with a packet that comes from `site`, and why. */

@@ -32,12 +32,12 @@ import { Revoker } from '../trust/index.ts';
 import { CloseCode } from '../tunnel/index.ts';
 import type { WorkerPool, WorkerPoolOptions } from '../worker/index.ts';
 import { AuthorityKeeper } from './authority-keeper.ts';
+import { CloudNames } from './cloud-names.ts';
 import { MAX_ENROLMENT_TUNNELS, type ResolvedCloudOptions } from './cloud-options.ts';
 import { CloudSockets } from './cloud-sockets.ts';
 import { createPool } from './cloud-workers.ts';
 import { type EdgeChange, EdgeTunnels } from './edge-tunnels.ts';
 import { openSockets } from './gateway-sockets.ts';
-import { serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
 
 export interface CloudParts {
@@ -54,7 +54,9 @@ export interface CloudParts {
   readonly revoker: Revoker;
   /** Undefined without a state directory. */
   readonly audit: AuditTrail | undefined;
-  readonly names: DnsServer | undefined;
+  readonly names: CloudNames;
+  /** Undefined without the option `dns`. */
+  readonly dns: DnsServer | undefined;
   readonly sockets: CloudSockets;
 }
 
@@ -118,13 +120,18 @@ export async function openCloudParts(
     onProblem: hooks.onProblem,
   });
   const routePools = poolRouter(options, registry, workers);
+  const { ttlSeconds } = options;
+  const isTransit = workers.transit !== undefined;
+  const names = new CloudNames({ registry, ttlSeconds, isTransit, clock });
   const controller = await PresenceController.start({
     registry,
     store,
     clock,
-    translator: sockets.before(workers),
+    translator: sockets.before(names.after(workers)),
     transit: workers.transit,
-    ttlSeconds: options.ttlSeconds,
+    // A stack of sockets takes its site whole.
+    ownSite: sockets.hasStack ? undefined : CLOUD,
+    ttlSeconds,
     presenceUses: () => workers.presenceUses(),
     ...leaseOptions(options),
     suspended: revocations.table.sites,
@@ -132,8 +139,12 @@ export async function openCloudParts(
   closing.add(() => controller.close());
   controller.on('problem', ({ error }) => reporter('presence')(error));
   controller.on('warning', ({ message }) => logger.warn({}, `addresses: ${message}`));
-  const names = await openNames(opening, controller);
-  followSite(opening, controller, sockets);
+  const dns = options.dns && (await DnsServer.listen({ ...options.dns, clock }));
+  if (dns !== undefined) {
+    closing.add(() => dns.close());
+    names.serve(dns);
+  }
+  if (sockets.hasStack) followSite(opening, controller, sockets);
 
   const revoker = new Revoker({
     revocations,
@@ -159,7 +170,7 @@ export async function openCloudParts(
   signal?.throwIfAborted();
   closing.add(() => workers.close());
   await workers.open();
-  const own = [...workers.addresses.map(({ tunnel }) => tunnel), names?.address];
+  const own = [...workers.addresses.map(({ tunnel }) => tunnel), dns?.address];
   sockets.setOwnListeners(own);
 
   signal?.throwIfAborted();
@@ -185,6 +196,7 @@ export async function openCloudParts(
     revoker,
     audit,
     names,
+    dns,
     sockets,
   };
 }
@@ -259,23 +271,6 @@ function createEnrolment(
   enrolment.on('problem', ({ error }) => reporter('enrolment')(error));
   enrolment.on('outcome', (outcome) => audit?.enrolment(outcome));
   return enrolment;
-}
-
-/** Opens the DNS server for the names of the cloud's own site, if there is the option `dns`. */
-async function openNames(
-  { options, closing }: Opening,
-  controller: PresenceController
-): Promise<DnsServer | undefined> {
-  const { dns, clock } = options;
-  if (dns === undefined) return undefined;
-  const names = await DnsServer.listen({ ...dns, clock });
-  closing.add(() => names.close());
-  const serve = (snapshot: Snapshot | undefined): void => {
-    if (snapshot?.site === CLOUD) serveNames(names, snapshot);
-  };
-  controller.on('snapshot', serve);
-  serve(controller.snapshot(CLOUD));
-  return names;
 }
 
 /** Tells the stack of sockets what the cloud's own site is like. */

@@ -60,18 +60,18 @@ export interface CloudStatus {
   readonly warnings: readonly PoolWarning[];
 }
 
-export function addressesOf({ workers, names, enrolmentAddress }: CloudParts): CloudAddresses {
+export function addressesOf({ workers, dns, enrolmentAddress }: CloudParts): CloudAddresses {
   const device = workers.addresses[0]?.device;
   return {
     tunnels: workers.addresses.map(({ tunnel }) => tunnel),
     enrolment: enrolmentAddress(),
-    ...(names && { dns: names.address }),
+    ...(dns && { dns: dns.address }),
     ...(device && { device }),
   };
 }
 
 export async function statusOf(parts: CloudParts): Promise<CloudStatus> {
-  const { registry, controller, control, enrolment, trust, workers, names, audit, sockets } = parts;
+  const { registry, controller, control, enrolment, trust, workers, dns, audit, sockets } = parts;
   const { authority } = trust;
   const sites = Array.from(registry.sites(), ({ name }) => name);
   const { verdicts, workers: processes, ...status } = await workers.status(sites);
@@ -89,7 +89,7 @@ export async function statusOf(parts: CloudParts): Promise<CloudStatus> {
     ...status,
     processes,
     sockets: sockets.counters,
-    dns: { ...names?.counters },
+    dns: { ...dns?.counters },
     enrolment: { ...enrolment.counters },
     renewals: control.renewals,
     ca: {

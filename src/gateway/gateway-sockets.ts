@@ -48,6 +48,11 @@ export class GatewaySockets {
     );
   }
 
+  /** Whether the device is a stack. */
+  get hasStack(): boolean {
+    return this.optionalStack !== undefined;
+  }
+
   get counters(): Readonly<Record<string, number>> {
     return this.optionalStack?.allCounters ?? {};
   }

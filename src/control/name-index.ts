@@ -1,0 +1,265 @@
+/**
+ * The names of one site, kept up to date by keys: for a resolver in the process of the controller, whose site may have
+ * the names of the services and clients of all others. It says the same as the site's snapshot, but names every client.
+ *
+ * It follows the plan of the translator, whose presences are stored and in force, and the desired state. `take` returns
+ * what has changed since.
+ * @module
+ */
+import type { Family, IpAddress } from '../base/address.ts';
+import { Endpoint } from '../base/endpoint.ts';
+import { type DesiredSource, presenceFamily, type Site, type Touched } from '../registry/index.ts';
+import type { PlanChanges, TranslationPlan } from '../translator/index.ts';
+import { serviceHost } from './service-names.ts';
+import { clientName } from './site-view.ts';
+import type { Snapshot, SnapshotHost } from './snapshot.ts';
+
+export interface NameIndexOptions {
+  readonly site: string;
+  readonly desired: DesiredSource;
+  /** Whether the site is the transit realm, in which hosts without a name have presences too. */
+  readonly isTransit: boolean;
+}
+
+/** What some names and addresses stand for now. */
+export interface ChangedNames extends Pick<Snapshot, 'hosts' | 'pointers'> {
+  /** The names that have changed; `hosts` has all hosts that these names have. */
+  readonly names: readonly string[];
+  /** The addresses whose pointers have changed; `pointers` has those that are left. */
+  readonly addresses: readonly IpAddress[];
+}
+
+export class NameIndex {
+  readonly #options: NameIndexOptions;
+  #site: Site | undefined;
+  /** The hosts that have presences in the site, by key. */
+  readonly #hosts = new Map<string, NamedHost>();
+  /** The host behind each address, by the text of the address. */
+  readonly #behind = new Map<string, NamedHost>();
+  /** The keys of the hosts of each site. */
+  readonly #hostsOf = new Map<string, Set<string>>();
+  /** Keyed by service: the key of its host when it was last seen. */
+  readonly #homes = new Map<string, string>();
+  /** Keyed by name and then by the key of the host. */
+  readonly #names = new Map<string, Map<string, readonly SnapshotHost[]>>();
+  /** The keys of hosts whose names may have changed. */
+  readonly #touched = new Set<string>();
+  readonly #changedNames = new Set<string>();
+  readonly #changedAddresses = new Map<string, IpAddress>();
+  /** Whether the site itself is another one, so that everything has changed. */
+  #isReplaced = true;
+
+  constructor(options: NameIndexOptions) {
+    this.#options = options;
+    this.#site = options.desired.site(options.site);
+  }
+
+  /** The plan is replaced. */
+  load({ presences }: TranslationPlan): void {
+    const gone = new Map(
+      [...this.#behind].map(([text, host]) => [text, host.addresses.get(text)!])
+    );
+    for (const { realm, address, of } of presences) {
+      if (realm !== this.#options.site) continue;
+      gone.delete(address.toString());
+      this.#setPresence(address, of);
+    }
+    for (const address of gone.values()) this.#setPresence(address, undefined);
+    for (const key of this.#hosts.keys()) this.#touched.add(key);
+  }
+
+  /** The plan has changed. */
+  apply({ realms = [], presences = [] }: PlanChanges): void {
+    for (const { realm, address, of } of presences) {
+      if (realm === this.#options.site) this.#setPresence(address, of);
+    }
+    for (const { name, realm } of realms) {
+      if (realm !== undefined) continue;
+      const keys = name === this.#options.site ? this.#hosts.keys() : this.#hostsOf.get(name);
+      for (const key of [...(keys ?? [])]) {
+        for (const address of [...this.#hosts.get(key)!.addresses.values()]) {
+          this.#setPresence(address, undefined);
+        }
+      }
+    }
+  }
+
+  /** The desired state has changed. */
+  touch({ sites, services, exposures }: Touched): void {
+    const { site, desired, isTransit } = this.#options;
+    if (sites.has(site)) {
+      this.#site = desired.site(site);
+      this.#isReplaced = true;
+    }
+    for (const name of services) this.#touchService(name);
+    for (const exposure of exposures.values()) {
+      if (exposure.site === site) this.#touchService(exposure.service);
+      if (!isTransit || desired.service(exposure.service)?.site !== site) continue;
+      // Who is a client there may have changed.
+      for (const key of this.#hostsOf.get(exposure.site) ?? []) this.#touched.add(key);
+    }
+  }
+
+  /**
+   * Returns what has changed since the last call; `everything` if the site itself has, as at first. Then `all` has all
+   * names. Returns undefined if nothing has changed.
+   */
+  take(): ChangedNames | 'everything' | undefined {
+    if (this.#isReplaced) for (const key of this.#hosts.keys()) this.#touched.add(key);
+    for (const key of this.#touched) this.#derive(key);
+    this.#touched.clear();
+    const names = [...this.#changedNames];
+    const addresses = [...this.#changedAddresses.values()];
+    this.#changedNames.clear();
+    this.#changedAddresses.clear();
+    if (this.#isReplaced) {
+      this.#isReplaced = false;
+      return 'everything';
+    }
+    if (names.length + addresses.length === 0) return undefined;
+    return {
+      names,
+      hosts: names.flatMap((name) => this.hostsNamed(name)),
+      addresses,
+      pointers: addresses.flatMap((address) => this.#pointerOf(address)),
+    };
+  }
+
+  /** All names and pointers, as of the last `take`. */
+  get all(): Pick<Snapshot, 'hosts' | 'pointers'> {
+    const addresses = [...this.#hosts.values()].flatMap((host) => [...host.addresses.values()]);
+    return {
+      hosts: [...this.#names.keys()].flatMap((name) => this.hostsNamed(name)),
+      pointers: addresses.flatMap((address) => this.#pointerOf(address)),
+    };
+  }
+
+  #setPresence(address: IpAddress, of: Endpoint | undefined): void {
+    const text = address.toString();
+    const before = this.#behind.get(text);
+    if (before !== undefined && before.endpoint.key === of?.key) return;
+    if (before !== undefined) {
+      before.addresses.delete(text);
+      this.#behind.delete(text);
+      this.#touched.add(before.endpoint.key);
+    }
+    if (of === undefined) return;
+    let host = this.#hosts.get(of.key);
+    if (host === undefined) {
+      host = { endpoint: of, addresses: new Map(), names: new Set(), pointers: new Map() };
+      this.#hosts.set(of.key, host);
+      this.#hostsOf.set(of.realm, (this.#hostsOf.get(of.realm) ?? new Set()).add(of.key));
+    }
+    host.addresses.set(text, address);
+    this.#behind.set(text, host);
+    this.#touched.add(of.key);
+  }
+
+  /** Notes the host of a service, as it was and as it is. */
+  #touchService(name: string): void {
+    const service = this.#options.desired.service(name);
+    const before = this.#homes.get(name);
+    if (before !== undefined) this.#touched.add(before);
+    this.#homes.delete(name);
+    if (service === undefined) return;
+    const { key } = new Endpoint(service.site, service.address.canonical());
+    this.#touched.add(key);
+    if (this.#hosts.has(key)) this.#homes.set(name, key);
+  }
+
+  /** Derives the names of a host from the present state. */
+  #derive(key: string): void {
+    const host = this.#hosts.get(key);
+    if (host === undefined) return;
+    const hosts = this.#site === undefined ? [] : this.#hostsFor(host, this.#site);
+    for (const name of host.names) {
+      const named = this.#names.get(name)!;
+      named.delete(key);
+      if (named.size === 0) this.#names.delete(name);
+      this.#changedNames.add(name);
+    }
+    for (const [text, { address }] of host.pointers) this.#changedAddresses.set(text, address);
+    host.names.clear();
+    host.pointers.clear();
+    for (const each of hosts) {
+      const { name } = each;
+      const named = this.#names.get(name) ?? new Map<string, readonly SnapshotHost[]>();
+      this.#names.set(name, named);
+      named.set(key, [...(named.get(key) ?? []), each]);
+      host.names.add(name);
+      this.#changedNames.add(name);
+      for (const address of each.addresses) {
+        const text = address.toString();
+        // The first of several services on a host gives the host its name.
+        if (!host.pointers.has(text)) host.pointers.set(text, { address, name });
+        this.#changedAddresses.set(text, address);
+      }
+    }
+    if (host.addresses.size === 0) this.#forget(host);
+  }
+
+  #forget({ endpoint: { realm, key } }: NamedHost): void {
+    this.#hosts.delete(key);
+    const others = this.#hostsOf.get(realm)!;
+    others.delete(key);
+    if (others.size === 0) this.#hostsOf.delete(realm);
+  }
+
+  /** Returns what a host is called: the names of its exposed services, and one as a client. */
+  #hostsFor({ endpoint, addresses }: NamedHost, site: Site): SnapshotHost[] {
+    const { desired } = this.#options;
+    const left = new Map(addresses);
+    const hosts: SnapshotHost[] = [];
+    for (const service of desired.servicesOf(endpoint.realm)) {
+      if (!service.address.canonical().equals(endpoint.address)) continue;
+      const exposure = desired.exposure({ service: service.name, site: site.name });
+      if (exposure === undefined) continue;
+      this.#homes.set(service.name, endpoint.key);
+      const family = presenceFamily(endpoint.address.family, site.pools);
+      // Of two addresses, the newer one stays.
+      const address = [...addresses.values()].findLast((each) => each.family === family);
+      if (address === undefined) continue;
+      hosts.push(serviceHost(exposure, service, address, site));
+      left.delete(address.toString());
+    }
+    const own = [...left.values()].filter(({ family }) => this.#isNamed(endpoint, family, site));
+    if (own.length === 0) return hosts;
+    const sorted = own.sort((a, b) => (a.toString() < b.toString() ? -1 : 1));
+    return [...hosts, { name: clientName(endpoint, site), addresses: sorted, ports: [] }];
+  }
+
+  /** Returns whether a presence of this IP version is that of a client of a service of the site. */
+  #isNamed({ realm, address }: Endpoint, family: Family, site: Site): boolean {
+    const { desired, isTransit } = this.#options;
+    if (!isTransit) return true;
+    for (const { service: name, clients } of desired.exposuresTo(realm)) {
+      const service = desired.service(name);
+      if (service?.site !== site.name || service.address.canonical().family !== family) continue;
+      const own = presenceFamily(family, desired.site(realm)?.pools ?? []);
+      const isClient = clients?.some((prefix) => prefix.contains(address)) ?? true;
+      if (own === address.family && isClient) return true;
+    }
+    return false;
+  }
+
+  /** Returns the hosts with this full name, in lower case. */
+  hostsNamed(name: string): readonly SnapshotHost[] {
+    return [...(this.#names.get(name)?.values() ?? [])].flat();
+  }
+
+  #pointerOf(address: IpAddress): Snapshot['pointers'] {
+    const text = address.toString();
+    const pointer = this.#behind.get(text)?.pointers.get(text);
+    return pointer === undefined ? [] : [pointer];
+  }
+}
+
+interface NamedHost {
+  readonly endpoint: Endpoint;
+  /** Its presences in the site, by text, in the order in which they came. */
+  readonly addresses: Map<string, IpAddress>;
+  /** What it is called. */
+  readonly names: Set<string>;
+  /** Keyed by the text of an address. */
+  readonly pointers: Map<string, Snapshot['pointers'][number]>;
+}

@@ -1,0 +1,191 @@
+/**
+ * The names of the cloud by keys: after any changes they are those of its snapshot. A failure prints the seed.
+ */
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { PresenceController, type Snapshot } from '../../src/control/index.ts';
+import { NameIndex } from '../../src/control/name-index.ts';
+import { Registry } from '../../src/registry/index.ts';
+import { MemoryStore } from '../../src/store/index.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+import { turn } from './scene.ts';
+
+const SITES = ['a', 'b'];
+const REALMS = ['cloud', ...SITES];
+const HOSTS = ['10.0.0.5', '10.0.0.6', '2001:db8::5'];
+const POOLS = [['10.0.0.128/25'], ['10.0.0.128/25', '2001:db8::1:0/120']];
+const ZONES = ['cloud.test', 'other.test'];
+/** Two services at each of two hosts, so that some share one. */
+const SERVICES = REALMS.flatMap((site) => [1, 2, 3].map((i) => ({ name: `${site}-${i}`, site })));
+
+const service = fc.nat({ max: SERVICES.length - 1 });
+const step = fc.oneof(
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      expose: service,
+      to: fc.constantFrom(...REALMS),
+      dnsName: fc.constantFrom(undefined, undefined, 'shared'),
+      clients: fc.constantFrom(undefined, ['10.0.0.5/32']),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ unexpose: service, from: fc.constantFrom(...REALMS) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ put: service, host: fc.nat({ max: 2 }), port: fc.constantFrom(80, 81) }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      admit: fc.constantFrom(...HOSTS),
+      of: fc.constantFrom(...SITES),
+      to: fc.constantFrom(...REALMS),
+      family: fc.constantFrom<(4 | 6)[]>(4, 6),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ suspend: fc.constantFrom(...SITES), is: fc.boolean() }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ zone: fc.constantFrom(...ZONES), pools: fc.nat({ max: 1 }) }),
+  }
+);
+type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
+
+function site(name: string, zone = 'cloud.test', pools = 1) {
+  return { name, sources: ['10.0.0.0/24', '2001:db8::/64'], pools: POOLS[pools]!, zone };
+}
+
+class World {
+  readonly index: NameIndex;
+  /** By name, and by the text of the address. */
+  readonly hosts = new Map<string, string[]>();
+  readonly pointers = new Map<string, string>();
+
+  private constructor(
+    readonly registry: Registry,
+    isTransit: boolean
+  ) {
+    this.index = new NameIndex({ site: 'cloud', desired: registry, isTransit });
+    registry.on('change', (touched) => this.index.touch(touched));
+  }
+
+  controller!: PresenceController;
+
+  static async start(isTransit: boolean): Promise<World> {
+    const store = new MemoryStore();
+    const registry = await Registry.open(store);
+    const services = SERVICES.map((each, i) => ({
+      ...each,
+      address: HOSTS[i % 2]!,
+      ports: ['tcp/80'],
+    }));
+    const exposures = SITES.flatMap((name) => [
+      { service: `${name}-1`, site: 'cloud' },
+      { service: 'cloud-1', site: name },
+      { service: 'cloud-3', site: name },
+    ]);
+    const sites = REALMS.map((name) => site(name));
+    await registry.apply({ sites, services, exposures }, 'file');
+    const world = new World(registry, isTransit);
+    const { index } = world;
+    world.controller = await PresenceController.start({
+      registry,
+      store,
+      clock: new FakeClock(),
+      ...(isTransit && { transit: 'cloud' }),
+      translator: {
+        load: (plan) => index.load(plan),
+        bind: (presence) => index.apply({ presences: [presence] }),
+        apply: (changes) => index.apply(changes),
+      },
+    });
+    return world;
+  }
+
+  async run(each: Step): Promise<void> {
+    const { registry, controller } = this;
+    if ('expose' in each) {
+      const { expose, to, dnsName, clients } = each;
+      const exposure = { service: SERVICES[expose]!.name, site: to };
+      await registry.expose(
+        { ...exposure, ...(dnsName && { dnsName }), ...(clients && { clients }) },
+        'file'
+      );
+    } else if ('unexpose' in each) {
+      await registry.unexpose({ service: SERVICES[each.unexpose]!.name, site: each.from }, 'file');
+    } else if ('put' in each) {
+      const { put, host, port } = each;
+      await registry.putService(
+        { ...SERVICES[put]!, address: HOSTS[host]!, ports: [`tcp/${port}`] },
+        'file'
+      );
+    } else if ('admit' in each) {
+      await controller.admit(each.of, each.admit, each.to, each.family);
+    } else if ('suspend' in each) {
+      controller.suspend(each.suspend, each.is);
+    } else {
+      await registry.putSite(site('cloud', each.zone, each.pools), 'file');
+    }
+  }
+
+  /** Takes over what has changed. */
+  follow(): void {
+    const changed = this.index.take();
+    if (changed === undefined) return;
+    if (changed === 'everything') {
+      this.hosts.clear();
+      this.pointers.clear();
+    } else {
+      for (const name of changed.names) this.hosts.delete(name);
+      for (const address of changed.addresses) this.pointers.delete(`${address}`);
+    }
+    const { hosts, pointers } = changed === 'everything' ? this.index.all : changed;
+    for (const host of hosts) {
+      this.hosts.set(
+        host.name,
+        [...(this.hosts.get(host.name) ?? []), JSON.stringify(host)].sort()
+      );
+    }
+    for (const { address, name } of pointers) this.pointers.set(`${address}`, name);
+  }
+
+  expectSame({ hosts, pointers }: Snapshot): void {
+    expect([...this.hosts.values()].flat().sort()).toEqual(
+      hosts.map((host) => JSON.stringify(host)).sort()
+    );
+    const named = pointers.map(({ address, name }) => [`${address}`, name] as const);
+    expect(this.pointers).toEqual(new Map(named));
+  }
+
+  async close(): Promise<void> {
+    await this.controller.close();
+    await this.registry.close();
+  }
+}
+
+test.each([false, true])(
+  'the names by keys are those of the snapshot (the cloud is the transit realm: %s)',
+  async (isTransit) => {
+    let names = 0;
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), async (steps) => {
+        const world = await World.start(isTransit);
+        try {
+          for (const each of steps) {
+            // What is not possible is refused.
+            await world.run(each).catch(() => {});
+            await turn();
+            world.follow();
+            world.expectSame(world.controller.snapshot('cloud')!);
+            names += world.hosts.size;
+          }
+        } finally {
+          await world.close();
+        }
+      }),
+      { numRuns: 25 }
+    );
+    // With fewer the property would not have been tested.
+    expect(names).toBeGreaterThan(500);
+  }
+);
