@@ -37,6 +37,7 @@ import { CloudSockets } from './cloud-sockets.ts';
 import { createPool } from './cloud-workers.ts';
 import { type EdgeChange, EdgeTunnels } from './edge-tunnels.ts';
 import { openSockets } from './gateway-sockets.ts';
+import { HostCheck } from './host-check.ts';
 import { serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
 
@@ -56,6 +57,8 @@ export interface CloudParts {
   readonly audit: AuditTrail | undefined;
   readonly names: DnsServer | undefined;
   readonly sockets: CloudSockets;
+  /** The conflicts of the pools of the cloud's site with the machine. */
+  readonly hostCheck: HostCheck;
 }
 
 /** How the parts report to the gateway. */
@@ -148,14 +151,17 @@ export async function openCloudParts(
   const tunnels = serveTunnels(opening, { control, workers, audit });
   tunnels.on('edge', (change) => sockets.onEdge(change));
   revocations.on('reinstated', () => workers.refreshAccess());
-  let routing = Promise.resolve();
+  const hostCheck = new HostCheck(options);
+  let routing = hostCheck.check(cloudPools(registry));
   registry.on('change', () => {
     workers.refreshAccess();
-    routing = routing.then(routePools).catch(reporter('device'));
+    const check = (): Promise<void> => hostCheck.check(cloudPools(registry));
+    routing = routing.then(check).then(routePools).catch(reporter('device'));
   });
 
   signal?.throwIfAborted();
   closing.add(() => workers.close());
+  await routing;
   await workers.open();
   const own = [...workers.addresses.map(({ tunnel }) => tunnel), names?.address];
   sockets.setOwnListeners(own);
@@ -184,6 +190,7 @@ export async function openCloudParts(
     audit,
     names,
     sockets,
+    hostCheck,
   };
 }
 

@@ -28,6 +28,7 @@ import { EdgeSession } from './edge-session.ts';
 import { EdgeSockets } from './edge-sockets.ts';
 import { FirstEnrolment } from './first-enrolment.ts';
 import { openSockets } from './gateway-sockets.ts';
+import { HostCheck, type HostConflict } from './host-check.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
 import { hostsNamed, serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
@@ -80,6 +81,8 @@ export interface EdgeStatus {
       }
     | undefined;
   readonly counters: Readonly<Record<string, number>>;
+  /** What of the machine is in conflict with the pools of the site. */
+  readonly warnings: readonly HostConflict[];
 }
 
 /**
@@ -113,6 +116,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   readonly #closing: CloseStack = new CloseStack();
   readonly #aborting: AbortController = new AbortController();
   readonly #tokens: TokenSource;
+  readonly #hostCheck: HostCheck;
   #persistent!: GatewayState;
   #device!: PacketDevice;
   /** Present once there is a device. */
@@ -133,6 +137,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   private constructor(options: ResolvedEdgeOptions) {
     super();
     this.#options = options;
+    this.#hostCheck = new HostCheck(options);
     const { token, proxy, clock } = options;
     this.#tokens = new TokenSource({ token, proxy, clock, signal: this.#aborting.signal });
   }
@@ -241,6 +246,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
         rttMs: session!.rttMs,
       },
       counters: session?.counters ?? {},
+      warnings: this.#hostCheck.conflicts,
     };
   }
 
@@ -398,7 +404,10 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
       this.#options.logger.error({ err: error }, error.message);
       this.emit('problem', { error });
     }
-    this.#routing = this.#routing.then(() => this.#route(snapshot.pools));
+    this.#routing = this.#routing.then(async () => {
+      await this.#hostCheck.check(snapshot.pools);
+      await this.#route(snapshot.pools);
+    });
     this.emit('snapshot', snapshot);
   }
 
