@@ -14,7 +14,6 @@ import { AuditTrail } from '../audit/index.ts';
 import type { Clock } from '../base/clock.ts';
 import type { CloseStack } from '../base/close-stack.ts';
 import type { HostPort } from '../base/host-port.ts';
-import type { IpPrefix } from '../base/prefix.ts';
 import { ControlServer, PresenceController, type Snapshot } from '../control/index.ts';
 import {
   isPacketDevice,
@@ -33,11 +32,11 @@ import { CloseCode } from '../tunnel/index.ts';
 import type { WorkerPool, WorkerPoolOptions } from '../worker/index.ts';
 import { AuthorityKeeper } from './authority-keeper.ts';
 import { MAX_ENROLMENT_TUNNELS, type ResolvedCloudOptions } from './cloud-options.ts';
+import { CloudPools, cloudPools } from './cloud-pools.ts';
 import { CloudSockets } from './cloud-sockets.ts';
 import { createPool } from './cloud-workers.ts';
 import { type EdgeChange, EdgeTunnels } from './edge-tunnels.ts';
 import { openSockets } from './gateway-sockets.ts';
-import { HostCheck } from './host-check.ts';
 import { serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
 
@@ -46,6 +45,7 @@ export interface CloudParts {
   readonly controller: PresenceController;
   readonly trust: AuthorityKeeper;
   readonly workers: WorkerPool;
+  readonly pools: CloudPools;
   /** Resolves when the present pools of the cloud's site are routed to its devices, or the attempt has failed. */
   readonly routed: () => Promise<void>;
   readonly control: ControlServer;
@@ -57,8 +57,6 @@ export interface CloudParts {
   readonly audit: AuditTrail | undefined;
   readonly names: DnsServer | undefined;
   readonly sockets: CloudSockets;
-  /** The conflicts of the pools of the cloud's site with the machine. */
-  readonly hostCheck: HostCheck;
 }
 
 /** How the parts report to the gateway. */
@@ -120,7 +118,8 @@ export async function openCloudParts(
     admit: (...client) => controller.admit(...client),
     onProblem: hooks.onProblem,
   });
-  const routePools = poolRouter(options, registry, workers);
+  const pools = new CloudPools(options, registry, workers);
+  const routePools = (): Promise<void> => pools.follow();
   const controller = await PresenceController.start({
     registry,
     store,
@@ -151,17 +150,15 @@ export async function openCloudParts(
   const tunnels = serveTunnels(opening, { control, workers, audit });
   tunnels.on('edge', (change) => sockets.onEdge(change));
   revocations.on('reinstated', () => workers.refreshAccess());
-  const hostCheck = new HostCheck(options);
-  let routing = hostCheck.check(cloudPools(registry));
+  let routing = Promise.resolve();
   registry.on('change', () => {
     workers.refreshAccess();
-    const check = (): Promise<void> => hostCheck.check(cloudPools(registry));
-    routing = routing.then(check).then(routePools).catch(reporter('device'));
+    routing = routing.then(routePools).catch(reporter('device'));
   });
 
   signal?.throwIfAborted();
   closing.add(() => workers.close());
-  await routing;
+  await pools.check();
   await workers.open();
   const own = [...workers.addresses.map(({ tunnel }) => tunnel), names?.address];
   sockets.setOwnListeners(own);
@@ -181,6 +178,7 @@ export async function openCloudParts(
     controller,
     trust,
     workers,
+    pools,
     routed: () => routing,
     control,
     tunnels,
@@ -190,7 +188,6 @@ export async function openCloudParts(
     audit,
     names,
     sockets,
-    hostCheck,
   };
 }
 
@@ -399,10 +396,6 @@ function deviceOf(
   return { ...tun, routes: tun.routes ?? cloudPools(registry) };
 }
 
-function cloudPools(registry: Registry): readonly IpPrefix[] {
-  return registry.site(CLOUD)?.pools ?? [];
-}
-
 /** A device that the host program passed in. The worker closes it once it has taken it; before that, `close` does. */
 class GivenDevice {
   readonly #device: PacketDevice;
@@ -420,29 +413,6 @@ class GivenDevice {
   async close(): Promise<void> {
     if (!this.#isTaken) await this.#device.close();
   }
-}
-
-/**
- * Returns a function that routes the pools of the cloud's site to the devices if the pools have changed. It does nothing
- * if the device is not a TUN, or has the option `routes`.
- */
-function poolRouter(
-  { device }: ResolvedCloudOptions,
-  registry: Registry,
-  workers: WorkerPool
-): () => Promise<void> {
-  if (isPacketDevice(device) || device.type !== 'tun' || device.routes !== undefined) {
-    return async () => {};
-  }
-  // The same pools as in `deviceOf`.
-  let routed = cloudPools(registry);
-  return async () => {
-    const pools = cloudPools(registry);
-    // Changes are frequent, and each call starts programs.
-    if (pools.join() === routed.join()) return;
-    await workers.setRoutes(pools);
-    routed = pools;
-  };
 }
 
 function leaseOptions({ leases }: ResolvedCloudOptions): {

@@ -74,7 +74,6 @@ export function addressesOf({ workers, names, enrolmentAddress }: CloudParts): C
 
 export async function statusOf(parts: CloudParts): Promise<CloudStatus> {
   const { registry, controller, control, enrolment, trust, workers, names, audit, sockets } = parts;
-  const { hostCheck } = parts;
   const { authority } = trust;
   const sites = registry.state.sites.map(({ name }) => name);
   const { verdicts, workers: processes, ...status } = await workers.status(sites);
@@ -102,6 +101,6 @@ export async function statusOf(parts: CloudParts): Promise<CloudStatus> {
       warning: trust.caWarning,
     },
     audit: audit?.head,
-    warnings: [...controller.warnings, ...hostCheck.conflicts],
+    warnings: [...controller.warnings, ...parts.pools.conflicts],
   };
 }

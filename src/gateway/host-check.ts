@@ -17,6 +17,9 @@ import { isPacketDevice, LinuxTun, type TunDeviceOptions } from '../device/index
 import type { Logger } from '../observe/index.ts';
 import type { ResolvedCommonOptions } from './common-options.ts';
 
+/** What the check needs to know of the gateway's TUN. */
+type OwnTun = Pick<TunDeviceOptions, 'name' | 'proxyArp' | 'lan'>;
+
 /** Something that the machine of a gateway uses itself, and that overlaps a pool. */
 export interface HostConflict {
   /** `interface`: an address or the network of an interface; `route`: a route of the kernel; `resolver`: a name server. */
@@ -54,11 +57,13 @@ export function hostConflicts(
 
 /** The check of one gateway, which remembers what it has warned of. */
 export class HostCheck {
-  readonly #tun: Pick<TunDeviceOptions, 'name' | 'proxyArp' | 'lan'> | undefined;
+  readonly #tun: OwnTun | undefined;
   readonly #logger: Logger;
   /** The pools that were checked last, joined by commas. */
   #checked = '';
   #conflicts: readonly HostConflict[] = [];
+  /** The checks, one after the other. */
+  #work: Promise<void> = Promise.resolve();
 
   constructor({ device, logger }: Pick<ResolvedCommonOptions, 'device' | 'logger'>) {
     this.#tun = tunOf(device);
@@ -74,11 +79,17 @@ export class HostCheck {
    * Reads the machine and warns of new conflicts. If the pools are those of the last call, nothing is read. Never
    * rejects. Must be called before the pools are routed: a route to the same prefix would be replaced.
    */
-  async check(pools: readonly IpPrefix[]): Promise<void> {
+  check(pools: readonly IpPrefix[]): Promise<void> {
     const tun = this.#tun;
     // Changes are frequent, and each check starts programs.
-    if (tun === undefined || pools.join() === this.#checked) return;
-    this.#checked = pools.join();
+    if (tun !== undefined && pools.join() !== this.#checked) {
+      this.#checked = pools.join();
+      this.#work = this.#work.then(() => this.#compare(pools, tun));
+    }
+    return this.#work;
+  }
+
+  async #compare(pools: readonly IpPrefix[], tun: OwnTun): Promise<void> {
     const host = await readHostPrefixes(tun.name);
     const found = hostConflicts(pools, host, [...(tun.proxyArp ?? []), ...(tun.lan ?? [])]);
     const known = new Set(this.#conflicts.map(({ message }) => message));
@@ -193,9 +204,7 @@ function leadingTo({ device, via }: HostRoute): string {
 }
 
 /** Returns the TUN of a gateway; undefined if its device is another one. */
-function tunOf(
-  device: ResolvedCommonOptions['device']
-): Pick<TunDeviceOptions, 'name' | 'proxyArp' | 'lan'> | undefined {
+function tunOf(device: ResolvedCommonOptions['device']): OwnTun | undefined {
   if (isPacketDevice(device)) return device instanceof LinuxTun ? device : undefined;
   return device.type === 'tun' ? device : undefined;
 }
