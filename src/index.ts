@@ -98,6 +98,7 @@ export {
   type EdgeStateChange,
   type EdgeStatus,
   type EnrolmentOptions,
+  type HostConflict,
   type LeaseOptions,
   type SocketsDeviceOptions,
   type StateOptions,

@@ -9,11 +9,12 @@ import { EnvironmentError } from '../errors.ts';
 /**
  * Runs `ip` and returns its output.
  *
- * @throws {EnvironmentError} if it is missing or fails; the message has what it printed.
+ * @throws {EnvironmentError} if it is missing or fails, or prints more than 16 MiB; the message has what it printed.
  */
 export async function ip(...args: string[]): Promise<string> {
   try {
-    return (await promisify(execFile)('ip', args, { timeout: TIMEOUT_MS })).stdout;
+    const limits = { timeout: TIMEOUT_MS, maxBuffer: MAX_OUTPUT_BYTES };
+    return (await promisify(execFile)('ip', args, limits)).stdout;
   } catch (cause) {
     throw fault(args, cause as ExecFault);
   }
@@ -49,3 +50,5 @@ function fault(args: readonly string[], cause: ExecFault): EnvironmentError {
 }
 
 const TIMEOUT_MS = 10_000;
+/** Some 100,000 routes as JSON. */
+const MAX_OUTPUT_BYTES = 16 << 20;

@@ -216,6 +216,7 @@ async function removeRoutes(routes: readonly string[]): Promise<void> {
 export const ROUTE_PROTOCOL = '118';
 /** Matches what `ip -batch` prints about a route that does not exist. */
 export const NO_SUCH_ROUTE: RegExp = /No such process|^Command failed -:\d+$/;
-const NO_ROUTE_YET = /FIB table does not exist/;
+/** Matches what `ip` prints about routes of a machine that has never had one. */
+export const NO_ROUTE_YET: RegExp = /FIB table does not exist/;
 const UNREACHABLE = 'unreachable';
 const NO_ROUTES: Routes = new Map();

@@ -14,7 +14,6 @@ import { AuditTrail } from '../audit/index.ts';
 import type { Clock } from '../base/clock.ts';
 import type { CloseStack } from '../base/close-stack.ts';
 import type { HostPort } from '../base/host-port.ts';
-import type { IpPrefix } from '../base/prefix.ts';
 import { ControlServer, PresenceController, type Snapshot } from '../control/index.ts';
 import {
   isPacketDevice,
@@ -34,6 +33,7 @@ import type { WorkerPool, WorkerPoolOptions } from '../worker/index.ts';
 import { AuthorityKeeper } from './authority-keeper.ts';
 import { CloudNames } from './cloud-names.ts';
 import { MAX_ENROLMENT_TUNNELS, type ResolvedCloudOptions } from './cloud-options.ts';
+import { CloudPools, cloudPools } from './cloud-pools.ts';
 import { CloudSockets } from './cloud-sockets.ts';
 import { createPool } from './cloud-workers.ts';
 import { type EdgeChange, EdgeTunnels } from './edge-tunnels.ts';
@@ -45,6 +45,7 @@ export interface CloudParts {
   readonly controller: PresenceController;
   readonly trust: AuthorityKeeper;
   readonly workers: WorkerPool;
+  readonly pools: CloudPools;
   /** Resolves when the present pools of the cloud's site are routed to its devices, or the attempt has failed. */
   readonly routed: () => Promise<void>;
   readonly control: ControlServer;
@@ -119,7 +120,8 @@ export async function openCloudParts(
     admit: (...client) => controller.admit(...client),
     onProblem: hooks.onProblem,
   });
-  const routePools = poolRouter(options, registry, workers);
+  const pools = new CloudPools(options, registry, workers);
+  const routePools = (): Promise<void> => pools.follow();
   const { ttlSeconds } = options;
   const isTransit = workers.transit !== undefined;
   const names = new CloudNames({ registry, ttlSeconds, isTransit, clock });
@@ -169,6 +171,7 @@ export async function openCloudParts(
 
   signal?.throwIfAborted();
   closing.add(() => workers.close());
+  await pools.check();
   await workers.open();
   const own = [...workers.addresses.map(({ tunnel }) => tunnel), dns?.address];
   sockets.setOwnListeners(own);
@@ -188,6 +191,7 @@ export async function openCloudParts(
     controller,
     trust,
     workers,
+    pools,
     routed: () => routing,
     control,
     tunnels,
@@ -389,10 +393,6 @@ function deviceOf(
   return { ...tun, routes: tun.routes ?? cloudPools(registry) };
 }
 
-function cloudPools(registry: Registry): readonly IpPrefix[] {
-  return registry.site(CLOUD)?.pools ?? [];
-}
-
 /** A device that the host program passed in. The worker closes it once it has taken it; before that, `close` does. */
 class GivenDevice {
   readonly #device: PacketDevice;
@@ -410,29 +410,6 @@ class GivenDevice {
   async close(): Promise<void> {
     if (!this.#isTaken) await this.#device.close();
   }
-}
-
-/**
- * Returns a function that routes the pools of the cloud's site to the devices if the pools have changed. It does nothing
- * if the device is not a TUN, or has the option `routes`.
- */
-function poolRouter(
-  { device }: ResolvedCloudOptions,
-  registry: Registry,
-  workers: WorkerPool
-): () => Promise<void> {
-  if (isPacketDevice(device) || device.type !== 'tun' || device.routes !== undefined) {
-    return async () => {};
-  }
-  // The same pools as in `deviceOf`.
-  let routed = cloudPools(registry);
-  return async () => {
-    const pools = cloudPools(registry);
-    // Changes are frequent, and each call starts programs.
-    if (pools.join() === routed.join()) return;
-    await workers.setRoutes(pools);
-    routed = pools;
-  };
 }
 
 function leaseOptions({ leases }: ResolvedCloudOptions): {

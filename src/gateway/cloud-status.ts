@@ -13,6 +13,7 @@ import type {
 import { CLOUD } from '../registry/index.ts';
 import type { WorkerPoolStatus } from '../worker/index.ts';
 import type { CloudParts } from './cloud-parts.ts';
+import type { HostConflict } from './host-check.ts';
 
 /** Where a cloud gateway listens. */
 export interface CloudAddresses {
@@ -57,7 +58,8 @@ export interface CloudStatus {
   };
   /** The last line of the audit log; undefined if there is no audit log. */
   readonly audit: AuditHead | undefined;
-  readonly warnings: readonly PoolWarning[];
+  /** What is scarce in pools, and what of the machine is in conflict with the pools of the cloud's site. */
+  readonly warnings: readonly (PoolWarning | HostConflict)[];
 }
 
 export function addressesOf({ workers, dns, enrolmentAddress }: CloudParts): CloudAddresses {
@@ -99,6 +101,6 @@ export async function statusOf(parts: CloudParts): Promise<CloudStatus> {
       warning: trust.caWarning,
     },
     audit: audit?.head,
-    warnings: controller.warnings,
+    warnings: [...controller.warnings, ...parts.pools.conflicts],
   };
 }

@@ -28,6 +28,7 @@ import { EdgeSession } from './edge-session.ts';
 import { EdgeSockets } from './edge-sockets.ts';
 import { FirstEnrolment } from './first-enrolment.ts';
 import { openSockets } from './gateway-sockets.ts';
+import { HostCheck, type HostConflict } from './host-check.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
 import { expireNames, hostsNamed, serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
@@ -87,6 +88,8 @@ export interface EdgeStatus {
       }
     | undefined;
   readonly counters: Readonly<Record<string, number>>;
+  /** What of the machine is in conflict with the pools of the site. */
+  readonly warnings: readonly HostConflict[];
 }
 
 /**
@@ -120,6 +123,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   readonly #closing: CloseStack = new CloseStack();
   readonly #aborting: AbortController = new AbortController();
   readonly #tokens: TokenSource;
+  readonly #hostCheck: HostCheck;
   #persistent!: GatewayState;
   #device!: PacketDevice;
   /** Present once there is a device. */
@@ -141,6 +145,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   private constructor(options: ResolvedEdgeOptions) {
     super();
     this.#options = options;
+    this.#hostCheck = new HostCheck(options);
     const { token, proxy, clock } = options;
     this.#tokens = new TokenSource({ token, proxy, clock, signal: this.#aborting.signal });
   }
@@ -252,6 +257,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
         rttMs: session!.rttMs,
       },
       counters: session?.counters ?? {},
+      warnings: this.#hostCheck.conflicts,
     };
   }
 
@@ -316,6 +322,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     const routes = new EdgeRoutes({
       device: this.#device,
       option: device,
+      hostCheck: this.#hostCheck,
       logger,
       onProblem: (error) => void this.emit('problem', { error }),
     });

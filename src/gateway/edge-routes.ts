@@ -6,11 +6,14 @@ import type { IpPrefix } from '../base/prefix.ts';
 import { isPacketDevice, LinuxTun, type PacketDevice } from '../device/index.ts';
 import type { Logger } from '../observe/index.ts';
 import type { ResolvedEdgeOptions } from './edge-options.ts';
+import type { HostCheck } from './host-check.ts';
 
 export interface EdgeRoutesOptions {
   readonly device: PacketDevice;
   /** The option `device` that the device was opened with. */
   readonly option: ResolvedEdgeOptions['device'];
+  /** Compares the pools with what the host has. */
+  readonly hostCheck: HostCheck;
   readonly logger: Logger;
   readonly onProblem: (error: Error) => void;
 }
@@ -29,7 +32,11 @@ export class EdgeRoutes {
 
   /** Routes these pools, and no others. */
   follow(pools: readonly IpPrefix[]): void {
-    this.#routing = this.#routing.then(() => this.#route(pools));
+    this.#routing = this.#routing.then(async () => {
+      // An equal route of another program is gone when the route is set.
+      await this.#options.hostCheck.check(pools);
+      await this.#route(pools);
+    });
   }
 
   /** Sets no further routes, and resolves when the present change is done. */

@@ -40,6 +40,7 @@ export {
 } from './edge-gateway.ts';
 export { EDGE_GATEWAY_DEFAULTS, type EdgeGatewayOptions } from './edge-options.ts';
 export type { EdgeChange } from './edge-tunnels.ts';
+export type { HostConflict } from './host-check.ts';
 export {
   SiteCredentials,
   type SiteCredentialsOptions,

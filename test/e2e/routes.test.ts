@@ -1,6 +1,6 @@
 /**
  * The kernel's routes to a gateway's TUN, if the file names none: they are the pools of the gateway's own site, and
- * follow their changes. The edge's file has neither the cloud's endpoint nor routes. All networks are
+ * follow their changes. Nothing of the machines is in conflict with them but a resolver. The edge's file has neither the cloud's endpoint nor routes. All networks are
  * 10.0.0.0/24:
  *
  * ```
@@ -28,6 +28,8 @@ const isSkipped = skipReason !== undefined && process.env.CI === undefined;
 const reason = isSkipped ? ` (skipped: ${skipReason})` : '';
 
 const CLOUD_WAN = '198.51.100.1';
+/** The resolver of the gateways' machines, which is in the next pool; nothing asks it. */
+const RESOLVER = '10.0.0.66';
 /** Pools that do not contain the hosts' own addresses. */
 const FIRST_POOL = '10.0.0.128/25';
 const NEXT_POOL = '10.0.0.64/26';
@@ -112,7 +114,7 @@ describe.skipIf(isSkipped).each([1, 2])(
       if (skipReason !== undefined) throw new Error(skipReason);
       network = await Network.create(workspace.newDirectory());
       const realm = async (name: string): Promise<[gateway: Host, host: Host]> => {
-        const gateway = await network!.newHost(`gateway-of-${name}`, undefined);
+        const gateway = await network!.newHost(`gateway-of-${name}`, RESOLVER);
         const host = await network!.newHost(name, '10.0.0.1');
         await network!.cable(host, 'eth0', gateway, 'lan0');
         await gateway.sh('ip address add 10.0.0.1/24 dev lan0');
@@ -188,6 +190,15 @@ describe.skipIf(isSkipped).each([1, 2])(
       expect(seen.client).toMatch(IN_NEXT_POOL);
       await expectRoutes(cloudGateway, routesOfCloud(NEXT_POOL, true));
       await expectRoutes(edgeGateway, [`${NEXT_POOL} dev vp0`]);
+    });
+
+    test('each gateway has warned of the resolver in its next pool, and not of its own routes', () => {
+      for (const gateway of [cloud, edge]) {
+        const warned = [...gateway.output.matchAll(/pools: ([^:]*)/g)].map(([, text]) => text);
+        expect(warned).toEqual([
+          `the pool ${NEXT_POOL} contains ${RESOLVER}, a resolver of this host`,
+        ]);
+      }
     });
   }
 );

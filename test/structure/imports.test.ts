@@ -88,6 +88,8 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/tunnel/frame.ts': ['dataplane'],
   // What an operator's options for a TUN mean, for TUNs that several workers open.
   'src/device/open-tun.ts': ['worker'],
+  // What of the machine may be in conflict with pools.
+  'src/device/host-prefixes.ts': ['gateway'],
   // The checks of the contract that every device shares.
   'src/device/contract.ts': ['sockets'],
   // The offsets and sums of packets are for the modules on the packet path, and not public. A translator
@@ -175,6 +177,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:fs',
     'node:fs/promises',
     'node:net',
+    // Which addresses are those of this host.
+    'node:os',
     'node:util',
     'node:worker_threads',
     'valibot',
