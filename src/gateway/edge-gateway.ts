@@ -33,7 +33,7 @@ import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials
 import { expireNames, hostsNamed, serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
 import { type GivenToken, TokenSource } from './token-source.ts';
-import { closedError, type ReadyOptions, whenReady } from './when-ready.ts';
+import { closedError, type ReadyOptions, resultOrAbort, whenReady } from './when-ready.ts';
 
 export type EdgeState = 'enrolling' | 'connecting' | 'online' | 'rejected' | 'closed';
 
@@ -462,16 +462,6 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     this.#sockets?.follow(state === 'rejected', failure);
     if (hasChanged) this.emit('state', { state, previous, failure });
   }
-}
-
-/** Settles like the promise, or rejects with the signal's reason if that is aborted first. */
-function resultOrAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void => reject(signal.reason);
-    signal.addEventListener('abort', abort);
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-    if (signal.aborted) abort();
-  });
 }
 
 function prefixed(

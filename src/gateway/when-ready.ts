@@ -1,5 +1,5 @@
 /**
- * The `ready` method of both gateways.
+ * The waits of gateways that a signal ends: the method `ready`, and the wait for a step of the start.
  * @module
  */
 import { checkObject, checkSignal } from '../base/option-check.ts';
@@ -43,6 +43,16 @@ export async function whenReady(
     signal?.addEventListener('abort', settle);
     gateway.on('state', settle);
     settle();
+  });
+}
+
+/** Settles like the promise, or rejects with the signal's reason if that is aborted first. */
+export function resultOrAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(signal.reason);
+    signal.addEventListener('abort', abort);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+    if (signal.aborted) abort();
   });
 }
 

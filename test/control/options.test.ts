@@ -55,7 +55,10 @@ describe('PresenceController', () => {
       { store: {} },
       'store must be an object with the methods get, list, commit, not an object of another kind',
     ],
-    [{ translator: 'x' }, 'translator must be an object with the methods load, bind, not "x"'],
+    [
+      { translator: 'x' },
+      'translator must be an object with the methods load, bind, apply, not "x"',
+    ],
     [{ ttlSeconds: '30' }, 'ttlSeconds must be a whole number from 0 to 2147483647, not "30"'],
     [{ ttlSeconds: 0.5 }, 'ttlSeconds must be a whole number from 0 to 2147483647, not 0.5'],
     [
