@@ -10,7 +10,7 @@ import { Endpoint } from '../base/endpoint.ts';
 import type { IpPrefix } from '../base/prefix.ts';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
 import { familyOf, type Host, Hosts } from './hosts.ts';
-import { REPLY, REQUEST } from './layout.ts';
+import { NOTHING, REPLY, REQUEST } from './layout.ts';
 import { Permits } from './permits.ts';
 import {
   compileChanges,
@@ -25,7 +25,7 @@ import {
   type Reject,
   type TranslationPlanInput,
 } from './plan.ts';
-import { NOTHING, PolicyTable } from './policy.ts';
+import { PolicyTable } from './policy.ts';
 import { Presences } from './presences.ts';
 import { Verdict } from './verdict.ts';
 

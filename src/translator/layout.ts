@@ -1,5 +1,5 @@
 /**
- * Offsets of the fields in the records of paths and routes, in 32-bit words. The file has only constants
+ * Offsets of the fields in the records of paths, routes and policies, in 32-bit words. The file has only constants
  * and no imports, so that a bundler can inline them.
  * @module
  */
@@ -35,3 +35,13 @@ export const REPLY = 2;
 export const SIDE_BITS = 3;
 /** The number of these bits. */
 export const SIDE_WIDTH = 2;
+
+/** Offsets in the record of a policy. These are the rules: protocol and side, first and last port. */
+export const RULES = 1;
+export const RULES_OF_RECORD = 3;
+/** The number of words of a rule. */
+export const RULE_WORDS = 2;
+/** How many hold the policy; behind the rules. */
+export const RULE_HOLDERS = 7;
+/** The policy that lets no packet pass. */
+export const NOTHING = 0;

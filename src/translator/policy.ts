@@ -8,23 +8,30 @@
 import type { PortRange } from '../base/port-range.ts';
 import { KIND_ECHO, PacketKind } from '../packet/fields.ts';
 import { IntTable } from './int-table.ts';
-import { REPLY, REQUEST, SIDE_BITS, SIDE_WIDTH } from './layout.ts';
-
-/** The policy that lets no packet pass. */
-export const NOTHING = 0;
+import {
+  NOTHING,
+  REPLY,
+  REQUEST,
+  RULE_HOLDERS,
+  RULE_WORDS,
+  RULES,
+  RULES_OF_RECORD,
+  SIDE_BITS,
+  SIDE_WIDTH,
+} from './layout.ts';
 
 /**
- * The policies of a plan. Each is another policy with one more rule:
+ * The policies of a plan. Each is another policy with one to three more rules, which are asked first:
  *
  * ```
- *  other policy | protocol and side | first and last port | holders
+ *  other policy | 3 times: protocol and side, first and last port; or zeros | holders
  * ```
  *
  * A policy is the index of its record in `words`. The holders are counted: routes, callers, and longer policies.
  */
 export class PolicyTable extends IntTable {
   constructor() {
-    super(3, 1, MAX_RECORDS);
+    super(RULE_HOLDERS, 1, MAX_RECORDS);
     // The record of `NOTHING`. No policy has its key, because every rule has a side.
     this.insert();
   }
@@ -32,13 +39,26 @@ export class PolicyTable extends IntTable {
   /**
    * Returns the policy that allows what `policy` and the ports allow. On the side `REQUEST` the source is the
    * client of the permit with these ports, on the side `REPLY` the destination is. What is added last is asked first,
-   * so replies are added before requests, and the ports from the last to the first. The caller has to hold the result before it extends or drops another policy.
+   * so replies are added before requests, and the ports from the last to the first. The caller has to hold the result
+   * before it extends or drops another policy.
    */
   extend(policy: number, ports: readonly PortRange[], side: number): number {
-    for (let i = ports.length - 1; i >= 0; i--) {
-      const { protocol, first, last } = ports[i]!;
-      const rule = (PROTOCOL_KIND[protocol] << SIDE_WIDTH) | side;
-      policy = this.#withRule(policy, rule, (first << 16) | last);
+    const { key } = this;
+    for (let end = ports.length; end > 0; end -= RULES_OF_RECORD) {
+      key.fill(0);
+      key[0] = policy;
+      const begin = Math.max(0, end - RULES_OF_RECORD);
+      for (let i = begin, at = RULES; i < end; i++, at += RULE_WORDS) {
+        const { protocol, first, last } = ports[i]!;
+        key[at] = (PROTOCOL_KIND[protocol] << SIDE_WIDTH) | side;
+        key[at + 1] = (first << 16) | last;
+      }
+      let record = this.find();
+      if (record < 0) {
+        record = this.insert();
+        this.hold(policy);
+      }
+      policy = record * this.stride;
     }
     return policy;
   }
@@ -70,31 +90,21 @@ export class PolicyTable extends IntTable {
     const { words } = this;
     const protocol = kind >= KIND_ECHO ? KIND_ECHO : kind;
     for (let at = policy; at !== NOTHING; at = words[at]!) {
-      const rule = words[at + RULE]!;
-      const side = rule & SIDE_BITS;
-      if (rule >>> SIDE_WIDTH !== protocol || (side & sides) === 0) continue;
-      const port = side === REQUEST ? destinationPort : sourcePort;
-      const range = words[at + RULE_PORTS]!;
-      if (port >= range >>> 16 && port <= (range & 0xffff)) return side;
+      for (let i = at + RULES; i < at + RULE_HOLDERS; i += RULE_WORDS) {
+        const rule = words[i]!;
+        const side = rule & SIDE_BITS;
+        if (rule >>> SIDE_WIDTH !== protocol || (side & sides) === 0) continue;
+        const port = side === REQUEST ? destinationPort : sourcePort;
+        const range = words[i + 1]!;
+        if (port >= range >>> 16 && port <= (range & 0xffff)) return side;
+      }
     }
     return 0;
   }
 
   /** Returns whether the policy allows any requests: they are added last. */
   hasRequests(policy: number): boolean {
-    return (this.words[policy + RULE]! & SIDE_BITS) === REQUEST;
-  }
-
-  #withRule(policy: number, rule: number, ports: number): number {
-    this.key[0] = policy;
-    this.key[RULE] = rule;
-    this.key[RULE_PORTS] = ports;
-    let record = this.find();
-    if (record < 0) {
-      record = this.insert();
-      this.hold(policy);
-    }
-    return record * this.stride;
+    return (this.words[policy + RULES]! & SIDE_BITS) === REQUEST;
   }
 }
 
@@ -109,10 +119,6 @@ export function needsSession(kind: PacketKind): boolean {
   return kind !== PacketKind.Tcp && kind !== PacketKind.Sctp;
 }
 
-/** Offsets in the record of a policy. */
-const RULE = 1;
-const RULE_PORTS = 2;
-const RULE_HOLDERS = 3;
 /** The routes bound the number of policies; this limit only keeps an index a small integer. */
 const MAX_RECORDS = 2 ** 26;
 /** An echo reply is looked up as an echo request; the side distinguishes them. */
