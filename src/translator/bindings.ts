@@ -156,7 +156,16 @@ export class Bindings {
       ];
       if (changed.length > 0 && this.#hosts.isAnyIn(index, changed)) realms.push(index);
     }
-    this.#setPresences([...lastByPlace(changes.presences).values()], touch);
+    const presences = [...lastByPlace(changes.presences).values()];
+    this.#setPresences(presences, touch);
+    for (const { realm, address, of } of presences) {
+      const index = this.#indexes.get(realm);
+      if (index === undefined || of === undefined) continue;
+      // Packets came from the address while another translator had it: there are paths if it is a host of the plan.
+      const mayHavePaths = this.#realms.get(index)!.poolsMaySend;
+      const { family, words } = address;
+      if (mayHavePaths && this.#hosts.find(index, family, words, 0) >= 0) realms.push(index);
+    }
     for (const { realm, service, permits } of changes.permits) {
       const from = this.#indexes.get(realm);
       const to = this.#indexes.get(service.realm);
@@ -248,7 +257,8 @@ export class Bindings {
   isSource(realm: number, family: Family, words: ArrayLike<number>, at: number): boolean {
     const { sources, pools, poolsMaySend } = this.#realms.get(realm)!;
     if (!containsWords(sources, family, words, at)) return false;
-    return poolsMaySend || !containsWords(pools, family, words, at);
+    if (!containsWords(pools, family, words, at)) return true;
+    return poolsMaySend && this.#presences.hostAt(realm, family, words, at) < 0;
   }
 
   /** Returns whether the address at `words[at]` is in a pool of the realm. */

@@ -26,8 +26,8 @@ export interface Realm {
    */
   readonly pools?: readonly IpPrefix[];
   /**
-   * Whether packets may come from addresses that are in `sources` and in `pools`: there, other translators have
-   * presences in the same pools. Default false.
+   * Whether packets may come from addresses that are in `sources` and in `pools`, except for presences of this plan:
+   * other translators have presences in the same pools. Default false.
    */
   readonly poolsMaySend?: boolean;
   /** The largest packet into the realm in bytes, 576 to 65535. Default: no limit. */

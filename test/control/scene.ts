@@ -137,10 +137,9 @@ export class ScriptedStore extends MemoryStore {
 
 /** A real translator, and the plan that it has received. */
 export class ObservedTranslator {
-  readonly #real = new PacketTranslator();
+  readonly real: PacketTranslator = new PacketTranslator();
   readonly #store: ScriptedStore;
   readonly #keyed = new KeyedPlan();
-  #isLoaded = true;
   #plan: TextPlan | undefined;
   #presences: readonly TextPresence[] | undefined;
   loads = 0;
@@ -151,12 +150,6 @@ export class ObservedTranslator {
 
   constructor(store: ScriptedStore) {
     this.#store = store;
-  }
-
-  get real(): PacketTranslator {
-    if (!this.#isLoaded) this.#real.load(this.#keyed.plan);
-    this.#isLoaded = true;
-    return this.#real;
   }
 
   /** What is in force. */
@@ -174,6 +167,7 @@ export class ObservedTranslator {
   load(plan: TranslationPlan): void {
     this.loads++;
     this.#keyed.load(plan);
+    this.real.load(plan);
     this.#use(plan.presences);
   }
 
@@ -184,6 +178,7 @@ export class ObservedTranslator {
   apply(changes: PlanChanges): void {
     this.changes.push(changes);
     this.#keyed.apply(changes);
+    this.real.apply(changes);
     this.#use(changes.presences ?? []);
   }
 
@@ -203,7 +198,6 @@ export class ObservedTranslator {
   }
 
   #use(presences: NonNullable<PlanChanges['presences']>): void {
-    this.#isLoaded = false;
     this.#plan = undefined;
     this.#presences = undefined;
     for (const { realm, address, of } of presences) {

@@ -31,6 +31,8 @@ const SERVICES = ['10.0.0.1', 'fd00::1'];
 const ADDRESSES = [
   ...Array.from({ length: 24 }, (_, i) => `100.64.0.${i + 1}`),
   ...Array.from({ length: 24 }, (_, i) => `fd64::${(i + 1).toString(16)}`),
+  // These are addresses of hosts too.
+  ...['10.0.0.2', '10.0.0.130'],
 ];
 const PORTS = [
   ['tcp/80'],
@@ -58,6 +60,7 @@ const any = fc.nat({ max: 1000 });
 const traits = fc.record({
   sources: fc.constantFrom(...SOURCES),
   pools: fc.constantFrom(...POOLS),
+  poolsMaySend: fc.boolean(),
   mtu: fc.constantFrom(undefined, undefined, 576, 1400),
   reject: fc.constantFrom(undefined, 'reset' as const),
 });
@@ -342,11 +345,13 @@ function changed(
   };
 }
 
-function realmOf(name: string, { sources, pools, mtu, reject }: Traits): TextRealm {
+function realmOf(name: string, traits: Traits): TextRealm {
+  const { sources, pools, poolsMaySend, mtu, reject } = traits;
   return {
     name,
     sources,
     ...(pools && { pools }),
+    ...(poolsMaySend && { poolsMaySend }),
     ...(mtu && { mtu }),
     ...(reject && { reject }),
   };

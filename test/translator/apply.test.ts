@@ -193,6 +193,34 @@ describe('presences', () => {
     expect(scene.verdicts('site-a', first, later)).toEqual(['Forward', 'Forward']);
   });
 
+  test('that get the address of a host end its paths, where addresses of pools may send', () => {
+    const realm = { sources: ['10.0.0.0/24'], pools: ['100.64.0.0/24'] };
+    const service = { realm: 'site-a', address: '10.0.0.5' };
+    const foreign = { realm: 'cloud', address: '100.64.0.7' };
+    const scene = new Scene({
+      plan: {
+        realms: [
+          { name: 'cloud', ...realm, sources: ['100.64.0.0/24'], poolsMaySend: true },
+          { name: 'site-a', ...realm },
+          { name: 'site-b', ...realm },
+        ],
+        presences: [
+          { realm: 'cloud', address: '100.64.0.9', of: service },
+          { realm: 'site-a', address: '100.64.0.8', of: foreign },
+        ],
+        permits: [{ realm: 'cloud', service, ports: ['tcp/5672'], clients: realm.pools }],
+      },
+    });
+    const request = build({ source: foreign.address, destination: '100.64.0.9' });
+    scene.forward('cloud', request);
+    const of = { realm: 'site-b', address: '10.0.0.6' };
+    scene.translator.apply({ presences: [{ ...foreign, of }] });
+    expect(scene.paths()).toEqual([]);
+    expect(scene.send('cloud', request).verdict).toBe('DropSpoofed');
+    scene.translator.apply({ presences: [{ ...foreign, of: undefined }] });
+    scene.forward('cloud', request);
+  });
+
   test('that go, twice or of a realm that is not there, change nothing more', () => {
     const scene = usedScene();
     const changes: PlanChangesInput = {
