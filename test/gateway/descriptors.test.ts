@@ -160,5 +160,7 @@ test.skipIf(process.platform !== 'linux')(
     await Promise.all(open(b!, tcp, 5).map(answers));
     await answersUdp(b!, udp);
     expect(connected(many)).toHaveLength(178);
-  }
+  },
+  // Clients that are not answered wait longer each time, up to half a minute on a busy machine.
+  180_000
 );

@@ -171,4 +171,4 @@ test('the next host of an address hears nothing of the one before', async () => 
   expect(stack.ports).toEqual(new Set([next.localPort, nextFlow.address().port]));
   next.destroy();
   nextFlow.close();
-});
+}, 180_000);
