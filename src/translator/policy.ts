@@ -89,17 +89,22 @@ export class PolicyTable extends IntTable {
   ): number {
     const { words } = this;
     const protocol = kind >= KIND_ECHO ? KIND_ECHO : kind;
-    for (let at = policy; at !== NOTHING; at = words[at]!) {
-      for (let i = at + RULES; i < at + RULE_HOLDERS; i += RULE_WORDS) {
-        const rule = words[i]!;
-        const side = rule & SIDE_BITS;
-        if (rule >>> SIDE_WIDTH !== protocol || (side & sides) === 0) continue;
-        const port = side === REQUEST ? destinationPort : sourcePort;
-        const range = words[i + 1]!;
-        if (port >= range >>> 16 && port <= (range & 0xffff)) return side;
+    let i = policy + RULES;
+    // The record of `NOTHING` has no rules.
+    for (let end = i + RULES_OF_RECORD * RULE_WORDS; ; i += RULE_WORDS) {
+      if (i === end) {
+        const shorter = words[end - RULE_HOLDERS]!;
+        if (shorter === NOTHING) return 0;
+        i = shorter + RULES;
+        end = shorter + RULE_HOLDERS;
       }
+      const rule = words[i]!;
+      const side = rule & SIDE_BITS;
+      if (rule >>> SIDE_WIDTH !== protocol || (side & sides) === 0) continue;
+      const port = side === REQUEST ? destinationPort : sourcePort;
+      const range = words[i + 1]!;
+      if (port >= range >>> 16 && port <= (range & 0xffff)) return side;
     }
-    return 0;
   }
 
   /** Returns whether the policy allows any requests: they are added last. */
