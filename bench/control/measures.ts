@@ -5,9 +5,12 @@
  *
  * @module
  */
+import { systemClock } from '../../src/base/clock.ts';
 import { PresenceController, type Snapshot } from '../../src/control/index.ts';
+import { DnsServer } from '../../src/dns/index.ts';
 import { ConfigError } from '../../src/errors.ts';
-import { Registry } from '../../src/registry/index.ts';
+import { CloudNames } from '../../src/gateway/cloud-names.ts';
+import { CLOUD, Registry } from '../../src/registry/index.ts';
 import { FileStore, MemoryStore } from '../../src/store/index.ts';
 import { PacketTranslator } from '../../src/translator/index.ts';
 import { Random } from '../../test/support/random.ts';
@@ -53,6 +56,7 @@ class Bench implements AsyncDisposable {
   readonly #registry: Registry;
   readonly #translator: PacketTranslator;
   readonly #controller: PresenceController;
+  readonly #dns: DnsServer;
   /** Is called with each snapshot that has the extra service. */
   #onExtra: (snapshot: Snapshot) => void = () => {};
   #nextHost = 1;
@@ -60,11 +64,11 @@ class Bench implements AsyncDisposable {
   private constructor(
     sites: number,
     seconds: number,
-    parts: readonly [FileStore, Registry, PacketTranslator, PresenceController]
+    parts: readonly [FileStore, Registry, PacketTranslator, PresenceController, DnsServer]
   ) {
     this.#sites = sites;
     this.#seconds = seconds;
-    [this.#store, this.#registry, this.#translator, this.#controller] = parts;
+    [this.#store, this.#registry, this.#translator, this.#controller, this.#dns] = parts;
     this.#controller.on('problem', ({ error }) => {
       throw error;
     });
@@ -77,8 +81,22 @@ class Bench implements AsyncDisposable {
     const store = await FileStore.open({ path });
     const registry = await Registry.open(store);
     const translator = new PacketTranslator();
-    const controller = await PresenceController.start({ registry, store, translator });
-    return new Bench(sites, seconds, [store, registry, translator, controller]);
+    // As a cloud gateway does: the names of the cloud itself follow by keys.
+    const names = new CloudNames({
+      registry,
+      ttlSeconds: 30,
+      isTransit: false,
+      clock: systemClock,
+    });
+    const dns = await DnsServer.listen({ listen: { host: '127.0.0.1', port: 0 } });
+    names.serve(dns);
+    const controller = await PresenceController.start({
+      registry,
+      store,
+      translator: names.after(translator),
+      ownSite: CLOUD,
+    });
+    return new Bench(sites, seconds, [store, registry, translator, controller, dns]);
   }
 
   /** Opens a stream of packets from a host of the first site, which nothing here changes. */
@@ -198,6 +216,7 @@ class Bench implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#watch[Symbol.dispose]();
     await this.#controller.close();
+    await this.#dns.close();
     await this.#registry.close();
     await this.#store.close();
   }
