@@ -23,7 +23,7 @@ export interface ChangeCosts {
 
 export interface Changes {
   readonly costs: readonly ChangeCosts[];
-  /** By name of the figure: the exponent of the number of realms that fits best. */
+  /** The exponent of the number of realms that fits best, for each figure by its name. */
   readonly exponents: Readonly<Record<string, number>>;
 }
 

@@ -95,7 +95,7 @@ export class NameIndex {
     for (const exposure of exposures.values()) {
       if (exposure.site === site) this.#touchService(exposure.service);
       if (!isTransit || desired.service(exposure.service)?.site !== site) continue;
-      // Who is a client there may have changed.
+      // Other hosts may be clients there now.
       for (const key of this.#hostsOf.get(exposure.site) ?? []) this.#touched.add(key);
     }
   }
@@ -216,7 +216,7 @@ export class NameIndex {
       if (exposure === undefined) continue;
       this.#homes.set(service.name, endpoint.key);
       const family = presenceFamily(endpoint.address.family, site.pools);
-      // Of two addresses, the newer one stays.
+      // If a host has two addresses, the newer one stays.
       const address = [...addresses.values()].findLast((each) => each.family === family);
       if (address === undefined) continue;
       hosts.push(serviceHost(exposure, service, address, site));

@@ -27,7 +27,7 @@ export interface PlannedHost {
 
 /** What changes do, with all that goes because its realm goes. What they leave as it is, is absent. */
 export interface PlanDifference {
-  /** By name; undefined for a realm that goes. */
+  /** The realms by their names; undefined for a realm that goes. */
   readonly realms: ReadonlyMap<string, Realm | undefined>;
   readonly presences: readonly {
     readonly realm: string;

@@ -55,7 +55,7 @@ export class QuotaWatch {
   }
 }
 
-/** Of pools that are exceeded by the same number, the first one is the worst. */
+/** The first pool is the worst among those that are exceeded by the same number. */
 function isWorse(one: ExceededPool, other: ExceededPool): boolean {
   const difference = one.quota - one.room - (other.quota - other.room);
   if (difference !== 0) return difference > 0;

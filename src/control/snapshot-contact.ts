@@ -16,7 +16,7 @@ import { parseSchema, type Schema, wholeNumber } from '../base/schema.ts';
 
 /** A contact as an entry of the store. */
 export interface StoredContact {
-  /** That of the snapshot that was in force. */
+  /** The revision of the snapshot that was in force. */
   readonly revision: number;
   /** The time of day of the last contact, in ms since 1970. */
   readonly lastContactMs: number;

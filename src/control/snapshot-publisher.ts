@@ -107,7 +107,7 @@ export class SnapshotPublisher {
 
 interface Published {
   readonly revision: number;
-  /** Of the view as JSON, SHA-256. */
+  /** The SHA-256 of the view as JSON. */
   readonly hash: string;
 }
 

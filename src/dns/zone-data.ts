@@ -101,7 +101,7 @@ export interface ZonePatch {
 export type ZoneOutcome = 'success' | 'nodata' | 'nxdomain' | 'not-authoritative';
 
 export interface ZoneAnswer {
-  /** Of the name that an alias leads to, if the name is one. */
+  /** The outcome for the name; if it is an alias, for the name that it leads to. */
   readonly outcome: ZoneOutcome;
   /** The CNAME record comes first if the name is an alias. */
   readonly answers: readonly ZoneRecord[];

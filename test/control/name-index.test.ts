@@ -57,7 +57,7 @@ function site(name: string, zone = 'cloud.test', pools = 1) {
 
 class World {
   readonly index: NameIndex;
-  /** By name, and by the text of the address. */
+  /** The hosts by their names, and below it the pointers by the texts of the addresses. */
   readonly hosts = new Map<string, string[]>();
   readonly pointers = new Map<string, string>();
 
