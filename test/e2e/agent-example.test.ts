@@ -88,6 +88,8 @@ describe.skipIf(isSkipped)(`an agent beside nova-compute${reason}`, () => {
       RABBITMQ_MNESIA_BASE: `${home}.mnesia`,
       RABBITMQ_LOG_BASE: `${home}.log`,
       RABBITMQ_PID_FILE: `${home}.pid`,
+      // A file of its own in place of one in the working directory.
+      ERL_CRASH_DUMP: `${home}.crash`,
       RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: `-noinput +S 1:1 +sbwt none ${distribution.join(' ')}`,
     });
     let output = '';

@@ -151,7 +151,9 @@ describe('the sockets of an edge gateway', () => {
     expect(Buffer.concat(chunks).equals(sent)).toBe(true);
   });
 
-  test('send nothing again after the program has blocked the event loop for 300 ms', async () => {
+  test('send nothing again after the program has blocked the event loop for 300 ms', {
+    timeout: 180_000,
+  }, async () => {
     // In one process the other end would be blocked too, and the acknowledgements would not be there.
     const directory = mkdtempSync(join(tmpdir(), 'vp-sockets-'));
     onTestFinished(() => rmSync(directory, { recursive: true }));
@@ -178,7 +180,10 @@ describe('the sockets of an edge gateway', () => {
       block(300);
       const hasAcknowledged = quiet(progress);
       while (!hasAcknowledged()) block(10);
+      const end = performance.now();
       for (let i = 0; i < 4; i++) await turn();
+      // The acknowledgements let out what had to wait, for which the same holds.
+      if (performance.now() - end > 8) continue;
       again += edge.sockets.tcp.counters.retransmitted - before;
       blocks++;
     }
