@@ -31,7 +31,7 @@ const config: ViteUserConfig = defineConfig({
           exclude: patternsOf(Object.values(projects).flat()),
           // The files share the modules that they load: it halves the time.
           isolate: false,
-          testTimeout: 30_000,
+          testTimeout: 60_000,
           hookTimeout: 60_000,
           sequence: { groupOrder: 0 },
         },
@@ -43,7 +43,7 @@ const config: ViteUserConfig = defineConfig({
           setupFiles,
           include: patternsOf(modules),
           exclude: patternsOf([...programs, ...timed]),
-          testTimeout: 30_000,
+          testTimeout: 60_000,
           hookTimeout: 60_000,
           sequence: { groupOrder: 0 },
         },
