@@ -16,15 +16,13 @@ import {
 import { ApiMisuseError } from '../errors.ts';
 import type { Registry } from '../registry/index.ts';
 import type { Store } from '../store/index.ts';
-import type { PlanChanges, Presence, TranslationPlan } from '../translator/index.ts';
+import type { PlanChanges, TranslationPlan } from '../translator/index.ts';
 import type { PresenceUse } from './presence-uses.ts';
 
 /** Receives the plan of the controller. `PacketTranslator` is one. */
 export interface PlanTarget {
   /** Replaces the whole plan: at the start, and when changes do not fit. */
   load(plan: TranslationPlan): void;
-  /** The same as `apply` with this presence. */
-  bind(presence: Presence): void;
   /** Changes the plan. If it throws, nothing is changed, and the controller loads the whole plan. */
   apply(changes: PlanChanges): unknown;
 }
@@ -129,7 +127,7 @@ export function resolveControllerOptions(
   const { transit, ownSite } = options;
   checkMethods('registry', registry, ['site', 'on', 'off']);
   checkMethods('store', store, ['get', 'list', 'commit']);
-  checkMethods('translator', translator, ['load', 'bind', 'apply']);
+  checkMethods('translator', translator, ['load', 'apply']);
   if (presenceUses !== undefined) checkFunction('presenceUses', presenceUses);
   if (transit !== undefined) checkText('transit', transit);
   if (ownSite !== undefined) checkText('ownSite', ownSite);

@@ -43,12 +43,11 @@ import type {
   Permit,
   PlanChanges,
   Presence,
-  PresenceInput,
   Realm,
   TranslationPlan,
   TranslationPlanInput,
 } from '../translator/index.ts';
-import { compilePlan, compilePresence } from '../translator/plan.ts';
+import { compilePlan } from '../translator/plan.ts';
 import type { PlanTarget } from './controller-options.ts';
 import { type Pair, type PlanDifference, PlanIndex } from './plan-index.ts';
 import { PortUses } from './port-uses.ts';
@@ -143,11 +142,6 @@ export class PlanPartition implements PlanTarget {
       }
     }
     for (const [name, realm] of realms) if (realm === undefined) this.#holders.delete(name);
-  }
-
-  /** @throws {ConfigError} if it is not a presence, or names a realm that the plan does not have. */
-  bind(input: PresenceInput): void {
-    this.apply({ presences: [compilePresence(input, () => 'presence')] });
   }
 
   /** Loads a target's part again, because sites have moved or the target has lost it. */

@@ -53,11 +53,6 @@ export class CloudNames {
         this.#index.load(plan);
         this.#update();
       },
-      bind: (presence) => {
-        target.bind(presence);
-        this.#index.apply({ presences: [presence] });
-        this.#update();
-      },
       apply: (changes) => {
         target.apply(changes);
         this.#index.apply(changes);

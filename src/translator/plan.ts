@@ -261,7 +261,7 @@ export function printChanges(changes: PlanChangesInput): PlanChangesInput {
 }
 
 /** Returns a presence with text in place of its values, for another process. */
-export function printPresence({ realm, address, of }: PresenceInput): PresenceInput {
+function printPresence({ realm, address, of }: PresenceInput): PresenceInput {
   return { realm, address: address.toString(), of: printEndpoint(of) };
 }
 

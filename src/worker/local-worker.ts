@@ -14,7 +14,6 @@ import {
   PacketTranslator,
   type PathStatus,
   type PlanChangesInput,
-  type PresenceInput,
   type TranslationPlanInput,
 } from '../translator/index.ts';
 import {
@@ -82,10 +81,6 @@ export class LocalWorker implements Worker, AsyncDisposable {
 
   load(plan: TranslationPlanInput): void {
     this.#pathsRemoved += this.#translator.load(plan);
-  }
-
-  bind(presence: PresenceInput): void {
-    this.#translator.bind(presence);
   }
 
   apply(changes: PlanChangesInput): void {

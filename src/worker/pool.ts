@@ -15,7 +15,6 @@ import type {
   Explanation,
   PathStatus,
   PlanChanges,
-  PresenceInput,
   TranslationPlanInput,
 } from '../translator/index.ts';
 import { CloseCode, type Credentials } from '../tunnel/index.ts';
@@ -159,10 +158,6 @@ export class WorkerPool
 
   load(plan: TranslationPlanInput): void {
     (this.#partition ?? this.#workers[0]!).load(plan);
-  }
-
-  bind(presence: PresenceInput): void {
-    (this.#partition ?? this.#workers[0]!).bind(presence);
   }
 
   apply(changes: PlanChanges): void {

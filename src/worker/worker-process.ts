@@ -15,10 +15,9 @@ import type {
   Explanation,
   PathStatus,
   PlanChangesInput,
-  PresenceInput,
   TranslationPlanInput,
 } from '../translator/index.ts';
-import { printChanges, printPlan, printPresence } from '../translator/plan.ts';
+import { printChanges, printPlan } from '../translator/plan.ts';
 import type { Credentials } from '../tunnel/index.ts';
 import type { AccessChange } from './access.ts';
 import { type Remote, Rpc } from './rpc.ts';
@@ -81,10 +80,6 @@ export class WorkerProcess implements Worker {
   /** Values such as addresses go to the other process as text. */
   load(plan: TranslationPlanInput): void {
     this.#remote?.load(printPlan(plan));
-  }
-
-  bind(presence: PresenceInput): void {
-    this.#remote?.bind(printPresence(presence));
   }
 
   apply(changes: PlanChangesInput): void {

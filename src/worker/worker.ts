@@ -13,7 +13,6 @@ import type {
   Explanation,
   PathStatus,
   PlanChangesInput,
-  PresenceInput,
   TranslationPlanInput,
   VerdictCounters,
 } from '../translator/index.ts';
@@ -28,8 +27,6 @@ import type { Notifications } from './rpc.ts';
 export interface Worker {
   /** Replaces the whole plan, as `PacketTranslator.load` does. */
   load(plan: TranslationPlanInput): void;
-  /** Adds a presence to the plan, as `PacketTranslator.bind` does. */
-  bind(presence: PresenceInput): void;
   /** Replaces what the changes name in the plan, as `PacketTranslator.apply` does. */
   apply(changes: PlanChangesInput): void;
   /** Returns the version of the library. The host calls this first, because both must have the same version. */
@@ -66,7 +63,6 @@ export interface Worker {
 
 export const WORKER_NOTIFICATIONS: Notifications<Worker> = {
   load: true,
-  bind: true,
   apply: true,
   updateAccess: true,
   setCredentials: true,

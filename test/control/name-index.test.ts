@@ -95,7 +95,6 @@ class World {
       ...(isTransit && { transit: 'cloud' }),
       translator: {
         load: (plan) => index.load(plan),
-        bind: (presence) => index.apply({ presences: [presence] }),
         apply: (changes) => index.apply(changes),
       },
     });

@@ -4,7 +4,8 @@
  */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { PlanPartition, type RouteChange } from '../../src/control/index.ts';
-import type { PlanChanges, Presence, TranslationPlan } from '../../src/translator/index.ts';
+import type { PlanChanges, PresenceInput, TranslationPlan } from '../../src/translator/index.ts';
+import { compilePresence } from '../../src/translator/plan.ts';
 import { type TextOf, type TextPlan, type TextPresence, textOf } from '../support/text-of.ts';
 
 const A = { realm: 'site-a', address: '10.0.0.5' };
@@ -43,10 +44,6 @@ class Target {
     this.loads++;
     this.plan = textOf(plan);
     this.bound = [];
-  }
-
-  bind(presence: Presence): void {
-    this.apply({ presences: [presence] });
   }
 
   apply(changes: PlanChanges): void {
@@ -135,15 +132,19 @@ describe('a part', () => {
   });
 });
 
-describe('bind', () => {
+function bind(presence: PresenceInput): void {
+  partition.apply({ presences: [compilePresence(presence, () => 'presence')] });
+}
+
+describe('a presence that is added', () => {
   const OTHER = { realm: 'site-a', address: '10.0.0.9' };
   const inB: TextPresence = { realm: 'site-b', address: '10.0.0.133', of: OTHER };
   const inCloud: TextPresence = { realm: 'cloud', address: '10.0.0.137', of: OTHER };
 
   test('sends a client’s presence to the parts that it concerns, when its path is known', () => {
-    partition.bind(inB);
+    bind(inB);
     expect(targets.map(({ bound }) => bound)).toEqual([[], []]);
-    partition.bind(inCloud);
+    bind(inCloud);
     const standIn = { realm: 'cloud', address: '10.0.0.137' };
     expect(targets[0].bound).toEqual([inCloud]);
     expect(targets[1].bound).toEqual([{ ...inB, of: standIn }]);
@@ -151,13 +152,13 @@ describe('bind', () => {
   });
 
   test('sends the same presence once', () => {
-    for (let i = 0; i < 2; i++) partition.bind(inCloud);
+    for (let i = 0; i < 2; i++) bind(inCloud);
     expect(targets[0].bound).toEqual([inCloud]);
   });
 
   test('is part of every later part', () => {
-    partition.bind(inCloud);
-    partition.bind(inB);
+    bind(inCloud);
+    bind(inB);
     partition.reload(1);
     expect(targets[1].plan.presences).toContainEqual({
       ...inB,
@@ -169,7 +170,7 @@ describe('bind', () => {
     const presence = PLAN.presences[1]!;
     start({ ...PLAN, presences: PLAN.presences.filter((each) => each !== presence) });
     expect(targets[0].plan.permits).toHaveLength(1);
-    partition.bind(presence);
+    bind(presence);
     const service = { realm: 'cloud', address: '10.0.0.145' };
     const permits = [{ ...PLAN.permits[1], service }];
     expect(targets[0].changes[0]!.permits).toEqual([{ realm: 'site-a', service, permits }]);
@@ -177,7 +178,7 @@ describe('bind', () => {
 
   test('takes a block that becomes shared from the site that had it alone', () => {
     received = [];
-    partition.bind({ realm: 'cloud', address: '10.0.0.130', of: { ...B, address: '10.0.0.9' } });
+    bind({ realm: 'cloud', address: '10.0.0.130', of: { ...B, address: '10.0.0.9' } });
     expect(received.map(({ prefix, site }) => `${prefix} ${site}`)).toEqual([
       '10.0.0.129/32 site-a',
       '10.0.0.130/32 site-b',

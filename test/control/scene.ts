@@ -171,10 +171,6 @@ export class ObservedTranslator {
     this.#use(plan.presences);
   }
 
-  bind(presence: Presence): void {
-    this.apply({ presences: [presence] });
-  }
-
   apply(changes: PlanChanges): void {
     this.changes.push(changes);
     this.#keyed.apply(changes);
