@@ -7,7 +7,7 @@
  * @module
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -42,22 +42,24 @@ async function main(): Promise<void> {
   const sizes = sites.map((count) => {
     const store = join(home, `store-${count}`);
     run([programs.prepare, store, count, clients]);
+    // Revocations under load need sites that may have more clients.
+    const fresh = `${store}-fresh`;
+    copyFileSync(store, fresh);
     const figures = JSON.parse(run([programs.measures, store, count, clients, seconds]));
     const receipt = JSON.parse(run([programs.receipts, store, count, seconds]));
+    const revocations = values.quick ? FEW_REVOCATIONS : REVOCATIONS;
+    const underLoad = JSON.parse(run([programs.revocations, fresh, count, revocations]));
     rmSync(store);
+    rmSync(fresh);
     console.log(`${count} sites are measured`);
-    return { ...figures, receipt } as SizeFigures;
+    return { ...figures, receipt, underLoad } as SizeFigures;
   });
   const { growth, targets, text } = reportOf(sizes);
   console.log(`\n${text}\n`);
   if (values.json) console.log(JSON.stringify({ machine, clients, sizes, growth, targets }));
 }
 
-interface Programs {
-  readonly prepare: string;
-  readonly measures: string;
-  readonly receipts: string;
-}
+type Programs = Readonly<Record<'prepare' | 'measures' | 'receipts' | 'revocations', string>>;
 
 /** Runs a program and returns what it prints. */
 function run(argv: readonly (string | number)[]): string {
@@ -75,7 +77,8 @@ async function buildPrograms(): Promise<Programs> {
   // Where Node finds the packages that the built files import.
   const output = join(root, 'node_modules/.cache', `bench-control-${process.pid}`);
   process.on('exit', () => rmSync(output, { recursive: true, force: true }));
-  const names = ['prepare', 'measures', 'receipts', 'stream-source'];
+  const programs = ['prepare', 'measures', 'receipts', 'revocations'] as const;
+  const names = [...programs, 'stream-source', 'revocation-edge'];
   await build({
     ...options,
     config: false,
@@ -86,9 +89,12 @@ async function buildPrograms(): Promise<Programs> {
     sourcemap: false,
     silent: true,
   });
-  const [prepare, measures, receipts] = names.map((name) => join(output, `${name}.js`));
-  return { prepare: prepare!, measures: measures!, receipts: receipts! };
+  const paths = programs.map((name) => [name, join(output, `${name}.js`)]);
+  return Object.fromEntries(paths) as Programs;
 }
+
+const REVOCATIONS = 25;
+const FEW_REVOCATIONS = 5;
 
 await main().catch((error: Error) => {
   console.error(`bench:control: ${error.message}`);

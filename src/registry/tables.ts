@@ -4,7 +4,7 @@
  */
 import type { DesiredRecord, Exposure, SelectorExposure, Service, Site } from './model.ts';
 import { NameSets } from './name-sets.ts';
-import { claimsOf } from './names.ts';
+import { claimsOf, countNames } from './names.ts';
 import { EXPOSURES, exposureKey, SELECTORS, SERVICES, SITES } from './records.ts';
 import {
   type ExposureSource,
@@ -50,6 +50,8 @@ export class DesiredTables implements SourceView, DesiredSource {
   readonly #selectorsOf = new Map<string, readonly SelectorExposure[]>();
   /** Exposures by site and service, and by service and site; those outside of their time boxes too. */
   readonly #to = new Map<string, SortedMap<Exposure>>();
+  /** By site: how many names its exposures have besides one each; absent if none. */
+  readonly #moreNames = new Map<string, number>();
   readonly #of = new Map<string, SortedMap<Exposure>>();
   /** The selector that an exposure was expanded from. */
   readonly #expandedFrom = new WeakMap<Exposure, SelectorExposure>();
@@ -152,9 +154,9 @@ export class DesiredTables implements SourceView, DesiredSource {
     for (const [site] of this.#of.get(service)?.entries() ?? []) yield site;
   }
 
-  /** The number of services that `servicesTo` returns. */
-  countTo(site: string): number {
-    return this.#to.get(site)?.size ?? 0;
+  /** Returns how many names the exposures to a site have; see `countNames`. */
+  namesTo(site: string): number {
+    return (this.#to.get(site)?.size ?? 0) + (this.#moreNames.get(site) ?? 0);
   }
 
   /** Returns the services whose exposures take a name or an address of a site; see `claimsOf`. */
@@ -333,6 +335,7 @@ export class DesiredTables implements SourceView, DesiredSource {
     this.#touch(touched, service, site);
     const before = this.#to.get(site)?.get(service);
     if (before !== undefined) this.#unclaim(site, before);
+    this.#countMore(site, moreNamesOf(source) - moreNamesOf(before));
     if (source === undefined) {
       deleteFrom(this.#to, site, service);
       deleteFrom(this.#of, service, site);
@@ -349,6 +352,13 @@ export class DesiredTables implements SourceView, DesiredSource {
     this.#revision++;
     const id = { service, site };
     touched.exposures.set(exposureId(id), id);
+  }
+
+  #countMore(site: string, gain: number): void {
+    if (gain === 0) return;
+    const count = (this.#moreNames.get(site) ?? 0) + gain;
+    if (count === 0) this.#moreNames.delete(site);
+    else this.#moreNames.set(site, count);
   }
 
   #claim(name: string, exposure: Exposure): void {
@@ -421,4 +431,9 @@ function deleteFrom<K extends readonly string[]>(
   const set = sets.get(name);
   set?.delete(...key);
   if (set?.size === 0) sets.delete(name);
+}
+
+/** Returns how many names an exposure has besides its own. */
+function moreNamesOf(exposure: ExposureSource | undefined): number {
+  return exposure === undefined ? 0 : countNames(exposure) - 1;
 }
