@@ -88,11 +88,22 @@ export class ConnectionLimiter {
    * @param nowMs the ms since any fixed point; it must not go back
    */
   admit(address: string, nowMs: number, terminate: () => void): Admission | undefined {
+    return this.allows(address, nowMs) ? this.enter(address, nowMs, terminate) : undefined;
+  }
+
+  /**
+   * Returns whether the address may open one more connection now, and counts it. This is the first half of `admit`,
+   * for a listener that lets connections wait before it works on them; such connections are not pending.
+   */
+  allows(address: string, nowMs: number): boolean {
+    const isAllowed = this.#rates.take(keyOf(address), nowMs);
+    if (!isAllowed) this.counters.rateLimited++;
+    return isAllowed;
+  }
+
+  /** Admits a connection that `allows` has allowed. This is the second half of `admit`. */
+  enter(address: string, nowMs: number, terminate: () => void): Admission {
     const key = keyOf(address);
-    if (!this.#rates.take(key, nowMs)) {
-      this.counters.rateLimited++;
-      return undefined;
-    }
     if (this.#count >= this.#maxPending) this.#evict();
     this.counters.admitted++;
     const pending: Pending = { sinceMs: nowMs, terminate };

@@ -6,12 +6,7 @@
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
-import {
-  type AddressInfo,
-  createServer as createTcpServer,
-  type Server,
-  type Socket,
-} from 'node:net';
+import { type AddressInfo, createServer as createTcpServer, type Server } from 'node:net';
 import {
   createServer as createTlsServer,
   type TLSSocket,
@@ -32,6 +27,7 @@ import {
   CloseCode,
   closeFrame,
   type Hello,
+  MAX_WAIT_MS,
   PROTOCOL_VERSION,
   printable,
   readClose,
@@ -58,13 +54,18 @@ export interface AcceptorEvents {
   problem: [problem: { readonly error: Error; readonly site: string | undefined }];
 }
 
-/** Returns why no tunnel takes a connection; `tunnelId` says which tunnel it is for, if the peer has said so. */
-export type FindPlace = (hello: Hello, tunnelId: string | undefined) => TunnelRefusal | undefined;
+/** What the acceptor has to know of the tunnels of its listener. */
+export interface AcceptingTunnels {
+  /** How many are up. */
+  readonly size: number;
+  /** Returns why no tunnel takes a connection; `tunnelId` says which tunnel it is for, if the peer has said so. */
+  findPlace(hello: Hello, tunnelId: string | undefined): TunnelRefusal | undefined;
+}
 
 export class Acceptor extends EventEmitter<AcceptorEvents> {
   readonly #options: ResolvedListenOptions;
   readonly #handshakes: Handshakes;
-  readonly #findPlace: FindPlace;
+  readonly #tunnels: AcceptingTunnels;
   readonly #tcp: Server;
   readonly #tls: TlsServer;
   /** Connections of the other protocols on this port. */
@@ -73,14 +74,15 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
   readonly #rates: RateLimit;
   #port = 0;
 
-  constructor(options: ResolvedListenOptions, handshakes: Handshakes, findPlace: FindPlace) {
+  constructor(options: ResolvedListenOptions, handshakes: Handshakes, tunnels: AcceptingTunnels) {
     super();
     this.#options = options;
     this.#handshakes = handshakes;
-    this.#findPlace = findPlace;
+    this.#tunnels = tunnels;
     this.#rates = new RateLimit(options.maxTunnelRate, options.maxTunnelBurst);
     // Two servers, so that a connection can be counted and ended before TLS spends anything on it.
-    this.#tcp = createTcpServer({ noDelay: true }, (socket) => this.#onConnection(socket));
+    this.#tcp = createTcpServer({ noDelay: true }, (socket) => handshakes.accept(socket));
+    handshakes.on('begin', (socket) => this.#tls.emit('connection', socket));
     this.#tls = createTlsServer({
       ...tlsProfile(options.credentials),
       requestCert: true,
@@ -134,10 +136,6 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
     this.#handshakes.close({ code: CloseCode.Shutdown, reason: 'the listener is closed' });
     for (const socket of this.#otherSockets) socket.destroy();
     return closed;
-  }
-
-  #onConnection(socket: Socket): void {
-    if (this.#handshakes.admit(socket)) this.#tls.emit('connection', socket);
   }
 
   #onSecure(socket: TLSSocket): void {
@@ -226,7 +224,7 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
       const name = formatIdentity(candidate.identity);
       const tunnelId = hello.tunnel === undefined ? undefined : `${name} ${hello.tunnel}`;
       // The tunnel may have come or gone while the host decided.
-      const refusal = refused ?? this.#findPlace(hello, tunnelId);
+      const refusal = refused ?? this.#tunnels.findPlace(hello, tunnelId);
       if (refusal === undefined) {
         this.#accept(connection, hello, peer, tunnelId);
         return;
@@ -250,6 +248,7 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
       peer: formatIdentity(identity),
       keepaliveMs,
       lanes: connections,
+      reconnectSpreadMs: reconnectSpreadMs(this.#options, this.#tunnels.size),
     });
     connection.becomeUp(keepaliveMs);
     // It may have broken while WELCOME was sent.
@@ -326,6 +325,19 @@ interface Peer {
   readonly candidate: TunnelCandidate;
 }
 
+/**
+ * Returns the option of that name, or how long it takes to make as many tunnels as are expected, in ms; undefined for 0.
+ *
+ * @param up how many tunnels are up
+ */
+function reconnectSpreadMs(options: ResolvedListenOptions, up: number): number | undefined {
+  const { reconnectSpreadMs: given, expectedTunnels } = options;
+  if (given !== undefined) return given || undefined;
+  const tunnels = expectedTunnels?.() ?? up;
+  if (!(tunnels > FEW_TUNNELS)) return undefined;
+  return Math.min(MAX_WAIT_MS, Math.ceil((1_000 * tunnels) / HANDSHAKES_PER_SECOND));
+}
+
 /** This leaves out a code of the peer: codes are counted, and a peer can make up any number of them. */
 function refusalOf({ by, code, reason }: CloseCause): Close {
   return by === 'peer' ? { code: 'peer-closed', reason: `${code}: ${reason}` } : { code, reason };
@@ -389,6 +401,10 @@ const UNDECIDED: TunnelRefusal = {
   code: CloseCode.NotAuthorized,
   reason: 'it could not be decided whether this peer may come in',
 };
+/** TLS handshakes that one core, and so one listener, can do. */
+const HANDSHAKES_PER_SECOND = 300;
+/** So many peers may all come at once: it takes half a second. */
+const FEW_TUNNELS = 150;
 /** id-kp-clientAuth. */
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 /** How long a peer that is refused may take to read why, in ms. */

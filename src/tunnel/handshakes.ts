@@ -1,6 +1,7 @@
 /**
  * The connections of a listener whose handshake is under way, from the accept to the answer to HELLO: how many there
- * may be, for how long, and why those that were refused were.
+ * may be, for how long, and why those that were refused were. The TLS of a connection begins when the work of those
+ * before it is done (`start-queue.ts`).
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
@@ -16,6 +17,7 @@ import type { GatewayIdentity } from '../pki/names.ts';
 import type { TunnelConnection } from './connection.ts';
 import { type Close, CloseCode, printable } from './messages.ts';
 import type { ResolvedListenOptions } from './options.ts';
+import { StartQueue } from './start-queue.ts';
 
 /** A connection that became part of no tunnel. */
 export interface RefusedConnection {
@@ -69,6 +71,8 @@ export class Handshake {
   isDeciding = false;
   /** Whether it is accepted, or refused. */
   isSettled = false;
+  /** Since its TLS has begun, it counts as pending. */
+  admission: Admission | undefined;
   leave: () => void = () => {};
 
   constructor(socket: Socket) {
@@ -78,6 +82,8 @@ export class Handshake {
 }
 
 export interface HandshakesEvents {
+  /** The TLS of a connection is to begin. */
+  begin: [socket: Socket];
   /** Emitted once for each connection that becomes part of no tunnel. */
   refused: [refused: RefusedConnection];
 }
@@ -86,6 +92,7 @@ export class Handshakes extends EventEmitter<HandshakesEvents> {
   readonly counters: ListenerCounters;
   readonly #options: ResolvedListenOptions;
   readonly #limiter: ConnectionLimiter;
+  readonly #queue: StartQueue<Handshake>;
   /** Keyed by addresses and ports, which the plain and the TLS socket of a connection have in common. */
   readonly #byKey = new Map<string, Handshake>();
   /** Keyed by plain socket, also for a while after it is closed. */
@@ -96,6 +103,7 @@ export class Handshakes extends EventEmitter<HandshakesEvents> {
     this.#options = options;
     const { maxConnectionRate: maxRate, maxHandshakes } = options;
     this.#limiter = new ConnectionLimiter(resolveLimiterOptions({ maxRate }, maxHandshakes));
+    this.#queue = new StartQueue(WAITING_FACTOR * maxHandshakes, (it) => this.#begin(it));
     this.counters = newListenerCounters(this.#limiter.counters);
   }
 
@@ -104,33 +112,32 @@ export class Handshakes extends EventEmitter<HandshakesEvents> {
     return this.#byKey.size;
   }
 
-  /** Returns whether the connection may go on; otherwise it is destroyed. */
-  admit(socket: Socket): boolean {
+  /**
+   * Takes a connection that was accepted. Its TLS begins in this turn of the event loop or in one of the next ones. The
+   * connection is destroyed if its address opens too many, or if too many wait.
+   */
+  accept(socket: Socket): void {
     const { clock, handshakeTimeoutMs } = this.#options;
     socket.on('error', () => {});
     const handshake = new Handshake(socket);
-    const end = (code: string, reason: string): void => {
-      this.refuse(handshake, { code, reason });
-      socket.destroy();
-    };
-    const admission = this.#limiter.admit(handshake.remoteAddress, clock.monotonicMs(), () =>
-      end(CloseCode.Evicted, 'a newer connection has taken its place')
-    );
-    if (admission === undefined) {
+    if (!this.#limiter.allows(handshake.remoteAddress, clock.monotonicMs())) {
       const reason = 'its address opens too many connections';
-      this.refuse(handshake, { code: CloseCode.RateLimited, reason });
-      // After an orderly end, the system would keep state of it for a while.
-      socket.resetAndDestroy();
-      return false;
+      this.#reset(handshake, { code: CloseCode.RateLimited, reason });
+      return;
     }
-    const cancelTimeout = clock.after(handshakeTimeoutMs, () =>
-      end(
-        CloseCode.HandshakeTimeout,
-        `${handshake.isDeciding ? 'no decision about it' : 'no HELLO'} within ${handshakeTimeoutMs} ms`
-      )
-    );
-    this.#begin(handshake, admission, cancelTimeout);
-    return true;
+    if (this.#queue.isFull) {
+      // Nothing can be said before TLS, so the peer is told to wait longer by its own backoff only.
+      this.#reset(handshake, { code: CloseCode.Busy, reason: 'too many connections wait for TLS' });
+      return;
+    }
+    const cancelTimeout = clock.after(handshakeTimeoutMs, () => {
+      const missing = handshake.isDeciding ? 'no decision about it' : 'no HELLO';
+      const reason = `${missing} within ${handshakeTimeoutMs} ms`;
+      this.refuse(handshake, { code: CloseCode.HandshakeTimeout, reason });
+      socket.destroy();
+    });
+    this.#enter(handshake, cancelTimeout);
+    this.#queue.add(handshake);
   }
 
   /** Returns the handshake of a connection; undefined if it is not under way any more. */
@@ -186,17 +193,46 @@ export class Handshakes extends EventEmitter<HandshakesEvents> {
     }
   }
 
+  /** Ends a connection without an answer. */
+  #reset(handshake: Handshake, close: Close): void {
+    this.refuse(handshake, close);
+    // After an orderly end, the system would keep state of it for a while.
+    handshake.socket.resetAndDestroy();
+  }
+
+  #begin(handshake: Handshake): void {
+    const { clock } = this.#options;
+    handshake.admission = this.#limiter.enter(handshake.remoteAddress, clock.monotonicMs(), () =>
+      this.#evict(handshake)
+    );
+    this.emit('begin', handshake.socket);
+  }
+
+  /** Ends a connection for a newer one. A verified peer that waits for the host's decision learns when to come again. */
+  #evict(handshake: Handshake): void {
+    const reason = 'a newer connection has taken its place';
+    this.refuse(handshake, { code: CloseCode.Evicted, reason });
+    const { connection, isDeciding, socket } = handshake;
+    if (connection === undefined || !isDeciding) {
+      socket.destroy();
+      return;
+    }
+    handshake.leave();
+    const text = 'too many peers wait for a decision';
+    connection.abort({ code: CloseCode.Busy, reason: text, retryAfterMs: RETRY_AFTER_MS });
+  }
+
   #emitRefused(refused: RefusedConnection): void {
     count(this.counters.failed, refused.code);
     this.emit('refused', refused);
   }
 
-  #begin(handshake: Handshake, admission: Admission, cancelTimeout: () => void): void {
+  #enter(handshake: Handshake, cancelTimeout: () => void): void {
     const { socket } = handshake;
     const key = keyOf(socket);
     handshake.leave = () => {
       cancelTimeout();
-      admission.leave();
+      handshake.admission?.leave();
       if (this.#byKey.get(key) === handshake) this.#byKey.delete(key);
     };
     this.#byKey.set(key, handshake);
@@ -231,6 +267,11 @@ function newListenerCounters(limiter: ConnectionLimiter['counters']): ListenerCo
     expired: 0,
   };
 }
+
+/** How many connections may wait for their TLS to begin, for each one that may be in its handshake. */
+const WAITING_FACTOR = 8;
+/** When a peer that is ended while it waits for the host's decision is to dial again, in ms. */
+const RETRY_AFTER_MS = 2_000;
 
 function keyOf({ remoteAddress, remotePort, localAddress }: Socket): string {
   return `${remoteAddress} ${remotePort} ${localAddress}`;

@@ -16,7 +16,7 @@ import { ApiMisuseError } from '../errors.ts';
 import type { Credentials } from '../pki/credentials.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
 import { MAX_FRAME_PAYLOAD } from './frame.ts';
-import { ALPN_PROTOCOL, MAX_CONNECTIONS, type TunnelRefusal } from './messages.ts';
+import { ALPN_PROTOCOL, MAX_CONNECTIONS, MAX_WAIT_MS, type TunnelRefusal } from './messages.ts';
 import { SlabPool } from './slab-pool.ts';
 import { secureContext } from './tls-profile.ts';
 
@@ -103,8 +103,9 @@ export type AuthorizeAnswer = TunnelRefusal | undefined | Promise<TunnelRefusal 
 /** Bounds of the connections whose handshake is under way. */
 export interface HandshakeLimits {
   /**
-   * Connections whose handshake is under way, at most; default 128. When one more comes, the oldest one of the
-   * address that has most of them is terminated.
+   * Connections whose TLS has begun and whose handshake is under way, at most; default 128. When one more begins, the
+   * oldest one of the address that has most of them is terminated. Eight times as many may wait for their TLS to begin,
+   * which it does for a few in each turn of the event loop; more are refused.
    */
   readonly maxHandshakes?: number;
   /**
@@ -158,6 +159,16 @@ export interface ListenOptions extends Credentials, TunnelLimits, HandshakeLimit
    * differ; default 60,000. Then it is ended with `untrusted`.
    */
   readonly expiryGraceMs?: number;
+  /**
+   * How many tunnels there will be when all peers are there, asked for each tunnel that comes up. Default: as many as
+   * are up.
+   */
+  readonly expectedTunnels?: (() => number) | undefined;
+  /**
+   * After the loss of its tunnel a peer waits a random time below this before it dials, in ms: 0 to 600,000. Default: the
+   * time that `expectedTunnels` handshakes take at 300 a second; 0 for up to 150 tunnels.
+   */
+  readonly reconnectSpreadMs?: number | undefined;
 }
 
 /** What values an option may have. */
@@ -250,6 +261,8 @@ export const LISTEN_ROWS: RowsOf<Omit<ListenOptions, keyof Credentials | 'port'>
   // A peer takes no WELCOME with another one.
   keepaliveMs: row(10_000, range(100, 600_000)),
   expiryGraceMs: row(60_000, NOT_NEGATIVE),
+  expectedTunnels: row<ListenOptions['expectedTunnels']>(undefined, FUNCTION),
+  reconnectSpreadMs: row<number | undefined>(undefined, range(0, MAX_WAIT_MS)),
 };
 
 /** The values of options that are left out. */
@@ -291,6 +304,8 @@ export type ResolvedListenOptions = typeof LISTEN_DEFAULTS & {
   readonly host: string | undefined;
   readonly port: number;
   readonly authorize: ListenOptions['authorize'] | undefined;
+  readonly expectedTunnels: ListenOptions['expectedTunnels'];
+  readonly reconnectSpreadMs: number | undefined;
   readonly credentials: Credentials;
   /** The identity of this side, from its own certificate. */
   readonly identity: GatewayIdentity;
@@ -326,6 +341,7 @@ export function resolveDialOptions(options: DialOptions): ResolvedDialOptions {
 export function resolveListenOptions(options: ListenOptions): ResolvedListenOptions {
   const values = resolve<typeof LISTEN_DEFAULTS & ConnectionOptions>(LISTEN_ROWS, options);
   const { key, cert, ca, host, port, authorize, otherProtocols = {} } = options;
+  const { expectedTunnels, reconnectSpreadMs } = options;
   range(0, 65_535).check('port', port);
   secureContext(options);
   return {
@@ -335,6 +351,8 @@ export function resolveListenOptions(options: ListenOptions): ResolvedListenOpti
     host,
     port,
     authorize,
+    expectedTunnels,
+    reconnectSpreadMs,
     otherProtocols: new Map(Object.entries(otherProtocols)),
     connection: { ...values, pool: new SlabPool(values.slabBytes) },
   };
