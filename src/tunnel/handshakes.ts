@@ -61,6 +61,8 @@ export interface ListenerCounters {
 export class Handshake {
   readonly socket: Socket;
   readonly remoteAddress: string;
+  /** When it was accepted, by the monotonic clock. */
+  readonly sinceMs: number;
   /** These three are set when they are known. */
   identity: GatewayIdentity | undefined;
   certificate: X509Certificate | undefined;
@@ -75,8 +77,9 @@ export class Handshake {
   admission: Admission | undefined;
   leave: () => void = () => {};
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, sinceMs: number) {
     this.socket = socket;
+    this.sinceMs = sinceMs;
     this.remoteAddress = socket.remoteAddress ?? '';
   }
 }
@@ -119,8 +122,9 @@ export class Handshakes extends EventEmitter<HandshakesEvents> {
   accept(socket: Socket): void {
     const { clock, handshakeTimeoutMs } = this.#options;
     socket.on('error', () => {});
-    const handshake = new Handshake(socket);
-    if (!this.#limiter.allows(handshake.remoteAddress, clock.monotonicMs())) {
+    const nowMs = clock.monotonicMs();
+    const handshake = new Handshake(socket, nowMs);
+    if (!this.#limiter.allows(handshake.remoteAddress, nowMs)) {
       const reason = 'its address opens too many connections';
       this.#reset(handshake, { code: CloseCode.RateLimited, reason });
       return;
@@ -201,8 +205,14 @@ export class Handshakes extends EventEmitter<HandshakesEvents> {
   }
 
   #begin(handshake: Handshake): void {
-    const { clock } = this.#options;
-    handshake.admission = this.#limiter.enter(handshake.remoteAddress, clock.monotonicMs(), () =>
+    const { clock, handshakeTimeoutMs } = this.#options;
+    const nowMs = clock.monotonicMs();
+    if (nowMs - handshake.sinceMs > handshakeTimeoutMs / 2) {
+      // The peer is about to give up, or has done so, and the work of TLS would be in vain.
+      this.#reset(handshake, { code: CloseCode.Busy, reason: 'it has waited too long for TLS' });
+      return;
+    }
+    handshake.admission = this.#limiter.enter(handshake.remoteAddress, nowMs, () =>
       this.#evict(handshake)
     );
     this.emit('begin', handshake.socket);

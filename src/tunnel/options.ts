@@ -105,7 +105,8 @@ export interface HandshakeLimits {
   /**
    * Connections whose TLS has begun and whose handshake is under way, at most; default 128. When one more begins, the
    * oldest one of the address that has most of them is terminated. Eight times as many may wait for their TLS to begin,
-   * which it does for a few in each turn of the event loop; more are refused.
+   * which it does for a few in each turn of the event loop; more are reset, and so are those that have waited for half of
+   * `handshakeTimeoutMs`.
    */
   readonly maxHandshakes?: number;
   /**

@@ -188,6 +188,23 @@ describe('a listener', () => {
     await vi.waitFor(() => expect(handshakes.size).toBe(0));
   });
 
+  test('does no work for a connection that has waited for half of the time of a handshake', async () => {
+    const clock = new FakeClock();
+    const options = { port: 0, ...cloud, clock, handshakeTimeoutMs: 8_000 };
+    const handshakes = new Handshakes(resolveListenOptions(options));
+    const begun = vi.fn();
+    handshakes.on('begin', begun);
+    const sockets = Array.from({ length: 6 }, () => new Socket());
+    for (const socket of sockets.slice(0, 4)) handshakes.accept(socket);
+    clock.advance(1);
+    for (const socket of sockets.slice(4)) handshakes.accept(socket);
+    clock.advance(4_000);
+    await vi.waitFor(() => expect(begun).toHaveBeenCalledTimes(4));
+    expect(begun.mock.calls.flat()).toEqual([0, 1, 4, 5].map((i) => sockets[i]));
+    expect([...handshakes.counters.failed]).toEqual([['busy', 2]]);
+    handshakes.close({ code: CloseCode.Shutdown, reason: '' });
+  });
+
   test('passes on what `authorize` says', async () => {
     const busy = { code: CloseCode.Busy, reason: 'later', retryAfterMs: 700 };
     const tunnel = dial((await listen({ authorize: () => busy })).port);
