@@ -3,8 +3,7 @@
  *
  * 1. After the loss of a tunnel it waits a random time below the spread that the listening side gave in WELCOME. A
  *    listening side with many tunnels thus gets as many handshakes a second as it can do, when it comes back.
- * 2. After a failed attempt it waits a random time below a bound that doubles; after each round over its endpoints, the
- *    bound is at least the spread, because the other peers of a listening side that is away are failing too.
+ * 2. After a failed attempt it waits a random time below a bound that doubles.
  * 3. If the listening side says how long to wait (`retryAfterMs`), it waits that long, and the bound does not double.
  * 4. After a refusal that will not pass soon, it waits for the longest time.
  * @module
@@ -15,28 +14,21 @@ import type { CloseCause } from './tunnel.ts';
 export class DialWait {
   readonly #backoff: Required<BackoffOptions>;
   readonly #random: () => number;
-  /** How many endpoints there are. */
-  readonly #endpoints: number;
   #spreadMs = 0;
   /** Failures since the tunnel was last up for long. */
   #failures = 0;
-  /** Failed attempts since the tunnel was last up. */
-  #attempts = 0;
 
   constructor(options: {
     readonly backoff: Required<BackoffOptions>;
     readonly random: () => number;
-    readonly endpoints: readonly unknown[];
   }) {
     this.#backoff = options.backoff;
     this.#random = options.random;
-    this.#endpoints = options.endpoints.length;
   }
 
   /** The tunnel is up, and the listening side has given this spread, in ms. */
   onUp(spreadMs: number): void {
     this.#spreadMs = spreadMs;
-    this.#attempts = 0;
   }
 
   /** The tunnel was up for long, so that the next wait is the shortest one again. */
@@ -50,7 +42,6 @@ export class DialWait {
    * @param wasUp whether a tunnel was lost; otherwise an attempt has failed
    */
   nextMs(cause: CloseCause, wasUp: boolean, isRefused: boolean): number {
-    if (!wasUp) this.#attempts++;
     if (isRefused) {
       this.#failures++;
       return this.#backoff.maxMs;
@@ -58,8 +49,7 @@ export class DialWait {
     const retryAfterMs = retryDelayMs(cause, this.#backoff, this.#random);
     if (retryAfterMs !== undefined) return retryAfterMs;
     const delayMs = backoffDelayMs(this.#failures++, this.#backoff, this.#random);
-    const isRound = this.#attempts % this.#endpoints === 0;
-    return isRound ? Math.max(delayMs, this.#random() * this.#spreadMs) : delayMs;
+    return wasUp ? Math.max(delayMs, this.#random() * this.#spreadMs) : delayMs;
   }
 }
 

@@ -106,7 +106,11 @@ export class Handshakes extends EventEmitter<HandshakesEvents> {
     this.#options = options;
     const { maxConnectionRate: maxRate, maxHandshakes } = options;
     this.#limiter = new ConnectionLimiter(resolveLimiterOptions({ maxRate }, maxHandshakes));
-    this.#queue = new StartQueue(WAITING_FACTOR * maxHandshakes, (it) => this.#begin(it));
+    this.#queue = new StartQueue(
+      WAITING_FACTOR * maxHandshakes,
+      (handshake) => this.#begin(handshake),
+      () => this.#limiter.pending < maxHandshakes
+    );
     this.counters = newListenerCounters(this.#limiter.counters);
   }
 

@@ -30,9 +30,9 @@ setUpTunnels();
 const LOST: CloseCause = { by: 'network', code: CloseCode.ConnectionLost, reason: '' };
 const BUSY: CloseCause = { by: 'peer', code: CloseCode.Busy, reason: '', retryAfterMs: 2_000 };
 
-function waits(random: number, endpoints = 1): DialWait {
+function waits(random: number): DialWait {
   const backoff = { minMs: 200, maxMs: 30_000 };
-  return new DialWait({ backoff, random: () => random, endpoints: new Array(endpoints) });
+  return new DialWait({ backoff, random: () => random });
 }
 
 describe('the wait before the next attempt', () => {
@@ -54,11 +54,10 @@ describe('the wait before the next attempt', () => {
     expect([0, 1, 2].map((i) => wait.nextMs(LOST, i === 0, false))).toEqual([100, 200, 400]);
   });
 
-  test('is spread again after each round over the endpoints only', () => {
-    const wait = waits(0.5, 3);
+  test('is spread before the first attempt only', () => {
+    const wait = waits(0.5);
     wait.onUp(6_000);
-    const delays = [0, 1, 2, 3, 4].map((i) => wait.nextMs(LOST, i === 0, false));
-    expect(delays).toEqual([3_000, 200, 400, 3_000, 1_600]);
+    expect([0, 1, 2].map((i) => wait.nextMs(LOST, i === 0, false))).toEqual([3_000, 200, 400]);
   });
 
   test.each([
@@ -180,10 +179,10 @@ describe('a listener', () => {
     const options = { host: '127.0.0.1', port: 0, ...cloud, clock: new FakeClock() };
     const handshakes = new Handshakes(resolveListenOptions({ ...options, maxHandshakes: 1 }));
     const sockets = Array.from({ length: 20 }, () => new Socket());
-    // All in one turn of the event loop: TLS begins for two of them, and eight wait.
+    // All in one turn of the event loop: TLS begins for one of them, and eight wait.
     for (const socket of sockets) handshakes.accept(socket);
-    expect(sockets.map(({ destroyed }) => destroyed).lastIndexOf(false)).toBe(9);
-    expect(handshakes.counters.failed.get('busy')).toBe(10);
+    expect(sockets.map(({ destroyed }) => destroyed).lastIndexOf(false)).toBe(8);
+    expect(handshakes.counters.failed.get('busy')).toBe(11);
     handshakes.close({ code: CloseCode.Shutdown, reason: '' });
     await vi.waitFor(() => expect(handshakes.size).toBe(0));
   });
@@ -218,7 +217,11 @@ describe('the queue of connections whose TLS is to begin', () => {
 
   test('begins with two in a turn of the event loop, in their order', async () => {
     const begun: number[] = [];
-    const queue = new StartQueue(100, ({ name }: ReturnType<typeof item>) => begun.push(name));
+    const queue = new StartQueue(
+      100,
+      ({ name }: ReturnType<typeof item>) => begun.push(name),
+      () => true
+    );
     for (let i = 0; i < 50; i++) queue.add(item(i));
     expect(begun).toEqual([0, 1]);
     for (let i = 2; begun.length < 50; i++) {
@@ -229,7 +232,11 @@ describe('the queue of connections whose TLS is to begin', () => {
   });
 
   test('is full when so many wait, and not when they have begun', async () => {
-    const queue = new StartQueue(3, () => {});
+    const queue = new StartQueue(
+      3,
+      () => {},
+      () => true
+    );
     for (let i = 0; i < 5; i++) {
       expect(queue.isFull).toBe(false);
       queue.add(item(i));
@@ -238,9 +245,33 @@ describe('the queue of connections whose TLS is to begin', () => {
     await vi.waitFor(() => expect(queue.isFull).toBe(false));
   });
 
+  test('waits for the end of a handshake, but not for ever', async () => {
+    let room = 2;
+    const begun: number[] = [];
+    const queue = new StartQueue(
+      100,
+      ({ name }: ReturnType<typeof item>) => {
+        begun.push(name);
+        room--;
+      },
+      () => room > 0
+    );
+    for (let i = 0; i < 5; i++) queue.add(item(i));
+    for (let i = 0; i < 20; i++) await turn();
+    expect(begun).toEqual([0, 1]);
+    room = 1;
+    for (let i = 0; i < 2; i++) await turn();
+    expect(begun).toEqual([0, 1, 2]);
+    await vi.waitFor(() => expect(begun).toEqual([0, 1, 2, 3, 4]));
+  });
+
   test('leaves out those that are gone, also if all are', async () => {
     const begun: number[] = [];
-    const queue = new StartQueue(100, ({ name }: ReturnType<typeof item>) => begun.push(name));
+    const queue = new StartQueue(
+      100,
+      ({ name }: ReturnType<typeof item>) => begun.push(name),
+      () => true
+    );
     for (let i = 0; i < 3; i++) queue.add(item(i, true));
     for (let i = 3; i < 9; i++) queue.add(item(i, i % 2 === 0));
     await vi.waitFor(() => expect(begun).toEqual([3, 5, 7]));
