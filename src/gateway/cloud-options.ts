@@ -305,7 +305,6 @@ export const CloudOptionsSchema: Schema<Parsed> = v.strictObject({
       maxConnectionRate: v.optional(wholeNumber(1, 1_000_000)),
       maxTunnelRate: v.optional(wholeNumber(1, 1_000_000)),
       maxTunnelBurst: v.optional(wholeNumber(1, 1_000_000)),
-      reconnectSpreadMs: v.optional(wholeNumber(0, 600_000)),
     }),
     {}
   ),

@@ -27,7 +27,6 @@ import {
   CloseCode,
   closeFrame,
   type Hello,
-  MAX_WAIT_MS,
   PROTOCOL_VERSION,
   printable,
   readClose,
@@ -240,15 +239,17 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
     { handshake, socket, candidate }: Peer,
     tunnelId: string | undefined
   ): void {
-    const { software, keepaliveMs, connections } = this.#options;
+    const { software, keepaliveMs, connections, expectedTunnels } = this.#options;
     const { identity, certificate } = candidate;
+    const tunnels = expectedTunnels?.() ?? this.#tunnels.size;
     connection.sendHandshake(FrameType.Welcome, {
       version: PROTOCOL_VERSION,
       software,
       peer: formatIdentity(identity),
       keepaliveMs,
       lanes: connections,
-      reconnectSpreadMs: reconnectSpreadMs(this.#options, this.#tunnels.size),
+      // Left out if it is 0.
+      reconnectSpreadMs: this.#handshakes.rate.spreadMs(tunnels) || undefined,
     });
     connection.becomeUp(keepaliveMs);
     // It may have broken while WELCOME was sent.
@@ -325,19 +326,6 @@ interface Peer {
   readonly candidate: TunnelCandidate;
 }
 
-/**
- * Returns the option of that name, or how long it takes to make as many tunnels as are expected, in ms; undefined for 0.
- *
- * @param up how many tunnels are up
- */
-function reconnectSpreadMs(options: ResolvedListenOptions, up: number): number | undefined {
-  const { reconnectSpreadMs: given, expectedTunnels } = options;
-  if (given !== undefined) return given || undefined;
-  const tunnels = expectedTunnels?.() ?? up;
-  if (!(tunnels > FEW_TUNNELS)) return undefined;
-  return Math.min(MAX_WAIT_MS, Math.ceil((1_000 * tunnels) / HANDSHAKES_PER_SECOND));
-}
-
 /** This leaves out a code of the peer: codes are counted, and a peer can make up any number of them. */
 function refusalOf({ by, code, reason }: CloseCause): Close {
   return by === 'peer' ? { code: 'peer-closed', reason: `${code}: ${reason}` } : { code, reason };
@@ -401,10 +389,6 @@ const UNDECIDED: TunnelRefusal = {
   code: CloseCode.NotAuthorized,
   reason: 'it could not be decided whether this peer may come in',
 };
-/** TLS handshakes that one core, and so one listener, can do. */
-const HANDSHAKES_PER_SECOND = 300;
-/** So many peers may all come at once: it takes half a second. */
-const FEW_TUNNELS = 150;
 /** id-kp-clientAuth. */
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 /** How long a peer that is refused may take to read why, in ms. */

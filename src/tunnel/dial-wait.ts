@@ -53,12 +53,12 @@ export class DialWait {
   }
 }
 
-/** Returns how long to wait if the peer has said so: up to half as long again, at most `maxMs`. */
+/** Returns how long to wait if the peer has said so: from `minMs`, up to half as long again, at most `maxMs`. */
 export function retryDelayMs(
   { by, retryAfterMs }: CloseCause,
-  { maxMs }: Required<BackoffOptions>,
+  { minMs, maxMs }: Required<BackoffOptions>,
   random: () => number
 ): number | undefined {
   if (by !== 'peer' || retryAfterMs === undefined) return undefined;
-  return Math.min(maxMs, retryAfterMs * (1 + random() / 2));
+  return Math.min(maxMs, Math.max(minMs, retryAfterMs) * (1 + random() / 2));
 }

@@ -18,7 +18,7 @@ export const PROTOCOL_VERSION = 1;
 export const MAX_CONNECTIONS = 64;
 
 /** The longest wait that one side may ask the other for, in ms. */
-export const MAX_WAIT_MS = 600_000;
+export const MAX_WAIT_MS = 120_000;
 
 /** Why a tunnel was closed, for programs. An `authorize` function may bring codes of its own. */
 export const CloseCode = {
@@ -104,7 +104,7 @@ export interface Close {
   /** Where to dial instead, with `moved`. */
   readonly endpoint?: CloseEndpoint | undefined;
   /**
-   * How long the peer should wait before it dials again, in ms, a whole number from 0 to 600,000, with a code that says
+   * How long the peer should wait before it dials again, in ms, a whole number from 0 to 120,000, with a code that says
    * that the refusal will pass: `busy`, `too-many` or `shutdown`. The peer waits up to half as long again, and never
    * longer than its own `backoff.maxMs`. Default: the peer's own `backoff`.
    */

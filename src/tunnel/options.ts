@@ -16,7 +16,7 @@ import { ApiMisuseError } from '../errors.ts';
 import type { Credentials } from '../pki/credentials.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
 import { MAX_FRAME_PAYLOAD } from './frame.ts';
-import { ALPN_PROTOCOL, MAX_CONNECTIONS, MAX_WAIT_MS, type TunnelRefusal } from './messages.ts';
+import { ALPN_PROTOCOL, MAX_CONNECTIONS, type TunnelRefusal } from './messages.ts';
 import { SlabPool } from './slab-pool.ts';
 import { secureContext } from './tls-profile.ts';
 
@@ -161,15 +161,10 @@ export interface ListenOptions extends Credentials, TunnelLimits, HandshakeLimit
    */
   readonly expiryGraceMs?: number;
   /**
-   * How many tunnels there will be when all peers are there, asked for each tunnel that comes up. Default: as many as
-   * are up.
+   * Returns how many tunnels there are when all peers are there; it is called for each connection. Peers that have lost
+   * their tunnel come back over the time that so many handshakes take. Default: as many as are up.
    */
   readonly expectedTunnels?: (() => number) | undefined;
-  /**
-   * After the loss of its tunnel a peer waits a random time below this before it dials, in ms: 0 to 600,000. Default: the
-   * time that `expectedTunnels` handshakes take at 300 a second; 0 for up to 150 tunnels.
-   */
-  readonly reconnectSpreadMs?: number | undefined;
 }
 
 /** What values an option may have. */
@@ -263,7 +258,6 @@ export const LISTEN_ROWS: RowsOf<Omit<ListenOptions, keyof Credentials | 'port'>
   keepaliveMs: row(10_000, range(100, 600_000)),
   expiryGraceMs: row(60_000, NOT_NEGATIVE),
   expectedTunnels: row<ListenOptions['expectedTunnels']>(undefined, FUNCTION),
-  reconnectSpreadMs: row<number | undefined>(undefined, range(0, MAX_WAIT_MS)),
 };
 
 /** The values of options that are left out. */
@@ -306,7 +300,6 @@ export type ResolvedListenOptions = typeof LISTEN_DEFAULTS & {
   readonly port: number;
   readonly authorize: ListenOptions['authorize'] | undefined;
   readonly expectedTunnels: ListenOptions['expectedTunnels'];
-  readonly reconnectSpreadMs: number | undefined;
   readonly credentials: Credentials;
   /** The identity of this side, from its own certificate. */
   readonly identity: GatewayIdentity;
@@ -341,8 +334,7 @@ export function resolveDialOptions(options: DialOptions): ResolvedDialOptions {
  */
 export function resolveListenOptions(options: ListenOptions): ResolvedListenOptions {
   const values = resolve<typeof LISTEN_DEFAULTS & ConnectionOptions>(LISTEN_ROWS, options);
-  const { key, cert, ca, host, port, authorize, otherProtocols = {} } = options;
-  const { expectedTunnels, reconnectSpreadMs } = options;
+  const { key, cert, ca, host, port, authorize, expectedTunnels, otherProtocols = {} } = options;
   range(0, 65_535).check('port', port);
   secureContext(options);
   return {
@@ -353,7 +345,6 @@ export function resolveListenOptions(options: ListenOptions): ResolvedListenOpti
     port,
     authorize,
     expectedTunnels,
-    reconnectSpreadMs,
     otherProtocols: new Map(Object.entries(otherProtocols)),
     connection: { ...values, pool: new SlabPool(values.slabBytes) },
   };

@@ -1,77 +1,136 @@
 /**
- * The connections of a listener that are accepted, and whose TLS has not begun yet. The work of a TLS handshake begins
- * for a few of them in each turn of the event loop, in the order in which they came. So the packets of the tunnels that
- * are up are held up for a few handshakes at most, and handshakes that have begun end soon, however many peers come at
- * once. While as many handshakes are under way as may be, the next one waits for the end of one, so that no work is in
- * vain; but for 50 turns only, so that peers that are silent do not keep others out.
+ * The connections of a listener that are accepted, and whose TLS has not begun yet. TLS begins for a few of them in each
+ * turn of the event loop, so that packets of the tunnels that are up are held up for a few handshakes at most, and a
+ * handshake that has begun ends soon, however many peers come at once.
+ *
+ * Addresses take turns, and one that has no room yet is passed over. When too many connections wait, one of the address
+ * with the most waiting connections has to go. One address can thus not keep others out.
  * @module
  */
-import type { Socket } from 'node:net';
+import type { Clock } from '../base/clock.ts';
 
-export class StartQueue<T extends { readonly socket: Socket }> {
-  readonly #max: number;
-  readonly #begin: (item: T) => void;
-  readonly #hasRoom: () => boolean;
-  readonly #waiting: T[] = [];
-  /** Where the one that begins next is in `#waiting`. */
-  #next = 0;
+export interface StartQueueOptions<T> {
+  /** How many may wait. */
+  readonly max: number;
+  readonly clock: Clock;
+  /** Whether a connection of this address may begin now. */
+  readonly hasRoom: (address: string) => boolean;
+  readonly begin: (item: T) => void;
+}
+
+/** A connection that waits. */
+export interface Waiting {
+  /** The key of its address. */
+  readonly address: string;
+}
+
+export class StartQueue<T extends Waiting> {
+  readonly #options: StartQueueOptions<T>;
+  /** Keyed by address, the one whose turn is next first; its connections, the oldest first. */
+  readonly #waiting = new Map<string, Set<T>>();
+  #size = 0;
   /** How many have begun in this turn of the event loop. */
   #begun = 0;
-  #hasTurn = false;
-  /** In how many turns in a row the next one has waited for the end of a handshake. */
-  #heldTurns = 0;
+  #isChecking = false;
+  #cancelCheck: (() => void) | undefined;
+
+  constructor(options: StartQueueOptions<T>) {
+    this.#options = options;
+  }
+
+  /** How many wait. */
+  get size(): number {
+    return this.#size;
+  }
 
   /**
-   * @param max how many may wait
-   * @param begin called once for each connection, and not for one that is destroyed by then
-   * @param hasRoom whether a connection may begin without another having to end for it
+   * Begins with the connection now, or later.
+   *
+   * @returns the connection that has to go because too many wait. It may be this one.
    */
-  constructor(max: number, begin: (item: T) => void, hasRoom: () => boolean) {
-    this.#max = max;
-    this.#begin = begin;
-    this.#hasRoom = hasRoom;
+  add(item: T): T | undefined {
+    const same = this.#waiting.get(item.address);
+    if (same === undefined) this.#waiting.set(item.address, new Set([item]));
+    else same.add(item);
+    this.#size++;
+    this.check();
+    if (this.#size <= this.#options.max) return undefined;
+    const excess = this.#newestOfMost(item);
+    this.delete(excess);
+    return excess;
   }
 
-  /** Whether no more may wait. Those that were destroyed meanwhile count until it is their turn. */
-  get isFull(): boolean {
-    return this.#waiting.length - this.#next >= this.#max;
+  /** Takes a connection out that is gone. It may have begun before. */
+  delete(item: T): void {
+    const same = this.#waiting.get(item.address);
+    if (same === undefined || !same.delete(item)) return;
+    this.#size--;
+    if (same.size === 0) this.#waiting.delete(item.address);
   }
 
-  /** Begins with the connection now, or in one of the next turns of the event loop. */
-  add(item: T): void {
-    this.#waiting.push(item);
-    this.#beginSome();
-  }
-
-  #beginSome(): void {
-    while (this.#begun < STARTS_PER_TURN && this.#next < this.#waiting.length) {
-      const item = this.#waiting[this.#next]!;
-      const isGone = item.socket.destroyed;
-      if (!isGone && !this.#hasRoom() && this.#heldTurns < MAX_HELD_TURNS) break;
-      this.#next++;
-      if (isGone) continue;
-      this.#heldTurns = 0;
-      this.#begun++;
-      this.#begin(item);
+  /** Begins with those that may begin. It is called when a handshake has ended; the queue itself looks now and then. */
+  check(): void {
+    // To begin with one may end another one, which calls this again.
+    if (this.#isChecking) return;
+    this.#isChecking = true;
+    while (this.#begun < STARTS_PER_TURN) {
+      const item = this.#next();
+      if (item === undefined) break;
+      if (this.#begun++ === 0) setImmediate(() => this.#onTurn());
+      this.#options.begin(item);
     }
-    // Those that have begun are cut off when they are half of the list, so that each one moves the others rarely.
-    if (2 * this.#next >= this.#waiting.length) {
-      this.#waiting.splice(0, this.#next);
-      this.#next = 0;
+    this.#isChecking = false;
+    this.#planCheck();
+  }
+
+  #planCheck(): void {
+    if (this.#size === 0) {
+      this.#cancelCheck?.();
+      this.#cancelCheck = undefined;
+      return;
     }
-    const isIdle = this.#begun === 0 && this.#waiting.length === 0;
-    if (isIdle || this.#hasTurn) return;
-    this.#hasTurn = true;
-    setImmediate(() => {
-      this.#hasTurn = false;
-      if (this.#begun === 0) this.#heldTurns++;
-      this.#begun = 0;
-      this.#beginSome();
+    this.#cancelCheck ??= this.#options.clock.after(CHECK_MS, () => {
+      this.#cancelCheck = undefined;
+      this.check();
     });
+  }
+
+  #onTurn(): void {
+    this.#begun = 0;
+    this.check();
+  }
+
+  /** Takes out the one that begins next. */
+  #next(): T | undefined {
+    for (const [address, same] of this.#waiting) {
+      if (!this.#options.hasRoom(address)) continue;
+      const [item] = same;
+      if (item === undefined) continue;
+      this.delete(item);
+      // Its address comes last now.
+      if (same.size > 0) {
+        this.#waiting.delete(address);
+        this.#waiting.set(address, same);
+      }
+      return item;
+    }
+    return undefined;
+  }
+
+  /** Returns the newest one of the address with most; `added` if its address is one of these. */
+  #newestOfMost(added: T): T {
+    let newest = added;
+    let most = this.#waiting.get(added.address)?.size ?? 0;
+    for (const same of this.#waiting.values()) {
+      if (same.size <= most) continue;
+      most = same.size;
+      newest = [...same].at(-1)!;
+    }
+    return newest;
   }
 }
 
 /** About 4 ms of one core. */
 const STARTS_PER_TURN = 2;
-/** Turns of the event loop are short while peers are silent, and long while there is work. */
-const MAX_HELD_TURNS = 50;
+/** How often it looks whether one that has no room may take the place of one that is late, in ms. */
+const CHECK_MS = 100;

@@ -188,21 +188,13 @@ function checkLimits(limits: ConnectionLimits): void {
   for (const name of LIMITS) {
     const value: unknown = limits[name];
     if (value === undefined) continue;
-    if (isLimit(name, value)) continue;
-    const expected = name.endsWith('Rate')
-      ? 'a number above 0'
-      : name === 'reconnectSpreadMs'
-        ? 'a whole number from 0 to 600000'
-        : 'a positive whole number';
+    const isWhole = !name.endsWith('Rate');
+    if (typeof value === 'number' && value > 0 && Number.isFinite(value)) {
+      if (!isWhole || Number.isInteger(value)) continue;
+    }
+    const expected = isWhole ? 'a positive whole number' : 'a number above 0';
     throw new ConfigError(`limits.${name}`, `expected ${expected}, got ${JSON.stringify(value)}`);
   }
-}
-
-function isLimit(name: keyof ConnectionLimits, value: unknown): boolean {
-  if (typeof value !== 'number' || !Number.isFinite(value)) return false;
-  if (name === 'reconnectSpreadMs')
-    return Number.isInteger(value) && value >= 0 && value <= 600_000;
-  return value > 0 && (name.endsWith('Rate') || Number.isInteger(value));
 }
 
 const LIMITS: readonly (keyof ConnectionLimits)[] = [
@@ -210,7 +202,6 @@ const LIMITS: readonly (keyof ConnectionLimits)[] = [
   'maxConnectionRate',
   'maxTunnelRate',
   'maxTunnelBurst',
-  'reconnectSpreadMs',
 ];
 const MAX_WORKERS = 64;
 const MAX_PORT = 65_535;

@@ -114,7 +114,7 @@ export const HOST_NOTIFICATIONS: Notifications<WorkerHost> = {
 /** The limits of connections to a tunnel port, which `ListenOptions` explains. */
 export type ConnectionLimits = Pick<
   ListenOptions,
-  'maxHandshakes' | 'maxConnectionRate' | 'maxTunnelRate' | 'maxTunnelBurst' | 'reconnectSpreadMs'
+  'maxHandshakes' | 'maxConnectionRate' | 'maxTunnelRate' | 'maxTunnelBurst'
 >;
 
 export interface WorkerOptions {

@@ -1,14 +1,21 @@
 /**
  * Many peers at once: how long a dialling side waits after a loss, and how a listener takes its connections in turn.
  */
-import { Socket } from 'node:net';
+import { once } from 'node:events';
+import { connect as connectTcp, Socket } from 'node:net';
 import { describe, expect, test, vi } from 'vitest';
 import { DialWait } from '../../src/tunnel/dial-wait.ts';
+import { HandshakeRate } from '../../src/tunnel/handshake-rate.ts';
 import { Handshakes } from '../../src/tunnel/handshakes.ts';
-import { type CloseCause, CloseCode, FrameType, failureOf } from '../../src/tunnel/index.ts';
+import {
+  type CloseCause,
+  CloseCode,
+  FrameType,
+  failureOf,
+  type ListenOptions,
+} from '../../src/tunnel/index.ts';
 import { readClose, readWelcome } from '../../src/tunnel/messages.ts';
 import { resolveListenOptions } from '../../src/tunnel/options.ts';
-import { StartQueue } from '../../src/tunnel/start-queue.ts';
 import { site } from '../support/certificates.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { HELLO, RawPeer, WELCOME } from '../support/raw-peer.ts';
@@ -73,6 +80,10 @@ describe('the wait before the next attempt', () => {
     }
   );
 
+  test('is not shorter than the first one because the peer says 0', () => {
+    expect(waits(0).nextMs({ ...BUSY, retryAfterMs: 0 }, false, false)).toBe(200);
+  });
+
   test('is never longer than the longest one, whatever the peer says', () => {
     expect(waits(0.5).nextMs({ ...BUSY, retryAfterMs: 600_000 }, false, false)).toBe(30_000);
   });
@@ -120,7 +131,7 @@ describe('a dialled tunnel', () => {
 
   test('is not delayed by the spread when it is renewed, or moved', async () => {
     const clock = new FakeClock();
-    const listener = await listen({ clock, reconnectSpreadMs: 600_000 });
+    const listener = await listen({ clock, expectedTunnels: () => 1e9 });
     const tunnel = dial(listener.port, { clock });
     await next(tunnel, 'up');
     await tunnel.updateCredentials(await ca.issue(site('site-a')));
@@ -132,23 +143,21 @@ describe('a dialled tunnel', () => {
     expect((await waiting)[0].delayMs).toBe(0);
   });
 
-  test.each([-1, 0.5, 600_001, '1'])('takes no wait of %j', (ms) => {
+  test.each([-1, 0.5, 120_001, 1e300, '1', null])('takes no wait of %j', (ms) => {
     expect(readWelcome({ ...WELCOME, reconnectSpreadMs: ms })).toBeUndefined();
     expect(readClose({ code: 'busy', reason: '', retryAfterMs: ms })).toBeUndefined();
   });
 });
 
 describe('a listener', () => {
-  test.each<[Parameters<typeof listen>[0], number | undefined]>([
-    [{}, undefined],
-    [{ expectedTunnels: () => 150 }, undefined],
-    [{ expectedTunnels: () => 2_000 }, 6_667],
-    [{ expectedTunnels: () => 1e9 }, 600_000],
-    [{ expectedTunnels: () => Number.NaN }, undefined],
-    [{ expectedTunnels: () => 2_000, reconnectSpreadMs: 0 }, undefined],
-    [{ reconnectSpreadMs: 1_234 }, 1_234],
-  ])('with %j says a spread of %j', async (options, spreadMs) => {
-    const peer = RawPeer.dial((await listen(options)).port, siteA);
+  test.each<[number, number | undefined]>([
+    [600, undefined],
+    [2_000, 4_667],
+    [1e9, 120_000],
+    [-1, undefined],
+    [Number.NaN, undefined],
+  ])('that expects %d tunnels says a spread of %s', async (tunnels, spreadMs) => {
+    const peer = RawPeer.dial((await listen({ expectedTunnels: () => tunnels })).port, siteA);
     cleanUp.push(() => peer.socket.destroy());
     peer.send(FrameType.Hello, HELLO);
     const welcome = await peer.json(FrameType.Welcome);
@@ -157,7 +166,9 @@ describe('a listener', () => {
 
   test('tells a peer that makes room while the host decides when to come again', async () => {
     const asked = new Set<string>();
+    const clock = new FakeClock();
     const listener = await listen({
+      clock,
       maxHandshakes: 1,
       authorize: ({ step, identity }) => {
         if (step === 'certificate' || identity.role !== 'site') return undefined;
@@ -168,40 +179,92 @@ describe('a listener', () => {
     const first = dial(listener.port);
     const waiting = next(first, 'waiting');
     await vi.waitFor(() => expect(asked).toContain('site-a'));
+    clock.advance(1_000);
     dial(listener.port, siteB);
+    await vi.waitFor(() => expect(listener.handshakes).toBe(2));
+    // Both have one address, so the first one has its time.
+    clock.advance(3_999);
+    expect(listener.counters.evicted).toBe(0);
+    clock.advance(101);
     const [{ delayMs, cause }] = await waiting;
     expect(cause).toMatchObject({ by: 'peer', code: 'busy', retryAfterMs: 2_000 });
     expect(delayMs).toBe(2_500);
     expect(listener.counters.failed.get('evicted')).toBe(1);
   });
 
-  test('resets the connections for which there is no place to wait, and counts them', async () => {
-    const options = { host: '127.0.0.1', port: 0, ...cloud, clock: new FakeClock() };
-    const handshakes = new Handshakes(resolveListenOptions({ ...options, maxHandshakes: 1 }));
-    const sockets = Array.from({ length: 20 }, () => new Socket());
-    // All in one turn of the event loop: TLS begins for one of them, and eight wait.
-    for (const socket of sockets) handshakes.accept(socket);
-    expect(sockets.map(({ destroyed }) => destroyed).lastIndexOf(false)).toBe(8);
-    expect(handshakes.counters.failed.get('busy')).toBe(11);
-    handshakes.close({ code: CloseCode.Shutdown, reason: '' });
-    await vi.waitFor(() => expect(handshakes.size).toBe(0));
+  test('ends no handshake of a storm, however few may be under way', async () => {
+    const clock = new FakeClock();
+    const listener = await listen({ clock, maxHandshakes: 2, maxTunnelBurst: 100 });
+    await next(dial(listener.port), 'up');
+    const tunnels = Array.from({ length: 20 }, () => dial(listener.port));
+    await Promise.all(tunnels.map((tunnel) => next(tunnel, 'up')));
+    expect(listener.counters).toMatchObject({ accepted: 21, evicted: 0, failed: new Map() });
   });
 
-  test('does no work for a connection that has waited for half of the time of a handshake', async () => {
+  test('lets an edge in while connections of another address keep it busy', async () => {
     const clock = new FakeClock();
-    const options = { port: 0, ...cloud, clock, handshakeTimeoutMs: 8_000 };
-    const handshakes = new Handshakes(resolveListenOptions(options));
-    const begun = vi.fn();
-    handshakes.on('begin', begun);
-    const sockets = Array.from({ length: 6 }, () => new Socket());
-    for (const socket of sockets.slice(0, 4)) handshakes.accept(socket);
+    const listener = await listen({ clock, maxHandshakes: 4 });
+    // It has just accepted a connection, so those that are silent have their time too.
+    await next(dial(listener.port, siteB), 'up');
+    for (let i = 0; i < 20; i++) {
+      const socket = connectTcp({ port: listener.port, localAddress: '127.0.0.9' });
+      cleanUp.push(() => socket.destroy());
+      socket.on('error', () => {});
+      await once(socket, 'connect');
+      socket.write(Buffer.alloc(200, 0));
+    }
+    await next(dial(listener.port), 'up');
+    expect(listener.counters.accepted).toBe(2);
+  });
+
+  test('resets the connections for which there is no place to wait, and counts them', () => {
+    const { handshakes, begun } = handshakesOf({ maxHandshakes: 1 });
+    const sockets = Array.from({ length: 20 }, () => new Socket());
+    // All in one turn of the event loop: the second takes the place of the first, which is silent, and eight wait.
+    for (const socket of sockets) handshakes.accept(socket);
+    expect(begun).toEqual(sockets.slice(0, 2));
+    expect(sockets.map(({ destroyed }) => destroyed)).toEqual(
+      sockets.map((_, i) => i === 0 || i >= 10)
+    );
+    expect([...handshakes.counters.failed]).toEqual([
+      ['evicted', 1],
+      ['busy', 10],
+    ]);
+  });
+
+  test('begins with no connection that has waited for half of the time of a handshake', async () => {
+    const { handshakes, begun, clock } = handshakesOf({ maxHandshakes: 1 });
+    const sockets = Array.from({ length: 6 }, () =>
+      Object.defineProperty(new Socket(), 'bytesRead', { value: 500 })
+    );
+    handshakes.accept(sockets[0]!);
+    clock.advance(950);
+    for (const socket of sockets.slice(1)) handshakes.accept(socket);
+    // The first one has had its half, and the second one takes its place.
+    clock.advance(4_100);
+    await new Promise(setImmediate);
+    expect(begun).toEqual(sockets.slice(0, 2));
+    clock.advance(899);
+    expect(handshakes.counters.failed.get('busy')).toBe(undefined);
     clock.advance(1);
-    for (const socket of sockets.slice(4)) handshakes.accept(socket);
-    clock.advance(4_000);
-    await vi.waitFor(() => expect(begun).toHaveBeenCalledTimes(4));
-    expect(begun.mock.calls.flat()).toEqual([0, 1, 4, 5].map((i) => sockets[i]));
-    expect([...handshakes.counters.failed]).toEqual([['busy', 2]]);
+    await new Promise(setImmediate);
+    expect(begun).toEqual(sockets.slice(0, 2));
+    expect(sockets.map(({ destroyed }) => destroyed)).toEqual(sockets.map((_, i) => i !== 1));
+    expect([...handshakes.counters.failed]).toEqual([
+      ['evicted', 1],
+      ['busy', 4],
+    ]);
+  });
+
+  test('begins with no connection that its peer has given up while it waited', async () => {
+    const { handshakes, begun } = handshakesOf({ maxHandshakes: 8 });
+    const sockets = Array.from({ length: 6 }, () => new Socket());
+    for (const socket of sockets) handshakes.accept(socket);
+    sockets[3]!.destroy();
     handshakes.close({ code: CloseCode.Shutdown, reason: '' });
+    await vi.waitFor(() => expect(handshakes.counters.failed.get('shutdown')).toBe(6));
+    await new Promise(setImmediate);
+    expect(begun).toEqual(sockets.slice(0, 2));
   });
 
   test('passes on what `authorize` says', async () => {
@@ -211,69 +274,60 @@ describe('a listener', () => {
   });
 });
 
-describe('the queue of connections whose TLS is to begin', () => {
-  const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-  const item = (name: number, destroyed = false) => ({ name, socket: { destroyed } as Socket });
+/** Handshakes without a listener, and the sockets whose TLS was to begin. */
+function handshakesOf(options: Partial<ListenOptions>) {
+  const clock = new FakeClock();
+  const handshakes = new Handshakes(resolveListenOptions({ port: 0, ...cloud, clock, ...options }));
+  const begun: Socket[] = [];
+  handshakes.on('begin', (socket) => begun.push(socket));
+  cleanUp.push(() => handshakes.close({ code: CloseCode.Shutdown, reason: '' }));
+  return { handshakes, begun, clock };
+}
 
-  test('begins with two in a turn of the event loop, in their order', async () => {
-    const begun: number[] = [];
-    const queue = new StartQueue(
-      100,
-      ({ name }: ReturnType<typeof item>) => begun.push(name),
-      () => true
-    );
-    for (let i = 0; i < 50; i++) queue.add(item(i));
-    expect(begun).toEqual([0, 1]);
-    for (let i = 2; begun.length < 50; i++) {
-      await turn();
-      expect(begun.length).toBeLessThanOrEqual(2 * i);
-    }
-    expect(begun).toEqual(begun.map((_, i) => i));
+describe('the rate of handshakes', () => {
+  function rateOf() {
+    const clock = new FakeClock();
+    let busyMs = 0;
+    const rate = new HandshakeRate(clock, () => busyMs);
+    const run = (handshakes: number, eachMs: number, eachBusyMs: number): number => {
+      for (let i = 0; i < handshakes; i++) {
+        clock.advance(eachMs);
+        busyMs += eachBusyMs;
+        rate.onDone();
+      }
+      return Math.round(rate.perSecond);
+    };
+    return { rate, run };
+  }
+
+  test('is 300 a second until as many have been done as tell it', () => {
+    const { run } = rateOf();
+    expect([run(63, 4, 4), run(1, 4, 4)]).toEqual([300, 275]);
   });
 
-  test('is full when so many wait, and not when they have begun', async () => {
-    const queue = new StartQueue(
-      3,
-      () => {},
-      () => true
-    );
-    for (let i = 0; i < 5; i++) {
-      expect(queue.isFull).toBe(false);
-      queue.add(item(i));
-    }
-    expect(queue.isFull).toBe(true);
-    await vi.waitFor(() => expect(queue.isFull).toBe(false));
+  test('comes from the time for which the loop is busy, also if it is idle in between', () => {
+    const { run } = rateOf();
+    expect([run(64 * 8, 5, 2), run(64 * 8, 6, 5)]).toEqual([499, 201]);
   });
 
-  test('waits for the end of a handshake, but not for ever', async () => {
-    let room = 2;
-    const begun: number[] = [];
-    const queue = new StartQueue(
-      100,
-      ({ name }: ReturnType<typeof item>) => {
-        begun.push(name);
-        room--;
-      },
-      () => room > 0
-    );
-    for (let i = 0; i < 5; i++) queue.add(item(i));
-    for (let i = 0; i < 20; i++) await turn();
-    expect(begun).toEqual([0, 1]);
-    room = 1;
-    for (let i = 0; i < 2; i++) await turn();
-    expect(begun).toEqual([0, 1, 2]);
-    await vi.waitFor(() => expect(begun).toEqual([0, 1, 2, 3, 4]));
+  test('is not measured while few come, whatever the loop does then', () => {
+    const { run } = rateOf();
+    expect(run(6_400, 21, 21)).toBe(300);
   });
 
-  test('leaves out those that are gone, also if all are', async () => {
-    const begun: number[] = [];
-    const queue = new StartQueue(
-      100,
-      ({ name }: ReturnType<typeof item>) => begun.push(name),
-      () => true
-    );
-    for (let i = 0; i < 3; i++) queue.add(item(i, true));
-    for (let i = 3; i < 9; i++) queue.add(item(i, i % 2 === 0));
-    await vi.waitFor(() => expect(begun).toEqual([3, 5, 7]));
+  test('stays between bounds', () => {
+    const { run } = rateOf();
+    expect(run(6_400, 0, 0)).toBe(3_000);
+    expect(run(6_400, 19, 19)).toBe(100);
+  });
+
+  test('gives the time over which peers come back, less what may wait', () => {
+    const { rate, run } = rateOf();
+    expect([0, 600, 601, 3_000].map((count) => rate.spreadMs(count))).toEqual([0, 0, 4, 8_000]);
+    run(6_400, 10, 10);
+    expect([600, 3_000, 1e6].map((count) => rate.spreadMs(count))).toEqual([
+      4_000, 28_000, 120_000,
+    ]);
+    expect([Number.NaN, -1].map((count) => rate.spreadMs(count))).toEqual([0, 0]);
   });
 });
