@@ -4,7 +4,6 @@
  * What else the loop does at that time is counted in, because it will have to do it in a storm too.
  * @module
  */
-import { performance } from 'node:perf_hooks';
 import type { Clock } from '../base/clock.ts';
 import { MAX_WAIT_MS } from './messages.ts';
 
@@ -46,13 +45,13 @@ export class HandshakeRate {
   }
 
   /**
-   * Returns over which time as many peers should spread their coming back, in whole ms: as long as their handshakes take,
-   * less the two seconds for which connections can wait here until their TLS begins.
+   * Returns over which time so many peers should spread their coming back, in whole ms: as long as their handshakes take;
+   * 0 for as many as may all come at once, and wait here for their turn.
    */
   spreadMs(tunnels: number): number {
-    const spreadMs = Math.ceil((1_000 * tunnels) / this.#perSecond) - WAITING_MS;
+    const spreadMs = Math.ceil((1_000 * tunnels) / this.#perSecond);
     // A host without types may have returned what is not a number.
-    return spreadMs > 0 ? Math.min(MAX_WAIT_MS, spreadMs) : 0;
+    return spreadMs > AT_ONCE_MS ? Math.min(MAX_WAIT_MS, spreadMs) : 0;
   }
 }
 
@@ -68,4 +67,5 @@ const MAX_RATE = 3_000;
 const WINDOW = 64;
 /** The longest time of them for which the loop counts as busy with them: 50 a second. */
 const MAX_WINDOW_MS = 1_280;
-const WAITING_MS = 2_000;
+/** So many handshakes as take this long, in ms, may all be due at once. */
+const AT_ONCE_MS = 2_000;

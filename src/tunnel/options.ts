@@ -103,10 +103,10 @@ export type AuthorizeAnswer = TunnelRefusal | undefined | Promise<TunnelRefusal 
 /** Bounds of the connections whose handshake is under way. */
 export interface HandshakeLimits {
   /**
-   * Connections whose TLS has begun and whose handshake is under way, at most; default 128. When one more begins, the
-   * oldest one of the address that has most of them is terminated. Eight times as many may wait for their TLS to begin,
-   * which it does for a few in each turn of the event loop; more are reset, and so are those that have waited for half of
-   * `handshakeTimeoutMs`.
+   * Connections whose TLS has begun and whose handshake is under way, at most; default 128. When one more comes, the
+   * oldest one of the address that has most of them is terminated; if it is one more of an address that has some, it waits
+   * while theirs make progress. Eight times as many may wait for their TLS to begin; more are reset, and so are those that
+   * have waited for half of `handshakeTimeoutMs`.
    */
   readonly maxHandshakes?: number;
   /**

@@ -152,7 +152,7 @@ describe('a dialled tunnel', () => {
 describe('a listener', () => {
   test.each<[number, number | undefined]>([
     [600, undefined],
-    [2_000, 4_667],
+    [2_000, 6_667],
     [1e9, 120_000],
     [-1, undefined],
     [Number.NaN, undefined],
@@ -256,15 +256,13 @@ describe('a listener', () => {
     ]);
   });
 
-  test('begins with no connection that its peer has given up while it waited', async () => {
+  test('begins with no connection that is gone', async () => {
     const { handshakes, begun } = handshakesOf({ maxHandshakes: 8 });
-    const sockets = Array.from({ length: 6 }, () => new Socket());
+    const sockets = Array.from({ length: 4 }, () => new Socket());
+    sockets[0]!.destroy();
     for (const socket of sockets) handshakes.accept(socket);
-    sockets[3]!.destroy();
-    handshakes.close({ code: CloseCode.Shutdown, reason: '' });
-    await vi.waitFor(() => expect(handshakes.counters.failed.get('shutdown')).toBe(6));
     await new Promise(setImmediate);
-    expect(begun).toEqual(sockets.slice(0, 2));
+    expect(begun).toEqual(sockets.slice(1));
   });
 
   test('passes on what `authorize` says', async () => {
@@ -321,9 +319,11 @@ describe('the rate of handshakes', () => {
     expect(run(6_400, 19, 19)).toBe(100);
   });
 
-  test('gives the time over which peers come back, less what may wait', () => {
+  test('gives the time over which peers come back, if not all may come at once', () => {
     const { rate, run } = rateOf();
-    expect([0, 600, 601, 3_000].map((count) => rate.spreadMs(count))).toEqual([0, 0, 4, 8_000]);
+    expect([0, 600, 601, 3_000].map((count) => rate.spreadMs(count))).toEqual([
+      0, 0, 2_004, 10_000,
+    ]);
     run(6_400, 10, 10);
     expect([600, 3_000, 1e6].map((count) => rate.spreadMs(count))).toEqual([
       4_000, 28_000, 120_000,
