@@ -127,6 +127,13 @@ describe('a connection limiter', () => {
       expect(limiter.counters.evicted).toBe(1);
     });
 
+    test('has room for one more address, also if none has more than one', () => {
+      const { limiter, ended, enter } = limiterOf('a1', 'b1', 'c1', 'd1');
+      expect([limiter.hasRoom('b', 0), limiter.hasRoom('e', 0)]).toEqual([false, true]);
+      enter('e1');
+      expect(ended).toEqual(['a1']);
+    });
+
     test('has room again when one leaves', () => {
       const limiter = new ConnectionLimiter({ ...FULL, maxPending: 1 });
       const { leave } = limiter.enter('a', 0, () => {}, never);

@@ -80,6 +80,25 @@ describe('the queue of connections whose TLS is to begin', () => {
     expect(queue.size).toBe(4);
   });
 
+  test('begins with one after the other, also if a beginning ends another handshake', () => {
+    const steps: string[] = [];
+    let isOpen = false;
+    const queue: StartQueue<Item> = new StartQueue({
+      max: 100,
+      clock: new FakeClock(),
+      hasRoom: () => isOpen,
+      begin: ({ name }) => {
+        steps.push(`from ${name}`);
+        queue.check();
+        steps.push(`to ${name}`);
+      },
+    });
+    for (const name of ['a1', 'a2', 'a3']) queue.add(item(name));
+    isOpen = true;
+    queue.check();
+    expect(steps).toEqual(['from a1', 'to a1', 'from a2', 'to a2']);
+  });
+
   test('leaves out those that are gone', async () => {
     const { queue, begun, full } = queueOf(100);
     full.add('a');
