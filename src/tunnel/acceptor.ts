@@ -80,7 +80,9 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
     this.#tunnels = tunnels;
     this.#rates = new RateLimit(options.maxTunnelRate, options.maxTunnelBurst);
     // Two servers, so that a connection can be counted and ended before TLS spends anything on it.
-    this.#tcp = createTcpServer({ noDelay: true }, (socket) => handshakes.accept(socket));
+    // Nothing is read from a connection that waits for its TLS.
+    const tcpOptions = { noDelay: true, pauseOnConnect: true };
+    this.#tcp = createTcpServer(tcpOptions, (socket) => handshakes.accept(socket));
     handshakes.on('begin', (socket) => this.#tls.emit('connection', socket));
     this.#tls = createTlsServer({
       ...tlsProfile(options.credentials),

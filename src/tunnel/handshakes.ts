@@ -70,7 +70,7 @@ export class Handshake {
   certificate: X509Certificate | undefined;
   connection: TunnelConnection | undefined;
   /** Why it fails if it ends now; undefined during the TLS handshake, whose error says more. */
-  failure: Close | undefined;
+  failure: Close | undefined = { code: CloseCode.ConnectionLost, reason: 'it ended before TLS' };
   /** Whether the host is asked about the peer, and has not answered. */
   isDeciding = false;
   /** Whether it is accepted, or refused. */
@@ -212,6 +212,7 @@ export class Handshakes extends EventEmitter<HandshakesEvents> {
   #begin(handshake: Handshake): void {
     // It leaves when its socket has said so.
     if (handshake.socket.destroyed) return;
+    handshake.failure = undefined;
     const nowMs = this.#options.clock.monotonicMs();
     handshake.admission = this.#limiter.enter(
       handshake.address,

@@ -265,6 +265,15 @@ describe('a listener', () => {
     expect(begun).toEqual(sockets.slice(1));
   });
 
+  test('counts a connection that ends while it waits', async () => {
+    const { handshakes } = handshakesOf({ maxHandshakes: 8 });
+    const sockets = Array.from({ length: 3 }, () => new Socket());
+    for (const socket of sockets) handshakes.accept(socket);
+    sockets[2]!.destroy();
+    await new Promise(setImmediate);
+    expect([...handshakes.counters.failed]).toEqual([['connection-lost', 1]]);
+  });
+
   test('passes on what `authorize` says', async () => {
     const busy = { code: CloseCode.Busy, reason: 'later', retryAfterMs: 700 };
     const tunnel = dial((await listen({ authorize: () => busy })).port);
