@@ -66,6 +66,11 @@ export class Access {
     this.#isOfRetired = new WeakMap();
   }
 
+  /** How many sites each worker holds, on average. */
+  get sitesPerWorker(): number {
+    return this.#holders.size / Math.max(1, this.#ports.size);
+  }
+
   /** Whether a certificate is revoked, or was issued by a retired CA. */
   isUnwanted(certificate: X509Certificate): boolean {
     return isRevokedBy(this.#revocations, certificate) || this.#isRetired(certificate);

@@ -113,6 +113,7 @@ export class LocalWorker implements Worker, AsyncDisposable {
       ...tunnel,
       ...credentials,
       ...limits,
+      expectedTunnels: () => this.#access.sitesPerWorker,
       ...this.#listening,
       ...(notSentLowat === undefined ? {} : { notSentLowat }),
       authorize: (candidate) => this.#refusalOf(candidate, options),

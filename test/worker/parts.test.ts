@@ -171,6 +171,22 @@ describe('Access', () => {
     expect(access().refusalOf(candidate('site-b'), 0)?.endpoint).toEqual({ port: 40_123 });
     expect(access().refusalOf(candidate('site-a'), 1)?.endpoint).toEqual({ port: 7443 });
   });
+
+  test('knows how many sites each worker has, also before the workers have reported their ports', () => {
+    const holders = new Map([1, 2, 3, 4, 5].map((i) => [`site-${i}`, i % 2]));
+    const access = accessOf({ holders });
+    expect(access.sitesPerWorker).toBe(5);
+    access.update({
+      ports: new Map([
+        [0, 7443],
+        [1, 7444],
+      ]),
+    });
+    expect(access.sitesPerWorker).toBe(2.5);
+    access.update({ holders: new Map([['site-1', undefined]]) });
+    expect(access.sitesPerWorker).toBe(2);
+    expect(new Access().sitesPerWorker).toBe(0);
+  });
 });
 
 function accessOf(change: AccessChange): Access {
