@@ -27,6 +27,14 @@ export class ClientSites {
     this.#quotas.set(site, maxClients);
   }
 
+  /** Changes the `maxClients` of a site, if its hosts are clients. */
+  adapt(site: string, maxClients: number): void {
+    const before = this.#quotas.get(site);
+    if (before === undefined) return;
+    this.#total += maxClients - before;
+    this.#quotas.set(site, maxClients);
+  }
+
   /** Removes an exposure. */
   remove(site: string): void {
     const count = this.#counts.get(site)! - 1;

@@ -6,6 +6,7 @@ import { EventEmitter } from 'eventemitter3';
 import { type AddressInput, type Family, IpAddress } from '../base/address.ts';
 import { throwToProcess } from '../base/emitter.ts';
 import { Endpoint } from '../base/endpoint.ts';
+import { type Slices, slicesOf } from '../base/slices.ts';
 import { ApiMisuseError } from '../errors.ts';
 import type { Registry, Touched } from '../registry/index.ts';
 import type { Presence } from '../translator/index.ts';
@@ -72,8 +73,11 @@ export class PresenceController
   readonly #plan: PendingPlan;
   #sweep: IdleSweep | undefined;
   readonly #snapshots: SnapshotPublisher;
-  /** What the registry has changed since the last derivation; undefined if everything is to be derived. */
+  readonly #slices: Slices;
+  /** What the registry has changed and is not derived yet; undefined until everything is derived at the start. */
   #touched: TouchedKeys | undefined;
+  /** What has changed in the index, until the leases fit it. */
+  #changes = new IndexChanges();
   /** Whether the translator needs the whole plan, and not changes. */
   #mustLoad = true;
   /** Whether the next derivation tries again what has failed. */
@@ -94,6 +98,7 @@ export class PresenceController
   ) {
     super();
     this.#options = options;
+    this.#slices = slicesOf(options.clock);
     this.#registry = options.registry;
     this.#translator = options.translator;
     this.#transit = options.transit;
@@ -284,7 +289,7 @@ export class PresenceController
       if (this.#isDeriveQueued || this.#touched?.isEmpty !== false) return;
       // Packets and clients come in between.
       this.#deriveLater();
-      await new Promise(setImmediate);
+      await this.#slices.next();
     }).catch(throwToProcess);
   }
 
@@ -300,19 +305,16 @@ export class PresenceController
    * out of use even if that cannot be stored.
    */
   async #derive(): Promise<Derivation> {
-    const touched = this.#touched;
-    // If this throws, everything is derived the next time.
-    this.#touched = undefined;
-    const changes = new IndexChanges();
-    if (touched === undefined) {
+    // If this throws, what is touched stays so, and what has changed in the index is taken the next time.
+    const changes = this.#changes;
+    if (this.#touched === undefined) {
       this.#desired.updateAll(changes);
+      this.#touched = new TouchedKeys();
     } else {
-      const records = touched.takeRecords();
-      this.#desired.updateRecords(records, touched.exposures, changes);
-      this.#desired.updateExposures(touched.takeExposures(records.left), changes);
+      await this.#update(this.#touched, changes);
     }
     const problems = this.#leases.fit(changes, this.#isRetry);
-    this.#touched = touched ?? new TouchedKeys();
+    this.#changes = new IndexChanges();
     this.#isRetry = false;
     this.#plan.noteDesired(changes);
     this.#markViews(changes);
@@ -326,6 +328,18 @@ export class PresenceController
     }
     if (this.#leases.isWaiting) this.#retryLater();
     return { problems, warnings: this.#checkPools() };
+  }
+
+  /** Takes over a part of what is touched: so much that it is derived, stored and sent within a turn of the event loop. */
+  async #update(touched: TouchedKeys, changes: IndexChanges): Promise<void> {
+    if (touched.keyCount > LEAST_PER_TURN && this.#slices.used > UPDATE_PART) {
+      await this.#slices.next();
+    }
+    const steps = this.#desired.update(touched, changes);
+    for (let taken = 0; taken < MOST_PER_TURN; taken++) {
+      if (taken >= LEAST_PER_TURN && this.#slices.used > UPDATE_PART) return;
+      if (steps.next().done) return;
+    }
   }
 
   #markViews({ views, realms }: IndexChanges): void {
@@ -468,6 +482,10 @@ interface Derivation {
   readonly warnings: readonly PoolWarning[];
 }
 
+/** How many keys are derived in one commit, and how much of a slice the index takes for them: the rest takes the rest. */
+const LEAST_PER_TURN = 16;
+const MOST_PER_TURN = 128;
+const UPDATE_PART = 0.3;
 const HOUR_MS = 3_600_000;
 /** How many leases end in one commit; the plan is loaded once for them. */
 const ENDED_PER_TURN = 512;
