@@ -87,6 +87,9 @@ class Bench implements AsyncDisposable {
       ttlSeconds: 30,
       isTransit: false,
       clock: systemClock,
+      onError: (error) => {
+        throw error;
+      },
     });
     const dns = await DnsServer.listen({ listen: { host: '127.0.0.1', port: 0 } });
     names.serve(dns);

@@ -56,13 +56,15 @@ export class Slices {
    * Takes steps, at least one, until they are done or the time is over.
    *
    * @param atLeast how many steps are taken in any case; default 1
+   * @param part the part of the time of the turn that may be used, if more is to be done with what the steps bring;
+   *   default 1
    * @returns whether they are done
    */
-  run(steps: Iterator<unknown>, atLeast: number = 1): boolean {
-    let { isOver } = this;
+  run(steps: Iterator<unknown>, atLeast: number = 1, part: number = 1): boolean {
+    let isOver = this.used >= part;
     for (let taken = 0; taken < atLeast || !isOver; taken++) {
       if (steps.next().done) return true;
-      isOver = this.isOver;
+      isOver = this.used >= part;
     }
     return false;
   }

@@ -8,7 +8,6 @@ import { Endpoint } from '../base/endpoint.ts';
 import {
   type DesiredSource,
   type ExposureId,
-  exposureId,
   presenceFamily,
   type Service,
   type Site,

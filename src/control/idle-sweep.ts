@@ -12,7 +12,7 @@ export interface IdleSweepOptions {
   readonly ask: () => Promise<Iterable<PresenceUse>>;
   /** Notes some uses, and stores them. */
   readonly touch: (uses: readonly PresenceUse[]) => Promise<void>;
-  /** Ends some leases. Returns whether there may be more to end. */
+  /** Ends some leases, in one turn of the event loop. Returns whether there may be more to end. */
   readonly end: () => Promise<boolean>;
   readonly onError: (error: Error) => void;
 }
@@ -57,16 +57,13 @@ export class IdleSweep {
 
   async #end(): Promise<void> {
     const { everyMs, end, onError } = this.#options;
-    let isMore = false;
     try {
-      isMore = !this.#isClosed && (await end());
+      while (!this.#isClosed && (await end()));
     } catch (error) {
       onError(error as Error);
     }
-    if (isMore) this.#schedule(PAUSE_MS, () => this.#end());
-    else this.#schedule(everyMs, () => this.#sweep());
+    this.#schedule(everyMs, () => this.#sweep());
   }
 }
 
 const USES_PER_TURN = 1024;
-const PAUSE_MS = 1000;

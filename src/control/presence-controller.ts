@@ -110,6 +110,7 @@ export class PresenceController
     this.#admissions = new Admissions({
       desired,
       leases,
+      slices: this.#slices,
       isLive: (site) => this.#isLive(site),
       enqueue: (work) => this.#enqueue(work),
       store: () => this.#storeAdmitted(),
@@ -361,6 +362,8 @@ export class PresenceController
   #beginSweeps(): void {
     const { presenceUses, clientIdleMs, pressedIdleMs, clock } = this.#options;
     if (presenceUses === undefined || this.#isClosed) return;
+    /** What is left of a sweep. */
+    let search: Generator<void> | undefined;
     this.#sweep = new IdleSweep({
       clock,
       everyMs: Math.min(HOUR_MS, pressedIdleMs / 4),
@@ -372,10 +375,15 @@ export class PresenceController
         }),
       end: () =>
         this.#enqueue(async () => {
-          const rules = { idleMs: clientIdleMs, pressedIdleMs, atMost: ENDED_PER_TURN };
-          const ended = this.#leases.endIdle(rules);
-          if (ended > 0) await this.#storeEnded();
-          return ended === ENDED_PER_TURN;
+          if (this.#isClosed) return false;
+          const steps = search ?? this.#leases.endIdle({ idleMs: clientIdleMs, pressedIdleMs });
+          search = undefined;
+          const isDone = this.#slices.run(steps, 1, ENDING_PART);
+          await this.#storeEnded();
+          if (isDone) return false;
+          search = steps;
+          await this.#slices.next();
+          return true;
         }),
       onError: (error) => this.emit('problem', { error }),
     });
@@ -486,6 +494,6 @@ interface Derivation {
 const LEAST_PER_TURN = 16;
 const MOST_PER_TURN = 128;
 const UPDATE_PART = 0.3;
+/** How much of a slice is taken to end leases; what follows from that takes the rest. */
+const ENDING_PART = 0.4;
 const HOUR_MS = 3_600_000;
-/** How many leases end in one commit; the plan is loaded once for them. */
-const ENDED_PER_TURN = 512;
