@@ -5,6 +5,7 @@
  */
 import type { Family } from '../base/address.ts';
 import { Endpoint } from '../base/endpoint.ts';
+import type { Slices } from '../base/slices.ts';
 import {
   type DesiredSource,
   type ExposureId,
@@ -54,10 +55,16 @@ export class DesiredIndex {
   }
 
   /**
-   * Takes over what is touched, a key in each step, and removes it from `touched`. What is exposed in a site that has come
-   * or gone, and of a changed service, may be much: it stays as it is, and is added to `touched`.
+   * Takes over a part of what is touched, and removes it from `touched`: so much that what follows from it is derived,
+   * stored and sent within a turn of the event loop. What is exposed in a site that has come or gone, and of a changed
+   * service, may be much: it stays as it is, and is added to `touched`.
    */
-  *update(touched: TouchedKeys, changes: IndexChanges): Generator<void> {
+  async updateSome(touched: TouchedKeys, changes: IndexChanges, slices: Slices): Promise<void> {
+    if (touched.keyCount > LEAST_AT_ONCE && slices.used > UPDATE_PART) await slices.next();
+    slices.run(this.#update(touched, changes), LEAST_AT_ONCE, UPDATE_PART);
+  }
+
+  *#update(touched: TouchedKeys, changes: IndexChanges): Generator<void> {
     for (const name of touched.sites) {
       this.#updateSite(name, touched, changes);
       touched.sites.delete(name);
@@ -68,8 +75,10 @@ export class DesiredIndex {
       touched.services.delete(name);
       yield;
     }
+    let left = MOST_AT_ONCE;
     do {
       for (const [key, id] of touched.exposures) {
+        if (left-- === 0) return;
         this.#updateExposure(id, changes);
         touched.exposures.delete(key);
         yield;
@@ -275,8 +284,9 @@ export class DesiredIndex {
     if (isSame) return;
     if (before !== undefined) this.#remove(before, changes);
     if (after !== undefined) this.#add(after, changes);
-    else if (before !== undefined)
-      for (const name of [id.site, before.home.realm]) this.#forget(name);
+    if (before !== undefined) this.#noteNarrowed(before, changes);
+    if (after !== undefined) return;
+    if (before !== undefined) for (const name of [id.site, before.home.realm]) this.#forget(name);
   }
 
   #resolve(id: ExposureId): ExposedService | undefined {
@@ -371,7 +381,19 @@ export class DesiredIndex {
     const realm = home ?? this.transit!;
     this.clientSitesOf(realm, there).remove(site);
     changes.realm(realm).parties.add(site);
-    changes.realm(realm).narrowed.add(site);
+  }
+
+  /** Notes that hosts of a site may be clients no more, unless another exposure makes all of them clients. */
+  #noteNarrowed(
+    { exposure, home, presenceFamily, transit }: ExposedService,
+    changes: IndexChanges
+  ): void {
+    const { site } = exposure;
+    const note = (pair: ClientPair | undefined, realm: string, there: Family): void => {
+      if (pair?.isOpen(presenceFamily, there) !== true) changes.realm(realm).narrowed.add(site);
+    };
+    note(this.#pairs.get(home.realm)?.get(site), home.realm, home.address.family);
+    if (transit !== undefined) note(this.#transitPairs.get(site), this.transit!, transit);
   }
 
   #pairsOf(home: string): Map<string, ClientPair> {
@@ -418,3 +440,7 @@ function clientSitesKey(home: string, family: Family): string {
 
 const NO_HOSTS: PresentHosts = new PresentHosts();
 const FAMILIES: readonly Family[] = [4, 6];
+/** How many keys are taken over together, at least and at most, and how much of a slice that takes: the rest needs the rest. */
+const LEAST_AT_ONCE = 16;
+const MOST_AT_ONCE = 128;
+const UPDATE_PART = 0.3;

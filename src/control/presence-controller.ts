@@ -312,7 +312,7 @@ export class PresenceController
       this.#desired.updateAll(changes);
       this.#touched = new TouchedKeys();
     } else {
-      await this.#update(this.#touched, changes);
+      await this.#desired.updateSome(this.#touched, changes, this.#slices);
     }
     const problems = this.#leases.fit(changes, this.#isRetry);
     this.#changes = new IndexChanges();
@@ -329,18 +329,6 @@ export class PresenceController
     }
     if (this.#leases.isWaiting) this.#retryLater();
     return { problems, warnings: this.#checkPools() };
-  }
-
-  /** Takes over a part of what is touched: so much that it is derived, stored and sent within a turn of the event loop. */
-  async #update(touched: TouchedKeys, changes: IndexChanges): Promise<void> {
-    if (touched.keyCount > LEAST_PER_TURN && this.#slices.used > UPDATE_PART) {
-      await this.#slices.next();
-    }
-    const steps = this.#desired.update(touched, changes);
-    for (let taken = 0; taken < MOST_PER_TURN; taken++) {
-      if (taken >= LEAST_PER_TURN && this.#slices.used > UPDATE_PART) return;
-      if (steps.next().done) return;
-    }
   }
 
   #markViews({ views, realms }: IndexChanges): void {
@@ -362,29 +350,17 @@ export class PresenceController
   #beginSweeps(): void {
     const { presenceUses, clientIdleMs, pressedIdleMs, clock } = this.#options;
     if (presenceUses === undefined || this.#isClosed) return;
-    /** What is left of a sweep. */
-    let search: Generator<void> | undefined;
     this.#sweep = new IdleSweep({
       clock,
       everyMs: Math.min(HOUR_MS, pressedIdleMs / 4),
       ask: presenceUses,
-      touch: (uses) =>
-        this.#enqueue(async () => {
-          this.#leases.touch(uses);
-          await this.#leases.commit();
-        }),
-      end: () =>
-        this.#enqueue(async () => {
-          if (this.#isClosed) return false;
-          const steps = search ?? this.#leases.endIdle({ idleMs: clientIdleMs, pressedIdleMs });
-          search = undefined;
-          const isDone = this.#slices.run(steps, 1, ENDING_PART);
-          await this.#storeEnded();
-          if (isDone) return false;
-          search = steps;
-          await this.#slices.next();
-          return true;
-        }),
+      enqueue: (work) => this.#enqueue(work),
+      touch: async (uses) => {
+        this.#leases.touch(uses);
+        await this.#leases.commit();
+      },
+      endIdle: () => this.#leases.endIdle({ idleMs: clientIdleMs, pressedIdleMs }),
+      store: () => this.#storeEnded(),
       onError: (error) => this.emit('problem', { error }),
     });
   }
@@ -490,10 +466,4 @@ interface Derivation {
   readonly warnings: readonly PoolWarning[];
 }
 
-/** How many keys are derived in one commit, and how much of a slice the index takes for them: the rest takes the rest. */
-const LEAST_PER_TURN = 16;
-const MOST_PER_TURN = 128;
-const UPDATE_PART = 0.3;
-/** How much of a slice is taken to end leases; what follows from that takes the rest. */
-const ENDING_PART = 0.4;
 const HOUR_MS = 3_600_000;
