@@ -443,4 +443,4 @@ const FAMILIES: readonly Family[] = [4, 6];
 /** How many keys are taken over together, at least and at most, and how much of a slice that takes: the rest needs the rest. */
 const LEAST_AT_ONCE = 16;
 const MOST_AT_ONCE = 128;
-const UPDATE_PART = 0.3;
+const UPDATE_PART = 0.25;

@@ -95,13 +95,14 @@ export class LeaseTable {
   }
 
   /**
-   * Leases the addresses that a changed desired state needs, and releases those that it does not need, in memory.
+   * Leases the addresses that a changed desired state needs, and releases those that it does not need, in memory and in
+   * steps.
    *
    * @param isRetry whether what has failed before is tried again in all realms
-   * @returns why addresses could not be leased, unless that was so before
+   * @param problems gets the reasons why addresses could not be leased, unless these were so before
    */
-  fit(changes: IndexChanges, isRetry: boolean): readonly AllocatorError[] {
-    return this.#fit.fit(changes, isRetry);
+  fit(changes: IndexChanges, isRetry: boolean, problems: AllocatorError[]): Iterator<void> {
+    return this.#fit.fit(changes, isRetry, problems);
   }
 
   /** Whether something is to be done later although nothing changes. */

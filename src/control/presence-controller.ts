@@ -7,7 +7,7 @@ import { type AddressInput, type Family, IpAddress } from '../base/address.ts';
 import { throwToProcess } from '../base/emitter.ts';
 import { Endpoint } from '../base/endpoint.ts';
 import { type Slices, slicesOf } from '../base/slices.ts';
-import { ApiMisuseError } from '../errors.ts';
+import { type AllocatorError, ApiMisuseError } from '../errors.ts';
 import type { Registry, Touched } from '../registry/index.ts';
 import type { Presence } from '../translator/index.ts';
 import { Admissions } from './admissions.ts';
@@ -314,10 +314,13 @@ export class PresenceController
     } else {
       await this.#desired.updateSome(this.#touched, changes, this.#slices);
     }
-    const problems = this.#leases.fit(changes, this.#isRetry);
+    // A site may be suspended between two slices, and its plan then refers to what is desired.
+    this.#plan.noteDesired(changes);
+    const problems: AllocatorError[] = [];
+    const steps = this.#leases.fit(changes, this.#isRetry, problems);
+    while (!this.#slices.run(steps, LEAST_FITTED)) await this.#slices.next();
     this.#changes = new IndexChanges();
     this.#isRetry = false;
-    this.#plan.noteDesired(changes);
     this.#markViews(changes);
     try {
       await this.#leases.commit();
@@ -466,4 +469,6 @@ interface Derivation {
   readonly warnings: readonly PoolWarning[];
 }
 
+/** How many sites are fitted at once in any case. */
+const LEAST_FITTED = 8;
 const HOUR_MS = 3_600_000;
