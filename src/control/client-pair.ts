@@ -37,6 +37,15 @@ export class ClientPair {
     this.#prefixes = undefined;
   }
 
+  /** Returns whether an exposure makes all hosts clients that may have a presence of an IP version in the realm. */
+  isOpen(own: Family, there: Family): boolean {
+    for (const entry of this.#exposed.values()) {
+      const isSame = entry.presenceFamily === own && this.#thereOf(entry) === there;
+      if (isSame && entry.exposure.clients === undefined) return true;
+    }
+    return false;
+  }
+
   /** Returns whether an exposure names a host that may then have a presence of this IP version in the realm. */
   admits(address: IpAddress, there: Family): boolean {
     this.#prefixes ??= this.#computePrefixes();
@@ -46,10 +55,16 @@ export class ClientPair {
     return prefixes === undefined || contains(prefixes.values(), address);
   }
 
+  /** Returns the IP version of the clients' presences in the realm. */
+  #thereOf({ home, transit }: ExposedService): Family {
+    return this.#isTransit ? transit! : home.address.family;
+  }
+
   #computePrefixes(): Map<number, ClientPrefixes> {
     const all = new Map<number, ClientPrefixes>();
-    for (const { exposure, home, presenceFamily, transit } of this.#exposed.values()) {
-      const key = keyOf(presenceFamily, this.#isTransit ? transit! : home.address.family);
+    for (const entry of this.#exposed.values()) {
+      const { exposure, presenceFamily } = entry;
+      const key = keyOf(presenceFamily, this.#thereOf(entry));
       const isOpen = all.has(key) && all.get(key) === undefined;
       if (isOpen) continue;
       if (exposure.clients === undefined) {

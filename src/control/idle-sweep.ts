@@ -4,16 +4,21 @@
  * @module
  */
 import type { Clock } from '../base/clock.ts';
+import { slicesOf } from '../base/slices.ts';
 import type { PresenceUse } from './presence-uses.ts';
 
 export interface IdleSweepOptions {
   readonly clock: Clock;
   readonly everyMs: number;
   readonly ask: () => Promise<Iterable<PresenceUse>>;
+  /** Runs work after all earlier work of the controller. */
+  readonly enqueue: (work: () => Promise<void>) => Promise<void>;
   /** Notes some uses, and stores them. */
   readonly touch: (uses: readonly PresenceUse[]) => Promise<void>;
-  /** Ends some leases. Returns whether there may be more to end. */
-  readonly end: () => Promise<boolean>;
+  /** Ends leases, in steps. */
+  readonly endIdle: () => Iterator<void>;
+  /** Stores that leases were ended. */
+  readonly store: () => Promise<void>;
   readonly onError: (error: Error) => void;
 }
 
@@ -39,13 +44,13 @@ export class IdleSweep {
 
   /** Ends no lease while the data plane does not answer. */
   async #sweep(): Promise<void> {
-    const { everyMs, ask, touch, onError } = this.#options;
+    const { everyMs, ask, enqueue, touch, onError } = this.#options;
     try {
       const uses = [...(await ask())];
       // It runs at least once, because it also stores the lease clock.
       for (let at = 0; at === 0 || at < uses.length; at += USES_PER_TURN) {
         if (this.#isClosed) return;
-        await touch(uses.slice(at, at + USES_PER_TURN));
+        await enqueue(() => touch(uses.slice(at, at + USES_PER_TURN)));
       }
     } catch (error) {
       onError(error as Error);
@@ -56,17 +61,24 @@ export class IdleSweep {
   }
 
   async #end(): Promise<void> {
-    const { everyMs, end, onError } = this.#options;
-    let isMore = false;
+    const { clock, everyMs, enqueue, endIdle, store, onError } = this.#options;
+    const slices = slicesOf(clock);
+    const steps = endIdle();
+    let isDone = false;
+    const endSome = async (): Promise<void> => {
+      isDone = this.#isClosed || slices.run(steps, 1, ENDING_PART);
+      await store();
+    };
     try {
-      isMore = !this.#isClosed && (await end());
+      for (await enqueue(endSome); !isDone; await enqueue(endSome)) await slices.next();
     } catch (error) {
       onError(error as Error);
     }
-    if (isMore) this.#schedule(PAUSE_MS, () => this.#end());
-    else this.#schedule(everyMs, () => this.#sweep());
+    this.#schedule(everyMs, () => this.#sweep());
   }
 }
 
-const USES_PER_TURN = 1024;
-const PAUSE_MS = 1000;
+/** How many uses are stored in one commit. */
+const USES_PER_TURN = 256;
+/** How much of a slice is taken to end leases; what follows from that takes the rest. */
+const ENDING_PART = 0.4;

@@ -52,12 +52,13 @@ export class LeaseFit {
   }
 
   /**
+   * Fits the leases in steps. Between two of them, nobody else may change leases.
+   *
    * @param isRetry whether what has failed before is tried again in all realms
-   * @returns why addresses could not be leased, unless that was so before
+   * @param problems gets the reasons why addresses could not be leased, unless these were so before
    */
-  fit(changes: IndexChanges, isRetry: boolean): AllocatorError[] {
+  *fit(changes: IndexChanges, isRetry: boolean, problems: AllocatorError[]): Generator<void> {
     const { desired } = this.#state;
-    const problems: AllocatorError[] = [];
     const isTransitChanged = desired.transit !== undefined && changes.sites.has(desired.transit);
     if (isTransitChanged) this.#recountNeeds();
     const renewed = new Set<string>();
@@ -66,6 +67,7 @@ export class LeaseFit {
       if (site === undefined) this.#drop(name);
       else if (this.#renew(site)) renewed.add(name);
       else this.#divide(name);
+      yield;
     }
     for (const name of this.#found.keys()) this.#drop(name);
     const realms = new Set([...renewed, ...changes.realms.keys()]);
@@ -79,10 +81,10 @@ export class LeaseFit {
       if (renewed.has(name) || part !== undefined) this.#divide(name, part?.parties);
       const keys = renewed.has(name) ? desired.hostsIn(name).keys() : (part?.hosts ?? []);
       problems.push(...this.#leaseServices(name, realm, keys));
+      yield;
     }
     problems.push(...this.#leaseTransit());
     this.#eraseRested();
-    return problems;
   }
 
   /** Notes that a client's lease may need a presence in the transit realm. */

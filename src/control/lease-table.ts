@@ -20,6 +20,7 @@ import type { Endpoint } from '../base/endpoint.ts';
 import { type AllocatorError, QuotaExceededError, StoreError } from '../errors.ts';
 import type { Store } from '../store/index.ts';
 import type { Presence } from '../translator/index.ts';
+import type { ClientUse } from './client-uses.ts';
 import type { DesiredIndex } from './desired-index.ts';
 import { type HeldLease, presenceOf } from './held-lease.ts';
 import type { IndexChanges } from './index-changes.ts';
@@ -45,8 +46,6 @@ export interface IdleRules {
   readonly idleMs: number;
   /** The same for a site that holds nearly all that it can have, until it is well below that. */
   readonly pressedIdleMs: number;
-  /** The most leases to end in one call. */
-  readonly atMost: number;
 }
 
 export class LeaseTable {
@@ -96,13 +95,14 @@ export class LeaseTable {
   }
 
   /**
-   * Leases the addresses that a changed desired state needs, and releases those that it does not need, in memory.
+   * Leases the addresses that a changed desired state needs, and releases those that it does not need, in memory and in
+   * steps.
    *
    * @param isRetry whether what has failed before is tried again in all realms
-   * @returns why addresses could not be leased, unless that was so before
+   * @param problems gets the reasons why addresses could not be leased, unless these were so before
    */
-  fit(changes: IndexChanges, isRetry: boolean): readonly AllocatorError[] {
-    return this.#fit.fit(changes, isRetry);
+  fit(changes: IndexChanges, isRetry: boolean, problems: AllocatorError[]): Iterator<void> {
+    return this.#fit.fit(changes, isRetry, problems);
   }
 
   /** Whether something is to be done later although nothing changes. */
@@ -164,31 +164,35 @@ export class LeaseTable {
   }
 
   /**
-   * Ends client leases that were not used for long, in memory, the longest unused of each site first. Leases of services
-   * stay, and those in the transit realm that another one needs.
-   *
-   * @returns how many were ended; if that is `atMost`, there may be more
+   * Ends client leases that were not used for long, in memory, in steps, the longest unused of each site first. Leases of
+   * services stay, and those in the transit realm that another one needs. Other leases may change between two steps.
    */
-  endIdle({ idleMs, pressedIdleMs, atMost }: IdleRules): number {
-    const { realms, desired, clientRealms, clock } = this.#state;
-    const nowMs = clock.now();
-    let ended = 0;
-    for (const [name, realm] of realms) {
-      for (const site of realm.uses.sites) {
-        const excess = realm.excessOf(site, desired.sites.get(site)?.maxClients ?? 0);
-        for (const [key, { usedAtMs }] of realm.uses.of(site)) {
-          if (ended === atMost) return ended;
-          const forMs = nowMs - usedAtMs;
-          if (forMs < pressedIdleMs) break;
-          if (forMs < idleMs && !excess.has(familyOfKey(key))) continue;
-          if (name === desired.transit && clientRealms.isNeeded(key)) continue;
-          excess.take(familyOfKey(key));
-          this.#state.release(realm, realm.get(key)!);
-          ended++;
-        }
+  *endIdle(rules: IdleRules): Generator<void> {
+    for (const name of this.#state.realms.keys()) {
+      for (const site of this.#state.realms.get(name)!.uses.sites) {
+        yield* this.#endIdleOf(name, site, rules);
+        yield;
       }
     }
-    return ended;
+  }
+
+  *#endIdleOf(name: string, site: string, { idleMs, pressedIdleMs }: IdleRules): Generator<void> {
+    const { realms, desired, clientRealms, clock } = this.#state;
+    const realm = realms.get(name);
+    // Most sites have no lease that is unused for long.
+    const nowMs = clock.now();
+    const isIdle = ({ usedAtMs }: ClientUse): boolean => nowMs - usedAtMs >= pressedIdleMs;
+    const [longest] = realm?.uses.of(site).values() ?? [];
+    if (realm === undefined || longest === undefined || !isIdle(longest)) return;
+    const excess = realm.excessOf(site, desired.sites.get(site)?.maxClients ?? 0);
+    for (const [key, use] of realm.uses.of(site)) {
+      if (!isIdle(use) || realms.get(name) !== realm) return;
+      if (nowMs - use.usedAtMs < idleMs && !excess.has(familyOfKey(key))) continue;
+      if (name === desired.transit && clientRealms.isNeeded(key)) continue;
+      excess.take(familyOfKey(key));
+      this.#state.release(realm, realm.get(key)!);
+      yield;
+    }
   }
 
   /** Ends all leases of a site's clients in all realms, in memory. Returns how many. */

@@ -88,8 +88,9 @@ export class NameIndex {
   touch({ sites, services, exposures }: Touched): void {
     const { site, desired, isTransit } = this.#options;
     if (sites.has(site)) {
+      const before = this.#site;
       this.#site = desired.site(site);
-      this.#isReplaced = true;
+      if (textOf(before) !== textOf(this.#site)) this.#isReplaced = true;
     }
     for (const name of services) this.#touchService(name);
     for (const exposure of exposures.values()) {
@@ -100,22 +101,33 @@ export class NameIndex {
     }
   }
 
+  /** Whether `take` has something to return. */
+  get isBehind(): boolean {
+    return this.#isReplaced || this.#touched.size > 0;
+  }
+
   /**
-   * Returns what has changed since the last call; `everything` if the site itself has, as at first. Then `all` has all
-   * names. Returns undefined if nothing has changed.
+   * Returns what has changed since the last call; undefined if nothing has. Returns `everything` if the zone or the pools
+   * of the site have changed, as at first: the next calls then return all names and addresses.
+   *
+   * @param most of how many hosts, to leave the others to the next calls; default all
    */
-  take(): ChangedNames | 'everything' | undefined {
-    if (this.#isReplaced) for (const key of this.#hosts.keys()) this.#touched.add(key);
-    for (const key of this.#touched) this.#derive(key);
-    this.#touched.clear();
+  take(most: number = Number.POSITIVE_INFINITY): ChangedNames | 'everything' | undefined {
+    if (this.#isReplaced) {
+      for (const key of this.#hosts.keys()) this.#touched.add(key);
+      this.#isReplaced = false;
+      return 'everything';
+    }
+    let left = most;
+    for (const key of this.#touched) {
+      if (left-- === 0) break;
+      this.#touched.delete(key);
+      this.#derive(key);
+    }
     const names = [...this.#changedNames];
     const addresses = [...this.#changedAddresses.values()];
     this.#changedNames.clear();
     this.#changedAddresses.clear();
-    if (this.#isReplaced) {
-      this.#isReplaced = false;
-      return 'everything';
-    }
     if (names.length + addresses.length === 0) return undefined;
     return {
       names,
@@ -252,6 +264,11 @@ export class NameIndex {
     const pointer = this.#behind.get(text)?.pointers.get(text);
     return pointer === undefined ? [] : [pointer];
   }
+}
+
+/** Returns what of a site all its names and pointers depend on. */
+function textOf(site: Site | undefined): string {
+  return site === undefined ? '' : JSON.stringify([site.zone, site.pools]);
 }
 
 interface NamedHost {

@@ -22,7 +22,7 @@ export class PendingPlan {
   /** Returns whether a site takes part. */
   readonly #isLive: (site: string) => boolean;
   /** The realms that the translator has. */
-  #inPlan = new Set<string>();
+  #inPlan = new Map<string, Realm>();
   readonly #realms = new Set<string>();
   /** Keyed by realm and address. */
   readonly #places = new Map<string, Place>();
@@ -68,8 +68,8 @@ export class PendingPlan {
 
   /** Forgets everything: the translator has the whole plan. */
   loaded(): void {
-    const live = [...this.#desired.sites.keys()].filter(this.#isLive);
-    this.#inPlan = new Set(live);
+    const live = [...this.#desired.sites.values()].filter(({ name }) => this.#isLive(name));
+    this.#inPlan = new Map(live.map((site) => [site.name, realmOf(site)]));
     this.#clear();
   }
 
@@ -77,7 +77,7 @@ export class PendingPlan {
   applied({ realms = [] }: PlanChanges): void {
     for (const { name, realm } of realms) {
       if (realm === undefined) this.#inPlan.delete(name);
-      else this.#inPlan.add(name);
+      else this.#inPlan.set(name, realm);
     }
     this.#clear();
   }
@@ -108,7 +108,7 @@ export class PendingPlan {
     for (const name of this.#realms) {
       const site = this.#isLive(name) ? this.#desired.sites.get(name) : undefined;
       const realm: Realm | undefined = site && realmOf(site);
-      if (realm !== undefined || this.#inPlan.has(name)) changes.push({ name, realm });
+      if (textOf(realm) !== textOf(this.#inPlan.get(name))) changes.push({ name, realm });
     }
     return changes;
   }
@@ -147,6 +147,10 @@ export class PendingPlan {
     this.#places.clear();
     this.#permits.clear();
   }
+}
+
+function textOf(realm: Realm | undefined): string | undefined {
+  return realm && JSON.stringify(realm);
 }
 
 const FAMILIES = [4, 6] as const;

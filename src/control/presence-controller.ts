@@ -6,7 +6,8 @@ import { EventEmitter } from 'eventemitter3';
 import { type AddressInput, type Family, IpAddress } from '../base/address.ts';
 import { throwToProcess } from '../base/emitter.ts';
 import { Endpoint } from '../base/endpoint.ts';
-import { ApiMisuseError } from '../errors.ts';
+import { type Slices, slicesOf } from '../base/slices.ts';
+import { type AllocatorError, ApiMisuseError } from '../errors.ts';
 import type { Registry, Touched } from '../registry/index.ts';
 import type { Presence } from '../translator/index.ts';
 import { Admissions } from './admissions.ts';
@@ -72,8 +73,11 @@ export class PresenceController
   readonly #plan: PendingPlan;
   #sweep: IdleSweep | undefined;
   readonly #snapshots: SnapshotPublisher;
-  /** What the registry has changed since the last derivation; undefined if everything is to be derived. */
+  readonly #slices: Slices;
+  /** What the registry has changed and is not derived yet; undefined until everything is derived at the start. */
   #touched: TouchedKeys | undefined;
+  /** What has changed in the index, until the leases fit it. */
+  #changes = new IndexChanges();
   /** Whether the translator needs the whole plan, and not changes. */
   #mustLoad = true;
   /** Whether the next derivation tries again what has failed. */
@@ -94,6 +98,7 @@ export class PresenceController
   ) {
     super();
     this.#options = options;
+    this.#slices = slicesOf(options.clock);
     this.#registry = options.registry;
     this.#translator = options.translator;
     this.#transit = options.transit;
@@ -105,6 +110,7 @@ export class PresenceController
     this.#admissions = new Admissions({
       desired,
       leases,
+      slices: this.#slices,
       isLive: (site) => this.#isLive(site),
       enqueue: (work) => this.#enqueue(work),
       store: () => this.#storeAdmitted(),
@@ -284,7 +290,7 @@ export class PresenceController
       if (this.#isDeriveQueued || this.#touched?.isEmpty !== false) return;
       // Packets and clients come in between.
       this.#deriveLater();
-      await new Promise(setImmediate);
+      await this.#slices.next();
     }).catch(throwToProcess);
   }
 
@@ -300,21 +306,21 @@ export class PresenceController
    * out of use even if that cannot be stored.
    */
   async #derive(): Promise<Derivation> {
-    const touched = this.#touched;
-    // If this throws, everything is derived the next time.
-    this.#touched = undefined;
-    const changes = new IndexChanges();
-    if (touched === undefined) {
+    // If this throws, what is touched stays so, and what has changed in the index is taken the next time.
+    const changes = this.#changes;
+    if (this.#touched === undefined) {
       this.#desired.updateAll(changes);
+      this.#touched = new TouchedKeys();
     } else {
-      const records = touched.takeRecords();
-      this.#desired.updateRecords(records, touched.exposures, changes);
-      this.#desired.updateExposures(touched.takeExposures(records.left), changes);
+      await this.#desired.updateSome(this.#touched, changes, this.#slices);
     }
-    const problems = this.#leases.fit(changes, this.#isRetry);
-    this.#touched = touched ?? new TouchedKeys();
-    this.#isRetry = false;
+    // A site may be suspended between two slices, and its plan then refers to what is desired.
     this.#plan.noteDesired(changes);
+    const problems: AllocatorError[] = [];
+    const steps = this.#leases.fit(changes, this.#isRetry, problems);
+    while (!this.#slices.run(steps, LEAST_FITTED)) await this.#slices.next();
+    this.#changes = new IndexChanges();
+    this.#isRetry = false;
     this.#markViews(changes);
     try {
       await this.#leases.commit();
@@ -351,18 +357,13 @@ export class PresenceController
       clock,
       everyMs: Math.min(HOUR_MS, pressedIdleMs / 4),
       ask: presenceUses,
-      touch: (uses) =>
-        this.#enqueue(async () => {
-          this.#leases.touch(uses);
-          await this.#leases.commit();
-        }),
-      end: () =>
-        this.#enqueue(async () => {
-          const rules = { idleMs: clientIdleMs, pressedIdleMs, atMost: ENDED_PER_TURN };
-          const ended = this.#leases.endIdle(rules);
-          if (ended > 0) await this.#storeEnded();
-          return ended === ENDED_PER_TURN;
-        }),
+      enqueue: (work) => this.#enqueue(work),
+      touch: async (uses) => {
+        this.#leases.touch(uses);
+        await this.#leases.commit();
+      },
+      endIdle: () => this.#leases.endIdle({ idleMs: clientIdleMs, pressedIdleMs }),
+      store: () => this.#storeEnded(),
       onError: (error) => this.emit('problem', { error }),
     });
   }
@@ -468,6 +469,6 @@ interface Derivation {
   readonly warnings: readonly PoolWarning[];
 }
 
+/** How many sites are fitted at once in any case. */
+const LEAST_FITTED = 8;
 const HOUR_MS = 3_600_000;
-/** How many leases end in one commit; the plan is loaded once for them. */
-const ENDED_PER_TURN = 512;

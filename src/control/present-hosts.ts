@@ -23,6 +23,10 @@ export class PresentHosts {
     return this.#hosts.get(key);
   }
 
+  get isEmpty(): boolean {
+    return this.#hosts.size === 0;
+  }
+
   keys(): Iterable<string> {
     return this.#hosts.keys();
   }

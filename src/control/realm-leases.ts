@@ -32,6 +32,8 @@ export class RealmLeases {
   readonly uses: ClientUses;
   /** How many addresses the sites hold for their clients. */
   readonly shares: Readonly<Record<Family, FairShare>> = { 4: new FairShare(), 6: new FairShare() };
+  /** What the shares were last divided by. */
+  readonly #rules: Record<Family, readonly unknown[]> = { 4: [], 6: [] };
   readonly #name: string;
   /** The leases in use, by the keys of their presences. */
   readonly #held = new Map<string, HeldLease>();
@@ -179,12 +181,14 @@ export class RealmLeases {
   divide(site: Site, clientSitesOf: (family: Family) => ClientSites): void {
     for (const family of FAMILIES) {
       const { capacity } = this.allocator.statsOf(family);
-      this.shares[family].define({
-        capacity,
-        reserve: site.serviceReserve ?? Math.floor(capacity / DEFAULT_RESERVE_PART),
-        parties: clientSitesOf(family).quotas,
-        share: site.clientShare,
-      });
+      const reserve = site.serviceReserve ?? Math.floor(capacity / DEFAULT_RESERVE_PART);
+      const { quotas: parties, revision } = clientSitesOf(family);
+      const share = site.clientShare;
+      // The shares take time for each party.
+      const rules = [capacity, reserve, parties, share, revision];
+      if (rules.every((each, i) => each === this.#rules[family][i])) continue;
+      this.#rules[family] = rules;
+      this.shares[family].define({ capacity, reserve, parties, share });
     }
   }
 

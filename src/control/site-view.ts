@@ -5,7 +5,7 @@
  */
 import type { IpAddress } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
-import type { Site } from '../registry/index.ts';
+import { exposureName, type Site } from '../registry/index.ts';
 import type { DesiredIndex } from './desired-index.ts';
 import type { LeaseTable } from './lease-table.ts';
 import { serviceHost } from './service-names.ts';
@@ -33,12 +33,12 @@ export function viewOf(
   const point = (address: IpAddress, name: string): void => {
     pointers.set(address.toString(), { address, name });
   };
-  for (const { name, presenceKey, home, service, exposure } of desired.exposedIn(site.name)) {
+  for (const { presenceKey, home, service, exposure } of desired.exposedIn(site.name)) {
     const address = isLive(home.realm) ? leases.address(site.name, presenceKey) : undefined;
     if (address === undefined) continue;
     hosts.push(serviceHost(exposure, service, address, site));
     // The first of several services on a host gives the host its name.
-    if (!pointers.has(address.toString())) point(address, name);
+    if (!pointers.has(address.toString())) point(address, exposureName(exposure, site));
   }
   const clients = new Map<string, Client>();
   for (const { address, of: client } of leases.presencesIn(site.name)) {

@@ -124,7 +124,8 @@ export async function openCloudParts(
   const routePools = (): Promise<void> => pools.follow();
   const { ttlSeconds } = options;
   const isTransit = workers.transit !== undefined;
-  const names = new CloudNames({ registry, ttlSeconds, isTransit, clock });
+  const onError = reporter('names');
+  const names = new CloudNames({ registry, ttlSeconds, isTransit, clock, onError });
   const controller = await PresenceController.start({
     registry,
     store,

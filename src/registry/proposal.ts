@@ -46,7 +46,10 @@ export class Proposal implements SourceView {
     }
     for (const name of this.#sites.keys()) yield* this.#touchSite(name);
     for (const name of this.#services.keys()) {
-      for (const site of this.#tables.sitesOf(name)) this.#touch(name, site);
+      for (const site of this.#tables.sitesOf(name)) {
+        this.#touch(name, site);
+        yield;
+      }
       for (const selector of this.selectorsOf(name)) yield* this.#touchLike(selector);
       yield;
     }

@@ -217,6 +217,7 @@ export class DesiredTables implements SourceView, DesiredSource {
           if (this.#expandedFrom.get(exposure) === source) {
             this.#touch(touched, source.service, site);
           }
+          yield;
         }
       } else {
         this.#touch(touched, source.service, source.site);

@@ -114,7 +114,6 @@ export class Journal {
       });
     }
     for (const part of parts) this.#size += part.length;
-    slices.begin();
     let at = 0;
     for (const changes of commits) {
       for (const { key, value } of changes) {

@@ -3,7 +3,7 @@
  * in its own way, and then applies it to the table.
  * @module
  */
-import { Slices } from '../base/slices.ts';
+import { type Slices, slicesOf } from '../base/slices.ts';
 import { areMany } from './changes.ts';
 import { KeyMap } from './key-map.ts';
 import type { Change, Entry } from './store.ts';
@@ -66,7 +66,7 @@ export class EntryTable {
    * them from one moment on, and the work before and after it is done in slices of the event loop. The table must not
    * be changed by others until this resolves.
    */
-  async apply(changes: readonly Change[], slices: Slices = new Slices()): Promise<void> {
+  async apply(changes: readonly Change[], slices: Slices = slicesOf()): Promise<void> {
     if (!areMany(changes)) {
       this.applyAtOnce(changes);
       return;

@@ -57,10 +57,18 @@ export function turn(): Promise<void> {
 
 /** A clock of which an asynchronous part of a test may let promises settle between two timers. */
 export class SceneClock extends FakeClock {
+  /** What each look at the monotonic clock takes, in ms, so that work takes time. */
+  tickMs = 0;
+  #tickedMs = 0;
   readonly #due = new Set<{ readonly atMs: number }>();
 
+  override monotonicMs(): number {
+    this.#tickedMs += this.tickMs;
+    return super.monotonicMs() + this.#tickedMs;
+  }
+
   override after(delayMs: number, callback: () => void): () => void {
-    const due = { atMs: this.monotonicMs() + delayMs };
+    const due = { atMs: super.monotonicMs() + delayMs };
     this.#due.add(due);
     const end = super.after(delayMs, () => {
       this.#due.delete(due);
@@ -73,14 +81,14 @@ export class SceneClock extends FakeClock {
   }
 
   async pass(ms: number): Promise<void> {
-    const endMs = this.monotonicMs() + ms;
+    const endMs = super.monotonicMs() + ms;
     for (;;) {
       const nextMs = Math.min(...[...this.#due].map(({ atMs }) => atMs));
       if (nextMs > endMs) break;
-      this.advance(Math.max(nextMs - this.monotonicMs(), 0));
+      this.advance(Math.max(nextMs - super.monotonicMs(), 0));
       await turn();
     }
-    this.advance(endMs - this.monotonicMs());
+    this.advance(endMs - super.monotonicMs());
     await turn();
   }
 }
