@@ -71,7 +71,7 @@ test('many names follow in slices, and a renamed zone is served when all names a
   await using dns = await DnsServer.listen({ listen: ANY_PORT });
   const setZone = vi.spyOn(dns, 'setZone');
   names.serve(dns);
-  const target = names.after({ load: () => {}, bind: () => {}, apply: () => {} });
+  const target = names.after({ load: () => {}, apply: () => {} });
   const outcomes = (zone: string) =>
     [0, 199].map((i) => {
       const served = setZone.mock.calls.at(-1)![0]!;
