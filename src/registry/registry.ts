@@ -277,7 +277,7 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
     function* records(): Generator<RecordChange> {
       for (const { key, value } of entries) yield { key, record: readRecord(key, value) };
     }
-    await inSlices(this.#tables.take(records(), noneTouched()));
+    await inSlices(this.#tables.take(records(), undefined));
     this.#revision = this.#tables.revision;
     const early = this.#early!;
     this.#early = undefined;
