@@ -9,7 +9,6 @@ import {
   type DesiredSource,
   type ExposureId,
   exposureId,
-  exposureName,
   presenceFamily,
   type Service,
   type Site,
@@ -65,29 +64,36 @@ export class DesiredIndex {
     changes: IndexChanges
   ): void {
     const exposures = new Map<string, ExposureId>();
-    for (const name of sites) this.#updateSite(name, exposures, changes);
+    for (const name of sites) {
+      const before = this.#sites.get(name);
+      if (this.#replaceSite(name, changes)) this.#addAffected(name, before, exposures, changes);
+    }
     this.updateExposures(exposures.values(), changes);
     for (const name of sites) {
       if (!this.#sites.has(name)) this.#forget(name);
     }
-    for (const name of services) this.#updateService(name, later);
+    for (const name of services) {
+      if (!this.#replaceService(name)) continue;
+      for (const each of this.#source.exposuresOf(name)) later.set(exposureId(each), each);
+    }
   }
 
   updateExposures(exposures: Iterable<ExposureId>, changes: IndexChanges): void {
     for (const id of exposures) this.#updateExposure(id, changes);
   }
 
-  /** Takes over the whole desired state, as if all of it had changed. */
+  /** Takes over the whole desired state, as if all of it had changed. @param changes those of everything */
   updateAll(changes: IndexChanges): void {
     const namesOf = (items: Iterable<{ name: string }>) => Array.from(items, ({ name }) => name);
     const sites = new Set([...namesOf(this.#source.sites()), ...this.#sites.keys()]);
     const services = new Set([...namesOf(this.#source.services()), ...this.#homes.keys()]);
-    const exposures = new Map<string, ExposureId>();
-    this.updateRecords({ sites: new Set(), services }, exposures, changes);
-    this.updateRecords({ sites, services: new Set() }, exposures, changes);
-    for (const each of this.#source.exposures()) exposures.set(exposureId(each), each);
-    for (const { exposure } of this.exposed()) exposures.set(exposureId(exposure), exposure);
-    this.updateExposures(exposures.values(), changes);
+    for (const entry of [...this.exposed()]) this.#remove(entry, changes);
+    for (const name of services) this.#replaceService(name);
+    for (const name of sites) this.#replaceSite(name, changes);
+    this.updateExposures(this.#source.exposures(), changes);
+    for (const name of sites) {
+      if (!this.#sites.has(name)) this.#forget(name);
+    }
   }
 
   /** Returns everything that is exposed. */
@@ -177,14 +183,25 @@ export class DesiredIndex {
     return contains(site.sources, address) && !contains(site.pools, address);
   }
 
-  #updateSite(name: string, exposures: Map<string, ExposureId>, changes: IndexChanges): void {
-    const before = this.#sites.get(name);
+  /** Takes over a site without what is exposed in it. Returns whether it was another one. */
+  #replaceSite(name: string, changes: IndexChanges): boolean {
     const site = this.#source.site(name);
-    if (before === site) return;
+    if (this.#sites.get(name) === site) return false;
     if (site === undefined) this.#sites.delete(name);
     else this.#sites.set(name, site);
     changes.sites.add(name);
     changes.views.add(name);
+    return true;
+  }
+
+  /** Adds the exposures to derive anew because a site is another one. */
+  #addAffected(
+    name: string,
+    before: Site | undefined,
+    exposures: Map<string, ExposureId>,
+    changes: IndexChanges
+  ): void {
+    const site = this.#sites.get(name);
     const add = (each: ExposureId): void => {
       exposures.set(exposureId(each), { service: each.service, site: each.site });
     };
@@ -219,14 +236,15 @@ export class DesiredIndex {
     for (const family of FAMILIES) this.#clientSites.delete(clientSitesKey(name, family));
   }
 
-  #updateService(name: string, later: Map<string, ExposureId>): void {
+  /** Takes over a service without its exposures. Returns whether it was another one. */
+  #replaceService(name: string): boolean {
     const before = this.#homes.get(name);
     const service = this.#source.service(name);
-    if (before?.service === service) return;
+    if (before?.service === service) return false;
     if (before !== undefined) this.#withdraw(before);
     if (service === undefined) this.#homes.delete(name);
     else this.#offer(service);
-    for (const each of this.#source.exposuresOf(name)) later.set(exposureId(each), each);
+    return true;
   }
 
   #offer(service: Service): void {
@@ -271,7 +289,6 @@ export class DesiredIndex {
       exposure,
       presenceFamily: own,
       presenceKey: presenceKey(home.key, own),
-      name: exposureName(exposure, site),
       transit: this.transitFamily(home.realm, site.name, family, own),
     };
   }
@@ -281,12 +298,14 @@ export class DesiredIndex {
     const realm = this.#realm(exposure.site);
     realm.exposed.set(exposure.service, entry);
     realm.hosts.expose(entry);
-    this.#note(entry, changes);
+    realm.sorted = undefined;
+    changes.views.add(exposure.site);
+    if (!changes.isEverything) this.#note(entry, changes);
     this.#addClients(entry, home.realm, home.address.family, changes);
     if (transit === undefined) return;
     const key = presenceKey(home.key, transit);
     this.#realm(this.transit!).hosts.cross(key, transit, entry);
-    changes.realm(this.transit!).hosts.add(key);
+    if (!changes.isEverything) changes.realm(this.transit!).hosts.add(key);
     this.#addClients(entry, undefined, transit, changes);
   }
 
@@ -295,6 +314,8 @@ export class DesiredIndex {
     const realm = this.#realms.get(exposure.site)!;
     realm.exposed.delete(exposure.service);
     realm.hosts.unexpose(entry);
+    realm.sorted = undefined;
+    changes.views.add(exposure.site);
     this.#note(entry, changes);
     this.#removeClients(entry, home.realm, home.address.family, changes);
     if (transit === undefined) return;
@@ -308,10 +329,8 @@ export class DesiredIndex {
     { exposure: { site }, home, presenceKey: key }: ExposedService,
     changes: IndexChanges
   ): void {
-    this.#realms.get(site)!.sorted = undefined;
     changes.realm(site).hosts.add(key);
     changes.permit(site, home);
-    changes.views.add(site);
   }
 
   /** @param home undefined for the transit realm as such */

@@ -303,8 +303,9 @@ export class PresenceController
     const touched = this.#touched;
     // If this throws, everything is derived the next time.
     this.#touched = undefined;
-    const changes = new IndexChanges();
+    const changes = new IndexChanges(touched === undefined);
     if (touched === undefined) {
+      this.#mustLoad = true;
       this.#desired.updateAll(changes);
     } else {
       const records = touched.takeRecords();
