@@ -153,11 +153,13 @@ export class LeaseFit {
   }
 
   #heldOf(realm: string, found: readonly FoundLease[]): HeldLease[] {
-    return found.flatMap(({ key, of, address }): HeldLease[] => {
-      if (of === undefined) return [];
+    const held: HeldLease[] = [];
+    for (const { key, of, address } of found) {
+      if (of === undefined) continue;
       const isService = this.#state.desired.hostIn(realm, key) !== undefined;
-      return [{ realm, key, of, address, isStored: true, isService }];
-    });
+      held.push({ realm, key, of, address, isStored: true, isService });
+    }
+    return held;
   }
 
   #restoreUses(realm: RealmLeases, found: readonly FoundLease[]): void {

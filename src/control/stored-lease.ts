@@ -44,9 +44,11 @@ export class LeaseReader {
       if (isInUse && of === undefined) {
         reason = `"${endpoint}" is not an endpoint`;
       } else if (realm !== '' && address !== undefined) {
-        const lease = { key: presenceKey(of?.key ?? endpoint, address.family), address };
-        const state = isInUse ? { of, usedAtMs: usedAt } : { releasedAt };
-        return { realm, lease: { ...lease, ...state } };
+        const holder = presenceKey(of?.key ?? endpoint, address.family);
+        const lease = isInUse
+          ? { key: holder, address, of, usedAtMs: usedAt }
+          : { key: holder, address, releasedAt };
+        return { realm, lease };
       }
     } catch (error) {
       reason = (error as Error).message;
