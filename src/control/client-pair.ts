@@ -9,8 +9,7 @@ import type { ExposedService } from './exposed-service.ts';
 
 export class ClientPair {
   readonly #isTransit: boolean;
-  /** Keyed by service. */
-  readonly #exposed = new Map<string, ExposedService>();
+  readonly #exposed = new Set<ExposedService>();
   /** Keyed by both IP versions; undefined until somebody asks. */
   #prefixes: Map<number, ClientPrefixes> | undefined;
 
@@ -28,12 +27,12 @@ export class ClientPair {
   }
 
   add(entry: ExposedService): void {
-    this.#exposed.set(entry.service.name, entry);
+    this.#exposed.add(entry);
     this.#prefixes = undefined;
   }
 
   remove(entry: ExposedService): void {
-    this.#exposed.delete(entry.service.name);
+    this.#exposed.delete(entry);
     this.#prefixes = undefined;
   }
 

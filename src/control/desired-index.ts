@@ -313,12 +313,14 @@ export class DesiredIndex {
     const realm = this.#realm(exposure.site);
     realm.exposed.set(exposure.service, entry);
     realm.hosts.expose(entry);
-    this.#note(entry, changes);
+    realm.sorted = undefined;
+    changes.views.add(exposure.site);
+    if (!changes.isEverything) this.#note(entry, changes);
     this.#addClients(entry, home.realm, home.address.family, changes);
     if (transit === undefined) return;
     const key = presenceKey(home.key, transit);
     this.#realm(this.transit!).hosts.cross(key, transit, entry);
-    changes.realm(this.transit!).hosts.add(key);
+    if (!changes.isEverything) changes.realm(this.transit!).hosts.add(key);
     this.#addClients(entry, undefined, transit, changes);
   }
 
@@ -327,6 +329,8 @@ export class DesiredIndex {
     const realm = this.#realms.get(exposure.site)!;
     realm.exposed.delete(exposure.service);
     realm.hosts.unexpose(entry);
+    realm.sorted = undefined;
+    changes.views.add(exposure.site);
     this.#note(entry, changes);
     this.#removeClients(entry, home.realm, home.address.family, changes);
     if (transit === undefined) return;
@@ -340,10 +344,8 @@ export class DesiredIndex {
     { exposure: { site }, home, presenceKey: key }: ExposedService,
     changes: IndexChanges
   ): void {
-    this.#realms.get(site)!.sorted = undefined;
     changes.realm(site).hosts.add(key);
     changes.permit(site, home);
-    changes.views.add(site);
   }
 
   /** @param home undefined for the transit realm as such */

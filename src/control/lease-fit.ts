@@ -71,15 +71,18 @@ export class LeaseFit {
     }
     for (const name of this.#found.keys()) this.#drop(name);
     const realms = new Set([...renewed, ...changes.realms.keys()]);
+    if (changes.isEverything) for (const name of desired.sites.keys()) realms.add(name);
     if (isRetry) for (const name of this.#failures.realms) realms.add(name);
     for (const name of realms) {
       const realm = this.#state.realms.get(name);
       if (realm === undefined) continue;
       const part = changes.realms.get(name);
-      if (renewed.has(name)) this.#fitAll(name, realm);
+      const isAll = changes.isEverything || renewed.has(name);
+      if (isAll) this.#fitAll(name, realm);
       else if (part !== undefined) this.#fitPart(name, realm, part.hosts, part.narrowed);
-      if (renewed.has(name) || part !== undefined) this.#divide(name, part?.parties);
-      const keys = renewed.has(name) ? desired.hostsIn(name).keys() : (part?.hosts ?? []);
+      if (isAll || part !== undefined) this.#divide(name, part?.parties);
+      const hosts = part?.hosts ?? [];
+      const keys = isAll ? [...desired.hostsIn(name).keys(), ...hosts] : hosts;
       problems.push(...this.#leaseServices(name, realm, keys));
       yield;
     }
@@ -152,11 +155,13 @@ export class LeaseFit {
   }
 
   #heldOf(realm: string, found: readonly FoundLease[]): HeldLease[] {
-    return found.flatMap(({ key, of, address }): HeldLease[] => {
-      if (of === undefined) return [];
+    const held: HeldLease[] = [];
+    for (const { key, of, address } of found) {
+      if (of === undefined) continue;
       const isService = this.#state.desired.hostIn(realm, key) !== undefined;
-      return [{ realm, key, of, address, isStored: true, isService }];
-    });
+      held.push({ realm, key, of, address, isStored: true, isService });
+    }
+    return held;
   }
 
   #restoreUses(realm: RealmLeases, found: readonly FoundLease[]): void {

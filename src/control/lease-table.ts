@@ -31,7 +31,7 @@ import { LeaseState, type TouchedLeases } from './lease-state.ts';
 import { familyOfKey, presenceKey } from './presence-key.ts';
 import type { PresenceUse } from './presence-uses.ts';
 import type { RealmLeases } from './realm-leases.ts';
-import { type FoundLease, LEASE_PREFIX, readLease } from './stored-lease.ts';
+import { type FoundLease, LEASE_PREFIX, LeaseReader } from './stored-lease.ts';
 
 export interface LeaseTableOptions {
   readonly store: Store;
@@ -72,19 +72,21 @@ export class LeaseTable {
    */
   static async open(desired: DesiredIndex, options: LeaseTableOptions): Promise<LeaseTable> {
     const entries = await options.store.list(LEASE_PREFIX);
+    const reader = new LeaseReader();
     const all = new Map<string, FoundLease[]>();
+    /** The keys in the store by holder, of the realm of the entry before: they are in the order of their realms. */
     const holders = new Map<string, string>();
     let newestMs = 0;
     for (const entry of entries) {
-      const { realm, lease } = readLease(entry);
+      const { realm, lease } = reader.read(entry);
+      if (!all.has(realm)) holders.clear();
       newestMs = Math.max(newestMs, lease.releasedAt ?? 0, lease.usedAtMs ?? 0);
       if (lease.releasedAt === undefined) {
-        const holder = `${realm} ${lease.key}`;
-        const other = holders.get(holder);
+        const other = holders.get(lease.key);
         if (other !== undefined) {
           throw new StoreError(`${other} and ${entry.key} in the store are both of ${lease.of}`);
         }
-        holders.set(holder, entry.key);
+        holders.set(lease.key, entry.key);
       }
       const found = all.get(realm);
       if (found === undefined) all.set(realm, [lease]);

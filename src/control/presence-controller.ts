@@ -77,7 +77,7 @@ export class PresenceController
   /** What the registry has changed and is not derived yet; undefined until everything is derived at the start. */
   #touched: TouchedKeys | undefined;
   /** What has changed in the index, until the leases fit it. */
-  #changes = new IndexChanges();
+  #changes = new IndexChanges(true);
   /** Whether the translator needs the whole plan, and not changes. */
   #mustLoad = true;
   /** Whether the next derivation tries again what has failed. */
@@ -309,6 +309,7 @@ export class PresenceController
     // If this throws, what is touched stays so, and what has changed in the index is taken the next time.
     const changes = this.#changes;
     if (this.#touched === undefined) {
+      this.#mustLoad = true;
       this.#desired.updateAll(changes);
       this.#touched = new TouchedKeys();
     } else {
@@ -319,7 +320,7 @@ export class PresenceController
     const problems: AllocatorError[] = [];
     const steps = this.#leases.fit(changes, this.#isRetry, problems);
     while (!this.#slices.run(steps, LEAST_FITTED)) await this.#slices.next();
-    this.#changes = new IndexChanges();
+    this.#changes = new IndexChanges(false);
     this.#isRetry = false;
     this.#markViews(changes);
     try {

@@ -36,9 +36,10 @@ export function viewOf(
   for (const { presenceKey, home, service, exposure } of desired.exposedIn(site.name)) {
     const address = isLive(home.realm) ? leases.address(site.name, presenceKey) : undefined;
     if (address === undefined) continue;
-    hosts.push(serviceHost(exposure, service, address, site));
+    const host = serviceHost(exposure, service, address, site);
+    hosts.push(host);
     // The first of several services on a host gives the host its name.
-    if (!pointers.has(address.toString())) point(address, exposureName(exposure, site));
+    if (!pointers.has(address.toString())) point(address, host.name);
   }
   const clients = new Map<string, Client>();
   for (const { address, of: client } of leases.presencesIn(site.name)) {

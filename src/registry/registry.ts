@@ -284,7 +284,7 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
     function* records(): Generator<RecordChange> {
       for (const { key, value } of entries) yield { key, record: readRecord(key, value) };
     }
-    await this.#slices.all(this.#tables.take(records(), noneTouched()));
+    await this.#slices.all(this.#tables.take(records(), undefined));
     this.#revision = this.#tables.revision;
     const early = this.#early!;
     this.#early = undefined;

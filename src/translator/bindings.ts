@@ -108,8 +108,8 @@ export class Bindings {
       const conflict = this.#bind(plan.presences[i]!, () => `presences[${i}]`);
       if (conflict !== undefined) throw new ConfigError(`presences[${i}]`, conflict);
     }
-    for (const [i, input] of plan.permits.entries()) {
-      const permit = compilePermit(input, `permits[${i}]`);
+    for (let i = 0; i < plan.permits.length; i++) {
+      const permit = compilePermit(plan.permits[i]!, () => `permits[${i}]`);
       const realm = this.#known(permit.realm, () => `permits[${i}].realm`);
       const home = this.#known(permit.service.realm, () => `permits[${i}].service.realm`);
       this.#permits.add(realm, home, permit.service.address, permit);

@@ -98,7 +98,7 @@ export interface PermitInput extends Omit<Permit, 'service' | 'ports' | 'clients
   readonly clients?: readonly PrefixInput[];
 }
 
-/** A plan as a caller gives it. */
+/** A plan as a caller gives it. What is already a value in it is not copied, so it must not change any more. */
 export interface TranslationPlanInput {
   readonly realms: readonly RealmInput[];
   readonly presences: readonly PresenceInput[];
@@ -142,19 +142,30 @@ export function compilePresence(presence: PresenceInput, path: () => string): Pr
 /**
  * Checks a permit and parses what is text in it.
  *
- * @throws {ConfigError} with `path` in front.
+ * @param path says where it stands, for the message of an error
+ * @throws {ConfigError} with that in front.
  */
-export function compilePermit(permit: PermitInput, path: string): Permit {
+export function compilePermit(permit: PermitInput, path: () => string): Permit {
   const { realm, service, ports, clients } = permit;
   if (service.realm === realm) {
-    throw new ConfigError(`${path}.service.realm`, `"${realm}" is the permit's own realm`);
+    throw new ConfigError(`${path()}.service.realm`, `"${realm}" is the permit's own realm`);
   }
+  const hasValues = service instanceof Endpoint && ports.every(isRange);
+  if (hasValues && (clients === undefined || clients.every(isPrefix))) return permit as Permit;
   return {
     realm,
-    service: parsedAt(() => `${path}.service.address`, service, Endpoint.from),
-    ports: ports.map((port, i) => PortRange.from(port, `${path}.ports[${i}]`)),
-    ...(clients && { clients: prefixesOf(clients, `${path}.clients`) }),
+    service: parsedAt(() => `${path()}.service.address`, service, Endpoint.from),
+    ports: ports.map((port, i) => PortRange.from(port, `${path()}.ports[${i}]`)),
+    ...(clients && { clients: prefixesOf(clients, `${path()}.clients`) }),
   };
+}
+
+function isRange(port: PortInput): port is PortRange {
+  return port instanceof PortRange;
+}
+
+function isPrefix(prefix: PrefixInput): prefix is IpPrefix {
+  return prefix instanceof IpPrefix;
 }
 
 /**
@@ -189,7 +200,7 @@ export function compilePlan({ realms, presences, permits }: TranslationPlanInput
   return {
     realms: realms.map((realm, i) => compileRealm(realm, `realms[${i}]`)),
     presences: presences.map((presence, i) => compilePresence(presence, () => `presences[${i}]`)),
-    permits: permits.map((permit, i) => compilePermit(permit, `permits[${i}]`)),
+    permits: permits.map((permit, i) => compilePermit(permit, () => `permits[${i}]`)),
   };
 }
 
@@ -217,7 +228,7 @@ export function compileChanges(changes: PlanChangesInput): Required<PlanChanges>
       const path = `permits[${i}]`;
       const service = parsedAt(() => `${path}.service.address`, input, Endpoint.from);
       const compiled = list.map((permit, j) => {
-        const each = compilePermit(permit, `${path}.permits[${j}]`);
+        const each = compilePermit(permit, () => `${path}.permits[${j}]`);
         if (each.realm !== realm || each.service.key !== service.key) {
           const is = `it lets "${each.realm}" use ${each.service}`;
           throw new ConfigError(`${path}.permits[${j}]`, `${is}, not "${realm}" use ${service}`);
