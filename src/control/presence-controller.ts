@@ -6,6 +6,7 @@ import { EventEmitter } from 'eventemitter3';
 import { type AddressInput, type Family, IpAddress } from '../base/address.ts';
 import { throwToProcess } from '../base/emitter.ts';
 import { Endpoint } from '../base/endpoint.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import { ApiMisuseError } from '../errors.ts';
 import type { Registry, Touched } from '../registry/index.ts';
 import type { Presence } from '../translator/index.ts';
@@ -228,6 +229,12 @@ export class PresenceController
     return this.#leases.presences();
   }
 
+  /** Returns the prefixes of a site's presences: its pools, and what they have lost while an overlap lasts. */
+  poolsOf(name: string): readonly IpPrefix[] | undefined {
+    const site = this.#desired.sites.get(name);
+    return site && this.#leases.poolsOf(site);
+  }
+
   poolStats(site: string): PoolStatus | undefined {
     return this.#pools.status(site);
   }
@@ -421,18 +428,18 @@ export class PresenceController
 
   /** Gives the translator what has changed, and marks the snapshots of the sites where presences have changed. */
   #push(): void {
-    const { places, pools } = this.#leases.takeTouched();
-    for (const [realm, sites] of pools) {
-      const known = this.#touchedPools.get(realm);
-      if (known === undefined) this.#touchedPools.set(realm, new Set(sites));
-      else for (const site of sites) known.add(site);
+    const touched = this.#leases.takeTouched();
+    for (const [realm, sites] of touched.pools) {
+      const known = this.#touchedPools.get(realm) ?? [];
+      this.#touchedPools.set(realm, new Set([...known, ...sites]));
     }
-    for (const { realm } of places.values()) this.#snapshots.mark(realm);
+    for (const { realm } of touched.places.values()) this.#snapshots.mark(realm);
+    for (const realm of touched.realms) this.#snapshots.mark(realm);
     if (this.#mustLoad) {
       this.#load();
       return;
     }
-    this.#plan.notePlaces(places);
+    this.#plan.noteLeases(touched);
     const changes = this.#plan.changes();
     if (changes === undefined) return;
     try {
@@ -451,7 +458,7 @@ export class PresenceController
   /** Loads the plan into the translator. */
   #load(): void {
     const isLive = (site: string) => this.#isLive(site);
-    this.#translator.load(planOf(this.#desired, this.#leases.presences(), isLive));
+    this.#translator.load(planOf(this.#desired, this.#leases, isLive));
     this.#mustLoad = false;
     this.#plan.loaded();
   }

@@ -99,7 +99,8 @@ export class CloudNames {
     const { registry, ttlSeconds } = this.#options;
     const site = registry.site(CLOUD);
     if (site === undefined) return;
-    const { sources, pools } = site;
+    const { sources } = site;
+    const pools = this.#index.pools ?? site.pools;
     const zone = site.zone.toLowerCase();
     const head = { revision: this.#revision, site: CLOUD, sources, pools, zone, ttlSeconds };
     this.#zone = Zone.compile(zoneDataOf({ ...head, ...this.#index.all }, [dns.address.host]));
