@@ -42,11 +42,7 @@ export class LeaseFit {
   /** The keys of presences in the transit realm that leases in other realms may need. */
   readonly #inTransit = new Set<string>();
 
-  constructor(
-    state: LeaseState,
-    found: FoundLeases,
-    options: LeaseFitOptions
-  ) {
+  constructor(state: LeaseState, found: FoundLeases, options: LeaseFitOptions) {
     this.#state = state;
     this.#found = found;
     this.#options = options;
@@ -59,6 +55,13 @@ export class LeaseFit {
   get isWaiting(): boolean {
     const { realms } = this.#failures;
     return realms.length > 0 || this.#overlapping.size > 0 || !this.#state.retired.isEmpty;
+  }
+
+  /** In how many ms the next overlap ends; infinite if none lasts. */
+  get overlapEndsInMs(): number {
+    const { realms, clock } = this.#state;
+    const ends = Array.from(this.#overlapping, (name) => realms.get(name)!.overlaps.nextEndMs);
+    return Math.max(0, Math.min(...ends) - clock.now());
   }
 
   /**
@@ -192,7 +195,10 @@ export class LeaseFit {
       this.#retire(name, lease);
     }
     realms.set(name, realm);
-    if (realm.beginOverlap(before, clock.now() + overlapMs)) {
+    const untilMs = clock.now() + overlapMs;
+    // An overlap of an earlier process may be longer than they are now.
+    const isLimited = realm.overlaps.limit(untilMs);
+    if (realm.beginOverlap(before, untilMs) || isLimited) {
       journal.write(realm.overlaps.write(name));
     }
     if (!realm.overlaps.isEmpty) {

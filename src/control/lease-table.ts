@@ -122,6 +122,11 @@ export class LeaseTable {
     return this.#fit.isWaiting;
   }
 
+  /** In how many ms the next overlap of replaced pools ends; infinite if none lasts. */
+  get overlapEndsInMs(): number {
+    return this.#fit.overlapEndsInMs;
+  }
+
   /**
    * Checks that a client may have a presence of this IP version in `realm`. A client that has one may. The shares do
    * not bind a client whose last address is in quarantine for its site, because that address counts already.

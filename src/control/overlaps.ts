@@ -49,6 +49,18 @@ export class Overlaps {
     return latest;
   }
 
+  /** When the first of them ends, in ms; infinite if there is none. */
+  get nextEndMs(): number {
+    return Math.min(...[...this.#former.values()].map(({ until }) => until));
+  }
+
+  /** Ends none of them later than this. Returns whether that changes something. */
+  limit(untilMs: number): boolean {
+    const late = [...this.#former].filter(([, { until }]) => until > untilMs);
+    for (const [text, { prefix }] of late) this.#former.set(text, { prefix, until: untilMs });
+    return late.length > 0;
+  }
+
   begin(prefixes: readonly IpPrefix[], until: number): void {
     for (const prefix of prefixes) this.#former.set(prefix.toString(), { prefix, until });
   }

@@ -129,12 +129,10 @@ export class PlanIndex {
           ([name, realm]) => JSON.stringify(realm) !== JSON.stringify(this.#realms.get(name))
         )
       ),
-      presences: [...changed.presences.values()].filter(
-        ({ realm, address, of, formerUntil }) => {
-          const before = this.presence(realm, address);
-          return before?.of.key !== of?.key || before?.formerUntil !== formerUntil;
-        }
-      ),
+      presences: [...changed.presences.values()].filter(({ realm, address, of, formerUntil }) => {
+        const before = this.presence(realm, address);
+        return before?.of.key !== of?.key || before?.formerUntil !== formerUntil;
+      }),
       pairs: [...changed.pairs.values()].filter(
         (pair) => pair.permits.length > 0 || this.pair(pair.realm, pair.service) !== undefined
       ),

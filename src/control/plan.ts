@@ -26,10 +26,7 @@ export function planOf(
 }
 
 /** @param pools the prefixes of the site's presences */
-export function realmOf(
-  { name, sources, mtu, reject }: Site,
-  pools: readonly IpPrefix[]
-): Realm {
+export function realmOf({ name, sources, mtu, reject }: Site, pools: readonly IpPrefix[]): Realm {
   return {
     name,
     sources,

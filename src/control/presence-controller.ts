@@ -6,7 +6,6 @@ import { EventEmitter } from 'eventemitter3';
 import { type AddressInput, type Family, IpAddress } from '../base/address.ts';
 import { throwToProcess } from '../base/emitter.ts';
 import { Endpoint } from '../base/endpoint.ts';
-import type { IpPrefix } from '../base/prefix.ts';
 import { ApiMisuseError } from '../errors.ts';
 import type { Registry, Touched } from '../registry/index.ts';
 import type { Presence } from '../translator/index.ts';
@@ -229,12 +228,6 @@ export class PresenceController
     return this.#leases.presences();
   }
 
-  /** Returns the prefixes of a site's presences: its pools, and what they have lost while an overlap lasts. */
-  poolsOf(name: string): readonly IpPrefix[] | undefined {
-    const site = this.#desired.sites.get(name);
-    return site && this.#leases.poolsOf(site);
-  }
-
   poolStats(site: string): PoolStatus | undefined {
     return this.#pools.status(site);
   }
@@ -394,8 +387,9 @@ export class PresenceController
 
   #retryLater(): void {
     if (this.#isClosed) return;
-    const { clock, retryMs } = this.#options;
-    this.#endRetry ??= clock.after(retryMs, this.#onRetry, true);
+    const { clock } = this.#options;
+    const inMs = Math.min(this.#options.retryMs, this.#leases.overlapEndsInMs);
+    this.#endRetry ??= clock.after(inMs, this.#onRetry, true);
   }
 
   /** Stores the leases of clients, and whatever an earlier commit has not stored. */

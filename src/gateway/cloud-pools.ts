@@ -4,8 +4,8 @@
  * @module
  */
 import type { IpPrefix } from '../base/prefix.ts';
-import { isPacketDevice } from '../device/index.ts';
 import type { PlanTarget } from '../control/index.ts';
+import { isPacketDevice } from '../device/index.ts';
 import { CLOUD, type Registry } from '../registry/index.ts';
 import type { Realm } from '../translator/index.ts';
 import type { WorkerPool } from '../worker/index.ts';

@@ -164,22 +164,22 @@ describe('pools of a site', () => {
     await scene.controller.close();
   });
 
-  test.each([
-    'and goes on',
-    'and is restarted',
-  ])('that come back beside the new ones keep the new address, %s', async (how) => {
-    let scene = await startScene(DESIRED, OPTIONS);
-    await setPools(scene, 'site-a', B);
-    await setPools(scene, 'site-a', A, B);
-    if (how === 'and is restarted') scene = await startScene(null, OPTIONS, scene);
-    expect(presencesOf(scene)).toEqual({ newest: ['10.1.0.1'], former: ['10.0.0.129'] });
-    expect(scene.controller.poolStats('site-a')).toMatchObject({ leased: 2 });
-    await scene.clock.pass(OVERLAP_MS);
-    expect(presencesOf(scene)).toEqual({ newest: ['10.1.0.1'], former: [] });
-    // It rests in its pool like any other.
-    expect(scene.controller.poolStats('site-a')).toMatchObject({ leased: 1, quarantined: 1 });
-    await scene.controller.close();
-  });
+  test.each(['and goes on', 'and is restarted'])(
+    'that come back beside the new ones keep the new address, %s',
+    async (how) => {
+      let scene = await startScene(DESIRED, OPTIONS);
+      await setPools(scene, 'site-a', B);
+      await setPools(scene, 'site-a', A, B);
+      if (how === 'and is restarted') scene = await startScene(null, OPTIONS, scene);
+      expect(presencesOf(scene)).toEqual({ newest: ['10.1.0.1'], former: ['10.0.0.129'] });
+      expect(scene.controller.poolStats('site-a')).toMatchObject({ leased: 2 });
+      await scene.clock.pass(OVERLAP_MS);
+      expect(presencesOf(scene)).toEqual({ newest: ['10.1.0.1'], former: [] });
+      // It rests in its pool like any other.
+      expect(scene.controller.poolStats('site-a')).toMatchObject({ leased: 1, quarantined: 1 });
+      await scene.controller.close();
+    }
+  );
 
   test('that change their IP version end the former addresses at once', async () => {
     const exposures = DESIRED.exposures.filter(({ service }) => service !== 'console-a');
