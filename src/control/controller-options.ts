@@ -44,7 +44,7 @@ export interface PresenceControllerOptions {
   /**
    * How long a presence keeps its address after the pools of its realm have lost it, beside the new one, in ms. Names
    * answer with the new one at once, and connections on the former one go on until then; then it goes into quarantine.
-   * Default: the TTL and 300,000 more, the time after which idle flows end. 0: no time.
+   * 0: no time. Default 330,000, or the TTL and 300,000 more, the time after which idle flows end, if the TTL is set.
    */
   readonly overlapMs?: number;
   /**
