@@ -40,6 +40,12 @@ export interface PresenceControllerOptions {
    */
   readonly quarantineMs?: number;
   /**
+   * How long a presence keeps its address after the pools of its realm have lost it, beside the new one, in ms. Names
+   * answer with the new one at once, and connections on the former one go on until then; then it goes into quarantine.
+   * 0: no time. Default 330,000, or the TTL and 300,000 more, the time after which idle flows end, if the TTL is set.
+   */
+  readonly overlapMs?: number;
+  /**
    * Returns the presences that have carried packets since the last call. It is called once an hour, or more often where
    * leases end sooner; while it fails, no lease ends. Without it, no client's lease ends for lack of use.
    * `PresenceUses` provides it for a translator.
@@ -89,6 +95,8 @@ export const PRESENCE_CONTROLLER_DEFAULTS: Readonly<{
   ttlSeconds: number;
   /** In ms, with the default TTL; twice the TTL with another one. */
   quarantineMs: number;
+  /** In ms, with the default TTL; the TTL and 300,000 more with another one. */
+  overlapMs: number;
   /** In ms. */
   clientIdleMs: number;
   /** In ms; `clientIdleMs` if that is less. */
@@ -101,6 +109,7 @@ export const PRESENCE_CONTROLLER_DEFAULTS: Readonly<{
 }> = Object.freeze({
   ttlSeconds: 30,
   quarantineMs: 60_000,
+  overlapMs: 330_000,
   clientIdleMs: 30 * 86_400_000,
   pressedIdleMs: 86_400_000,
   releaseSuspended: false,
@@ -134,6 +143,8 @@ export function resolveControllerOptions(
   const { ttlSeconds = defaults.ttlSeconds, quarantineMs = 2000 * ttlSeconds } = options;
   const { coalesceMs = defaults.coalesceMs, retryMs = defaults.retryMs, suspended = [] } = options;
   checkWhole('ttlSeconds', ttlSeconds, 0, MAX_TTL_SECONDS);
+  const { overlapMs = 1000 * ttlSeconds + FLOW_IDLE_MS } = options;
+  checkWhole('overlapMs', overlapMs, 0, Number.MAX_SAFE_INTEGER);
   if (!(typeof quarantineMs === 'number' && quarantineMs >= 1000 * ttlSeconds)) {
     throw new ApiMisuseError(
       `quarantineMs ${quarantineMs} is shorter than the TTL of ${ttlSeconds} s: cached names would lead to other hosts`
@@ -155,6 +166,7 @@ export function resolveControllerOptions(
     ...options,
     ttlSeconds,
     quarantineMs,
+    overlapMs,
     clientIdleMs,
     pressedIdleMs,
     releaseSuspended: checkFlag(
@@ -179,6 +191,8 @@ function checkNames(name: string, value: Iterable<string>): readonly string[] {
   return Array.from(value, (each, i) => checkText(`${name}[${i}]`, each));
 }
 
+/** The time after which idle flows end (RFC 4787 section 4.3). */
+const FLOW_IDLE_MS = 300_000;
 /** RFC 2181 section 8. */
 const MAX_TTL_SECONDS = 0x7fffffff;
 /** The longest time of a timer of Node. */

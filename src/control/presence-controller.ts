@@ -389,8 +389,9 @@ export class PresenceController
 
   #retryLater(): void {
     if (this.#isClosed) return;
-    const { clock, retryMs } = this.#options;
-    this.#endRetry ??= clock.after(retryMs, this.#onRetry, true);
+    const { clock } = this.#options;
+    const inMs = Math.min(this.#options.retryMs, this.#leases.overlapEndsInMs);
+    this.#endRetry ??= clock.after(inMs, this.#onRetry, true);
   }
 
   /** Stores the leases of clients, and whatever an earlier commit has not stored. */
@@ -423,18 +424,18 @@ export class PresenceController
 
   /** Gives the translator what has changed, and marks the snapshots of the sites where presences have changed. */
   #push(): void {
-    const { places, pools } = this.#leases.takeTouched();
-    for (const [realm, sites] of pools) {
-      const known = this.#touchedPools.get(realm);
-      if (known === undefined) this.#touchedPools.set(realm, new Set(sites));
-      else for (const site of sites) known.add(site);
+    const touched = this.#leases.takeTouched();
+    for (const [realm, sites] of touched.pools) {
+      const known = this.#touchedPools.get(realm) ?? [];
+      this.#touchedPools.set(realm, new Set([...known, ...sites]));
     }
-    for (const { realm } of places.values()) this.#snapshots.mark(realm);
+    for (const { realm } of touched.places.values()) this.#snapshots.mark(realm);
+    for (const realm of touched.realms) this.#snapshots.mark(realm);
     if (this.#mustLoad) {
       this.#load();
       return;
     }
-    this.#plan.notePlaces(places);
+    this.#plan.noteLeases(touched);
     const changes = this.#plan.changes();
     if (changes === undefined) return;
     try {
@@ -453,7 +454,7 @@ export class PresenceController
   /** Loads the plan into the translator. */
   #load(): void {
     const isLive = (site: string) => this.#isLive(site);
-    this.#translator.load(planOf(this.#desired, this.#leases.presences(), isLive));
+    this.#translator.load(planOf(this.#desired, this.#leases, isLive));
     this.#mustLoad = false;
     this.#plan.loaded();
   }

@@ -155,7 +155,8 @@ export class CloudNames {
     const { registry, ttlSeconds } = this.#options;
     const site = registry.site(CLOUD);
     if (site === undefined || this.#dns === undefined) return undefined;
-    const { sources, pools } = site;
+    const { sources } = site;
+    const pools = this.#index.pools ?? site.pools;
     const zone = site.zone.toLowerCase();
     const head = { revision: this.#revision, site: CLOUD, sources, pools, zone, ttlSeconds };
     return Zone.compile(zoneDataOf({ ...head, ...names }, [this.#dns.address.host]));

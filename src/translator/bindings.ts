@@ -9,6 +9,7 @@ import type { Family, IpAddress } from '../base/address.ts';
 import { Endpoint } from '../base/endpoint.ts';
 import type { IpPrefix } from '../base/prefix.ts';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
+import { addressAt } from './address-table.ts';
 import { familyOf, type Host, Hosts } from './hosts.ts';
 import { NOTHING, REPLY, REQUEST } from './layout.ts';
 import { Permits } from './permits.ts';
@@ -46,6 +47,12 @@ export interface Resolution {
   readonly source: Int32Array;
   /** The real address behind the destination. Valid iff Forward or NeedsPresence. */
   readonly destination: Int32Array;
+  /**
+   * Whether the destination's host has several addresses in the ingress realm, or the source has in the egress realm,
+   * because one of them is renumbered. Then not every packet leaves under `source`; see `Flows`. Valid iff Forward or
+   * NeedsPresence.
+   */
+  isOverlapping: boolean;
 }
 
 /** A realm of the plan. */
@@ -89,6 +96,7 @@ export class Bindings {
     policy: NOTHING,
     source: new Int32Array(4),
     destination: new Int32Array(4),
+    isOverlapping: false,
   };
 
   /**
@@ -117,8 +125,8 @@ export class Bindings {
   }
 
   /**
-   * Adds a presence. Adding the same presence twice changes nothing. No path changes: none was to the address, and none
-   * from the host to the realm.
+   * Adds a presence, which is not a former one. Adding the same presence twice changes nothing. No path changes: none was
+   * to the address, and none from the host to the realm.
    *
    * @throws {ApiMisuseError} if the address stands for another host, or the host has another.
    * @throws {ConfigError} if the presence is not one.
@@ -228,6 +236,10 @@ export class Bindings {
     result.policy = policy;
     const words = targetFamily === 4 ? 1 : 4;
     for (let i = 0; i < words; i++) result.destination[i] = targets.words[targetAt + 1 + i]!;
+    result.isOverlapping =
+      this.#presences.isOverlapping &&
+      (this.#presences.several(target, realm, family) !== undefined ||
+        this.#presences.several(origin, egress, targetFamily) !== undefined);
     const standIn = origin < 0 ? -1 : this.#presences.find(origin, egress, targetFamily);
     if (standIn < 0) {
       result.verdict = Verdict.NeedsPresence;
@@ -251,6 +263,25 @@ export class Bindings {
     const host = this.#presences.hostAt(realm, family, words, at);
     if (host < 0) return undefined;
     return new Endpoint(this.#realms.get(this.#hosts.realmOf(host))!.name, this.#addressOf(host));
+  }
+
+  /** Whether any host has several addresses of one IP version in a realm. */
+  get isOverlapping(): boolean {
+    return this.#presences.isOverlapping;
+  }
+
+  /** Returns the addresses in `realm` of the host at `words[at]` of its home, if it has several there; else none. */
+  addressesIn(
+    realm: number,
+    family: Family,
+    home: number,
+    homeFamily: Family,
+    words: ArrayLike<number>,
+    at: number
+  ): IpAddress[] {
+    const host = this.#hosts.find(home, homeFamily, words, at);
+    const records = host < 0 ? undefined : this.#presences.several(host, realm, family);
+    return (records ?? []).map((record) => addressAt(this.#presences.table(family), record));
   }
 
   /** Returns whether packets of the realm may come from the address at `words[at]`. */
@@ -320,7 +351,7 @@ export class Bindings {
 
   /** Adds a presence, unless it is there. Returns what stands against it, if something does. */
   #bind(input: PresenceInput, path: () => string): string | undefined {
-    const { realm, address, of } = compilePresence(input, path);
+    const { realm, address, of, formerUntil } = compilePresence(input, path);
     const index = this.#known(realm, () => `${path()}.realm`);
     const home = this.#known(of.realm, () => `${path()}.of.realm`);
     const { family, words } = address;
@@ -332,8 +363,8 @@ export class Bindings {
       return `${address} already stands for ${real} in ${realm}`;
     }
     const other = this.#presences.addressOf(host, index, family);
-    if (other !== undefined) return alreadyHas(of, other, realm);
-    this.#presences.add(index, address, home, of.address);
+    if (other !== undefined && formerUntil === undefined) return alreadyHas(of, other, realm);
+    this.#presences.add(index, address, home, of.address, formerUntil);
     return undefined;
   }
 
@@ -343,19 +374,24 @@ export class Bindings {
     touch: (a: number, b: number) => void
   ): void {
     const added: (() => void)[] = [];
-    for (const { realm, address, of } of changes) {
+    for (const { realm, address, of, formerUntil } of changes) {
       const index = this.#indexes.get(realm);
       if (index === undefined) continue;
       const home = of && this.#indexes.get(of.realm);
       const before = this.#presences.hostAt(index, address.family, address.words, 0);
       if (before >= 0) {
         const beforeHome = this.#hosts.realmOf(before);
-        if (home === beforeHome && of!.address.equals(this.#addressOf(before))) continue;
+        const isSameHost = home === beforeHome && of!.address.equals(this.#addressOf(before));
+        if (isSameHost && formerUntil === this.#presences.formerUntil(index, address)) continue;
         this.#presences.remove(index, address);
         touch(index, beforeHome);
       }
       if (home !== undefined) {
-        added.push(() => this.#presences.add(index, address, home, of!.address));
+        added.push(() => {
+          if (this.#presences.add(index, address, home, of!.address, formerUntil)) {
+            touch(index, home);
+          }
+        });
       }
     }
     for (const add of added) add();
@@ -371,11 +407,11 @@ export class Bindings {
     const places = lastByPlace(presences);
     /** The addresses that hosts get. */
     const addresses = new Map<string, IpAddress>();
-    for (const [i, { realm, address, of }] of presences.entries()) {
+    for (const [i, { realm, address, of, formerUntil }] of presences.entries()) {
       if (of === undefined) continue;
       check(realm, `presences[${i}].realm`);
       check(of.realm, `presences[${i}].of.realm`);
-      if (places.get(placeOf(realm, address))!.of !== of) continue;
+      if (formerUntil !== undefined || places.get(placeOf(realm, address))!.of !== of) continue;
       const holder = `${realm.length} ${realm} IPv${address.family} ${of.key}`;
       const other = addresses.get(holder) ?? this.#keptAddress(realm, address.family, of, places);
       if (other !== undefined && !other.equals(address)) {

@@ -14,6 +14,13 @@ export interface Presence {
   readonly realm: string;
   readonly address: IpAddress;
   readonly of: Endpoint;
+  /**
+   * Present if the realm was renumbered: the host has a newer address of this IP version there, and this one leads to it
+   * too, until it is removed. It is the time of that, of which only the order counts: packets of the host leave under
+   * the address that ends first, because live connections may be on it. Answers leave under the address that the
+   * request went to. Absent: the host's newest address, or its only one.
+   */
+  readonly formerUntil?: number | undefined;
 }
 
 export interface Realm {
@@ -69,6 +76,8 @@ export interface PlanChanges {
     readonly realm: string;
     readonly address: IpAddress;
     readonly of: Endpoint | undefined;
+    /** As in `Presence`. */
+    readonly formerUntil?: number | undefined;
   }[];
   /** All permits of one pair of clients' realm and service; an empty list: there are none any more. */
   readonly permits?: readonly {
@@ -83,6 +92,7 @@ export interface PresenceInput {
   readonly realm: string;
   readonly address: AddressInput;
   readonly of: EndpointInput;
+  readonly formerUntil?: number | undefined;
 }
 
 /** A realm as a caller gives it: prefixes are values or text. */
@@ -112,6 +122,7 @@ export interface PlanChangesInput {
     readonly realm: string;
     readonly address: AddressInput;
     readonly of?: EndpointInput | undefined;
+    readonly formerUntil?: number | undefined;
   }[];
   readonly permits?: readonly {
     readonly realm: string;
@@ -127,15 +138,19 @@ export interface PlanChangesInput {
  * @throws {ConfigError} with that in front.
  */
 export function compilePresence(presence: PresenceInput, path: () => string): Presence {
-  const { realm, address, of } = presence;
+  const { realm, address, of, formerUntil } = presence;
   if (of.realm === realm) {
     throw new ConfigError(`${path()}.of.realm`, `"${realm}" is the presence's own realm`);
+  }
+  if (formerUntil !== undefined && !Number.isFinite(formerUntil)) {
+    throw new ConfigError(`${path()}.formerUntil`, `${formerUntil} is not a time`);
   }
   if (address instanceof IpAddress && of instanceof Endpoint) return presence as Presence;
   return {
     realm,
     address: parsedAt(() => `${path()}.address`, address, IpAddress.from),
     of: parsedAt(() => `${path()}.of.address`, of, Endpoint.from),
+    ...(formerUntil === undefined ? {} : { formerUntil }),
   };
 }
 
@@ -219,8 +234,10 @@ export function compileChanges(changes: PlanChangesInput): Required<PlanChanges>
       }
       return { name, realm: compileRealm(realm, `realms[${i}].realm`) };
     }),
-    presences: presences.map(({ realm, address, of }, i) => {
-      if (of !== undefined) return compilePresence({ realm, address, of }, () => `presences[${i}]`);
+    presences: presences.map(({ realm, address, of, formerUntil }, i) => {
+      if (of !== undefined) {
+        return compilePresence({ realm, address, of, formerUntil }, () => `presences[${i}]`);
+      }
       const path = () => `presences[${i}].address`;
       return { realm, address: parsedAt(path, address, IpAddress.from), of };
     }),
@@ -258,10 +275,11 @@ export function printChanges(changes: PlanChangesInput): PlanChangesInput {
   const { realms = [], presences = [], permits = [] } = changes;
   return {
     realms: realms.map(({ name, realm }) => ({ name, realm: realm && printRealm(realm) })),
-    presences: presences.map(({ realm, address, of }) => ({
+    presences: presences.map(({ realm, address, of, formerUntil }) => ({
       realm,
       address: address.toString(),
       of: of && printEndpoint(of),
+      ...(formerUntil === undefined ? {} : { formerUntil }),
     })),
     permits: permits.map(({ realm, service, permits: list }) => ({
       realm,
@@ -272,8 +290,9 @@ export function printChanges(changes: PlanChangesInput): PlanChangesInput {
 }
 
 /** Returns a presence with text in place of its values, for another process. */
-function printPresence({ realm, address, of }: PresenceInput): PresenceInput {
-  return { realm, address: address.toString(), of: printEndpoint(of) };
+export function printPresence({ realm, address, of, formerUntil }: PresenceInput): PresenceInput {
+  const presence = { realm, address: address.toString(), of: printEndpoint(of) };
+  return formerUntil === undefined ? presence : { ...presence, formerUntil };
 }
 
 function printRealm({ sources, pools, ...realm }: RealmInput): RealmInput {

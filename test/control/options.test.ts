@@ -91,6 +91,7 @@ describe('PresenceController', () => {
     expect(PRESENCE_CONTROLLER_DEFAULTS).toEqual({
       ttlSeconds: 30,
       quarantineMs: 60_000,
+      overlapMs: 330_000,
       clientIdleMs: 30 * 86_400_000,
       pressedIdleMs: 86_400_000,
       releaseSuspended: false,

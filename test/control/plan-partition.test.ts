@@ -4,8 +4,13 @@
  */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { PlanPartition, type RouteChange } from '../../src/control/index.ts';
-import type { PlanChanges, PresenceInput, TranslationPlan } from '../../src/translator/index.ts';
-import { compilePresence } from '../../src/translator/plan.ts';
+import type {
+  PlanChanges,
+  PlanChangesInput,
+  PresenceInput,
+  TranslationPlan,
+} from '../../src/translator/index.ts';
+import { compileChanges, compilePresence } from '../../src/translator/plan.ts';
 import { type TextOf, type TextPlan, type TextPresence, textOf } from '../support/text-of.ts';
 
 const A = { realm: 'site-a', address: '10.0.0.5' };
@@ -201,3 +206,49 @@ describe('a site that moves', () => {
     ]);
   });
 });
+
+describe('a host with a former and a new address', () => {
+  const former = { realm: 'cloud', address: '10.0.0.145', of: B, formerUntil: 1000 };
+  const newest = { realm: 'cloud', address: '10.0.1.1', of: B };
+  const presenceOf = (plan: TextPlan, address: string) =>
+    plan.presences.find((each) => each.realm === 'site-a' && each.address === address);
+
+  test('is known in other parts by the address that ends first, in whatever order they have come', () => {
+    for (const both of [
+      [former, newest],
+      [newest, former],
+    ]) {
+      const others = PLAN.presences.filter(({ address }) => address !== former.address);
+      start({ ...PLAN, presences: [...others, ...both] });
+      const [first, second] = targets.map(({ plan }) => plan);
+      expect(presenceOf(first!, '10.0.0.131')?.of.address).toBe(former.address);
+      // The part that has the host has both.
+      expect(second!.presences).toEqual(expect.arrayContaining([former, newest]));
+    }
+  });
+
+  test('is known by the other one as soon as that has ended', () => {
+    partition.apply(textChanges([former, newest]));
+    expect(targets[1].changes.at(-1)!.presences).toEqual([former, newest]);
+    partition.apply(textChanges([{ ...former, of: undefined }]));
+    const { presences } = targets[0].changes.at(-1)!;
+    expect(presences).toEqual([
+      { realm: 'site-a', address: '10.0.0.131', of: { realm: 'cloud', address: '10.0.1.1' } },
+    ]);
+  });
+
+  test('has both in another site, too', () => {
+    const inA = { realm: 'site-a', address: '10.0.0.131', of: B, formerUntil: 1000 };
+    partition.apply(textChanges([inA, { realm: 'site-a', address: '10.0.1.1', of: B }]));
+    const of = { realm: 'cloud', address: '10.0.0.145' };
+    expect(targets[0].changes.at(-1)!.presences).toEqual([
+      { ...inA, of },
+      { realm: 'site-a', address: '10.0.1.1', of },
+    ]);
+  });
+});
+
+/** Changes of presences as the controller makes them. */
+function textChanges(presences: NonNullable<PlanChangesInput['presences']>): PlanChanges {
+  return compileChanges({ presences });
+}

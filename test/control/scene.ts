@@ -191,11 +191,15 @@ export class ObservedTranslator {
     return this.addressesOf(realm, site, address)[0];
   }
 
-  /** The presences of a host in a realm, IPv4 first. */
+  /** The presences of a host in a realm, IPv4 first, without former ones. */
   addressesOf(realm: string, site: string, address: string): string[] {
     return this.presences
       .filter(
-        (each) => each.realm === realm && each.of.realm === site && each.of.address === address
+        (each) =>
+          each.realm === realm &&
+          each.of.realm === site &&
+          each.of.address === address &&
+          each.formerUntil === undefined
       )
       .map((each) => each.address)
       .sort((a, b) => Number(a.includes(':')) - Number(b.includes(':')));
@@ -212,11 +216,12 @@ export class ObservedTranslator {
   }
 }
 
-function textOfPresence({ realm, address, of }: Presence): TextPresence {
+function textOfPresence({ realm, address, of, formerUntil }: Presence): TextPresence {
   return {
     realm,
     address: address.toString(),
     of: { realm: of.realm, address: of.address.toString() },
+    ...(formerUntil === undefined ? {} : { formerUntil }),
   };
 }
 

@@ -25,6 +25,8 @@ export interface StackHost {
   readonly addresses: readonly AddressInput[];
   /** Empty for a host that is only a client. */
   readonly ports: readonly PortInput[];
+  /** Addresses that lead to it, too, but that its name does not have any more; none if absent. */
+  readonly former?: readonly AddressInput[] | undefined;
   /** Full domain names that lead to `name`; none if absent. */
   readonly aliases?: readonly string[] | undefined;
   /** Whether the names below `name` that do not exist have its addresses; false if absent. */
@@ -78,10 +80,11 @@ export class SiteView {
     this.#names = new HostNames(site.zone, site.hosts);
     this.#sources = site.sources.map(IpPrefix.from);
     this.#pools = site.pools.map(IpPrefix.from);
-    for (const { name, addresses, ports } of site.hosts) {
+    for (const { name, addresses, ports, former = [] } of site.hosts) {
       const key = name.toLowerCase();
       const ranges = ports.map((port) => PortRange.from(port));
-      for (const input of addresses) this.#add(key, IpAddress.from(input), ranges);
+      for (const input of addresses) this.#addNamed(key, IpAddress.from(input), ranges);
+      for (const input of former) this.#addPresence(key, IpAddress.from(input), ranges);
       if (addresses.length > 0 && ranges.length > 0) {
         this.#ports.set(key, [...(this.#ports.get(key) ?? []), ...ranges]);
       }
@@ -198,10 +201,14 @@ export class SiteView {
     return `${protocol}/${remotePort} of ${then?.[0] ?? remote} was withdrawn`;
   }
 
-  #add(name: string, address: IpAddress, ports: readonly PortRange[]): void {
+  #addNamed(name: string, address: IpAddress, ports: readonly PortRange[]): void {
     const list = this.#addresses.get(name);
     if (list === undefined) this.#addresses.set(name, [address]);
     else if (!list.some((other) => other.equals(address))) list.push(address);
+    this.#addPresence(name, address, ports);
+  }
+
+  #addPresence(name: string, address: IpAddress, ports: readonly PortRange[]): void {
     const key = address.toString();
     const presence = this.#presences.get(key);
     if (presence === undefined) {

@@ -213,6 +213,18 @@ describe('withdrawalOf', () => {
     expect(reason).toMatch(/withdrawn|no longer|any more/);
   });
 
+  test('is undefined for a former address of a service, until that goes', () => {
+    const renumbered = SITE.hosts.map((host) =>
+      host.name === 'bus.example.test' ? { ...host, addresses: [], former: host.addresses } : host
+    );
+    const after = view({ hosts: renumbered });
+    expect(after.resolve('bus.example.test', 4)).toEqual([]);
+    expect(after.withdrawalOf('tcp', to('10.0.0.129', 5672), before)).toBeUndefined();
+    expect(after.refusal('tcp', ip('10.0.0.129'), 5672)).toBeUndefined();
+    const last = view({ hosts: renumbered.map(({ former: _, ...host }) => host) });
+    expect(last.withdrawalOf('tcp', to('10.0.0.129', 5672), after)).toMatch(/withdrawn/);
+  });
+
   test('is undefined for a client that the snapshot does not name, as it names only some', () => {
     const after = view({ hosts: without('10-0-0-7.cloud.example.test') });
     expect(after.withdrawalOf('tcp', to('10.0.0.140', 33_000), before)).toBeUndefined();
