@@ -5,7 +5,7 @@
  */
 import type { IpAddress } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
-import { exposureName, type Site } from '../registry/index.ts';
+import type { Site } from '../registry/index.ts';
 import type { DesiredIndex } from './desired-index.ts';
 import type { LeaseTable } from './lease-table.ts';
 import { serviceHost } from './service-names.ts';
