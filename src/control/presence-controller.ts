@@ -155,7 +155,7 @@ export class PresenceController
   /** Resolves when all changes of the registry so far are in force. */
   async settled(): Promise<void> {
     do await this.#enqueue(async () => {});
-    while (this.#touched?.isEmpty === false && !this.#isClosed);
+    while (this.#isDeriveQueued && !this.#isClosed);
   }
 
   /** Returns a site's current snapshot; undefined for a site that does not exist or is suspended. */
@@ -286,6 +286,8 @@ export class PresenceController
         this.#report(await this.#derive());
       } catch (error) {
         this.emit('problem', { error: error as Error });
+        this.#retryLater();
+        return;
       }
       if (this.#isDeriveQueued || this.#touched?.isEmpty !== false) return;
       // Packets and clients come in between.
