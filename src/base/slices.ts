@@ -15,7 +15,7 @@ export class Slices {
   readonly #nowMs: () => number;
   readonly #defer: (callback: () => void) => void;
   /** The turn in which sliced work has begun; undefined if there was none since the event loop has turned. */
-  #turn: { readonly endMs: number } | undefined;
+  #turn: Turn | undefined;
   readonly #waiting: (() => void)[] = [];
 
   /**
@@ -34,11 +34,7 @@ export class Slices {
 
   /** The part of the time of this turn that is used: 0 for nothing, 1 or more if it is over. */
   get used(): number {
-    const nowMs = this.#nowMs();
-    let turn = this.#turn;
-    // The work may follow packets that were just read: the event loop turns twice before it has looked for others.
-    if (turn === undefined || nowMs > turn.endMs + FORGOTTEN_MS) turn = this.#begin(nowMs, 2);
-    return 1 - (turn.endMs - nowMs) / SLICE_MS;
+    return this.#usedOf(this.#present());
   }
 
   /** Calls `work` in a later turn of the event loop, in which it has time. */
@@ -61,10 +57,12 @@ export class Slices {
    * @returns whether they are done
    */
   run(steps: Iterator<unknown>, atLeast: number = 1, part: number = 1): boolean {
-    let isOver = this.used >= part;
+    // A step may take so long that the turn would be forgotten; the time of the next turn is not for this call.
+    const turn = this.#present();
+    let isOver = this.#usedOf(turn) >= part;
     for (let taken = 0; taken < atLeast || !isOver; taken++) {
       if (steps.next().done) return true;
-      isOver = this.used >= part;
+      isOver = this.#usedOf(turn) >= part;
     }
     return false;
   }
@@ -82,8 +80,20 @@ export class Slices {
     else this.#waiting.shift()!();
   };
 
+  #present(): Turn {
+    const nowMs = this.#nowMs();
+    const turn = this.#turn;
+    if (turn !== undefined && nowMs <= turn.endMs + FORGOTTEN_MS) return turn;
+    // The work may follow packets that were just read: the event loop turns twice before it has looked for others.
+    return this.#begin(nowMs, 2);
+  }
+
+  #usedOf({ endMs }: Turn): number {
+    return 1 - (endMs - this.#nowMs()) / SLICE_MS;
+  }
+
   /** @param turns after how many turns of the event loop the time begins anew */
-  #begin(nowMs: number, turns: number): { readonly endMs: number } {
+  #begin(nowMs: number, turns: number): Turn {
     const turn = { endMs: nowMs + SLICE_MS };
     this.#turn = turn;
     let left = turns;
@@ -95,6 +105,11 @@ export class Slices {
     this.#defer(onTurn);
     return turn;
   }
+}
+
+/** The time of sliced work in one turn of the event loop. */
+interface Turn {
+  readonly endMs: number;
 }
 
 /** Returns the slices of this event loop, by a clock. */
@@ -137,7 +152,15 @@ export class SliceQueue {
 
   #run(atLeast: number): void {
     for (let job = this.#jobs[0]; job !== undefined; job = this.#jobs[0]) {
-      const isDone = this.#slices.run(job, atLeast);
+      let isDone = true;
+      try {
+        isDone = this.#slices.run(job, atLeast);
+      } catch (error) {
+        // A job that throws has ended, and those behind it go on.
+        this.#jobs.shift();
+        this.#slices.later(() => this.#run(1));
+        throw error;
+      }
       if (isDone) this.#jobs.shift();
       this.#afterSlice();
       if (!isDone) {

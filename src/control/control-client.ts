@@ -293,15 +293,16 @@ export class ControlClient extends EventEmitter<ControlClientEvents> implements 
     this.#expiry = undefined;
     this.#contact.linkChanged(this.#isLinkUp);
     this.#contact.renew();
-    this.emit('snapshot', snapshot);
+    // A listener may throw; then the snapshot is kept and ends all the same, and is not acknowledged.
     this.#store(() => [
       // The values in it, such as addresses, are stored as text.
       { key: SNAPSHOT_KEY, value: JSON.parse(JSON.stringify(snapshot)) as Json },
       this.#contactWrite(snapshot),
     ]);
-    this.#channel?.sendControl({ type: 'ack', revision: snapshot.revision });
     this.#reported = '';
     this.#check();
+    this.emit('snapshot', snapshot);
+    this.#channel?.sendControl({ type: 'ack', revision: snapshot.revision });
   }
 
   #store(writes: () => readonly Write[]): void {

@@ -144,8 +144,9 @@ export function resolveControllerOptions(
   const { coalesceMs = defaults.coalesceMs, retryMs = defaults.retryMs, suspended = [] } = options;
   checkWhole('ttlSeconds', ttlSeconds, 0, MAX_TTL_SECONDS);
   const { overlapMs = 1000 * ttlSeconds + FLOW_IDLE_MS } = options;
-  checkWhole('overlapMs', overlapMs, 0, Number.MAX_SAFE_INTEGER);
-  if (!(typeof quarantineMs === 'number' && quarantineMs >= 1000 * ttlSeconds)) {
+  checkWhole('overlapMs', overlapMs, 0, MAX_REST_MS);
+  checkTime('quarantineMs', quarantineMs, MAX_REST_MS);
+  if (quarantineMs < 1000 * ttlSeconds) {
     throw new ApiMisuseError(
       `quarantineMs ${quarantineMs} is shorter than the TTL of ${ttlSeconds} s: cached names would lead to other hosts`
     );
@@ -195,5 +196,7 @@ function checkNames(name: string, value: Iterable<string>): readonly string[] {
 const FLOW_IDLE_MS = 300_000;
 /** RFC 2181 section 8. */
 const MAX_TTL_SECONDS = 0x7fffffff;
+/** The longest time for which an address may rest or overlap, in ms: the default of the longest TTL. */
+const MAX_REST_MS: number = 2000 * MAX_TTL_SECONDS;
 /** The longest time of a timer of Node. */
 const MAX_TIMER_MS = 2 ** 31 - 1;

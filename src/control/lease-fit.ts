@@ -214,6 +214,8 @@ export class LeaseFit {
       }
     }
     if (before === undefined) this.#restoreUses(realm, found);
+    // The plan may have had the site between two steps, before its overlap began.
+    this.#state.touchRealm(name);
     return true;
   }
 

@@ -96,23 +96,25 @@ export class CloudNames {
 
   /** Follows what has changed: a few hosts at once, many in slices. */
   #update(): void {
-    if (this.#isFollowing) return;
-    if (this.#slices.run(this.#follow(), STEPS_AT_ONCE)) return;
+    if (this.#isFollowing || this.#isDone(STEPS_AT_ONCE)) return;
     this.#isFollowing = true;
     this.#slices.later(this.#onSlice);
   }
 
   readonly #onSlice = (): void => {
-    let isDone = false;
+    if (this.#isDone(1)) this.#isFollowing = false;
+    else this.#slices.later(this.#onSlice);
+  };
+
+  #isDone(atLeast: number): boolean {
     try {
-      isDone = this.#slices.run(this.#follow());
+      return this.#slices.run(this.#follow(), atLeast);
     } catch (error) {
       // The names of a few hosts are missing; the others follow.
       this.#options.onError(error as Error);
+      return false;
     }
-    if (isDone) this.#isFollowing = false;
-    else this.#slices.later(this.#onSlice);
-  };
+  }
 
   *#follow(): Generator<void> {
     while (this.#index.isBehind) {

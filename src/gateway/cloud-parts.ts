@@ -122,8 +122,16 @@ export async function openCloudParts(
   });
   const pools = new CloudPools(options, registry, workers);
   let routing = Promise.resolve();
+  let cancelRetry = (): void => {};
+  closing.add(async () => cancelRetry());
   const routePools = (): void => {
-    routing = routing.then(() => pools.follow()).catch(reporter('device'));
+    cancelRetry();
+    routing = routing
+      .then(() => pools.follow())
+      .catch((error: Error) => {
+        reporter('device')(error);
+        cancelRetry = clock.after(ROUTE_RETRY_MS, routePools, true);
+      });
   };
   const { ttlSeconds } = options;
   const isTransit = workers.transit !== undefined;
@@ -452,3 +460,5 @@ function everyHour(clock: Clock, work: () => Promise<unknown>): () => void {
 }
 
 const HOUR_MS = 3_600_000;
+/** When routes that the machine has refused are tried again. */
+const ROUTE_RETRY_MS = 1_000;

@@ -68,7 +68,7 @@ export class CloudPools {
    * Compares the pools with the machine and routes them, if they have changed. Before the workers open, they open with
    * them.
    *
-   * @throws {EnvironmentError} if the machine refuses the routes; the next call tries again.
+   * @throws {EnvironmentError} if the machine refuses the routes; the caller tries again.
    */
   async follow(): Promise<void> {
     await this.check();

@@ -93,6 +93,11 @@ export class Flows {
       }
       return true;
     }
+    if (isAnswer && part === FragmentPart.First && now !== undefined) {
+      // An earlier datagram may have had this identification.
+      const at = this.#find(egress, pair ^ 1, FRAGMENT, header.identification);
+      if (at >= 0) this.#tables[egress]!.words.set(sourceOf(packet), at + ADDRESS);
+    }
     if (side !== REQUEST || now === undefined) return false;
     const ports = sessionPorts(view, header, REQUEST);
     // A segment of an older flow with these ports does not take the answers from a newer one.
@@ -159,6 +164,12 @@ export class Flows {
 function destinationOf(table: PathTable, path: number): Int32Array {
   const at = path * table.stride + 1 + table.width;
   return table.words.slice(at, at + table.width);
+}
+
+/** Returns the new source of a path, in the egress realm. */
+function sourceOf({ table, path, family }: FlowPacket): Int32Array {
+  const { words, at } = table.newAddresses(path, family);
+  return words.slice(at, at + (family === 4 ? 1 : 4));
 }
 
 /** An echo request and its reply are of one flow. */

@@ -111,6 +111,11 @@ export class Fragments {
     if (isComplete) table.remove(at);
   }
 
+  /** Forgets the datagrams from a realm that is gone. */
+  forget(realm: number): void {
+    this.#tables[realm] = undefined;
+  }
+
   /**
    * Forgets the datagrams whose path no longer exists.
    *

@@ -70,6 +70,7 @@ export class PacketTranslator {
   #realmCount = 0;
   readonly #realmIndexes = new Map<string, number>();
   readonly #paths: Paths;
+  readonly #sessions: Sessions;
   readonly #fragments: Fragments;
   readonly #siit = new Siit();
   readonly #flows: Flows;
@@ -90,6 +91,7 @@ export class PacketTranslator {
     const fragments = new Fragments(options);
     const paths = new Paths(this.#indexOf, options);
     this.#paths = paths;
+    this.#sessions = sessions;
     this.#fragments = fragments;
     this.#flows = new Flows(options.maxSessions ?? SESSION_DEFAULTS.maxSessions);
     this.#fastPath = new FastPath(paths, sessions, this.#siit);
@@ -106,6 +108,10 @@ export class PacketTranslator {
    */
   load(plan: TranslationPlanInput): number {
     const gone = this.#paths.load(plan);
+    const { bindings } = this.#paths;
+    for (let realm = 0; realm < this.#realmCount; realm++) {
+      if (bindings.realm(realm) === undefined) this.#forget(realm);
+    }
     if (!this.#paths.bindings.isOverlapping) this.#flows.clear();
     this.#fragments.keep(this.#hasPath);
     this.#slowPath.capture?.forget();
@@ -126,6 +132,9 @@ export class PacketTranslator {
   apply(changes: PlanChangesInput): number {
     const ingress = new Set<number>();
     const gone = this.#paths.apply(changes, ingress);
+    for (const { name, realm } of changes.realms ?? []) {
+      if (realm === undefined) this.#forget(this.#indexOf(name));
+    }
     if (!this.#paths.bindings.isOverlapping) this.#flows.clear();
     this.#fragments.keep(this.#hasPath, ingress);
     this.#slowPath.capture?.forget();
@@ -363,6 +372,12 @@ export class PacketTranslator {
     setPathKey(table, realm, words, at);
     return table.find() >= 0;
   };
+
+  /** Forgets what packets of a realm have left that is gone. */
+  #forget(realm: number): void {
+    this.#sessions.forget(realm);
+    this.#fragments.forget(realm);
+  }
 
   readonly #indexOf = (name: string): number => {
     let index = this.#realmIndexes.get(name);

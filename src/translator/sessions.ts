@@ -55,6 +55,11 @@ export class Sessions {
     this.#longestMs = Math.max(udpTimeoutMs, icmpTimeoutMs);
   }
 
+  /** Forgets the sessions of the clients of a realm that is gone. */
+  forget(realm: number): void {
+    this.#tables[realm] = undefined;
+  }
+
   /**
    * Returns whether a request of the session was forwarded recently.
    *

@@ -73,14 +73,17 @@ export class StartQueue<T extends Waiting> {
     // To begin with one may end another one, which calls this again.
     if (this.#isChecking) return;
     this.#isChecking = true;
-    while (this.#begun < STARTS_PER_TURN) {
-      const item = this.#next();
-      if (item === undefined) break;
-      if (this.#begun++ === 0) setImmediate(() => this.#onTurn());
-      this.#options.begin(item);
+    try {
+      while (this.#begun < STARTS_PER_TURN) {
+        const item = this.#next();
+        if (item === undefined) break;
+        if (this.#begun++ === 0) setImmediate(() => this.#onTurn());
+        this.#options.begin(item);
+      }
+    } finally {
+      this.#isChecking = false;
+      this.#planCheck();
     }
-    this.#isChecking = false;
-    this.#planCheck();
   }
 
   #planCheck(): void {

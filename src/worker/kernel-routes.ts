@@ -122,7 +122,12 @@ export class KernelRoutes {
     } catch (error) {
       const { logger, clock } = this.#options;
       logger.warn({ err: error }, `routes: ${(error as Error).message}`);
-      for (const { prefix } of settings) this.#changed.set(prefix.toString(), prefix);
+      for (const { prefix } of settings) {
+        const text = prefix.toString();
+        this.#changed.set(text, prefix);
+        // A part of the routes may be set.
+        this.#installed.set(text, { prefix, device: UNKNOWN });
+      }
       if (this.#isOpen) this.#cancelRetry = clock.after(RETRY_MS, () => void this.sync(), true);
     }
   }
@@ -134,4 +139,6 @@ interface Setting {
   readonly device: string | undefined;
 }
 
+/** In place of the name of an interface: whether the kernel has a route is not known. No interface has this name. */
+const UNKNOWN = '';
 const RETRY_MS = 1000;

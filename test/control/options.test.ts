@@ -60,7 +60,15 @@ describe('PresenceController', () => {
     [{ ttlSeconds: 0.5 }, 'ttlSeconds must be a whole number from 0 to 2147483647, not 0.5'],
     [
       { quarantineMs: Number.NaN },
-      'quarantineMs NaN is shorter than the TTL of 30 s: cached names would lead to other hosts',
+      'quarantineMs must be a number from 0 to 4294967294000, not NaN',
+    ],
+    [
+      { quarantineMs: 29_999 },
+      'quarantineMs 29999 is shorter than the TTL of 30 s: cached names would lead to other hosts',
+    ],
+    [
+      { overlapMs: 2 ** 52 },
+      'overlapMs must be a whole number from 0 to 4294967294000, not 4503599627370496',
     ],
     [{ presenceUses: 5 }, 'presenceUses must be a function, not 5'],
     [{ clientIdleMs: 1, pressedIdleMs: 2 }, 'clientIdleMs 1 is shorter than pressedIdleMs, 2'],
