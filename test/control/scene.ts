@@ -139,7 +139,7 @@ export class ScriptedStore extends MemoryStore {
 export class ObservedTranslator {
   readonly real: PacketTranslator = new PacketTranslator();
   readonly #store: ScriptedStore;
-  readonly #keyed = new KeyedPlan();
+  readonly keyed: KeyedPlan = new KeyedPlan();
   #plan: TextPlan | undefined;
   #presences: readonly TextPresence[] | undefined;
   loads = 0;
@@ -154,19 +154,19 @@ export class ObservedTranslator {
 
   /** What is in force. */
   get plan(): TextPlan {
-    this.#plan ??= textOf(this.#keyed.plan);
+    this.#plan ??= textOf(this.keyed.plan);
     return this.#plan;
   }
 
   /** All that are in force. */
   get presences(): readonly TextPresence[] {
-    this.#presences ??= this.#keyed.presences().map(textOfPresence);
+    this.#presences ??= this.keyed.presences().map(textOfPresence);
     return this.#presences;
   }
 
   load(plan: TranslationPlan): void {
     this.loads++;
-    this.#keyed.load(plan);
+    this.keyed.load(plan);
     this.real.load(plan);
     this.#use(plan.presences);
   }
@@ -177,7 +177,7 @@ export class ObservedTranslator {
 
   apply(changes: PlanChanges): void {
     this.changes.push(changes);
-    this.#keyed.apply(changes);
+    this.keyed.apply(changes);
     this.real.apply(changes);
     this.#use(changes.presences ?? []);
   }
@@ -225,9 +225,11 @@ export interface Scene {
   readonly clock: SceneClock;
 }
 
-export type SceneOptions = Partial<
-  Omit<PresenceControllerOptions, 'registry' | 'store' | 'translator'>
->;
+export interface SceneOptions
+  extends Partial<Omit<PresenceControllerOptions, 'registry' | 'store' | 'translator'>> {
+  /** Makes the translator; default an `ObservedTranslator`. */
+  readonly translatorOf?: (store: ScriptedStore) => ObservedTranslator;
+}
 
 /**
  * @param desired null: what the store has
@@ -235,16 +237,16 @@ export type SceneOptions = Partial<
  */
 export async function startScene(
   desired: unknown = DESIRED,
-  options: SceneOptions = {},
+  { translatorOf = (store) => new ObservedTranslator(store), ...options }: SceneOptions = {},
   from?: Partial<Scene>
 ): Promise<Scene> {
   await from?.controller?.close();
   await from?.registry?.close();
   const store = from?.store ?? new ScriptedStore();
   const clock = from?.clock ?? new SceneClock();
-  const registry = await Registry.open(store);
+  const registry = await Registry.open(store, { clock });
   if (desired !== null) await registry.apply(desired, 'file');
-  const translator = new ObservedTranslator(store);
+  const translator = translatorOf(store);
   const controller = await PresenceController.start({
     registry,
     store,
