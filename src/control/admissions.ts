@@ -16,8 +16,8 @@ export class NotAdmittedError extends PresenceError {
 }
 
 export interface AdmissionsOptions {
-  readonly desired: DesiredIndex;
-  readonly leases: LeaseTable;
+  /** Returns what is in force now. */
+  readonly state: () => { readonly desired: DesiredIndex; readonly leases: LeaseTable };
   /** Returns whether a site takes part. */
   readonly isLive: (site: string) => boolean;
   /** Runs work after all earlier work of the controller. */
@@ -89,7 +89,8 @@ export class Admissions {
   #leaseTo(arrival: Arrival): void {
     const { client, egress, family } = arrival;
     const { realm: ingress, address } = client;
-    const { desired, leases, isLive } = this.#options;
+    const { state, isLive } = this.#options;
+    const { desired, leases } = state();
     const site = desired.sites.get(ingress);
     const isAdmitted =
       site !== undefined &&

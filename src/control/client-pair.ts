@@ -27,6 +27,10 @@ export class ClientPair {
     return this.#exposed.values();
   }
 
+  has(entry: ExposedService): boolean {
+    return this.#exposed.get(entry.service.name) === entry;
+  }
+
   add(entry: ExposedService): void {
     this.#exposed.set(entry.service.name, entry);
     this.#prefixes = undefined;

@@ -71,6 +71,11 @@ export interface PresenceControllerOptions {
   readonly coalesceMs?: number;
   /** The time after which a failed allocation or commit is tried again, in ms; default 5000. */
   readonly retryMs?: number;
+  /**
+   * How often each site is compared with its records and its stored leases, in ms; default 60,000, or as long as it takes
+   * at 200 sites a second. `Infinity`: never.
+   */
+  readonly auditMs?: number;
   /** The sites that are suspended at the start; default none. */
   readonly suspended?: Iterable<string>;
   /**
@@ -100,6 +105,8 @@ export const PRESENCE_CONTROLLER_DEFAULTS: Readonly<{
   coalesceMs: number;
   /** In ms. */
   retryMs: number;
+  /** In ms. */
+  auditMs: number;
 }> = Object.freeze({
   ttlSeconds: 30,
   quarantineMs: 60_000,
@@ -108,6 +115,7 @@ export const PRESENCE_CONTROLLER_DEFAULTS: Readonly<{
   releaseSuspended: false,
   coalesceMs: 20,
   retryMs: 5000,
+  auditMs: 60_000,
 });
 
 export type ResolvedControllerOptions = Required<
@@ -143,6 +151,11 @@ export function resolveControllerOptions(
   }
   checkTime('coalesceMs', coalesceMs, MAX_TIMER_MS);
   checkTime('retryMs', retryMs, MAX_TIMER_MS);
+  const { auditMs = defaults.auditMs } = options;
+  const isAuditTime =
+    auditMs === Number.POSITIVE_INFINITY ||
+    (typeof auditMs === 'number' && auditMs >= 1000 && auditMs <= MAX_TIMER_MS);
+  checkThat('auditMs', auditMs, isAuditTime, `a number from 1000 to ${MAX_TIMER_MS}, or Infinity`);
   const { clientIdleMs = defaults.clientIdleMs } = options;
   const { pressedIdleMs = Math.min(defaults.pressedIdleMs, clientIdleMs) } = options;
   if (!(typeof pressedIdleMs === 'number' && pressedIdleMs > 0)) {
@@ -165,6 +178,7 @@ export function resolveControllerOptions(
     ),
     coalesceMs,
     retryMs,
+    auditMs,
     suspended: checkNames('suspended', suspended),
     clock: checkClock(options.clock),
   };

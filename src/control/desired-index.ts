@@ -103,6 +103,21 @@ export class DesiredIndex {
     return realm.sorted;
   }
 
+  /** Returns a service as it is exposed in a site. */
+  entry({ service, site }: ExposureId): ExposedService | undefined {
+    return this.#realms.get(site)?.exposed.get(service);
+  }
+
+  /** Returns who of a site is a client of the services of another one. */
+  pair(home: string, site: string): ClientPair | undefined {
+    return this.#pairs.get(home)?.get(site);
+  }
+
+  /** Returns who of a site is a client in the transit realm of services of third sites. */
+  transitPair(site: string): ClientPair | undefined {
+    return this.#transitPairs.get(site);
+  }
+
   /** Returns the hosts that have presences in a site for their services: visible ones, and those in transit there. */
   hostsIn(site: string): PresentHosts {
     return this.#realms.get(site)?.hosts ?? NO_HOSTS;
@@ -124,7 +139,7 @@ export class DesiredIndex {
 
   /** Returns the services of a site that are exposed in another one. */
   exposedFrom(home: string, site: string): Iterable<ExposedService> {
-    return this.#pairs.get(home)?.get(site)?.exposed() ?? [];
+    return this.pair(home, site)?.exposed() ?? [];
   }
 
   /**
@@ -161,7 +176,7 @@ export class DesiredIndex {
    * that of the service's presence in its site.
    */
   isClient(home: string, client: Endpoint, family: Family): boolean {
-    return this.#admits(this.#pairs.get(home)?.get(client.realm), client, family);
+    return this.#admits(this.pair(home, client.realm), client, family);
   }
 
   /** Returns the same; in the transit realm also whether the host is a client of any service of a third site. */
@@ -245,7 +260,7 @@ export class DesiredIndex {
   }
 
   #updateExposure(id: ExposureId, changes: IndexChanges): void {
-    const before = this.#realms.get(id.site)?.exposed.get(id.service);
+    const before = this.entry(id);
     const after = this.#resolve(id);
     const isSame =
       before?.exposure === after?.exposure &&

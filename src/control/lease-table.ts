@@ -274,6 +274,11 @@ export class LeaseTable {
     );
   }
 
+  /** Returns whether a site is known to have clients in a realm. */
+  hasClients(site: string, realm: string): boolean {
+    return this.#state.clientRealms.has(site, realm);
+  }
+
   /** Returns the leases of a realm, for reading. */
   realm(name: string): RealmLeases | undefined {
     return this.#state.realms.get(name);

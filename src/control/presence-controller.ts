@@ -10,16 +10,19 @@ import { ApiMisuseError } from '../errors.ts';
 import type { Registry, Touched } from '../registry/index.ts';
 import type { Presence } from '../translator/index.ts';
 import { Admissions } from './admissions.ts';
+import type { PresenceControllerEvents, Whois } from './controller-events.ts';
 import {
   type PlanTarget,
   type PresenceControllerOptions,
   type ResolvedControllerOptions,
   resolveControllerOptions,
 } from './controller-options.ts';
-import { DesiredIndex } from './desired-index.ts';
+import { DerivationAudit, type DerivationAuditCounters } from './derivation-audit.ts';
+import type { DesiredIndex } from './desired-index.ts';
 import { IdleSweep } from './idle-sweep.ts';
 import { IndexChanges } from './index-changes.ts';
-import { LeaseTable } from './lease-table.ts';
+import type { LeaseTable } from './lease-table.ts';
+import { type OpenedState, openState } from './opened-state.ts';
 import { PendingPlan } from './pending-plan.ts';
 import { planOf } from './plan.ts';
 import { type PoolStatus, type PoolWarning, PoolWatch } from './pool-watch.ts';
@@ -27,30 +30,6 @@ import { type SiteView, viewOf } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
 import { SnapshotPublisher } from './snapshot-publisher.ts';
 import { TouchedKeys } from './touched-keys.ts';
-
-export interface PresenceControllerEvents {
-  /** A site's snapshot has changed. */
-  snapshot: [snapshot: Snapshot];
-  /**
-   * An address could not be leased, or a commit has failed; the rest of the state is in force nevertheless. A full
-   * pool is reported once, until it had room again. A problem at the start is reported in the next turn of the event
-   * loop.
-   */
-  problem: [problem: { readonly error: Error }];
-  /**
-   * Addresses get scarce, or quotas exceed a pool. Each warning is given once, until its reason is gone. A warning at
-   * the start is given in the next turn of the event loop.
-   */
-  warning: [warning: PoolWarning];
-}
-
-/** The host that a presence stands for. */
-export interface Whois {
-  readonly site: string;
-  readonly address: IpAddress;
-  /** The names of the services that the host offers. */
-  readonly services: readonly string[];
-}
 
 /**
  * Derives everything from the desired state; a cloud has one. It processes changes one after the other. A change costs
@@ -66,11 +45,12 @@ export class PresenceController
   readonly #transit: string | undefined;
   readonly #suspended: Set<string>;
   readonly #options: ResolvedControllerOptions;
-  readonly #desired: DesiredIndex;
-  readonly #leases: LeaseTable;
-  readonly #pools: PoolWatch;
-  readonly #plan: PendingPlan;
+  #desired!: DesiredIndex;
+  #leases!: LeaseTable;
+  #pools!: PoolWatch;
+  #plan!: PendingPlan;
   #sweep: IdleSweep | undefined;
+  readonly #audit: DerivationAudit;
   readonly #snapshots: SnapshotPublisher;
   /** What the registry has changed since the last derivation; undefined if everything is to be derived. */
   #touched: TouchedKeys | undefined;
@@ -87,24 +67,21 @@ export class PresenceController
   #isClosed = false;
   #closing: Promise<void> | undefined;
 
-  private constructor(
-    options: ResolvedControllerOptions,
-    desired: DesiredIndex,
-    leases: LeaseTable
-  ) {
+  private constructor(options: ResolvedControllerOptions, opened: OpenedState) {
     super();
     this.#options = options;
     this.#registry = options.registry;
     this.#translator = options.translator;
     this.#transit = options.transit;
     this.#suspended = new Set(options.suspended);
-    this.#desired = desired;
-    this.#leases = leases;
-    this.#pools = new PoolWatch(desired, leases);
-    this.#plan = new PendingPlan(desired, leases, (site) => this.#isLive(site));
+    this.#use(opened);
+    const state = () => ({
+      desired: this.#desired,
+      leases: this.#leases,
+      snapshots: this.#snapshots,
+    });
     this.#admissions = new Admissions({
-      desired,
-      leases,
+      state,
       isLive: (site) => this.#isLive(site),
       enqueue: (work) => this.#enqueue(work),
       store: () => this.#storeAdmitted(),
@@ -113,6 +90,16 @@ export class PresenceController
       ...options,
       viewOf: (site) => this.#viewOf(site),
       onSnapshot: (snapshot) => this.emit('snapshot', snapshot),
+    });
+    this.#audit = new DerivationAudit({
+      ...options,
+      source: options.registry,
+      transit: options.transit,
+      state,
+      isQuiet: () => this.#touched?.isEmpty === true && !this.#mustLoad,
+      settled: () => this.settled(),
+      repair: () => this.#enqueue(() => this.#repair()),
+      onProblem: (error) => this.emit('problem', { error }),
     });
   }
 
@@ -124,12 +111,7 @@ export class PresenceController
    */
   static async start(options: PresenceControllerOptions): Promise<PresenceController> {
     const resolved = resolveControllerOptions(options);
-    const desired = new DesiredIndex(resolved.registry, resolved.transit);
-    const leases = await LeaseTable.open(desired, {
-      ...resolved,
-      storeUseMs: resolved.pressedIdleMs,
-    });
-    const controller = new PresenceController(resolved, desired, leases);
+    const controller = new PresenceController(resolved, await openState(resolved));
     // The listener comes first, so that no change is missed while the leases are being stored.
     options.registry.on('change', controller.#onChange);
     try {
@@ -237,6 +219,11 @@ export class PresenceController
     return this.#pools.warnings;
   }
 
+  /** Returns the counters of the audit, which compares what is in force with the records and the stored leases. */
+  get audited(): DerivationAuditCounters {
+    return this.#audit.counters;
+  }
+
   /** Stops following the registry, and waits for the work under way. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -252,6 +239,7 @@ export class PresenceController
     this.#registry.off('change', this.#onChange);
     this.#snapshots.close();
     this.#sweep?.close();
+    this.#audit.close();
     this.#endRetry?.();
     await this.#work;
     this.#leases.noteClock();
@@ -326,6 +314,25 @@ export class PresenceController
     }
     if (this.#leases.isWaiting) this.#retryLater();
     return { problems, warnings: this.#checkPools() };
+  }
+
+  #use({ desired, leases }: OpenedState): void {
+    this.#desired = desired;
+    this.#leases = leases;
+    this.#pools = new PoolWatch(desired, leases);
+    this.#plan = new PendingPlan(desired, leases, (site) => this.#isLive(site));
+  }
+
+  /** Derives everything anew from the registry and the store, as at the start. */
+  async #repair(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#leases.noteClock();
+    await this.#leases.commit();
+    this.#use(await openState(this.#options));
+    this.#touched = undefined;
+    this.#mustLoad = true;
+    this.#snapshots.markAll();
+    this.#report(await this.#derive());
   }
 
   #markViews({ views, realms }: IndexChanges): void {

@@ -54,6 +54,11 @@ export class RealmLeases {
     });
   }
 
+  /** How many leases are in use. */
+  get size(): number {
+    return this.#held.size;
+  }
+
   /** Returns the lease in use that has this key. */
   get(key: string): HeldLease | undefined {
     return this.#held.get(key);
@@ -181,7 +186,7 @@ export class RealmLeases {
       const { capacity } = this.allocator.statsOf(family);
       this.shares[family].define({
         capacity,
-        reserve: site.serviceReserve ?? Math.floor(capacity / DEFAULT_RESERVE_PART),
+        reserve: reserveOf(site, capacity),
         parties: clientSitesOf(family).quotas,
         share: site.clientShare,
       });
@@ -211,6 +216,11 @@ export class RealmLeases {
 /** Returns what of a site says which leases it can have: a site with another text needs its leases anew. */
 export function definitionOf({ pools, reserved }: Site): string {
   return JSON.stringify([pools, reserved]);
+}
+
+/** Returns how many addresses of a pool are kept for services. */
+export function reserveOf({ serviceReserve }: Site, capacity: number): number {
+  return serviceReserve ?? Math.floor(capacity / DEFAULT_RESERVE_PART);
 }
 
 function partyOf({ isService, of }: HeldLease): string | undefined {

@@ -44,10 +44,16 @@ export class SnapshotPublisher {
     if (this.#endWait === undefined) this.#publishSoon();
   }
 
-  /** Marks these sites, and all sites that have a snapshot. */
-  markAll(sites: Iterable<string>): void {
-    for (const name of sites) this.mark(name);
+  /** Marks all sites that have a snapshot. */
+  markAll(): void {
     for (const name of this.#published.keys()) this.mark(name);
+  }
+
+  /** Returns whether the snapshot of a site is that of its view now, or is to be made. It makes the view. */
+  isCurrent(site: string): boolean {
+    if (site === this.#options.ownSite || this.#dirty.has(site)) return true;
+    const view = this.#options.viewOf(site);
+    return (view && hashOf(view)) === this.#published.get(site)?.hash;
   }
 
   /**
@@ -95,7 +101,7 @@ export class SnapshotPublisher {
       this.#published.delete(site);
       return undefined;
     }
-    const hash = createHash('sha256').update(JSON.stringify(view)).digest('base64');
+    const hash = hashOf(view);
     const before = this.#published.get(site);
     if (before?.hash === hash) return { revision: before.revision, ...view };
     const snapshot = { revision: ++this.#revision, ...view };
@@ -103,6 +109,11 @@ export class SnapshotPublisher {
     this.#options.onSnapshot(snapshot);
     return snapshot;
   }
+}
+
+/** Returns the SHA-256 of a view as JSON. */
+function hashOf(view: SiteView): string {
+  return createHash('sha256').update(JSON.stringify(view)).digest('base64');
 }
 
 interface Published {

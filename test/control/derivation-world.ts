@@ -190,6 +190,7 @@ export class DerivationWorld {
   constructor(options: SceneOptions) {
     this.#options = {
       ...options,
+      auditMs: 1000,
       translatorOf: (store) => {
         this.translator = new ComparedTranslator(store, () => this.forwarded++);
         return this.translator;

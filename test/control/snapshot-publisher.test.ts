@@ -111,14 +111,15 @@ test('many sites are published in slices, between which the event loop turns', (
   const sites = Array.from({ length: 10 }, (_, i) => `site-${i}`);
   for (const site of sites) ttls.set(site, 1);
   viewMs = 1.5;
-  publisher.markAll(sites);
+  for (const site of sites) publisher.mark(site);
   clock.advance(0);
   expect(publishedAtWaits).toEqual([0, 3, 6, 9, 10]);
 });
 
 describe('snapshot', () => {
   test('publishes a marked site, and no other', () => {
-    publisher.markAll(['a', 'b']);
+    publisher.mark('a');
+    publisher.mark('b');
     expect(publisher.snapshot('a')).toMatchObject({ site: 'a', ttlSeconds: 1 });
     expect(published).toEqual(['a 1']);
     expect(views).toBe(1);
