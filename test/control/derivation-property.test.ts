@@ -2,16 +2,14 @@
  * What is derived by keys is what is derived of everything: after any history, a controller has the presences, plan,
  * routes, snapshots and pools of one that starts on the same store. Packets get the verdicts and explanations of a
  * translator that loads each plan whole, and the paths that survive keep their counters.
- *
- * `VP_RUNS` sets how many histories, `VP_SEED` the first seed. A failure prints its seed and its shrunken steps.
  */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { runsOf, timeoutOf } from '../support/property-runs.ts';
 import { expectSame } from './compared-translator.ts';
 import { DerivationWorld, FIRST_STEPS, type Step, step } from './derivation-world.ts';
 
-const SEED = Number(process.env.VP_SEED ?? 1);
-const RUNS = Number(process.env.VP_RUNS ?? 40);
+const RUNS = runsOf(40);
 
 let forwarded = 0;
 
@@ -46,7 +44,7 @@ async function equalsFresh(
 }
 
 test.each([undefined, 'cloud'])(
-  `after any history, all is as if derived anew, with the transit realm %s (VP_SEED=${SEED}, ${RUNS} histories)`,
+  `after any history, all is as if derived anew, with the transit realm %s (VP_SEED=${RUNS.seed}, ${RUNS.numRuns} histories)`,
   async (transit) => {
     forwarded = 0;
     await fc.assert(
@@ -55,10 +53,10 @@ test.each([undefined, 'cloud'])(
         fc.constantFrom(5, 10, 20, 40),
         (steps, every) => equalsFresh(steps, every, transit)
       ),
-      { numRuns: RUNS, seed: SEED }
+      RUNS
     );
     // With fewer, paths would not have been tested.
-    expect(forwarded).toBeGreaterThan(RUNS / 2);
+    expect(forwarded).toBeGreaterThan(RUNS.numRuns / 2);
   },
-  60_000 + 2000 * RUNS
+  timeoutOf(RUNS)
 );

@@ -8,7 +8,10 @@ import { NameIndex } from '../../src/control/name-index.ts';
 import { Registry } from '../../src/registry/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { runsOf, timeoutOf } from '../support/property-runs.ts';
 import { turn } from './scene.ts';
+
+const RUNS = runsOf(25);
 
 const SITES = ['a', 'b'];
 const REALMS = ['cloud', ...SITES];
@@ -183,9 +186,10 @@ test.each([false, true])(
           await world.close();
         }
       }),
-      { numRuns: 25 }
+      RUNS
     );
     // With fewer the property would not have been tested.
-    expect(names).toBeGreaterThan(500);
-  }
+    expect(names).toBeGreaterThan(20 * RUNS.numRuns);
+  },
+  timeoutOf(RUNS)
 );
