@@ -5,8 +5,7 @@
 import type { Family } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import { PresenceError } from '../errors.ts';
-import type { DesiredIndex } from './desired-index.ts';
-import type { LeaseTable } from './lease-table.ts';
+import type { DerivedState } from './derivation-check.ts';
 
 /** A host was refused a presence because it is not a client of any service there. */
 export class NotAdmittedError extends PresenceError {
@@ -17,9 +16,7 @@ export class NotAdmittedError extends PresenceError {
 
 export interface AdmissionsOptions {
   /** Returns what is in force now. */
-  readonly state: () => { readonly desired: DesiredIndex; readonly leases: LeaseTable };
-  /** Returns whether a site takes part. */
-  readonly isLive: (site: string) => boolean;
+  readonly state: () => Pick<DerivedState, 'desired' | 'leases' | 'isLive'>;
   /** Runs work after all earlier work of the controller. */
   readonly enqueue: (work: () => Promise<void>) => Promise<void>;
   /** Stores the changed leases and puts them to use. If it fails, the clients are refused. */
@@ -76,7 +73,7 @@ export class Admissions {
       for (const arrival of admitted) arrival.reject(error);
       return;
     }
-    const { isLive } = this.#options;
+    const { isLive } = this.#options.state();
     for (const arrival of admitted) {
       // A site may have been suspended meanwhile.
       const isBound = isLive(arrival.egress) && isLive(arrival.client.realm);
@@ -89,8 +86,7 @@ export class Admissions {
   #leaseTo(arrival: Arrival): void {
     const { client, egress, family } = arrival;
     const { realm: ingress, address } = client;
-    const { state, isLive } = this.#options;
-    const { desired, leases } = state();
+    const { desired, leases, isLive } = this.#options.state();
     const site = desired.sites.get(ingress);
     const isAdmitted =
       site !== undefined &&

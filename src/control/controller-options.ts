@@ -16,7 +16,7 @@ import {
 import { ApiMisuseError } from '../errors.ts';
 import type { Registry } from '../registry/index.ts';
 import type { Store } from '../store/index.ts';
-import type { PlanChanges, Presence, TranslationPlan } from '../translator/index.ts';
+import type { PlanChanges, PlannedRealm, Presence, TranslationPlan } from '../translator/index.ts';
 import type { PresenceUse } from './presence-uses.ts';
 
 /** Receives the plan of the controller. `PacketTranslator` is one. */
@@ -27,6 +27,11 @@ export interface PlanTarget {
   bind(presence: Presence): void;
   /** Changes the plan. If it throws, nothing is changed, and the controller loads the whole plan. */
   apply(changes: PlanChanges): unknown;
+  /**
+   * Returns what there is of a realm now; undefined if the plan does not have it. Without this method, the plan is not
+   * compared with what it has to be.
+   */
+  planned?(realm: string): PlannedRealm | undefined;
 }
 
 export interface PresenceControllerOptions {

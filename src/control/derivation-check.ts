@@ -8,6 +8,7 @@
  * | the index of the desired state: sites, exposures, hosts, clients, `maxClients` | the records of the registry |
  * | the leases in memory: services, clients, own addresses, uses, shares | the records and the pools |
  * | the leases in use | the entries of the store |
+ * | the plan in the translator: realms, presences, how many services clients may use | the leases and the index |
  * | the snapshot that was published | the view of the site now |
  * @module
  */
@@ -23,6 +24,7 @@ import {
 } from '../registry/index.ts';
 import type { Store } from '../store/index.ts';
 import { contains } from './client-pair.ts';
+import type { PlanTarget } from './controller-options.ts';
 import type { DesiredIndex } from './desired-index.ts';
 import type { ExposedService } from './exposed-service.ts';
 import type { HeldLease } from './held-lease.ts';
@@ -39,6 +41,8 @@ export interface DerivedState {
   readonly desired: DesiredIndex;
   readonly leases: LeaseTable;
   readonly snapshots: SnapshotPublisher;
+  /** Returns whether a site takes part. */
+  readonly isLive: (site: string) => boolean;
 }
 
 export interface DerivationCheckOptions {
@@ -46,6 +50,7 @@ export interface DerivationCheckOptions {
   readonly source: DesiredSource;
   /** The store of the leases. */
   readonly store: Store;
+  readonly translator: Pick<PlanTarget, 'planned'>;
   /** The transit realm, if there is one. */
   readonly transit: string | undefined;
   /** Returns what is in force now. */
@@ -72,6 +77,7 @@ export class DerivationCheck {
     yield* this.#clientFaults(name);
     yield* this.#leaseFaults(name);
     yield this.#quotaFault(name);
+    yield this.#planFault(name);
     yield this.#snapshotFault(name);
   }
 
@@ -236,25 +242,32 @@ export class DerivationCheck {
     for (const family of FAMILIES) {
       for (const site of desired.clientSitesOf(name, family).quotas.keys()) sites.add(site);
     }
-    for (const site of sites) yield this.#countFault(name, site);
+    for (const site of sites) yield* this.#pairFaults(name, site);
     yield this.#totalFault(name);
+  }
+
+  /** What makes the hosts of a site clients in another one. */
+  *#pairFaults(name: string, site: string): Generator<string | undefined> {
+    const { desired } = this.#state;
+    const message = `hosts of "${site}" are clients without a record`;
+    for (const { exposure } of desired.exposedFrom(name, site)) {
+      yield this.#derive(exposure)?.home.realm === name ? undefined : message;
+    }
+    if (name === desired.transit) {
+      for (const { exposure } of desired.transitPair(site)?.exposed() ?? []) {
+        yield this.#derive(exposure)?.transit === undefined ? message : undefined;
+      }
+    }
+    yield this.#countFault(name, site);
   }
 
   /** Whether a site has clients in another one by as many exposures as there are. */
   #countFault(name: string, site: string): string | undefined {
     const { desired } = this.#state;
     const counts = { 4: 0, 6: 0 };
-    for (const { exposure, home } of desired.exposedFrom(name, site)) {
-      const expected = this.#derive(exposure);
-      if (expected?.home.realm !== name) return `hosts of "${site}" are clients without a record`;
-      counts[home.address.family]++;
-    }
+    for (const { home } of desired.exposedFrom(name, site)) counts[home.address.family]++;
     if (name === desired.transit) {
-      for (const { exposure } of desired.transitPair(site)?.exposed() ?? []) {
-        const family = this.#derive(exposure)?.transit;
-        if (family === undefined) return `hosts of "${site}" are clients without a record`;
-        counts[family]++;
-      }
+      for (const { transit } of desired.transitPair(site)?.exposed() ?? []) counts[transit!]++;
     }
     for (const family of FAMILIES) {
       if (desired.clientSitesOf(name, family).countOf(site) === counts[family]) continue;
@@ -283,6 +296,7 @@ export class DerivationCheck {
     const { key, of, address } = held;
     if (leases.realm(name) !== realm || realm.get(key) !== held) return undefined;
     const what = `the lease of ${address} to ${of}`;
+    if (!this.#isPlanned(held)) return `the translator does not have ${of} at ${address}`;
     if (realm.allocator.holder(address)?.key !== key) return `${what} is not in the pool`;
     const isService = desired.hostIn(name, key) !== undefined;
     if (held.isService !== isService)
@@ -294,6 +308,16 @@ export class DerivationCheck {
       return `${what} is one that no exposure allows`;
     if (!leases.hasClients(of.realm, name)) return `"${of.realm}" is not known to have clients`;
     return undefined;
+  }
+
+  /** Whether the translator has a presence that it has to have. */
+  #isPlanned({ realm, address, of, isStored }: HeldLease): boolean {
+    const { leases, isLive } = this.#state;
+    const { translator } = this.#options;
+    // It gets what is stored, and in the meantime nothing.
+    if (translator.planned === undefined || !isStored || !leases.isStored) return true;
+    if (!isLive(realm) || !isLive(of.realm)) return true;
+    return translator.planned(realm)?.at(address)?.key === of.key;
   }
 
   /** Whether a record makes a host a client of a service in a realm; in the transit realm also of one elsewhere. */
@@ -341,6 +365,32 @@ export class DerivationCheck {
       }
     }
     return undefined;
+  }
+
+  /** Whether the translator has as many presences in a site, and services for its clients, as there have to be. */
+  #planFault(name: string): string | undefined {
+    const { desired, leases, isLive } = this.#state;
+    const { translator } = this.#options;
+    if (translator.planned === undefined || !leases.isStored) return undefined;
+    const planned = translator.planned(name);
+    if (planned === undefined || !isLive(name)) {
+      if ((planned !== undefined) === isLive(name)) return undefined;
+      return `the translator ${planned === undefined ? 'lacks' : 'has'} its realm`;
+    }
+    if ((leases.realm(name)?.size ?? 0) > MAX_COUNTED) return undefined;
+    let presences = 0;
+    for (const { of } of leases.presencesIn(name)) {
+      if (isLive(of.realm)) presences++;
+    }
+    if (planned.presences !== presences) {
+      return `the translator has ${planned.presences} presences in place of ${presences}`;
+    }
+    const services = new Set<string>();
+    for (const { home, exposed } of desired.hostsIn(name).values()) {
+      if (exposed.length > 0 && isLive(home.realm)) services.add(home.key);
+    }
+    if (planned.services === services.size) return undefined;
+    return `the translator has permits for ${planned.services} hosts in place of ${services.size}`;
   }
 
   #snapshotFault(name: string): string | undefined {

@@ -279,6 +279,11 @@ export class LeaseTable {
     return this.#state.clientRealms.has(site, realm);
   }
 
+  /** Whether the store has all changes. */
+  get isStored(): boolean {
+    return this.#state.journal.isEmpty;
+  }
+
   /** Returns the leases of a realm, for reading. */
   realm(name: string): RealmLeases | undefined {
     return this.#state.realms.get(name);

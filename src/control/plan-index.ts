@@ -6,7 +6,14 @@
 import type { IpAddress } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import { ConfigError } from '../errors.ts';
-import type { Permit, PlanChanges, Presence, Realm, TranslationPlan } from '../translator/index.ts';
+import type {
+  Permit,
+  PlanChanges,
+  PlannedRealm,
+  Presence,
+  Realm,
+  TranslationPlan,
+} from '../translator/index.ts';
 
 /** All permits of one pair of clients' realm and service. */
 export interface Pair {
@@ -66,6 +73,16 @@ export class PlanIndex {
 
   get realms(): ReadonlyMap<string, Realm> {
     return this.#realms;
+  }
+
+  /** Returns what there is of a realm; undefined if the plan does not have it. */
+  planned(realm: string): PlannedRealm | undefined {
+    if (!this.#realms.has(realm)) return undefined;
+    return {
+      presences: this.#presences.get(realm)?.size ?? 0,
+      services: this.#pairs.get(realm)?.size ?? 0,
+      at: (address) => this.presence(realm, address)?.of,
+    };
   }
 
   presence(realm: string, address: IpAddress): Presence | undefined {

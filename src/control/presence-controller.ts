@@ -79,10 +79,10 @@ export class PresenceController
       desired: this.#desired,
       leases: this.#leases,
       snapshots: this.#snapshots,
+      isLive: (site: string) => this.#isLive(site),
     });
     this.#admissions = new Admissions({
       state,
-      isLive: (site) => this.#isLive(site),
       enqueue: (work) => this.#enqueue(work),
       store: () => this.#storeAdmitted(),
     });

@@ -20,6 +20,7 @@ import {
   containsWords,
   type PlanChanges,
   type PlanChangesInput,
+  type PlannedRealm,
   type PresenceInput,
   type Realm,
   type Reject,
@@ -251,6 +252,17 @@ export class Bindings {
     const host = this.#presences.hostAt(realm, family, words, at);
     if (host < 0) return undefined;
     return new Endpoint(this.#realms.get(this.#hosts.realmOf(host))!.name, this.#addressOf(host));
+  }
+
+  /** Returns what there is of a realm; undefined if the plan does not have it. */
+  planned(name: string): PlannedRealm | undefined {
+    const realm = this.#indexes.get(name);
+    if (realm === undefined) return undefined;
+    return {
+      presences: this.#presences.countIn(realm),
+      services: this.#permits.countFrom(realm),
+      at: ({ family, words }) => this.endpointOf(realm, family, words, 0),
+    };
   }
 
   /** Returns whether packets of the realm may come from the address at `words[at]`. */

@@ -56,6 +56,16 @@ export interface TranslationPlan {
   readonly permits: readonly Permit[];
 }
 
+/** What a translator has of one realm, for comparisons with the plan that it has to have. */
+export interface PlannedRealm {
+  /** How many presences there are in the realm. */
+  readonly presences: number;
+  /** How many hosts some of its clients may use. */
+  readonly services: number;
+  /** Returns the endpoint that an address stands for in the realm. */
+  at(address: IpAddress): Endpoint | undefined;
+}
+
 /**
  * Changes of a plan. Each entry replaces one keyed thing by what it is now, so that applying it twice is applying it
  * once. Realms that come are applied first and realms that go are applied last, whatever their order here. If a key is

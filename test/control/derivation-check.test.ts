@@ -8,11 +8,12 @@ import { resolveControllerOptions } from '../../src/control/controller-options.t
 import { DerivationCheck } from '../../src/control/derivation-check.ts';
 import { IndexChanges } from '../../src/control/index-changes.ts';
 import { type OpenedState, openState } from '../../src/control/opened-state.ts';
+import { planOf } from '../../src/control/plan.ts';
 import type { RealmLeases } from '../../src/control/realm-leases.ts';
 import { viewOf } from '../../src/control/site-view.ts';
 import { SnapshotPublisher } from '../../src/control/snapshot-publisher.ts';
 import { Registry } from '../../src/registry/index.ts';
-import { DESIRED, SceneClock, ScriptedStore } from './scene.ts';
+import { DESIRED, ObservedTranslator, SceneClock, ScriptedStore } from './scene.ts';
 
 const CLIENT = new Endpoint('site-a', IpAddress.parse('10.0.0.7'));
 const RABBITMQ = { service: 'rabbitmq', site: 'site-a' };
@@ -21,6 +22,7 @@ let store: ScriptedStore;
 let registry: Registry;
 let opened: OpenedState;
 let snapshots: SnapshotPublisher;
+let translator: ObservedTranslator;
 let check: DerivationCheck;
 
 beforeEach(async () => {
@@ -35,7 +37,7 @@ beforeEach(async () => {
     { service: 'shell', site: 'site-b' },
   ];
   await registry.apply({ ...DESIRED, services, exposures }, 'file');
-  const translator = { load: () => {}, bind: () => {}, apply: () => {} };
+  translator = new ObservedTranslator(store);
   opened = await openState(
     resolveControllerOptions({ registry, store, translator, clock, transit: 'cloud' })
   );
@@ -54,12 +56,14 @@ beforeEach(async () => {
     coalesceMs: 20,
     clock,
   });
+  translator.load(planOf(desired, leases.presences(), () => true));
   for (const name of desired.sites.keys()) snapshots.snapshot(name);
   check = new DerivationCheck({
     source: registry,
     store,
     transit: 'cloud',
-    state: () => ({ ...opened, snapshots }),
+    translator,
+    state: () => ({ ...opened, snapshots, isLive: (name) => desired.sites.has(name) }),
   });
 });
 
@@ -273,9 +277,45 @@ describe('the leases', () => {
   });
 });
 
+describe('the translator', () => {
+  const of = { realm: 'cloud', address: '10.0.0.5' };
+
+  test.each([
+    [
+      'lacks a realm',
+      { realms: [{ name: 'site-b', realm: undefined }] },
+      'the translator lacks its realm',
+    ],
+    [
+      'lacks a presence',
+      { presences: [{ realm: 'site-b', address: '10.0.0.129', of: undefined }] },
+      'the translator does not have cloud/10.0.0.6 at 10.0.0.129',
+    ],
+    [
+      'has a presence too many',
+      {
+        presences: [
+          { realm: 'site-b', address: '10.0.0.200', of: { realm: 'site-a', address: '10.0.0.99' } },
+        ],
+      },
+      'presences in place of',
+    ],
+    [
+      'lacks permits',
+      { permits: [{ realm: 'site-b', service: of, permits: [] }] },
+      'has permits for 2 hosts in place of 3',
+    ],
+  ])('%s', async (_, changes, expected) => {
+    translator.real.apply(changes);
+    expect((await faultsOf('site-b')).join('\n')).toContain(expected);
+  });
+});
+
 test('a snapshot is an old one', async () => {
-  opened.leases.admit('site-a', new Endpoint('cloud', IpAddress.parse('10.0.0.8')), 4, 100);
-  await opened.leases.commit();
+  const { desired, leases } = opened;
+  leases.admit('site-a', new Endpoint('cloud', IpAddress.parse('10.0.0.8')), 4, 100);
+  await leases.commit();
+  translator.load(planOf(desired, leases.presences(), () => true));
   expect(await faultsOf('site-a')).toEqual(['its snapshot is an old one']);
   snapshots.snapshot('site-a');
   expect(await faultsOf('site-a')).toEqual([]);

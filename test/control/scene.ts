@@ -13,6 +13,7 @@ import { type Json, MemoryStore, type Write } from '../../src/store/index.ts';
 import {
   PacketTranslator,
   type PlanChanges,
+  type PlannedRealm,
   type Presence,
   type TranslationPlan,
 } from '../../src/translator/index.ts';
@@ -180,6 +181,10 @@ export class ObservedTranslator {
     this.keyed.apply(changes);
     this.real.apply(changes);
     this.#use(changes.presences ?? []);
+  }
+
+  planned(realm: string): PlannedRealm | undefined {
+    return this.real.planned(realm);
   }
 
   /** The presence of a host in a realm; the first, if it has one of each IP version. */
