@@ -352,24 +352,14 @@ export class PresenceController
   }
 
   #beginSweeps(): void {
-    const { presenceUses, clientIdleMs, pressedIdleMs, clock } = this.#options;
-    if (presenceUses === undefined || this.#isClosed) return;
+    const { presenceUses: ask } = this.#options;
+    if (ask === undefined || this.#isClosed) return;
     this.#sweep = new IdleSweep({
-      clock,
-      everyMs: Math.min(HOUR_MS, pressedIdleMs / 4),
-      ask: presenceUses,
-      touch: (uses) =>
-        this.#enqueue(async () => {
-          this.#leases.touch(uses);
-          await this.#leases.commit();
-        }),
-      end: () =>
-        this.#enqueue(async () => {
-          const rules = { idleMs: clientIdleMs, pressedIdleMs, atMost: ENDED_PER_TURN };
-          const ended = this.#leases.endIdle(rules);
-          if (ended > 0) await this.#storeEnded();
-          return ended === ENDED_PER_TURN;
-        }),
+      ...this.#options,
+      ask,
+      leases: () => this.#leases,
+      enqueue: (work) => this.#enqueue(work),
+      storeEnded: () => this.#storeEnded(),
       onError: (error) => this.emit('problem', { error }),
     });
   }
@@ -474,7 +464,3 @@ interface Derivation {
   readonly problems: readonly Error[];
   readonly warnings: readonly PoolWarning[];
 }
-
-const HOUR_MS = 3_600_000;
-/** How many leases end in one commit; the plan is loaded once for them. */
-const ENDED_PER_TURN = 512;
