@@ -165,8 +165,8 @@ export class DerivationAudit {
 
 const SITES_PER_SECOND = 200;
 const SECOND_MS = 1000;
-/** The longest time in one turn of the event loop, apart from the last keys. */
-const SLICE_MS = 4;
+/** After this time a slice ends, so that it takes no more than 4 ms with its last keys. */
+const SLICE_MS = 2;
 /** After how many keys the clock is read. */
 const KEYS_PER_LOOK = 32;
 /** How long it waits for changes that are not derived. */

@@ -131,7 +131,7 @@ export class DerivationCheck {
   /** What is exposed in the site, by records and by the index. */
   *#exposureFaults(name: string): Generator<string | undefined> {
     for (const id of this.#options.source.exposuresTo(name)) yield this.#exposureFault(id);
-    for (const { exposure } of this.#state.desired.exposedIn(name)) {
+    for (const { exposure } of this.#state.desired.entriesIn(name).values()) {
       const isGone = this.#options.source.exposure(exposure) === undefined;
       yield isGone ? this.#exposureFault(exposure) : undefined;
     }
@@ -395,7 +395,7 @@ export class DerivationCheck {
 
   #snapshotFault(name: string): string | undefined {
     const { desired, leases, snapshots } = this.#state;
-    const size = desired.exposedIn(name).length + (leases.realm(name)?.size ?? 0);
+    const size = desired.entriesIn(name).size + (leases.realm(name)?.size ?? 0);
     // The view of a large site takes longer than a slice.
     if (size > MAX_VIEWED || snapshots.isCurrent(name)) return undefined;
     return 'its snapshot is an old one';

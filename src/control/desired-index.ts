@@ -103,6 +103,11 @@ export class DesiredIndex {
     return realm.sorted;
   }
 
+  /** Returns the same by service, in no order. */
+  entriesIn(site: string): ReadonlyMap<string, ExposedService> {
+    return this.#realms.get(site)?.exposed ?? NO_ENTRIES;
+  }
+
   /** Returns a service as it is exposed in a site. */
   entry({ service, site }: ExposureId): ExposedService | undefined {
     return this.#realms.get(site)?.exposed.get(service);
@@ -409,4 +414,5 @@ function clientSitesKey(home: string, family: Family): string {
 }
 
 const NO_HOSTS: PresentHosts = new PresentHosts();
+const NO_ENTRIES: ReadonlyMap<string, ExposedService> = new Map();
 const FAMILIES: readonly Family[] = [4, 6];

@@ -145,7 +145,7 @@ class ReadingClock extends FakeClock {
   }
 }
 
-test('a large site is compared in many turns of the event loop of about 4 ms', async () => {
+test('a large site is compared in many turns of the event loop, none above 4 ms', async () => {
   const { registry, store } = await startScene({ ...DESIRED, exposures: [] });
   const clock = new ReadingClock();
   const { source } = clock;
@@ -167,6 +167,6 @@ test('a large site is compared in many turns of the event loop of about 4 ms', a
     clock.advance(0);
   }
   expect(clock.turnsMs.length).toBe(5);
-  expect(Math.max(...clock.turnsMs)).toBeLessThan(5);
+  expect(Math.max(...clock.turnsMs)).toBeLessThan(4);
   await controller.close();
 });
