@@ -15,10 +15,12 @@ const setupFiles = [source('test/support/patience.ts'), source('test/support/val
 /** For the projects that start gateways. */
 const globalSetup = source('test/support/bundle.ts');
 
-const { modules, programs, hostile } = projects;
+const { modules, programs, timed, hostile } = projects;
 
 const config: ViteUserConfig = defineConfig({
   test: {
+    // Vitest leaves one core free by itself, which is half of a machine with two.
+    maxWorkers: '100%',
     projects: [
       {
         resolve: { alias },
@@ -29,7 +31,7 @@ const config: ViteUserConfig = defineConfig({
           exclude: patternsOf(Object.values(projects).flat()),
           // The files share the modules that they load: it halves the time.
           isolate: false,
-          testTimeout: 30_000,
+          testTimeout: 60_000,
           hookTimeout: 60_000,
           sequence: { groupOrder: 0 },
         },
@@ -40,8 +42,8 @@ const config: ViteUserConfig = defineConfig({
           name: 'modules',
           setupFiles,
           include: patternsOf(modules),
-          exclude: patternsOf(programs),
-          testTimeout: 30_000,
+          exclude: patternsOf([...programs, ...timed]),
+          testTimeout: 60_000,
           hookTimeout: 60_000,
           sequence: { groupOrder: 0 },
         },
@@ -53,10 +55,21 @@ const config: ViteUserConfig = defineConfig({
           globalSetup,
           setupFiles,
           include: patternsOf(programs),
-          fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 180_000,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        resolve: { alias },
+        test: {
+          name: 'timed',
+          setupFiles,
+          include: patternsOf(timed),
+          fileParallelism: false,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+          sequence: { groupOrder: 2 },
         },
       },
       {
@@ -69,7 +82,7 @@ const config: ViteUserConfig = defineConfig({
           fileParallelism: false,
           testTimeout: 300_000,
           hookTimeout: 300_000,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
         },
       },
     ],

@@ -118,6 +118,7 @@ export {
   type KeyType,
   type RedeemOptions,
   type Redemption,
+  type RevocationChanges,
   type RevocationReason,
   type RevocationRecord,
   type RevocationReport,

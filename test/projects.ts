@@ -1,5 +1,5 @@
 /**
- * The four projects of the tests, in the order in which they run. Each test file belongs to the first project that
+ * The five projects of the tests, in the order in which they run. Each test file belongs to the first project that
  * names it, or one of whose folders it is in; `quick` has the rest.
  * @module
  */
@@ -7,13 +7,14 @@
 /** An attacker in place of an edge gateway, and traffic beside it that is measured: alone on the machine. */
 const hostile: readonly string[] = ['test/hostile/'];
 
-/** Tests that start whole programs, ask the kernel, build the package or measure: one at a time. */
+/** What TCP does in time, against a Linux beside it: one file at a time. */
+const timed: readonly string[] = ['test/interop/', 'test/tcp/scripts/linux.test.ts'];
+
+/** Tests that start whole programs, ask the kernel or build the package. */
 const programs: readonly string[] = [
   'test/differential/',
   'test/e2e/',
-  'test/interop/',
   'test/package/',
-  'test/tcp/scripts/linux.test.ts',
   'test/translator/allocation.test.ts',
 ];
 
@@ -49,10 +50,10 @@ const modules: readonly string[] = [
   'test/pki/signing-request.test.ts',
   'test/pki/wrong-clock.test.ts',
   'test/registry/registry-property.test.ts',
-  'test/sockets/datagram-linux.test.ts',
-  'test/sockets/proxy-clients.test.ts',
-  'test/sockets/proxy-hostile.test.ts',
-  'test/sockets/forward.test.ts',
+  'test/sockets/udp/datagram-linux.test.ts',
+  'test/sockets/proxy/proxy-clients.test.ts',
+  'test/sockets/proxy/proxy-hostile.test.ts',
+  'test/sockets/forward/forward.test.ts',
   'test/sockets/splice.test.ts',
   'test/sockets/storm.test.ts',
   'test/store/',
@@ -67,9 +68,12 @@ const modules: readonly string[] = [
   'test/worker/',
 ];
 
-export const projects: Readonly<Record<'modules' | 'programs' | 'hostile', readonly string[]>> = {
+export const projects: Readonly<
+  Record<'modules' | 'programs' | 'timed' | 'hostile', readonly string[]>
+> = {
   modules,
   programs,
+  timed,
   hostile,
 };
 

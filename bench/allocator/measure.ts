@@ -19,9 +19,10 @@ interface Case {
   readonly leases: number;
   /** Binds and releases in a second of CPU time; a pair of both counts as two. */
   readonly perSecond: number;
+  readonly pairsPerSecond: number;
   /** The same of the plain allocator, in a small pool that is as full. */
   readonly naivePerSecond: number;
-  /** Memory of a lease of this pool without its key, released ones that are remembered included. */
+  /** Memory of a lease of this pool with the text of its key, released ones that are remembered included. */
   readonly bytesPerLease: number;
 }
 
@@ -43,7 +44,9 @@ async function main(): Promise<void> {
   for (const fill of FILLS) {
     const measured = measure(pool, fill, rounds, roundMs);
     cases.push(measured);
-    console.log(`${fill * 100} % in use: ${measured.perSecond} binds and releases/s`);
+    console.log(
+      `${fill * 100} % in use: ${measured.perSecond} binds and releases/s (${measured.pairsPerSecond} pairs)`
+    );
   }
   const speeds = cases.map(({ perSecond }) => perSecond);
   const flatness = rounded(Math.max(...speeds) / Math.min(...speeds));
@@ -63,13 +66,13 @@ async function main(): Promise<void> {
 
 function measure(pool: string, fill: number, rounds: number, roundMs: number): Case {
   const { size } = IpPrefix.parse(pool);
-  const keys = Keys.make(size - 2);
+  const keys = new Keys(size - 2 + BATCH);
   const before = memoryBytes();
   const allocator = new AddressAllocator({ pools: [pool], quarantineMs: 0 });
-  for (const key of keys.held) allocator.allocate(key);
-  const bytesPerLease = rounded((memoryBytes() - before) / keys.held.length);
-  const leases = Math.max(LEAST_LEASES, Math.round(fill * keys.held.length));
-  while (keys.held.length > leases) allocator.release(keys.takeRandom());
+  while (keys.held < size - 2) allocator.allocate(keys.make());
+  const bytesPerLease = rounded((memoryBytes() - before) / keys.held);
+  const leases = Math.max(LEAST_LEASES, Math.round(fill * keys.held));
+  while (keys.held > leases) allocator.release(keys.takeRandom());
 
   const speeds: number[] = [];
   // The first round does not count.
@@ -92,7 +95,15 @@ function measure(pool: string, fill: number, rounds: number, roundMs: number): C
   const { leased, capacity } = allocator.stats;
   if (leased !== leases || capacity !== size - 2) throw new Error(`${leased} addresses are leased`);
   const perSecond = rounded(median(speeds));
-  return { fill, leases, perSecond, naivePerSecond: measureNaive(fill), bytesPerLease };
+  const pairsPerSecond = perSecond / 2;
+  return {
+    fill,
+    leases,
+    perSecond,
+    pairsPerSecond,
+    naivePerSecond: measureNaive(fill),
+    bytesPerLease,
+  };
 }
 
 /** The same work of the plain allocator, in CPU time. */
@@ -101,10 +112,10 @@ function measureNaive(fill: number): number {
   let nowMs = 0;
   const allocator = new PlainAllocator(0, () => nowMs);
   allocator.setPools([pool], []);
-  const keys = Keys.make(pool.size - 2);
-  const leases = Math.round(fill * keys.held.length);
-  for (const key of keys.held) allocator.allocate(key);
-  while (keys.held.length > leases) allocator.release(allocator.lookup(keys.takeRandom()));
+  const keys = new Keys(pool.size - 2 + BATCH);
+  while (keys.held < pool.size - 2) allocator.allocate(keys.make());
+  const leases = Math.round(fill * keys.held);
+  while (keys.held > leases) allocator.release(allocator.lookup(keys.takeRandom()));
   const { born, gone } = keys.next();
   const start = process.cpuUsage();
   for (let i = 0; i < NAIVE_PAIRS; i++) {
@@ -116,29 +127,34 @@ function measureNaive(fill: number): number {
   return rounded((2 * NAIVE_PAIRS) / ((user + system) / 1e6));
 }
 
-/** The keys of leases, which look like those of a cloud with thousands of sites. */
+/**
+ * The keys of leases, which look like those of a cloud with thousands of sites. Each has a number, and its text is made
+ * anew each time, as by a host that gets it in a message.
+ */
 class Keys {
-  readonly held: string[];
+  /** How many keys have leases. */
+  held = 0;
+  readonly #held: Uint32Array;
   readonly #random = new Random(SEED);
   #made = 0;
 
-  private constructor(held: string[]) {
-    this.held = held;
+  /** @param most how many may have leases at a time */
+  constructor(most: number) {
+    this.#held = new Uint32Array(most);
   }
 
-  static make(count: number): Keys {
-    const keys = new Keys([]);
-    for (let i = 0; i < count; i++) keys.held.push(keys.#make());
-    return keys;
+  /** Returns a new one. */
+  make(): string {
+    this.#held[this.held++] = this.#made;
+    return textOf(this.#made++);
   }
 
   /** Removes a random one. */
   takeRandom(): string {
-    const at = this.#random.below(this.held.length);
-    const key = this.held[at]!;
-    this.held[at] = this.held.at(-1)!;
-    this.held.pop();
-    return key;
+    const at = this.#random.below(this.held);
+    const number = this.#held[at]!;
+    this.#held[at] = this.#held[--this.held]!;
+    return textOf(number);
   }
 
   /** Returns new keys, and those that go: after each new one, a random one of all. */
@@ -146,20 +162,18 @@ class Keys {
     const born: string[] = [];
     const gone: string[] = [];
     for (let i = 0; i < BATCH; i++) {
-      born.push(this.#make());
-      this.held.push(born[i]!);
+      born.push(this.make());
       gone.push(this.takeRandom());
     }
     return { born, gone };
   }
+}
 
-  #make(): string {
-    const number = this.#made++;
-    const host = Math.floor(number / SITES);
-    const key = `site-${number % SITES}/10.${host >>> 16}.${(host >>> 8) & 255}.${host & 255}`;
-    // A text that was put together from parts is a tree of these in memory; a copy is not.
-    return Buffer.from(key, 'latin1').toString('latin1');
-  }
+function textOf(number: number): string {
+  const host = Math.floor(number / SITES);
+  const key = `site-${number % SITES}/10.${host >>> 16}.${(host >>> 8) & 255}.${host & 255}`;
+  // A text that was put together from parts is a tree of these in memory; a copy is not.
+  return Buffer.from(key, 'latin1').toString('latin1');
 }
 
 function memoryBytes(): number {

@@ -2,12 +2,13 @@
  * Measures what a change of the desired state costs with more or fewer sites:
  *
  *     node --import tsx bench/control/main.ts [--json] [--quick] [--sites 100,1000] [--clients N] [--seconds N]
+ *         [--tunnels N]
  *
  * The method is in README.md.
  * @module
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -16,6 +17,8 @@ import { options } from '../../tsup.config.ts';
 import { surveyMachine } from '../gateway/machine.ts';
 import { wholeNumber } from '../gateway/whole-number.ts';
 import { reportOf, type SizeFigures } from './report.ts';
+import type { StormFigures } from './storm.ts';
+import { stormReportOf } from './storm-report.ts';
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -25,6 +28,7 @@ async function main(): Promise<void> {
       sites: { type: 'string' },
       clients: { type: 'string' },
       seconds: { type: 'string' },
+      tunnels: { type: 'string' },
     },
   });
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
@@ -35,6 +39,7 @@ async function main(): Promise<void> {
   if (sites.length < 2) throw new Error('--sites needs two sizes, to see how a figure grows');
   const clients = wholeNumber('clients', values.clients ?? (values.quick ? '2000' : '200000'));
   const seconds = wholeNumber('seconds', values.seconds ?? (values.quick ? '1' : '10'));
+  const tunnels = wholeNumber('tunnels', values.tunnels ?? (values.quick ? '200' : '2000'));
   const home = mkdtempSync(join(tmpdir(), 'vp-bench-control-'));
   process.on('exit', () => rmSync(home, { recursive: true, force: true }));
   const machine = await surveyMachine('no packets');
@@ -42,22 +47,30 @@ async function main(): Promise<void> {
   const sizes = sites.map((count) => {
     const store = join(home, `store-${count}`);
     run([programs.prepare, store, count, clients]);
+    // Revocations under load need sites that may have more clients.
+    const fresh = `${store}-fresh`;
+    copyFileSync(store, fresh);
     const figures = JSON.parse(run([programs.measures, store, count, clients, seconds]));
     const receipt = JSON.parse(run([programs.receipts, store, count, seconds]));
+    const revocations = values.quick ? FEW_REVOCATIONS : REVOCATIONS;
+    const underLoad = JSON.parse(run([programs.revocations, fresh, count, revocations]));
     rmSync(store);
+    rmSync(fresh);
     console.log(`${count} sites are measured`);
-    return { ...figures, receipt } as SizeFigures;
+    return { ...figures, receipt, underLoad } as SizeFigures;
   });
+  const storm: StormFigures = JSON.parse(run([programs.storm, tunnels]));
   const { growth, targets, text } = reportOf(sizes);
-  console.log(`\n${text}\n`);
-  if (values.json) console.log(JSON.stringify({ machine, clients, sizes, growth, targets }));
+  const { targets: stormTargets, text: stormText } = stormReportOf(storm);
+  console.log(`\n${text}\n\n${stormText}\n`);
+  if (!values.json) return;
+  const all = { machine, clients, sizes, growth, storm, targets: [...targets, ...stormTargets] };
+  console.log(JSON.stringify(all));
 }
 
-interface Programs {
-  readonly prepare: string;
-  readonly measures: string;
-  readonly receipts: string;
-}
+type Programs = Readonly<
+  Record<'prepare' | 'measures' | 'receipts' | 'revocations' | 'storm', string>
+>;
 
 /** Runs a program and returns what it prints. */
 function run(argv: readonly (string | number)[]): string {
@@ -75,7 +88,8 @@ async function buildPrograms(): Promise<Programs> {
   // Where Node finds the packages that the built files import.
   const output = join(root, 'node_modules/.cache', `bench-control-${process.pid}`);
   process.on('exit', () => rmSync(output, { recursive: true, force: true }));
-  const names = ['prepare', 'measures', 'receipts', 'stream-source'];
+  const programs = ['prepare', 'measures', 'receipts', 'revocations', 'storm'] as const;
+  const names = [...programs, 'stream-source', 'revocation-edge'];
   await build({
     ...options,
     config: false,
@@ -86,9 +100,12 @@ async function buildPrograms(): Promise<Programs> {
     sourcemap: false,
     silent: true,
   });
-  const [prepare, measures, receipts] = names.map((name) => join(output, `${name}.js`));
-  return { prepare: prepare!, measures: measures!, receipts: receipts! };
+  const paths = programs.map((name) => [name, join(output, `${name}.js`)]);
+  return Object.fromEntries(paths) as Programs;
 }
+
+const REVOCATIONS = 25;
+const FEW_REVOCATIONS = 5;
 
 await main().catch((error: Error) => {
   console.error(`bench:control: ${error.message}`);

@@ -87,6 +87,9 @@ class Bench implements AsyncDisposable {
       ttlSeconds: 30,
       isTransit: false,
       clock: systemClock,
+      onError: (error) => {
+        throw error;
+      },
     });
     const dns = await DnsServer.listen({ listen: { host: '127.0.0.1', port: 0 } });
     names.serve(dns);
@@ -126,9 +129,8 @@ class Bench implements AsyncDisposable {
     });
   }
 
-  /** Applies the whole desired state again, which changes nothing. */
-  apply(clients: number): Promise<Cost> {
-    const state = desiredState(this.#sites, clients);
+  /** Applies the whole desired state again, which changes nothing. @param state a `DesiredInput` */
+  apply(state: object): Promise<Cost> {
     return costOf(this.#watch, async () => {
       const startMs = performance.now();
       await this.#registry.apply(state, OWNER);
@@ -255,10 +257,12 @@ async function main(): Promise<void> {
   globalThis.gc!();
   const { rss, heapUsed } = process.memoryUsage();
 
+  // It is made before packets flow, because that holds up the event loop.
+  const state = desiredState(sites, clients);
   const stream = await bench.openStream();
   stream.start();
   const expose = await bench.expose();
-  const apply = await bench.apply(clients);
+  const apply = await bench.apply(state);
   const revoke = await bench.revoke();
   await stream.stop();
   const full = await bench.full();

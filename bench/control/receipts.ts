@@ -12,12 +12,12 @@ import { FileStore, MemorySecrets } from '../../src/store/index.ts';
 import { Random } from '../../test/support/random.ts';
 import { type Cost, repeat } from './cost.ts';
 import { LoopWatch } from './loop-watch.ts';
-import { SEED, siteName } from './scene.ts';
+import { SEED, siteName, TRUST } from './scene.ts';
 
 const [path, sites, seconds] = process.argv.slice(2);
 const store = await FileStore.open({ path: path! });
 const gateway = await CloudGateway.start({
-  trustDomain: 'example.test',
+  trustDomain: TRUST,
   tunnel: '127.0.0.1:0',
   device: MemoryDevice.pair()[0],
   dns: { listen: '127.0.0.1:0' },

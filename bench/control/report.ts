@@ -5,10 +5,12 @@
 import { aligned, rounded, type Target, targetOf, targetTableOf } from '../gateway/report.ts';
 import type { Cost } from './cost.ts';
 import type { MeasuredFigures } from './measures.ts';
+import type { RevocationsUnderLoad } from './revocations.ts';
 
 export interface SizeFigures extends MeasuredFigures {
   /** `CloudGateway.revoke`, until it returns the receipt. */
   readonly receipt: Cost;
+  readonly underLoad: RevocationsUnderLoad;
 }
 
 /** Keyed by figure: the exponent with which it grows with the number of sites. */
@@ -48,10 +50,11 @@ function targetsOf(
   sizes: readonly SizeFigures[],
   growth: Growth
 ): readonly Target[] {
-  const { sites, expose, apply, revoke, receipt, selector, full } = largest;
+  const { sites, expose, apply, revoke, receipt, underLoad, selector, full } = largest;
   const at = (what: string) => `${what}, ${sites} sites`;
   const grows = (what: string, name: string, most: number) =>
     targetOf(`${what}: growth exponent`, growth[name] ?? null, undefined, most);
+  const after = sizes.reduce((sum, each) => sum + each.underLoad.packetsAfter, 0);
   const lost = sizes.reduce((sum, { stream }) => sum + stream.lost, 0);
   return [
     targetOf(at('expose to snapshot, ms'), expose.ms, undefined, 20),
@@ -63,6 +66,8 @@ function targetsOf(
     grows('revoke', 'revoke', 0.15),
     targetOf(at('revoke to receipt, ms'), receipt.ms, undefined, 50),
     grows('revoke to receipt', 'receipt', 0.15),
+    targetOf(at('revoke under load, ms'), underLoad.ms, undefined, 50),
+    targetOf('packets of a revoked site after the receipt', after, undefined, 0),
     grows('new client', 'client', 0.1),
     grows(`new client beside ${largest.clients}`, 'clientOfMany', 0.1),
     targetOf(at('selector of all: longest slice, ms'), selector?.sliceMs ?? null, undefined, 5),
@@ -91,6 +96,7 @@ const GROWING: readonly (readonly [name: string, of: Of])[] = [
   ['apply', ({ apply }) => apply.ms],
   ['revoke', ({ revoke }) => revoke.ms],
   ['receipt', ({ receipt }) => receipt.ms],
+  ['underLoad', ({ underLoad }) => underLoad.ms],
   ['client', ({ client }) => client.ms],
   ['clientOfMany', ({ clientOfMany }) => clientOfMany.ms],
   ['selector', ({ selector }) => selector?.ms ?? null],
@@ -118,6 +124,11 @@ const ROWS: readonly (readonly [what: string, of: Of, growth?: string])[] = [
   ...costRows('apply of all', 'apply', ({ apply }) => apply),
   ...costRows('revoke', 'revoke', ({ revoke }) => revoke),
   ...costRows('revoke to receipt', 'receipt', ({ receipt }) => receipt),
+  ['revoke under load, ms', ({ underLoad }) => underLoad.ms, 'underLoad'],
+  ['  longest', ({ underLoad }) => underLoad.mostMs],
+  ['  packets after the receipt', ({ underLoad }) => underLoad.packetsAfter],
+  ['  packets before it', ({ underLoad }) => underLoad.packetsBefore],
+  ['  packets tried after it', ({ underLoad }) => underLoad.packetsRefused],
   ...costRows('new client', 'client', ({ client }) => client),
   ['clients loaded', ({ clients }) => clients],
   ...costRows('their admission', 'load', ({ load }) => load),

@@ -3,6 +3,9 @@
  * @module
  */
 
+import { createHash } from 'node:crypto';
+import type { Write } from '../../src/store/index.ts';
+
 /** How many services the cloud exposes to each site. */
 export const SERVICES = 20;
 /** A service that is exposed to no site at the start. */
@@ -14,6 +17,8 @@ export const PORT = 7;
 /** The seed of all random choices. */
 export const SEED = 16;
 
+export const TRUST = 'example.test';
+
 export function siteName(index: number): string {
   return `site-${index}`;
 }
@@ -22,6 +27,25 @@ export function siteName(index: number): string {
 export function hostAddress(index: number): string {
   const host = FIRST_HOST + index;
   return `10.${host >>> 16}.${(host >>> 8) & 255}.${host & 255}`;
+}
+
+export function serviceAddress(index: number): string {
+  return `10.0.0.${index + 1}`;
+}
+
+/** Returns the record of a certificate of each site, as writes to the store. */
+export function certificates(sites: number, nowMs: number): Write[] {
+  return Array.from({ length: sites }, (_, i) => {
+    const serial = (0x40000000 + i).toString(16).padStart(40, '4');
+    const record = {
+      serial,
+      identity: `spiffe://${TRUST}/site/${siteName(i)}`,
+      spkiHash: createHash('sha256').update(serial).digest('base64url'),
+      notBeforeMs: nowMs,
+      notAfterMs: nowMs + CERTIFICATE_MS,
+    };
+    return { key: `certificate/${serial}`, value: record, expect: 0 };
+  });
 }
 
 /**
@@ -46,7 +70,7 @@ export function desiredState(sites: number, clients: number): object {
     services: [...services, EXTRA].map((name, i) => ({
       name,
       site: 'cloud',
-      address: `10.0.0.${i + 1}`,
+      address: serviceAddress(i),
       ports: [`udp/${PORT}`, 'tcp/5672'],
     })),
     exposures: names.flatMap((site) => services.map((service) => ({ service, site }))),
@@ -57,3 +81,4 @@ export function desiredState(sites: number, clients: number): object {
 const FIRST_HOST = 0x10000;
 /** A site may have more clients than it has, so that the quotas refuse nobody. */
 const MORE = 2;
+const CERTIFICATE_MS = 90 * 24 * 3_600_000;

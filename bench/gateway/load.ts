@@ -2,10 +2,10 @@
  * The load of `load.c` and of iperf3, at the client and the service of a scene.
  * @module
  */
-import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { eventually } from '../../test/support/gateway-process.ts';
 import type { Host, Program } from '../../test/support/network.ts';
+import { compileC } from './compile.ts';
 import { LIFETIME_SECONDS, PORTS } from './contender.ts';
 
 /** Times of many samples, in µs. */
@@ -37,10 +37,7 @@ export interface BulkOptions {
 
 /** Compiles `load.c`; returns the path of the program. */
 export function compileLoad(directory: string): string {
-  const program = join(directory, 'load');
-  const source = join(import.meta.dirname, 'load.c');
-  execFileSync('cc', ['-O2', '-o', program, source], { stdio: 'inherit' });
-  return program;
+  return compileC(join(import.meta.dirname, 'load.c'), directory);
 }
 
 /** Both ends of the load in one scene. */

@@ -2,11 +2,11 @@
  * `flows.c` at the service and at the sites of a scene.
  * @module
  */
-import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { eventually } from '../../test/support/gateway-process.ts';
 import type { Host, Program } from '../../test/support/network.ts';
+import { compileC } from '../gateway/compile.ts';
 import { pidInside } from '../wan/wan.ts';
 import { SERVICE_PORT, type SitesScene } from './scene.ts';
 
@@ -15,10 +15,7 @@ export type Direction = 'up' | 'down';
 
 /** Compiles `flows.c` into this directory; returns the path of the program. */
 export function compileFlows(directory: string): string {
-  const program = join(directory, 'flows');
-  const source = join(import.meta.dirname, 'flows.c');
-  execFileSync('cc', ['-O2', '-o', program, source], { stdio: 'inherit' });
-  return program;
+  return compileC(join(import.meta.dirname, 'flows.c'), directory);
 }
 
 /** One stream of each site. */

@@ -2,11 +2,11 @@
  * Builds this benchmark's programs for Node as `bench/gateway/gateway-build.ts` builds the gateways.
  * @module
  */
-import { execFileSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'tsup';
 import { options } from '../../tsup.config.ts';
+import { compileC } from '../gateway/compile.ts';
 
 /** Paths of programs for Node. */
 export interface SocketPrograms {
@@ -40,10 +40,7 @@ export async function buildSocketPrograms(): Promise<SocketPrograms> {
 
 /** Compiles `service.c` into this directory; returns the path of the program. */
 export function compileService(directory: string): string {
-  const program = join(directory, 'service');
-  const source = join(import.meta.dirname, 'service.c');
-  execFileSync('cc', ['-O2', '-o', program, source], { stdio: 'inherit' });
-  return program;
+  return compileC(join(import.meta.dirname, 'service.c'), directory);
 }
 
 const NAMES: readonly (keyof SocketPrograms)[] = [

@@ -3,10 +3,10 @@
  * kernels without netem.
  * @module
  */
-import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Host, Network, Program } from '../../test/support/network.ts';
+import { compileC } from '../gateway/compile.ts';
 import { CLOUD_WAN, EDGE_WAN } from '../gateway/scene.ts';
 
 export interface WanShape {
@@ -131,10 +131,7 @@ export class Wan {
 
 /** Compiles the forwarder into this directory; returns the path of the program. */
 export function compileForwarder(directory: string): string {
-  const program = join(directory, 'forwarder');
-  const source = join(import.meta.dirname, 'forwarder.c');
-  execFileSync('cc', ['-O2', '-o', program, source], { stdio: 'inherit' });
-  return program;
+  return compileC(join(import.meta.dirname, 'forwarder.c'), directory);
 }
 
 /** Returns the faults of the wan itself, which make the figures invalid. */

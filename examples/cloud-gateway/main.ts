@@ -33,6 +33,8 @@ const CloudFile = v.looseObject({
     v.looseObject({
       idleSeconds: v.optional(seconds(60)),
       pressedIdleSeconds: v.optional(seconds(60)),
+      overlapSeconds: v.optional(seconds(0)),
+      overlapMs: notInFiles,
       idleMs: notInFiles,
       pressedIdleMs: notInFiles,
     }),
@@ -44,7 +46,11 @@ const CloudFile = v.looseObject({
   logger: notInFiles,
   reload: notInFiles,
 });
-const RENAMED = { workers: 'processes', 'leases.pressedIdleMs': 'leases.pressedIdleSeconds' };
+const RENAMED = {
+  workers: 'processes',
+  'leases.pressedIdleMs': 'leases.pressedIdleSeconds',
+  'leases.overlapMs': 'leases.overlapSeconds',
+};
 
 await run('cloud-gateway', async (path) => {
   const file = new ConfigFile(path);
@@ -58,7 +64,7 @@ await run('cloud-gateway', async (path) => {
 
   const optionsOf = ({ processes, trust, leases, sockets: _, ...rest }: typeof config): never => {
     const { certificateLifetimeSeconds, passphraseFile: __, ...otherTrust } = trust;
-    const { idleSeconds, pressedIdleSeconds, ...otherLeases } = leases;
+    const { idleSeconds, pressedIdleSeconds, overlapSeconds, ...otherLeases } = leases;
     const options = {
       ...rest,
       stateDirectory: file.resolve(rest.stateDirectory),
@@ -70,6 +76,7 @@ await run('cloud-gateway', async (path) => {
         ...otherLeases,
         idleMs: inMs(idleSeconds),
         pressedIdleMs: inMs(pressedIdleSeconds),
+        overlapMs: inMs(overlapSeconds),
       },
       reload,
       logger,

@@ -39,7 +39,8 @@ export interface AllocatorStats {
  * Keeps leases in memory only. The caller stores what `allocate` and `release` return before it acts on it, and gives
  * it back to `restore` after a restart.
  *
- * Everything that names one key or one address takes constant time. A lease costs about 80 bytes and the text of its key.
+ * Everything that names one key or one address takes constant time. A lease costs about 100 bytes, with the text of its
+ * key if that has no more than 32 characters.
  */
 export class AddressAllocator {
   readonly #leases: PoolLeases;
@@ -95,14 +96,14 @@ export class AddressAllocator {
 
   /** Returns the lease of a key, if it is in use. */
   lookup(key: string): Lease | undefined {
-    return this.#leases.inUse(this.#leases.records.find(key));
+    return this.#leases.inUse(this.#leases.records.find(key), key);
   }
 
   /** Returns the last lease of a key, if its address has not been noticed to leave the quarantine. */
   resting(key: string): Lease | undefined {
     const record = this.#leases.records.find(key);
     const isResting = record !== 0 && this.#leases.records.state(record) === Resting;
-    return isResting ? this.#leases.lease(record) : undefined;
+    return isResting ? this.#leases.lease(record, key) : undefined;
   }
 
   /**
@@ -145,7 +146,7 @@ export class AddressAllocator {
    */
   allocate(key: string, family: Family = 4): Lease {
     const records = this.#leases.records;
-    const kept = this.#leases.kept.get(key);
+    const kept = this.#leases.keptFor(key);
     if (kept?.family === family) return this.#claim(key, kept);
     const known = records.find(key);
     if (known !== 0) {
@@ -156,7 +157,7 @@ export class AddressAllocator {
       }
       const place = records.place(known);
       if (place instanceof Pool && version === family) {
-        if (isInUse) return this.#leases.lease(known);
+        if (isInUse) return this.#leases.lease(known, key);
         if (!place.kept.has(records.index(known))) return this.#leases.reuse(key, known);
       }
     }
@@ -232,7 +233,7 @@ export class AddressAllocator {
 
   /** Ends the lease of a key and puts its address into quarantine. Returns undefined if the key has no lease. */
   release(key: string): Lease | undefined {
-    return this.#leases.release(this.#leases.records.find(key));
+    return this.#leases.release(this.#leases.records.find(key), key);
   }
 
   /**
@@ -293,10 +294,9 @@ export class AddressAllocator {
     this.#leases.endRests(pool);
     const record = pool.recordAt(index);
     const state = record === 0 ? Rested : this.#leases.records.state(record);
-    const holder = this.#leases.records.key(record);
-    if (state !== Rested && holder !== key) {
+    if (state !== Rested && this.#leases.records.key(record) !== key) {
       const why = state === InUse ? 'belongs to' : 'is in quarantine after';
-      throw new AddressUnavailableError(`${wanted} ${why} ${holder}`);
+      throw new AddressUnavailableError(`${wanted} ${why} ${this.#leases.records.key(record)}`);
     }
     return this.#leases.use(key, pool, index);
   }

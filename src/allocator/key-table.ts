@@ -10,32 +10,19 @@ export class KeyTable {
   /** A record and the hash of its key for each slot; record 0: the slot is empty. */
   #slots: Int32Array = new Int32Array(2 * FIRST_SLOTS);
   #count = 0;
-  /** Makes it hard to find keys that collide. */
-  readonly #seed: number = (Math.random() * 2 ** 32) | 0;
-  #lastKey = '';
-  #lastHash: number;
-  readonly #keys: readonly string[];
+  readonly #isIt: (record: number) => boolean;
 
-  /** @param keys the key of each record */
-  constructor(keys: readonly string[]) {
-    this.#keys = keys;
-    this.#lastHash = this.#compute('');
+  /** @param isIt returns whether a record, whose hash is the same, has the key that `get` is to find */
+  constructor(isIt: (record: number) => boolean) {
+    this.#isIt = isIt;
   }
 
-  /** Returns the hash of a key, which the other methods need. */
-  hash(key: string): number {
-    if (key === this.#lastKey) return this.#lastHash;
-    this.#lastKey = key;
-    this.#lastHash = this.#compute(key);
-    return this.#lastHash;
-  }
-
-  /** Returns the record of a key; 0: none. */
-  get(key: string, hash: number): number {
+  /** Returns the record of the key that has this hash; 0: none. */
+  get(hash: number): number {
     const slots = this.#slots;
     const end = slots.length - 1;
     for (let at = (hash << 1) & end; slots[at] !== 0; at = (at + 2) & end) {
-      if (slots[at + 1] === hash && this.#keys[slots[at]!] === key) return slots[at]!;
+      if (slots[at + 1] === hash && this.#isIt(slots[at]!)) return slots[at]!;
     }
     return 0;
   }
@@ -80,15 +67,6 @@ export class KeyTable {
     for (let at = 0; at < before.length; at += 2) {
       if (before[at] !== 0) this.#insert(before[at]!, before[at + 1]!);
     }
-  }
-
-  /** FNV-1a over the characters, and the final steps of MurmurHash3, which spread it over all bits. */
-  #compute(key: string): number {
-    let hash = this.#seed;
-    for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193);
-    hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
-    hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-    return hash ^ (hash >>> 16);
   }
 }
 

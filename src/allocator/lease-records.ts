@@ -1,13 +1,14 @@
 /**
  * The records of an allocator's leases, and the order in which addresses were released.
  *
- * A record is a number; 0 is none. The numbers of a record lie side by side in one buffer, so that using it costs one
- * line of the cache, and the collector of garbage has nothing to look at. Records are removed and lists are changed in
+ * A record is a number; 0 is none. The numbers of a record and the text of its key lie side by side in one buffer, so
+ * that using it costs two lines of the cache, and the collector of garbage has nothing to look at. Records are removed and lists are changed in
  * constant time. A list is a ring of records that begins with one of its own.
  * @module
  */
 import type { IpAddress } from '../base/address.ts';
 import { KeyTable } from './key-table.ts';
+import { isUnfit, KEY_BYTES, KEY_WORDS, PackedKey } from './packed-key.ts';
 
 /** Where the address of a record is. */
 export interface Place {
@@ -33,11 +34,18 @@ export class LeaseRecords {
   #words: Int32Array = new Int32Array(FIRST_COUNT * STRIDE);
   /** The same buffer. */
   #times: Float64Array = new Float64Array(this.#words.buffer);
-  readonly #keys: string[] = [''];
+  /** The same buffer. */
+  #bytes: Buffer = Buffer.from(this.#words.buffer);
+  /** The key that was used last. */
+  readonly #packed = new PackedKey();
+  /** The keys that do not fit into their records. */
+  readonly #unfit = new Map<number, string>();
+  /** The first record that was never used. */
+  #end = 1;
   /** The places by the number that records have; none has number 0. */
   readonly #places: (Place | undefined)[] = [undefined];
   /** The records that `find` returns. */
-  readonly #named = new KeyTable(this.#keys);
+  readonly #named = new KeyTable((record) => this.#isPacked(record));
   /** The first of the removed records; each names the next one. */
   #removed = 0;
   #size = 0;
@@ -63,7 +71,7 @@ export class LeaseRecords {
 
   /** Makes an empty list, and returns its record. */
   addList(): number {
-    const list = this.#take('', 0, 0);
+    const list = this.#take(0, 0);
     const at = list * STRIDE;
     this.#words[at + PREVIOUS] = list;
     this.#words[at + NEXT] = list;
@@ -77,7 +85,8 @@ export class LeaseRecords {
 
   /** Adds a lease in use, which is in no list; its key is not found by it yet. */
   add(key: string, place: Place, index: number): number {
-    const record = this.#take(key, place.number, index);
+    const record = this.#take(place.number, index);
+    this.#setKey(record, key);
     place.set(index, record);
     this.#size++;
     return record;
@@ -87,6 +96,7 @@ export class LeaseRecords {
     this.unlink(record);
     this.unname(record);
     this.place(record).set(this.index(record), 0);
+    this.#unfit.delete(record);
     this.#drop(record);
     this.#size--;
   }
@@ -100,8 +110,14 @@ export class LeaseRecords {
     place.set(index, record);
   }
 
+  /** Returns the text of its key. It is made anew, which takes longer than all else here. */
   key(record: number): string {
-    return this.#keys[record]!;
+    const at = record * STRIDE + KEY;
+    if (isUnfit(this.#words, at)) return this.#unfit.get(record)!;
+    const first = 4 * at;
+    let end = first;
+    while (end < first + KEY_BYTES && this.#bytes[end] !== 0) end++;
+    return this.#bytes.toString('latin1', first, end);
   }
 
   place(record: number): Place {
@@ -131,16 +147,16 @@ export class LeaseRecords {
 
   /** Returns the record that `name` gave to a key. */
   find(key: string): number {
-    return this.#named.get(key, this.#named.hash(key));
+    this.#packed.pack(key);
+    return this.#named.get(this.#packed.hash);
   }
 
-  /** Makes this the record of its key, in place of another one. */
-  name(record: number): void {
-    const hash = this.#words[record * STRIDE + HASH]!;
-    const other = this.#named.get(this.#keys[record]!, hash);
+  /** Makes this the record of `key`, which it has already, in place of another one. */
+  name(record: number, key: string): void {
+    const other = this.find(key);
     if (other === record) return;
-    if (other !== 0) this.#named.delete(other, hash);
-    this.#named.set(record, hash);
+    if (other !== 0) this.unname(other);
+    this.#named.set(record, this.#packed.hash);
   }
 
   /** Makes the key of the record have none, if it has this one. */
@@ -148,12 +164,17 @@ export class LeaseRecords {
     this.#named.delete(record, this.#words[record * STRIDE + HASH]!);
   }
 
-  /** Gives a record to another key, whose record it is then. */
-  rename(record: number, key: string): void {
+  /**
+   * Gives a record to another key, whose record it is then.
+   *
+   * @param before the record that the key has now; 0: none
+   */
+  rename(record: number, key: string, before: number): void {
     this.unname(record);
-    this.#keys[record] = key;
-    this.#words[record * STRIDE + HASH] = this.#named.hash(key);
-    this.name(record);
+    if (before !== 0) this.unname(before);
+    this.#unfit.delete(record);
+    this.#setKey(record, key);
+    this.#named.set(record, this.#packed.hash);
   }
 
   /** Returns the record that has been in a list the longest. */
@@ -185,49 +206,65 @@ export class LeaseRecords {
 
   /** Returns all leases. They may be removed and moved meanwhile; those that are added may be missing. */
   *all(): Generator<number> {
-    for (let record = 1; record < this.#keys.length; record++) {
+    for (let record = 1; record < this.#end; record++) {
       if (this.#words[record * STRIDE + PLACE] !== 0) yield record;
     }
   }
 
-  #take(key: string, place: number, index: number): number {
+  /** Returns whether a record has the key that was packed last. */
+  #isPacked(record: number): boolean {
+    const packed = this.#packed.words;
+    const words = this.#words;
+    const at = record * STRIDE + KEY;
+    for (let i = 0; i < KEY_WORDS; i++) if (words[at + i] !== packed[i]) return false;
+    return this.#packed.fits || this.#unfit.get(record) === this.#packed.text;
+  }
+
+  #setKey(record: number, key: string): void {
+    this.#packed.pack(key);
+    const packed = this.#packed.words;
+    const words = this.#words;
+    const at = record * STRIDE + KEY;
+    for (let i = 0; i < KEY_WORDS; i++) words[at + i] = packed[i]!;
+    words[record * STRIDE + HASH] = this.#packed.hash;
+    if (!this.#packed.fits) this.#unfit.set(record, key);
+  }
+
+  #take(place: number, index: number): number {
     let record = this.#removed;
     if (record === 0) {
-      record = this.#keys.length;
-      if ((record + 1) * STRIDE > this.#words.length) this.#grow();
-      this.#keys.push(key);
+      if ((this.#end + 1) * STRIDE > this.#words.length) this.#grow();
+      record = this.#end++;
     } else {
       this.#removed = this.#words[record * STRIDE + NEXT]!;
-      this.#keys[record] = key;
     }
     const at = record * STRIDE;
     this.#words[at + INDEX] = index;
     this.#words[at + NEXT] = 0;
     this.#words[at + STATE] = InUse;
     this.#words[at + PLACE] = place;
-    this.#words[at + HASH] = this.#named.hash(key);
     return record;
   }
 
   #drop(record: number): void {
-    this.#keys[record] = '';
     this.#words[record * STRIDE + PLACE] = 0;
     this.#words[record * STRIDE + NEXT] = this.#removed;
     this.#removed = record;
   }
 
   #grow(): void {
-    // Half as much again: twice as much would leave half of it unused after each time.
-    const records = Math.ceil(1.5 * (this.#words.length / STRIDE));
+    // A quarter more: twice as much would leave half of it unused after each time.
+    const records = Math.ceil(1.25 * (this.#words.length / STRIDE));
     const words = new Int32Array(records * STRIDE);
     words.set(this.#words);
     this.#words = words;
     this.#times = new Float64Array(words.buffer);
+    this.#bytes = Buffer.from(words.buffer);
   }
 }
 
-/** The words of a record: half a line of the cache. */
-const STRIDE = 8;
+/** The words of a record: as long as a line of the cache. */
+const STRIDE = 16;
 /** The index of the address in its place, an unsigned number. */
 const INDEX = 0;
 const STATE = 1;
@@ -240,4 +277,6 @@ const TIME = 4;
 const HASH = 6;
 /** The number of its place; 0: it is a list, or removed. */
 const PLACE = 7;
+/** The text of its key; a list has none. */
+const KEY = 8;
 const FIRST_COUNT = 8;

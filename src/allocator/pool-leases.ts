@@ -43,6 +43,12 @@ export class PoolLeases {
     return this.#settings.groupOf!(key);
   }
 
+  /** Returns the address that is kept for a key. */
+  keptFor(key: string): IpAddress | undefined {
+    // Even an empty `Map` computes a hash of the whole key.
+    return this.kept.size === 0 ? undefined : this.kept.get(key);
+  }
+
   poolsOf(family: Family): readonly Pool[] {
     return this.#pools[family];
   }
@@ -100,7 +106,7 @@ export class PoolLeases {
     const record = this.records.add(key, pool, index);
     this.#count(record, 1);
     this.#give(key, record);
-    return this.lease(record);
+    return this.lease(record, key);
   }
 
   /** Does the same with an address of a pool that has a record. */
@@ -111,7 +117,7 @@ export class PoolLeases {
     this.#count(record, 1);
     this.#notFormer(record);
     this.#give(key, record);
-    return this.lease(record);
+    return this.lease(record, key);
   }
 
   #give(key: string, record: number): void {
@@ -119,14 +125,18 @@ export class PoolLeases {
     const present = records.find(key);
     if (present !== record) {
       if (present !== 0) this.#isFormer(present);
-      records.rename(record, key);
+      records.rename(record, key, present);
     }
     const { blocks } = records.place(record) as Pool;
     blocks?.hold(records.index(record), this.groupOf(key));
   }
 
-  /** Ends a lease. Returns undefined for a record that is none in use. */
-  release(record: number): Lease | undefined {
+  /**
+   * Ends a lease. Returns undefined for a record that is none in use.
+   *
+   * @param key that of the record, if the caller knows it
+   */
+  release(record: number, key?: string): Lease | undefined {
     const records = this.records;
     if (record === 0 || records.state(record) !== InUse) return undefined;
     this.#count(record, -1);
@@ -135,7 +145,7 @@ export class PoolLeases {
     records.setReleasedAt(record, this.#settings.clock.wallMs());
     records.append(records.place(record).resting, record);
     this.#count(record, 1);
-    return this.lease(record);
+    return this.lease(record, key);
   }
 
   /** Takes a lease of an earlier process, in place of what there is at its address. */
@@ -153,7 +163,7 @@ export class PoolLeases {
       this.records.setState(record, Resting);
       this.records.setReleasedAt(record, releasedAt);
     }
-    this.#arrange(record);
+    this.#arrange(record, key);
   }
 
   /** Moves a record to the place where its address is now. Returns false if it is gone: nobody needs it any more. */
@@ -170,11 +180,10 @@ export class PoolLeases {
   }
 
   /** Counts a record that is new in its place, and puts it into the list that it belongs to. */
-  #arrange(record: number): void {
+  #arrange(record: number, key: string = this.records.key(record)): void {
     const records = this.records;
     const place = records.place(record);
     const state = records.state(record);
-    const key = records.key(record);
     this.#count(record, 1);
     this.#nameBest(key, record);
     if (place instanceof Pool && state !== Rested) {
@@ -196,7 +205,7 @@ export class PoolLeases {
     if (present === best) return;
     this.#notFormer(best);
     if (present !== 0) this.#isFormer(present);
-    records.name(best);
+    records.name(best, key);
   }
 
   /** Returns whether a record is a better one for their key: in use, in the pools, released later. */
@@ -279,16 +288,17 @@ export class PoolLeases {
     }
   }
 
-  lease(record: number): Lease {
-    const key = this.records.key(record);
+  /** @param key that of the record, if the caller knows it */
+  lease(record: number, key: string = this.records.key(record)): Lease {
     const address = this.addressOf(record);
     if (this.records.state(record) === InUse) return { key, address };
     return { key, address, releasedAt: this.records.releasedAt(record) };
   }
 
-  inUse(record: number): Lease | undefined {
+  /** Returns the lease of a record if it is in use. */
+  inUse(record: number, key?: string): Lease | undefined {
     const isInUse = record !== 0 && this.records.state(record) === InUse;
-    return isInUse ? this.lease(record) : undefined;
+    return isInUse ? this.lease(record, key) : undefined;
   }
 
   addressOf(record: number): IpAddress {

@@ -8,6 +8,10 @@
  *    addresses, the slowest connections end first; a regular handshake takes milliseconds. This holds also for a peer
  *    with more addresses than the rates remember (`rate-limit.ts`).
  *
+ * A listener may say which connections are late (`enter`). Then a connection of an address that has pending ones already
+ * ends only one that is late, or one of an address with at least two more; `hasRoom` says whether there is one. Many
+ * peers behind one address thus do not end each other's work.
+ *
  * An address is an IPv4 address or an IPv6 /64, which one host or one home has
  * ([RFC 6177](https://www.rfc-editor.org/rfc/rfc6177)). IPv4-mapped IPv6 counts as IPv4.
  * @module
@@ -88,14 +92,41 @@ export class ConnectionLimiter {
    * @param nowMs the ms since any fixed point; it must not go back
    */
   admit(address: string, nowMs: number, terminate: () => void): Admission | undefined {
-    const key = keyOf(address);
-    if (!this.#rates.take(key, nowMs)) {
-      this.counters.rateLimited++;
-      return undefined;
-    }
-    if (this.#count >= this.#maxPending) this.#evict();
+    const key = addressKey(address);
+    return this.allows(key, nowMs) ? this.enter(key, nowMs, terminate) : undefined;
+  }
+
+  /**
+   * Returns whether an address may open one more connection now, and counts it. This is the first half of `admit`, for
+   * a listener that lets connections wait before it works on them; such connections are not pending.
+   *
+   * @param key what `addressKey` returns
+   */
+  allows(key: string, nowMs: number): boolean {
+    const isAllowed = this.#rates.take(key, nowMs);
+    if (!isAllowed) this.counters.rateLimited++;
+    return isAllowed;
+  }
+
+  /** Whether a connection of an address may enter now: there is room, or one that may be ended for it. */
+  hasRoom(key: string, nowMs: number): boolean {
+    return this.#count < this.#maxPending || this.#findVictim(key, nowMs) !== undefined;
+  }
+
+  /**
+   * Admits a connection that `allows` has allowed and that has room. This is the second half of `admit`.
+   *
+   * @param isLate whether the connection has had its time, so that it may be ended for any other one; default always
+   */
+  enter(
+    key: string,
+    nowMs: number,
+    terminate: () => void,
+    isLate: (nowMs: number) => boolean = () => true
+  ): Admission {
+    if (this.#count >= this.#maxPending) this.#evict(key, nowMs);
     this.counters.admitted++;
-    const pending: Pending = { sinceMs: nowMs, terminate };
+    const pending: Pending = { sinceMs: nowMs, terminate, isLate };
     const same = this.#pending.get(key);
     if (same === undefined) this.#pending.set(key, new Set([pending]));
     else same.add(pending);
@@ -103,21 +134,28 @@ export class ConnectionLimiter {
     return { leave: () => this.#leave(key, pending) };
   }
 
-  /** Looks at each address with a pending connection, of which there are at most `maxPending`. */
-  #evict(): void {
-    let found: { key: string; oldest: Pending; size: number } | undefined;
-    for (const [key, same] of this.#pending) {
-      if (found !== undefined && same.size < found.size) continue;
-      const [oldest] = same;
-      if (oldest === undefined) continue;
-      const isWorse =
-        found === undefined || same.size > found.size || oldest.sinceMs < found.oldest.sinceMs;
-      if (isWorse) found = { key, oldest, size: same.size };
-    }
-    if (found === undefined) return;
+  #evict(key: string, nowMs: number): void {
+    const victim = this.#findVictim(key, nowMs);
+    if (victim === undefined) return;
     this.counters.evicted++;
-    this.#leave(found.key, found.oldest);
-    found.oldest.terminate();
+    this.#leave(victim.key, victim.pending);
+    victim.pending.terminate();
+  }
+
+  /** Looks at each address with a pending connection, of which there are at most `maxPending`. */
+  #findVictim(key: string, nowMs: number): Victim | undefined {
+    const own = this.#pending.get(key)?.size ?? 0;
+    let found: Victim | undefined;
+    for (const [other, same] of this.#pending) {
+      if (found !== undefined && same.size < found.size) continue;
+      const mayTakeAny = own === 0 || same.size > own + 1;
+      const pending = firstLate(same, nowMs) ?? (mayTakeAny ? firstOf(same) : undefined);
+      if (pending === undefined) continue;
+      const isWorse =
+        found === undefined || same.size > found.size || pending.sinceMs < found.pending.sinceMs;
+      if (isWorse) found = { key: other, pending, size: same.size };
+    }
+    return found;
   }
 
   #leave(key: string, pending: Pending): void {
@@ -131,9 +169,29 @@ export class ConnectionLimiter {
 interface Pending {
   readonly sinceMs: number;
   readonly terminate: () => void;
+  readonly isLate: (nowMs: number) => boolean;
 }
 
-function keyOf(address: string): string {
+/** A pending connection that may be ended. */
+interface Victim {
+  readonly key: string;
+  readonly pending: Pending;
+  /** How many its address has. */
+  readonly size: number;
+}
+
+function firstOf(same: ReadonlySet<Pending>): Pending | undefined {
+  const [first] = same;
+  return first;
+}
+
+function firstLate(same: ReadonlySet<Pending>, nowMs: number): Pending | undefined {
+  for (const pending of same) if (pending.isLate(nowMs)) return pending;
+  return undefined;
+}
+
+/** Returns the key of an address: an IPv4 address or an IPv6 /64. */
+export function addressKey(address: string): string {
   // A link-local address ends with the name of its interface.
   const [text = ''] = address.split('%');
   let words: readonly number[];

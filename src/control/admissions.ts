@@ -1,9 +1,11 @@
 /**
- * Admits clients: leases addresses to those that arrive at the same time, in one commit.
+ * Admits clients: leases addresses to those that arrive at the same time, in one commit. If they are many, each commit
+ * has as many as are admitted within a turn of the event loop.
  * @module
  */
 import type { Family } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
+import type { Slices } from '../base/slices.ts';
 import { PresenceError } from '../errors.ts';
 import type { DerivedState } from './derivation-check.ts';
 
@@ -17,6 +19,7 @@ export class NotAdmittedError extends PresenceError {
 export interface AdmissionsOptions {
   /** Returns what is in force now. */
   readonly state: () => Pick<DerivedState, 'desired' | 'leases' | 'isLive'>;
+  readonly slices: Slices;
   /** Runs work after all earlier work of the controller. */
   readonly enqueue: (work: () => Promise<void>) => Promise<void>;
   /** Stores the changed leases and puts them to use. If it fails, the clients are refused. */
@@ -54,26 +57,37 @@ export class Admissions {
     return admission;
   }
 
-  /** Leases addresses to the clients that were to be admitted since the last call, in one commit. */
+  /** Admits the clients that were to be admitted since the last call. */
   async #admitArrivals(): Promise<void> {
     const arrivals = this.#arrivals;
     this.#arrivals = [];
-    const admitted: Arrival[] = [];
-    for (const arrival of arrivals) {
-      try {
-        this.#leaseTo(arrival);
-        admitted.push(arrival);
-      } catch (error) {
-        arrival.reject(error);
+    const { slices } = this.#options;
+    for (let at = 0; at < arrivals.length; ) {
+      if (at > 0) await slices.next();
+      const admitted: Arrival[] = [];
+      for (let taken = 0; at < arrivals.length; taken++) {
+        if (taken >= LEAST_PER_COMMIT && slices.used > LEASE_PART) break;
+        const arrival = arrivals[at++]!;
+        try {
+          this.#leaseTo(arrival);
+          admitted.push(arrival);
+        } catch (error) {
+          arrival.reject(error);
+        }
       }
+      await this.#store(admitted);
     }
+  }
+
+  async #store(admitted: readonly Arrival[]): Promise<void> {
+    const { store, state } = this.#options;
     try {
-      await this.#options.store();
+      await store();
     } catch (error) {
       for (const arrival of admitted) arrival.reject(error);
       return;
     }
-    const { isLive } = this.#options.state();
+    const { isLive } = state();
     for (const arrival of admitted) {
       // A site may have been suspended meanwhile.
       const isBound = isLive(arrival.egress) && isLive(arrival.client.realm);
@@ -118,3 +132,7 @@ function notAdmitted({ client, egress, family }: Arrival): NotAdmittedError {
     `${address} of "${realm}" is no client of an IPv${family} service of "${egress}"`
   );
 }
+
+/** How many clients one commit has at least, and how much of a slice it may take to lease for more. */
+const LEAST_PER_COMMIT = 16;
+const LEASE_PART = 0.4;

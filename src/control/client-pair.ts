@@ -9,8 +9,7 @@ import type { ExposedService } from './exposed-service.ts';
 
 export class ClientPair {
   readonly #isTransit: boolean;
-  /** Keyed by service. */
-  readonly #exposed = new Map<string, ExposedService>();
+  readonly #exposed = new Set<ExposedService>();
   /** Keyed by both IP versions; undefined until somebody asks. */
   #prefixes: Map<number, ClientPrefixes> | undefined;
 
@@ -28,17 +27,26 @@ export class ClientPair {
   }
 
   has(entry: ExposedService): boolean {
-    return this.#exposed.get(entry.service.name) === entry;
+    return this.#exposed.has(entry);
   }
 
   add(entry: ExposedService): void {
-    this.#exposed.set(entry.service.name, entry);
+    this.#exposed.add(entry);
     this.#prefixes = undefined;
   }
 
   remove(entry: ExposedService): void {
-    this.#exposed.delete(entry.service.name);
+    this.#exposed.delete(entry);
     this.#prefixes = undefined;
+  }
+
+  /** Returns whether an exposure makes all hosts clients that may have a presence of an IP version in the realm. */
+  isOpen(own: Family, there: Family): boolean {
+    for (const entry of this.#exposed.values()) {
+      const isSame = entry.presenceFamily === own && this.#thereOf(entry) === there;
+      if (isSame && entry.exposure.clients === undefined) return true;
+    }
+    return false;
   }
 
   /** Returns whether an exposure names a host that may then have a presence of this IP version in the realm. */
@@ -50,10 +58,16 @@ export class ClientPair {
     return prefixes === undefined || contains(prefixes.values(), address);
   }
 
+  /** Returns the IP version of the clients' presences in the realm. */
+  #thereOf({ home, transit }: ExposedService): Family {
+    return this.#isTransit ? transit! : home.address.family;
+  }
+
   #computePrefixes(): Map<number, ClientPrefixes> {
     const all = new Map<number, ClientPrefixes>();
-    for (const { exposure, home, presenceFamily, transit } of this.#exposed.values()) {
-      const key = keyOf(presenceFamily, this.#isTransit ? transit! : home.address.family);
+    for (const entry of this.#exposed.values()) {
+      const { exposure, presenceFamily } = entry;
+      const key = keyOf(presenceFamily, this.#thereOf(entry));
       const isOpen = all.has(key) && all.get(key) === undefined;
       if (isOpen) continue;
       if (exposure.clients === undefined) {

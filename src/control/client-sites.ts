@@ -10,6 +10,7 @@ export class ClientSites {
   /** Keyed by site: how many exposures make its hosts clients. */
   readonly #counts = new Map<string, number>();
   #total = 0;
+  #revision = 0;
 
   constructor() {
     this.quotas = this.#quotas;
@@ -20,6 +21,11 @@ export class ClientSites {
     return this.#total;
   }
 
+  /** Grows when a site comes or goes, or has another `maxClients`. */
+  get revision(): number {
+    return this.#revision;
+  }
+
   /** Returns how many exposures make the hosts of a site clients. */
   countOf(site: string): number {
     return this.#counts.get(site) ?? 0;
@@ -28,8 +34,12 @@ export class ClientSites {
   /** Adds an exposure. */
   add(site: string, maxClients: number): void {
     this.#counts.set(site, (this.#counts.get(site) ?? 0) + 1);
-    this.#total += maxClients - (this.#quotas.get(site) ?? 0);
-    this.#quotas.set(site, maxClients);
+    this.#set(site, maxClients);
+  }
+
+  /** Changes the `maxClients` of a site, if its hosts are clients. */
+  adapt(site: string, maxClients: number): void {
+    if (this.#quotas.has(site)) this.#set(site, maxClients);
   }
 
   /** Removes an exposure. */
@@ -42,5 +52,14 @@ export class ClientSites {
     this.#counts.delete(site);
     this.#total -= this.#quotas.get(site)!;
     this.#quotas.delete(site);
+    this.#revision++;
+  }
+
+  #set(site: string, maxClients: number): void {
+    const before = this.#quotas.get(site);
+    if (before === maxClients) return;
+    this.#total += maxClients - (before ?? 0);
+    this.#quotas.set(site, maxClients);
+    this.#revision++;
   }
 }

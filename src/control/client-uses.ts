@@ -21,8 +21,9 @@ export class ClientUses {
   /** Keyed by site: the hosts, each of which may have a presence of each IP version. */
   readonly #hosts = new Map<string, Set<string>>();
 
-  get sites(): string[] {
-    return [...this.#uses.keys()];
+  /** The sites that have leases. They may change while they are read. */
+  get sites(): Iterable<string> {
+    return this.#uses.keys();
   }
 
   /** Returns the uses of the leases of a site's clients by presence key, the longest unused first. */

@@ -16,15 +16,13 @@ import {
 import { ApiMisuseError } from '../errors.ts';
 import type { Registry } from '../registry/index.ts';
 import type { Store } from '../store/index.ts';
-import type { PlanChanges, PlannedRealm, Presence, TranslationPlan } from '../translator/index.ts';
+import type { PlanChanges, PlannedRealm, TranslationPlan } from '../translator/index.ts';
 import type { PresenceUse } from './presence-uses.ts';
 
 /** Receives the plan of the controller. `PacketTranslator` is one. */
 export interface PlanTarget {
   /** Replaces the whole plan: at the start, and when changes do not fit. */
   load(plan: TranslationPlan): void;
-  /** The same as `apply` with this presence. */
-  bind(presence: Presence): void;
   /** Changes the plan. If it throws, nothing is changed, and the controller loads the whole plan. */
   apply(changes: PlanChanges): unknown;
   /**
@@ -46,6 +44,12 @@ export interface PresenceControllerOptions {
    * is set.
    */
   readonly quarantineMs?: number;
+  /**
+   * How long a presence keeps its address after the pools of its realm have lost it, beside the new one, in ms. Names
+   * answer with the new one at once, and connections on the former one go on until then; then it goes into quarantine.
+   * 0: no time. Default 330,000, or the TTL and 300,000 more, the time after which idle flows end, if the TTL is set.
+   */
+  readonly overlapMs?: number;
   /**
    * Returns the presences that have carried packets since the last call. It is called once an hour, or more often where
    * leases end sooner; while it fails, no lease ends. Without it, no client's lease ends for lack of use.
@@ -101,6 +105,8 @@ export const PRESENCE_CONTROLLER_DEFAULTS: Readonly<{
   ttlSeconds: number;
   /** In ms, with the default TTL; twice the TTL with another one. */
   quarantineMs: number;
+  /** In ms, with the default TTL; the TTL and 300,000 more with another one. */
+  overlapMs: number;
   /** In ms. */
   clientIdleMs: number;
   /** In ms; `clientIdleMs` if that is less. */
@@ -115,6 +121,7 @@ export const PRESENCE_CONTROLLER_DEFAULTS: Readonly<{
 }> = Object.freeze({
   ttlSeconds: 30,
   quarantineMs: 60_000,
+  overlapMs: 330_000,
   clientIdleMs: 30 * 86_400_000,
   pressedIdleMs: 86_400_000,
   releaseSuspended: false,
@@ -142,13 +149,15 @@ export function resolveControllerOptions(
   const { transit, ownSite } = options;
   checkMethods('registry', registry, ['site', 'on', 'off']);
   checkMethods('store', store, ['get', 'list', 'commit']);
-  checkMethods('translator', translator, ['load', 'bind', 'apply']);
+  checkMethods('translator', translator, ['load', 'apply']);
   if (presenceUses !== undefined) checkFunction('presenceUses', presenceUses);
   if (transit !== undefined) checkText('transit', transit);
   if (ownSite !== undefined) checkText('ownSite', ownSite);
   const { ttlSeconds = defaults.ttlSeconds, quarantineMs = 2000 * ttlSeconds } = options;
   const { coalesceMs = defaults.coalesceMs, retryMs = defaults.retryMs, suspended = [] } = options;
   checkWhole('ttlSeconds', ttlSeconds, 0, MAX_TTL_SECONDS);
+  const { overlapMs = 1000 * ttlSeconds + FLOW_IDLE_MS } = options;
+  checkWhole('overlapMs', overlapMs, 0, Number.MAX_SAFE_INTEGER);
   if (!(typeof quarantineMs === 'number' && quarantineMs >= 1000 * ttlSeconds)) {
     throw new ApiMisuseError(
       `quarantineMs ${quarantineMs} is shorter than the TTL of ${ttlSeconds} s: cached names would lead to other hosts`
@@ -175,6 +184,7 @@ export function resolveControllerOptions(
     ...options,
     ttlSeconds,
     quarantineMs,
+    overlapMs,
     clientIdleMs,
     pressedIdleMs,
     releaseSuspended: checkFlag(
@@ -200,6 +210,8 @@ function checkNames(name: string, value: Iterable<string>): readonly string[] {
   return Array.from(value, (each, i) => checkText(`${name}[${i}]`, each));
 }
 
+/** The time after which idle flows end (RFC 4787 section 4.3). */
+const FLOW_IDLE_MS = 300_000;
 /** RFC 2181 section 8. */
 const MAX_TTL_SECONDS = 0x7fffffff;
 /** The longest time of a timer of Node. */

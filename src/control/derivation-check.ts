@@ -6,9 +6,9 @@
  * | compared | with |
  * | --- | --- |
  * | the index of the desired state: sites, exposures, hosts, clients, `maxClients` | the records of the registry |
- * | the leases in memory: services, clients, own addresses, uses, shares | the records and the pools |
+ * | the leases in memory: services, clients, own and former addresses, uses, shares | the records, pools and overlaps |
  * | the leases in use | the entries of the store |
- * | the plan in the translator: realms, presences, how many services clients may use | the leases and the index |
+ * | the plan in the translator: realms, pools, presences, how many services clients may use | the leases and the index |
  * | the snapshot that was published | the view of the site now |
  * @module
  */
@@ -18,7 +18,6 @@ import { Endpoint } from '../base/endpoint.ts';
 import {
   type DesiredSource,
   type ExposureId,
-  exposureName,
   presenceFamily,
   type Site,
 } from '../registry/index.ts';
@@ -96,7 +95,7 @@ export class DerivationCheck {
     return leases.flatMap((held, i) => {
       const { address, key, of } = held;
       // It may have ended meanwhile.
-      if (this.#state.leases.realm(name)?.get(key) !== held) return [];
+      if (this.#state.leases.realm(name)?.allOf(key).includes(held) !== true) return [];
       if (isLeaseOf(entries[i], key)) return [];
       return [`the store does not have the lease of ${address} to ${of}`];
     });
@@ -154,7 +153,6 @@ export class DerivationCheck {
       entry.home.key === expected.home.key &&
       entry.presenceKey === expected.presenceKey &&
       entry.presenceFamily === expected.presenceFamily &&
-      entry.name === expected.name &&
       entry.transit === expected.transit;
     if (!isSame) return `${what} is in force otherwise than its record says`;
     if (!desired.hostIn(id.site, entry.presenceKey)?.exposed.includes(entry)) {
@@ -212,9 +210,11 @@ export class DerivationCheck {
       exposed.length > 0 || servicesOf(host).every((service) => this.#crosses(service, host));
     if (!isNeeded) return `${home} has a presence that no exposure needs`;
     // What has failed is tried again, and was reported.
-    if (leases.isWaiting) return undefined;
-    const held = leases.realm(name)?.get(key);
+    if (leases.hasFailed(name, key)) return undefined;
+    const realm = leases.realm(name);
+    const held = realm?.get(key);
     if (held === undefined) return `${home} has no lease`;
+    if (realm!.isOutside(held)) return `${home} has only ${held.address}, which no pool has`;
     const address = wantedAddress(host);
     if (address === undefined || held.address.equals(address)) return undefined;
     return `${home} has ${held.address} in place of its own address ${address}`;
@@ -288,16 +288,24 @@ export class DerivationCheck {
 
   *#leaseFaults(name: string): Generator<string | undefined> {
     const realm = this.#state.leases.realm(name);
-    for (const held of realm?.held() ?? []) yield this.#leaseFault(name, realm!, held);
+    for (const held of realm?.all() ?? []) yield this.#leaseFault(name, realm!, held);
   }
 
   #leaseFault(name: string, realm: RealmLeases, held: HeldLease): string | undefined {
     const { desired, leases } = this.#state;
     const { key, of, address } = held;
-    if (leases.realm(name) !== realm || realm.get(key) !== held) return undefined;
+    if (leases.realm(name) !== realm || !realm.allOf(key).includes(held)) return undefined;
     const what = `the lease of ${address} to ${of}`;
-    if (!this.#isPlanned(held)) return `the translator does not have ${of} at ${address}`;
+    if (!this.#isPlanned(held))
+      return `the translator does not have ${of} at ${address} as it has to`;
     if (realm.allocator.holder(address)?.key !== key) return `${what} is not in the pool`;
+    const isFormer = realm.get(key) !== held;
+    const mayStay = !isFormer && !realm.isOutside(held);
+    if (!mayStay && realm.overlaps.untilOf(address) === undefined) {
+      return `${what} has no end, although ${isFormer ? 'there is a newer one' : 'no pool has it'}`;
+    }
+    // The rest is so of the newest lease alone.
+    if (isFormer) return undefined;
     const isService = desired.hostIn(name, key) !== undefined;
     if (held.isService !== isService)
       return `${what} counts as a ${isService ? 'client' : 'service'}'s`;
@@ -311,13 +319,16 @@ export class DerivationCheck {
   }
 
   /** Whether the translator has a presence that it has to have. */
-  #isPlanned({ realm, address, of, isStored }: HeldLease): boolean {
+  #isPlanned(held: HeldLease): boolean {
+    const { realm, address, of, isStored } = held;
     const { leases, isLive } = this.#state;
     const { translator } = this.#options;
     // It gets what is stored, and in the meantime nothing.
     if (translator.planned === undefined || !isStored || !leases.isStored) return true;
     if (!isLive(realm) || !isLive(of.realm)) return true;
-    return translator.planned(realm)?.at(address)?.key === of.key;
+    const presence = translator.planned(realm)?.at(address);
+    const until = leases.realm(realm)!.formerUntil(held);
+    return presence?.of.key === of.key && presence.formerUntil === until;
   }
 
   /** Whether a record makes a host a client of a service in a realm; in the transit realm also of one elsewhere. */
@@ -344,21 +355,33 @@ export class DerivationCheck {
     if (realm === undefined || site === undefined || realm.size > MAX_COUNTED) return undefined;
     const services = { 4: 0, 6: 0 };
     const clients = { 4: new Map<string, number>(), 6: new Map<string, number>() };
-    for (const { isService, of, address } of realm.held()) {
-      const { family } = address;
+    const uses = { 4: new Map<string, number>(), 6: new Map<string, number>() };
+    const count = (counts: Map<string, number>, site: string): void => {
+      counts.set(site, (counts.get(site) ?? 0) + 1);
+    };
+    for (const held of realm.all()) {
+      const { isService, of, key } = held;
+      const { family } = held.address;
+      if (!isService && realm.get(key) === held) count(uses[family], of.realm);
+      // What the pools have lost counts for nobody.
+      if (realm.isOutside(held)) continue;
       if (isService) services[family]++;
-      else clients[family].set(of.realm, (clients[family].get(of.realm) ?? 0) + 1);
+      else count(clients[family], of.realm);
     }
     for (const family of FAMILIES) {
       const shares = realm.shares[family];
       const { capacity, quarantined } = realm.allocator.statsOf(family);
       const room = capacity - reserveOf(site, capacity) - services[family];
       if (shares.room !== Math.max(0, room)) return `the room of its IPv${family} pools is wrong`;
+      for (const [party, used] of uses[family]) {
+        if (realm.uses.count(party, family) === used) continue;
+        return `the number of IPv${family} addresses that clients of "${party}" use is wrong`;
+      }
       let held = 0;
-      for (const [party, count] of clients[family]) {
-        held += count;
-        const isRight = shares.heldBy(party) >= count && realm.uses.count(party, family) === count;
-        if (!isRight) return `"${party}" is charged with too few IPv${family} addresses`;
+      for (const [party, own] of clients[family]) {
+        held += own;
+        if (shares.heldBy(party) >= own) continue;
+        return `"${party}" is charged with too few IPv${family} addresses`;
       }
       if (shares.taken !== held + quarantined) {
         return `its clients are charged with ${shares.taken} IPv${family} addresses in place of ${held + quarantined}`;
@@ -376,6 +399,10 @@ export class DerivationCheck {
     if (planned === undefined || !isLive(name)) {
       if ((planned !== undefined) === isLive(name)) return undefined;
       return `the translator ${planned === undefined ? 'lacks' : 'has'} its realm`;
+    }
+    const pools = leases.poolsOf(desired.sites.get(name)!).join(', ');
+    if (planned.pools.join(', ') !== pools) {
+      return `the translator has the pools ${planned.pools.join(', ')} in place of ${pools}`;
     }
     if ((leases.realm(name)?.size ?? 0) > MAX_COUNTED) return undefined;
     let presences = 0;
@@ -419,7 +446,6 @@ export class DerivationCheck {
       exposure,
       presenceFamily: own,
       presenceKey: presenceKey(home.key, own),
-      name: exposureName(exposure, site),
       transit: between && transitFamily(home.address.family, own, between.pools),
     };
   }

@@ -5,15 +5,13 @@
  */
 import type { Family } from '../base/address.ts';
 import { Endpoint } from '../base/endpoint.ts';
+import type { Slices } from '../base/slices.ts';
 import {
   type DesiredSource,
   type ExposureId,
-  exposureId,
-  exposureName,
   presenceFamily,
   type Service,
   type Site,
-  type Touched,
 } from '../registry/index.ts';
 import { ClientPair, contains } from './client-pair.ts';
 import { ClientSites } from './client-sites.ts';
@@ -21,6 +19,7 @@ import { byService, type ExposedService } from './exposed-service.ts';
 import type { IndexChanges } from './index-changes.ts';
 import { presenceKey } from './presence-key.ts';
 import { type PresentHost, PresentHosts } from './present-hosts.ts';
+import type { TouchedKeys } from './touched-keys.ts';
 import { transitFamily } from './transit.ts';
 
 /**
@@ -56,38 +55,47 @@ export class DesiredIndex {
   }
 
   /**
-   * Takes over changed sites, with what is exposed in them, and changed services. The exposures of a changed service may
-   * be many: they stay as they are, and are added to `later`.
+   * Takes over a part of what is touched, and removes it from `touched`: so much that what follows from it is derived,
+   * stored and sent within a turn of the event loop. What is exposed in a site that has come or gone, and of a changed
+   * service, may be much: it stays as it is, and is added to `touched`.
    */
-  updateRecords(
-    { sites, services }: Pick<Touched, 'sites' | 'services'>,
-    later: Map<string, ExposureId>,
-    changes: IndexChanges
-  ): void {
-    const exposures = new Map<string, ExposureId>();
-    for (const name of sites) this.#updateSite(name, exposures, changes);
-    this.updateExposures(exposures.values(), changes);
-    for (const name of sites) {
-      if (!this.#sites.has(name)) this.#forget(name);
+  async updateSome(touched: TouchedKeys, changes: IndexChanges, slices: Slices): Promise<void> {
+    if (touched.keyCount > LEAST_AT_ONCE && slices.used > UPDATE_PART) await slices.next();
+    slices.run(this.#update(touched, changes), LEAST_AT_ONCE, UPDATE_PART);
+  }
+
+  *#update(touched: TouchedKeys, changes: IndexChanges): Generator<void> {
+    for (const name of touched.sites) {
+      this.#updateSite(name, touched, changes);
+      touched.sites.delete(name);
+      yield;
     }
-    for (const name of services) this.#updateService(name, later);
+    for (const name of touched.services) {
+      this.#updateService(name, touched);
+      touched.services.delete(name);
+      yield;
+    }
+    let left = MOST_AT_ONCE;
+    do {
+      for (const [key, id] of touched.exposures) {
+        if (left-- === 0) return;
+        this.#updateExposure(id, changes);
+        touched.exposures.delete(key);
+        yield;
+      }
+    } while (touched.addDeferred());
   }
 
-  updateExposures(exposures: Iterable<ExposureId>, changes: IndexChanges): void {
-    for (const id of exposures) this.#updateExposure(id, changes);
-  }
-
-  /** Takes over the whole desired state, as if all of it had changed. */
+  /** Takes over the whole desired state; before, there was none. */
   updateAll(changes: IndexChanges): void {
-    const namesOf = (items: Iterable<{ name: string }>) => Array.from(items, ({ name }) => name);
-    const sites = new Set([...namesOf(this.#source.sites()), ...this.#sites.keys()]);
-    const services = new Set([...namesOf(this.#source.services()), ...this.#homes.keys()]);
-    const exposures = new Map<string, ExposureId>();
-    this.updateRecords({ sites: new Set(), services }, exposures, changes);
-    this.updateRecords({ sites, services: new Set() }, exposures, changes);
-    for (const each of this.#source.exposures()) exposures.set(exposureId(each), each);
-    for (const { exposure } of this.exposed()) exposures.set(exposureId(exposure), exposure);
-    this.updateExposures(exposures.values(), changes);
+    const source = this.#source;
+    for (const site of source.sites()) {
+      this.#sites.set(site.name, site);
+      changes.sites.add(site.name);
+      changes.views.add(site.name);
+    }
+    for (const service of source.services()) this.#offer(service);
+    for (const each of source.exposures()) this.#updateExposure(each, changes);
   }
 
   /** Returns everything that is exposed. */
@@ -197,7 +205,7 @@ export class DesiredIndex {
     return contains(site.sources, address) && !contains(site.pools, address);
   }
 
-  #updateSite(name: string, exposures: Map<string, ExposureId>, changes: IndexChanges): void {
+  #updateSite(name: string, touched: TouchedKeys, changes: IndexChanges): void {
     const before = this.#sites.get(name);
     const site = this.#source.site(name);
     if (before === site) return;
@@ -205,48 +213,69 @@ export class DesiredIndex {
     else this.#sites.set(name, site);
     changes.sites.add(name);
     changes.views.add(name);
-    const add = (each: ExposureId): void => {
-      exposures.set(exposureId(each), { service: each.service, site: each.site });
-    };
-    // All that was exposed there is derived anew: its IP version and name, and who the clients are.
-    for (const entry of [...(this.#realms.get(name)?.exposed.values() ?? [])]) {
-      this.#remove(entry, changes);
-      add(entry.exposure);
-    }
-    for (const each of this.#source.exposuresTo(name)) add(each);
-    if (before !== undefined && site !== undefined) {
-      if (name !== this.transit || textOf(before.pools) === textOf(site.pools)) return;
+    if (before === undefined || site === undefined) {
+      touched.defer(this.#exposuresAt(name));
+      this.#forget(name);
     } else {
-      for (const { name: service } of this.#source.servicesOf(name)) {
-        for (const each of this.#source.exposuresOf(service)) add(each);
-      }
-      for (const other of this.clientsOf(name)) {
-        for (const { exposure } of this.exposedFrom(name, other)) add(exposure);
-      }
+      this.#adaptClients(site, changes);
+      if (versionsOf(before) === versionsOf(site)) return;
+      // The addresses of other IP versions are derived at once, because the old ones end together with their pools.
+      for (const { exposure } of [...this.#entriesIn(name)])
+        this.#updateExposure(exposure, changes);
     }
     if (name !== this.transit) return;
     // The IP versions of all presences in the transit realm may change.
-    for (const entry of [...this.exposed()]) {
-      this.#remove(entry, changes);
-      add(entry.exposure);
-    }
-    for (const each of this.#source.exposures()) add(each);
+    for (const { exposure } of [...this.exposed()]) this.#updateExposure(exposure, changes);
   }
 
-  /** Forgets what was kept for a site that is gone; nothing is exposed there or from there any more. */
+  /** Returns what is or was exposed in a site, and what its services are or were exposed in. */
+  *#exposuresAt(name: string): Generator<ExposureId> {
+    for (const { exposure } of this.#entriesIn(name)) yield exposure;
+    yield* this.#source.exposuresTo(name);
+    for (const other of this.clientsOf(name)) {
+      for (const { exposure } of this.exposedFrom(name, other)) yield exposure;
+    }
+    for (const service of this.#source.servicesOf(name)) yield* this.#exposuresOf(service.name);
+  }
+
+  *#exposuresOf(service: string): Generator<ExposureId> {
+    for (const site of this.#source.sitesOf(service)) yield { service, site };
+  }
+
+  #entriesIn(name: string): Iterable<ExposedService> {
+    return this.#realms.get(name)?.exposed.values() ?? [];
+  }
+
+  /** Notes that a site has other clients, or another number of them. */
+  #adaptClients({ name, maxClients }: Site, changes: IndexChanges): void {
+    const adapt = (realm: string, family: Family): void => {
+      this.clientSitesOf(realm, family).adapt(name, maxClients);
+      changes.realm(realm).parties.add(name);
+      changes.realm(realm).narrowed.add(name);
+    };
+    for (const { home, transit } of this.#entriesIn(name)) {
+      adapt(home.realm, home.address.family);
+      if (transit !== undefined) adapt(this.transit!, transit);
+    }
+  }
+
+  /** Forgets what was kept for a site that is gone, when nothing is exposed there or from there any more. */
   #forget(name: string): void {
+    if (this.#sites.has(name) || this.#pairs.has(name)) return;
+    const realm = this.#realms.get(name);
+    if (realm !== undefined && !(realm.exposed.size === 0 && realm.hosts.isEmpty)) return;
     this.#realms.delete(name);
     for (const family of FAMILIES) this.#clientSites.delete(clientSitesKey(name, family));
   }
 
-  #updateService(name: string, later: Map<string, ExposureId>): void {
+  #updateService(name: string, touched: TouchedKeys): void {
     const before = this.#homes.get(name);
     const service = this.#source.service(name);
     if (before?.service === service) return;
     if (before !== undefined) this.#withdraw(before);
     if (service === undefined) this.#homes.delete(name);
     else this.#offer(service);
-    for (const each of this.#source.exposuresOf(name)) later.set(exposureId(each), each);
+    touched.defer(this.#exposuresOf(name));
   }
 
   #offer(service: Service): void {
@@ -270,10 +299,14 @@ export class DesiredIndex {
     const isSame =
       before?.exposure === after?.exposure &&
       before?.service === after?.service &&
-      before?.presenceKey === after?.presenceKey;
+      before?.presenceKey === after?.presenceKey &&
+      before?.transit === after?.transit;
     if (isSame) return;
     if (before !== undefined) this.#remove(before, changes);
     if (after !== undefined) this.#add(after, changes);
+    if (before !== undefined) this.#noteNarrowed(before, changes);
+    if (after !== undefined) return;
+    if (before !== undefined) for (const name of [id.site, before.home.realm]) this.#forget(name);
   }
 
   #resolve(id: ExposureId): ExposedService | undefined {
@@ -291,7 +324,6 @@ export class DesiredIndex {
       exposure,
       presenceFamily: own,
       presenceKey: presenceKey(home.key, own),
-      name: exposureName(exposure, site),
       transit: this.transitFamily(home.realm, site.name, family, own),
     };
   }
@@ -301,12 +333,14 @@ export class DesiredIndex {
     const realm = this.#realm(exposure.site);
     realm.exposed.set(exposure.service, entry);
     realm.hosts.expose(entry);
-    this.#note(entry, changes);
+    realm.sorted = undefined;
+    changes.views.add(exposure.site);
+    if (!changes.isEverything) this.#note(entry, changes);
     this.#addClients(entry, home.realm, home.address.family, changes);
     if (transit === undefined) return;
     const key = presenceKey(home.key, transit);
     this.#realm(this.transit!).hosts.cross(key, transit, entry);
-    changes.realm(this.transit!).hosts.add(key);
+    if (!changes.isEverything) changes.realm(this.transit!).hosts.add(key);
     this.#addClients(entry, undefined, transit, changes);
   }
 
@@ -315,6 +349,8 @@ export class DesiredIndex {
     const realm = this.#realms.get(exposure.site)!;
     realm.exposed.delete(exposure.service);
     realm.hosts.unexpose(entry);
+    realm.sorted = undefined;
+    changes.views.add(exposure.site);
     this.#note(entry, changes);
     this.#removeClients(entry, home.realm, home.address.family, changes);
     if (transit === undefined) return;
@@ -328,10 +364,8 @@ export class DesiredIndex {
     { exposure: { site }, home, presenceKey: key }: ExposedService,
     changes: IndexChanges
   ): void {
-    this.#realms.get(site)!.sorted = undefined;
     changes.realm(site).hosts.add(key);
     changes.permit(site, home);
-    changes.views.add(site);
   }
 
   /** @param home undefined for the transit realm as such */
@@ -369,7 +403,19 @@ export class DesiredIndex {
     const realm = home ?? this.transit!;
     this.clientSitesOf(realm, there).remove(site);
     changes.realm(realm).parties.add(site);
-    changes.realm(realm).narrowed.add(site);
+  }
+
+  /** Notes that hosts of a site may be clients no more, unless another exposure makes all of them clients. */
+  #noteNarrowed(
+    { exposure, home, presenceFamily, transit }: ExposedService,
+    changes: IndexChanges
+  ): void {
+    const { site } = exposure;
+    const note = (pair: ClientPair | undefined, realm: string, there: Family): void => {
+      if (pair?.isOpen(presenceFamily, there) !== true) changes.realm(realm).narrowed.add(site);
+    };
+    note(this.#pairs.get(home.realm)?.get(site), home.realm, home.address.family);
+    if (transit !== undefined) note(this.#transitPairs.get(site), this.transit!, transit);
   }
 
   #pairsOf(home: string): Map<string, ClientPair> {
@@ -405,8 +451,9 @@ interface IndexedRealm {
   readonly hosts: PresentHosts;
 }
 
-function textOf(prefixes: Site['pools']): string {
-  return prefixes.join(' ');
+/** Returns the IP versions of a site's pools as text: those of the presences follow from them. */
+function versionsOf({ pools }: Site): string {
+  return pools.map(({ family }) => family).join(' ');
 }
 
 function clientSitesKey(home: string, family: Family): string {
@@ -416,3 +463,7 @@ function clientSitesKey(home: string, family: Family): string {
 const NO_HOSTS: PresentHosts = new PresentHosts();
 const NO_ENTRIES: ReadonlyMap<string, ExposedService> = new Map();
 const FAMILIES: readonly Family[] = [4, 6];
+/** How many keys are taken over together, at least and at most, and how much of a slice that takes: the rest needs the rest. */
+const LEAST_AT_ONCE = 16;
+const MOST_AT_ONCE = 128;
+const UPDATE_PART = 0.25;

@@ -15,8 +15,6 @@ export interface ExposedService {
   readonly presenceFamily: Family;
   readonly presenceKey: string;
   readonly exposure: Exposure;
-  /** The full domain name in the clients' site. */
-  readonly name: string;
   /** The IP version of its presence in the transit realm; undefined if it needs none. */
   readonly transit: Family | undefined;
 }

@@ -13,7 +13,10 @@ export interface HeldLease extends Presence {
   isService: boolean;
 }
 
-/** Returns the presence alone. */
-export function presenceOf({ realm, address, of }: Presence): Presence {
-  return { realm, address, of };
+/** Returns the presence alone. @param formerUntil undefined unless it is a former one */
+export function presenceOf(
+  { realm, address, of }: Presence,
+  formerUntil: number | undefined
+): Presence {
+  return formerUntil === undefined ? { realm, address, of } : { realm, address, of, formerUntil };
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Clock } from '../base/clock.ts';
+import { slicesOf } from '../base/slices.ts';
 import type { LeaseTable } from './lease-table.ts';
 import type { PresenceUse } from './presence-uses.ts';
 
@@ -16,7 +17,7 @@ export interface IdleSweepOptions {
   /** Returns the leases that are in force now. */
   readonly leases: () => LeaseTable;
   /** Runs work after all earlier work of the controller. */
-  readonly enqueue: <T>(work: () => Promise<T>) => Promise<T>;
+  readonly enqueue: (work: () => Promise<void>) => Promise<void>;
   /** Stores that leases were ended. */
   readonly storeEnded: () => Promise<void>;
   readonly onError: (error: Error) => void;
@@ -63,14 +64,29 @@ export class IdleSweep {
   }
 
   async #end(): Promise<void> {
-    let isMore = false;
+    const {
+      clock,
+      leases,
+      enqueue,
+      storeEnded,
+      clientIdleMs: idleMs,
+      pressedIdleMs,
+    } = this.#options;
+    const slices = slicesOf(clock);
+    const table = leases();
+    const steps = table.endIdle({ idleMs, pressedIdleMs });
+    let isDone = false;
+    const endSome = async (): Promise<void> => {
+      // The leases may have been read anew meanwhile.
+      isDone = this.#isClosed || leases() !== table || slices.run(steps, 1, ENDING_PART);
+      await storeEnded();
+    };
     try {
-      isMore = !this.#isClosed && (await this.#endSome());
+      for (await enqueue(endSome); !isDone; await enqueue(endSome)) await slices.next();
     } catch (error) {
       this.#options.onError(error as Error);
     }
-    if (isMore) this.#schedule(PAUSE_MS, () => this.#end());
-    else this.#schedule(this.#everyMs, () => this.#sweep());
+    this.#schedule(this.#everyMs, () => this.#sweep());
   }
 
   /** Notes some uses, and stores them. */
@@ -81,20 +97,10 @@ export class IdleSweep {
       await leases().commit();
     });
   }
-
-  /** Ends some leases. Returns whether there may be more to end. */
-  #endSome(): Promise<boolean> {
-    const { enqueue, leases, storeEnded, clientIdleMs: idleMs, pressedIdleMs } = this.#options;
-    return enqueue(async () => {
-      const ended = leases().endIdle({ idleMs, pressedIdleMs, atMost: ENDED_PER_TURN });
-      if (ended > 0) await storeEnded();
-      return ended === ENDED_PER_TURN;
-    });
-  }
 }
 
 const HOUR_MS = 3_600_000;
-/** How many leases end in one commit. */
-const ENDED_PER_TURN = 512;
-const USES_PER_TURN = 1024;
-const PAUSE_MS = 1000;
+/** How many uses are stored in one commit. */
+const USES_PER_TURN = 256;
+/** How much of a slice is taken to end leases; what follows from that takes the rest. */
+const ENDING_PART = 0.4;

@@ -22,6 +22,8 @@ export interface PermitPair {
 }
 
 export class IndexChanges {
+  /** Whether everything has changed. Then what has come, or is still there, is not noted by keys. */
+  readonly isEverything: boolean;
   /** The sites whose records have changed. */
   readonly sites: Set<string> = new Set();
   readonly realms: Map<string, RealmChanges> = new Map();
@@ -29,6 +31,15 @@ export class IndexChanges {
   readonly permits: Map<string, PermitPair> = new Map();
   /** The sites whose names may have changed. */
   readonly views: Set<string> = new Set();
+
+  constructor(isEverything: boolean) {
+    this.isEverything = isEverything;
+  }
+
+  get isEmpty(): boolean {
+    const { isEverything, sites, realms, permits, views } = this;
+    return !isEverything && sites.size + realms.size + permits.size + views.size === 0;
+  }
 
   realm(name: string): RealmChanges {
     let realm = this.realms.get(name);

@@ -12,14 +12,21 @@ import type { HeldLease } from './held-lease.ts';
 import type { IndexChanges } from './index-changes.ts';
 import { FailedServices, LeaseFailures } from './lease-failures.ts';
 import type { LeaseState } from './lease-state.ts';
+import { Overlaps } from './overlaps.ts';
 import { endpointKeyOf, familyOfKey } from './presence-key.ts';
 import { type PresentHost, servicesOf, wantedAddress } from './present-hosts.ts';
 import { definitionOf, RealmLeases } from './realm-leases.ts';
-import { RetiredLeases } from './retired-leases.ts';
 import type { FoundLease } from './stored-lease.ts';
+
+/** What the store had, until the pools are known. Both are keyed by realm. */
+export interface FoundLeases {
+  readonly leases: Map<string, readonly FoundLease[]>;
+  readonly overlaps: Map<string, Overlaps>;
+}
 
 export interface LeaseFitOptions {
   readonly quarantineMs: number;
+  readonly overlapMs: number;
   readonly storeUseMs: number;
   /** Throws an `AllocatorError` if a client may not have one more address of a realm. */
   readonly check: (realm: string, client: Endpoint, family: Family, maxClients: number) => void;
@@ -28,36 +35,48 @@ export interface LeaseFitOptions {
 export class LeaseFit {
   readonly #state: LeaseState;
   readonly #options: LeaseFitOptions;
-  /** Keyed by realm: the leases that the store had, until the pools are known. */
-  readonly #found: Map<string, readonly FoundLease[]>;
-  readonly #retired: RetiredLeases;
+  readonly #found: FoundLeases;
+  /** The realms in which an overlap lasts. */
+  readonly #overlapping = new Set<string>();
   readonly #failures = new LeaseFailures();
   /** The keys of presences in the transit realm that leases in other realms may need. */
   readonly #inTransit = new Set<string>();
 
-  constructor(
-    state: LeaseState,
-    found: Map<string, readonly FoundLease[]>,
-    options: LeaseFitOptions
-  ) {
+  constructor(state: LeaseState, found: FoundLeases, options: LeaseFitOptions) {
     this.#state = state;
     this.#found = found;
     this.#options = options;
-    this.#retired = new RetiredLeases(options.quarantineMs);
-  }
-
-  /** Whether something is to be done later although nothing changes: a presence has no address, or an address rests. */
-  get isWaiting(): boolean {
-    return this.#failures.realms.length > 0 || !this.#retired.isEmpty;
   }
 
   /**
-   * @param isRetry whether what has failed before is tried again in all realms
-   * @returns why addresses could not be leased, unless that was so before
+   * Whether something is to be done later although nothing changes: a presence has no address, an overlap lasts, or an
+   * address without a pool rests.
    */
-  fit(changes: IndexChanges, isRetry: boolean): AllocatorError[] {
+  get isWaiting(): boolean {
+    const { realms } = this.#failures;
+    return realms.length > 0 || this.#overlapping.size > 0 || !this.#state.retired.isEmpty;
+  }
+
+  /** Returns whether a service of a realm has no address, or not the one that it asks for. */
+  hasFailed(realm: string, key: string): boolean {
+    return this.#failures.in(realm).has(key);
+  }
+
+  /** In how many ms the next overlap ends; infinite if none lasts. */
+  get overlapEndsInMs(): number {
+    const { realms, clock } = this.#state;
+    const ends = Array.from(this.#overlapping, (name) => realms.get(name)!.overlaps.nextEndMs);
+    return Math.max(0, Math.min(...ends) - clock.now());
+  }
+
+  /**
+   * Fits the leases in steps. Between two of them, nobody else may change leases.
+   *
+   * @param isRetry whether what has failed before is tried again in all realms
+   * @param problems gets the reasons why addresses could not be leased, unless these were so before
+   */
+  *fit(changes: IndexChanges, isRetry: boolean, problems: AllocatorError[]): Generator<void> {
     const { desired } = this.#state;
-    const problems: AllocatorError[] = [];
     const isTransitChanged = desired.transit !== undefined && changes.sites.has(desired.transit);
     if (isTransitChanged) this.#recountNeeds();
     const renewed = new Set<string>();
@@ -66,23 +85,30 @@ export class LeaseFit {
       if (site === undefined) this.#drop(name);
       else if (this.#renew(site)) renewed.add(name);
       else this.#divide(name);
+      yield;
     }
-    for (const name of this.#found.keys()) this.#drop(name);
+    for (const found of [this.#found.leases, this.#found.overlaps]) {
+      for (const name of found.keys()) this.#drop(name);
+    }
+    this.#endOverlaps();
     const realms = new Set([...renewed, ...changes.realms.keys()]);
+    if (changes.isEverything) for (const name of desired.sites.keys()) realms.add(name);
     if (isRetry) for (const name of this.#failures.realms) realms.add(name);
     for (const name of realms) {
       const realm = this.#state.realms.get(name);
       if (realm === undefined) continue;
       const part = changes.realms.get(name);
-      if (renewed.has(name)) this.#fitAll(name, realm);
+      const isAll = changes.isEverything || renewed.has(name);
+      if (isAll) this.#fitAll(name, realm);
       else if (part !== undefined) this.#fitPart(name, realm, part.hosts, part.narrowed);
-      if (renewed.has(name) || part !== undefined) this.#divide(name, part?.parties);
-      const keys = renewed.has(name) ? desired.hostsIn(name).keys() : (part?.hosts ?? []);
+      if (isAll || part !== undefined) this.#divide(name, part?.parties);
+      const hosts = part?.hosts ?? [];
+      const keys = isAll ? [...desired.hostsIn(name).keys(), ...hosts] : hosts;
       problems.push(...this.#leaseServices(name, realm, keys));
+      yield;
     }
     problems.push(...this.#leaseTransit());
     this.#eraseRested();
-    return problems;
   }
 
   /** Notes that a client's lease may need a presence in the transit realm. */
@@ -93,19 +119,43 @@ export class LeaseFit {
 
   /** Deletes from the store what has no pool any more and whose quarantine has ended. */
   #eraseRested(): void {
-    for (const { realm, lease } of this.#retired.takeRested(this.#state.clock.now())) {
-      this.#state.journal.erase(realm, lease.address);
+    const { retired, clock, journal } = this.#state;
+    for (const { realm, lease } of retired.takeRested(clock.now())) {
+      journal.erase(realm, lease.address);
+    }
+  }
+
+  /** Ends the leases whose pools are gone and whose overlap has ended. */
+  #endOverlaps(): void {
+    const { realms, desired, clientRealms, clock, journal } = this.#state;
+    for (const name of this.#overlapping) {
+      const realm = realms.get(name)!;
+      const ended = realm.endOverlaps(clock.now());
+      if (ended === undefined) continue;
+      for (const held of ended) {
+        this.#state.endFormer(realm, held);
+        // A client with a presence in another site needs one in the transit realm, too.
+        if (name === desired.transit && clientRealms.isNeeded(held.key)) {
+          this.#inTransit.add(held.key);
+        }
+      }
+      journal.write(realm.overlaps.write(name));
+      this.#state.touchRealm(name);
+      if (realm.overlaps.isEmpty) this.#overlapping.delete(name);
     }
   }
 
   /** Ends the leases of a realm that is gone. */
   #drop(name: string): void {
     const realm = this.#state.realms.get(name);
-    const found = this.#found.get(name) ?? [];
-    this.#found.delete(name);
-    for (const held of realm?.held() ?? []) {
+    const { leases: found, overlaps } = this.#takeFound(name);
+    for (const held of realm?.all() ?? []) {
       this.#state.endClient(realm!, held);
       this.#retire(name, held);
+    }
+    if ((realm?.overlaps ?? overlaps)?.isEmpty === false) {
+      this.#state.journal.write(new Overlaps().write(name));
+      this.#overlapping.delete(name);
     }
     for (const lease of realm?.released() ?? found) this.#retire(name, lease);
     this.#state.realms.delete(name);
@@ -121,7 +171,18 @@ export class LeaseFit {
       this.#state.journal.release(realm, lease);
       this.#state.touchPlace({ realm, address });
     }
-    this.#retired.add(realm, lease);
+    this.#state.retired.add(realm, lease);
+  }
+
+  #takeFound(realm: string): {
+    readonly leases: readonly FoundLease[];
+    readonly overlaps: Overlaps | undefined;
+  } {
+    const { leases, overlaps } = this.#found;
+    const taken = { leases: leases.get(realm) ?? [], overlaps: overlaps.get(realm) };
+    leases.delete(realm);
+    overlaps.delete(realm);
+    return taken;
   }
 
   /** Makes the leases of a site anew if its pools have changed, from those that there were. Returns false if not. */
@@ -129,32 +190,46 @@ export class LeaseFit {
     const { name } = site;
     const before = this.#state.realms.get(name);
     if (before?.definition === definitionOf(site)) return false;
-    const found = this.#found.get(name) ?? [];
-    this.#found.delete(name);
+    const { leases: found, overlaps } = this.#takeFound(name);
+    const { quarantineMs, overlapMs } = this.#options;
+    const { clock, journal, realms, retired } = this.#state;
     const realm = new RealmLeases(site, {
-      quarantineMs: this.#options.quarantineMs,
-      now: this.#state.clock.now,
+      quarantineMs,
+      now: clock.now,
       uses: before?.uses,
+      overlaps: before?.overlaps ?? overlaps,
     });
-    const held = before === undefined ? this.#heldOf(name, found) : [...before.held()];
+    const held = before === undefined ? this.#heldOf(name, found) : [...before.all()];
     const released = before?.released() ?? found.filter(({ of }) => of === undefined);
-    const lost = realm.restore(held, [...released, ...this.#retired.take(name)]);
-    for (const each of lost.held) {
-      this.#state.endClient(realm, each);
-      this.#retire(name, each);
+    for (const lease of realm.restore(held, [...released, ...retired.take(name)])) {
+      this.#retire(name, lease);
     }
-    for (const lease of lost.released) this.#retire(name, lease);
-    this.#state.realms.set(name, realm);
+    realms.set(name, realm);
+    const untilMs = clock.now() + overlapMs;
+    // An overlap of an earlier process may be longer than they are now.
+    const isLimited = realm.overlaps.limit(untilMs);
+    if (realm.beginOverlap(before, untilMs) || isLimited) {
+      journal.write(realm.overlaps.write(name));
+    }
+    if (!realm.overlaps.isEmpty) {
+      this.#overlapping.add(name);
+      // Another one of several leases may be the newest one now.
+      for (const each of realm.all()) {
+        if (realm.allOf(each.key).length > 1) this.#state.touchPlace(each);
+      }
+    }
     if (before === undefined) this.#restoreUses(realm, found);
     return true;
   }
 
   #heldOf(realm: string, found: readonly FoundLease[]): HeldLease[] {
-    return found.flatMap(({ key, of, address }): HeldLease[] => {
-      if (of === undefined) return [];
+    const held: HeldLease[] = [];
+    for (const { key, of, address } of found) {
+      if (of === undefined) continue;
       const isService = this.#state.desired.hostIn(realm, key) !== undefined;
-      return [{ realm, key, of, address, isStored: true, isService }];
-    });
+      held.push({ realm, key, of, address, isStored: true, isService });
+    }
+    return held;
   }
 
   #restoreUses(realm: RealmLeases, found: readonly FoundLease[]): void {
@@ -230,8 +305,11 @@ export class LeaseFit {
           throw new AddressUnavailableError(`its presence there is an IPv${host!.family} address`);
         }
         realm.keep(key, address);
-        const held = realm.get(key)?.address;
-        const isRight = held !== undefined && (address === undefined || held.equals(address));
+        const held = realm.get(key);
+        const isRight =
+          held !== undefined &&
+          !realm.isOutside(held) &&
+          (address === undefined || held.address.equals(address));
         if (host !== undefined && !isRight) hosts.push({ host, services: servicesOf(host) });
       } catch (error) {
         failed.addUnavailable(host!, servicesOf(host!), error);
@@ -242,7 +320,7 @@ export class LeaseFit {
       const held = realm.get(host.key);
       const isOwn = wantedAddress(host) !== undefined;
       try {
-        if (held !== undefined) this.#state.moveService(realm, held);
+        if (held !== undefined && !realm.isOutside(held)) this.#state.moveService(realm, held);
         else if (isOwn || !failed.isExhausted(host.family)) {
           this.#state.leaseService(realm, host.home, host.family);
         } else failed.addExhausted(host, services);

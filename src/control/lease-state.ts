@@ -3,7 +3,6 @@
  * agreement, adds what the store has to learn to the journal, and notes which presences and pools it has touched.
  * @module
  */
-import type { Lease } from '../allocator/index.ts';
 import type { Family, IpAddress } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import { ClientRealms } from './client-realms.ts';
@@ -13,6 +12,7 @@ import type { LeaseClock } from './lease-clock.ts';
 import type { LeaseJournal } from './lease-journal.ts';
 import { presenceKey } from './presence-key.ts';
 import type { RealmLeases } from './realm-leases.ts';
+import { RetiredLeases } from './retired-leases.ts';
 
 /** An address of a realm. */
 export interface Place {
@@ -26,29 +26,34 @@ export interface TouchedLeases {
   readonly places: ReadonlyMap<string, Place>;
   /** Keyed by realm: the sites whose part of its pools may have changed. Each realm's pools themselves may have, too. */
   readonly pools: ReadonlyMap<string, ReadonlySet<string>>;
+  /** The realms of whose presences the prefixes may have changed, without a change of their sites. */
+  readonly realms: ReadonlySet<string>;
 }
 
 export class LeaseState {
   readonly realms: Map<string, RealmLeases> = new Map();
   readonly clientRealms: ClientRealms = new ClientRealms();
+  readonly retired: RetiredLeases;
   readonly journal: LeaseJournal;
   readonly clock: LeaseClock;
   readonly desired: DesiredIndex;
   readonly #storeUseMs: number;
   #places = new Map<string, Place>();
   #pools = new Map<string, Set<string>>();
+  #changedRealms = new Set<string>();
 
   /** @param storeUseMs how old the stored use of a lease may get while it is in use */
   constructor(
     desired: DesiredIndex,
     journal: LeaseJournal,
     clock: LeaseClock,
-    { storeUseMs }: { readonly storeUseMs: number }
+    { storeUseMs, quarantineMs }: { readonly storeUseMs: number; readonly quarantineMs: number }
   ) {
     this.desired = desired;
     this.journal = journal;
     this.clock = clock;
     this.#storeUseMs = storeUseMs;
+    this.retired = new RetiredLeases(quarantineMs);
   }
 
   /**
@@ -84,14 +89,26 @@ export class LeaseState {
     this.noteUse(realm, realm.allocate(of, family, false));
   }
 
-  /** Ends a lease. Its address goes into quarantine. */
-  release(realm: RealmLeases, held: HeldLease): Lease {
+  /** Ends a lease, and the former ones of its presence. Their addresses go into quarantine. */
+  release(realm: RealmLeases, held: HeldLease): void {
     this.endClient(realm, held);
+    for (const each of realm.allOf(held.key)) this.#end(realm, each);
+  }
+
+  /** Ends a lease whose address the pools had until the end of an overlap. The others of its presence stay. */
+  endFormer(realm: RealmLeases, held: HeldLease): void {
+    if (realm.get(held.key) === held) this.endClient(realm, held);
+    this.#end(realm, held);
+    for (const each of realm.allOf(held.key)) this.touchPlace(each);
+  }
+
+  #end(realm: RealmLeases, held: HeldLease): void {
+    const isOutside = realm.isOutside(held);
     const lease = realm.release(held);
     this.journal.release(held.realm, lease);
+    if (isOutside) this.retired.add(held.realm, lease);
     this.touchPlace(held);
     this.touchPool(held.realm, held.of.realm);
-    return lease;
   }
 
   /** Notes a use of a client's lease, and stores it with the next commit. */
@@ -152,7 +169,7 @@ export class LeaseState {
     for (const held of await this.journal.commit()) {
       if (held.isStored || this.realms.get(held.realm)?.get(held.key) !== held) continue;
       held.isStored = true;
-      this.touchPlace(held);
+      for (const each of this.realms.get(held.realm)!.allOf(held.key)) this.touchPlace(each);
     }
     return true;
   }
@@ -171,11 +188,17 @@ export class LeaseState {
     if (site !== undefined) sites.add(site);
   }
 
+  /** Notes that the prefixes of a realm's presences may have changed. */
+  touchRealm(realm: string): void {
+    this.#changedRealms.add(realm);
+  }
+
   /** Returns what has changed since the last call. */
   takeTouched(): TouchedLeases {
-    const touched = { places: this.#places, pools: this.#pools };
+    const touched = { places: this.#places, pools: this.#pools, realms: this.#changedRealms };
     this.#places = new Map();
     this.#pools = new Map();
+    this.#changedRealms = new Set();
     return touched;
   }
 }

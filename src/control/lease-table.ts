@@ -11,30 +11,37 @@
  * lease in use costs one write in `storeUseMs`. All times are those of the lease clock.
  *
  * A released lease stays in the store, so that its host gets the address again, until another host has the address. If
- * its pool or its site is gone, it is deleted after its quarantine.
+ * its pool or its site is gone, it is deleted after its quarantine. A lease in use whose pool is gone is in use until the
+ * overlap of its realm ends (`Overlaps`); so the store may have two leases of one presence.
  * @module
  */
 import type { Family, IpAddress } from '../base/address.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Endpoint } from '../base/endpoint.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import { type AllocatorError, QuotaExceededError, StoreError } from '../errors.ts';
+import type { Site } from '../registry/index.ts';
 import type { Store } from '../store/index.ts';
 import type { Presence } from '../translator/index.ts';
+import type { ClientUse } from './client-uses.ts';
 import type { DesiredIndex } from './desired-index.ts';
 import { type HeldLease, presenceOf } from './held-lease.ts';
 import type { IndexChanges } from './index-changes.ts';
 import { LeaseClock } from './lease-clock.ts';
-import { LeaseFit } from './lease-fit.ts';
+import { type FoundLeases, LeaseFit } from './lease-fit.ts';
 import { LeaseJournal } from './lease-journal.ts';
 import { LeaseState, type TouchedLeases } from './lease-state.ts';
+import { OVERLAP_PREFIX, Overlaps } from './overlaps.ts';
 import { familyOfKey, presenceKey } from './presence-key.ts';
 import type { PresenceUse } from './presence-uses.ts';
 import type { RealmLeases } from './realm-leases.ts';
-import { type FoundLease, LEASE_PREFIX, readLease } from './stored-lease.ts';
+import { type FoundLease, LEASE_PREFIX, LeaseReader } from './stored-lease.ts';
 
 export interface LeaseTableOptions {
   readonly store: Store;
   readonly quarantineMs: number;
+  /** How long leases are in use after the pools have lost their addresses, in ms. */
+  readonly overlapMs: number;
   /** How old the stored use of a lease may get while it is in use, in ms. */
   readonly storeUseMs: number;
   readonly clock: Clock;
@@ -45,8 +52,6 @@ export interface IdleRules {
   readonly idleMs: number;
   /** The same for a site that holds nearly all that it can have, until it is well below that. */
   readonly pressedIdleMs: number;
-  /** The most leases to end in one call. */
-  readonly atMost: number;
 }
 
 export class LeaseTable {
@@ -55,7 +60,7 @@ export class LeaseTable {
 
   private constructor(
     desired: DesiredIndex,
-    found: Map<string, readonly FoundLease[]>,
+    found: FoundLeases,
     clock: LeaseClock,
     options: LeaseTableOptions
   ) {
@@ -73,41 +78,60 @@ export class LeaseTable {
    */
   static async open(desired: DesiredIndex, options: LeaseTableOptions): Promise<LeaseTable> {
     const entries = await options.store.list(LEASE_PREFIX);
+    const reader = new LeaseReader();
+    const overlaps = new Map<string, Overlaps>();
+    for (const entry of await options.store.list(OVERLAP_PREFIX)) {
+      const found = Overlaps.read(entry);
+      overlaps.set(found.realm, found.overlaps);
+    }
     const all = new Map<string, FoundLease[]>();
+    /** The keys in the store by holder, of the realm of the entry before: they are in the order of their realms. */
     const holders = new Map<string, string>();
     let newestMs = 0;
     for (const entry of entries) {
-      const { realm, lease } = readLease(entry);
+      const { realm, lease } = reader.read(entry);
+      if (!all.has(realm)) holders.clear();
       newestMs = Math.max(newestMs, lease.releasedAt ?? 0, lease.usedAtMs ?? 0);
-      if (lease.releasedAt === undefined) {
-        const holder = `${realm} ${lease.key}`;
-        const other = holders.get(holder);
+      const isFormer = overlaps.get(realm)?.untilOf(lease.address) !== undefined;
+      if (lease.releasedAt === undefined && !isFormer) {
+        const other = holders.get(lease.key);
         if (other !== undefined) {
           throw new StoreError(`${other} and ${entry.key} in the store are both of ${lease.of}`);
         }
-        holders.set(holder, entry.key);
+        holders.set(lease.key, entry.key);
       }
       const found = all.get(realm);
       if (found === undefined) all.set(realm, [lease]);
       else found.push(lease);
     }
     const clock = await LeaseClock.open(options.store, options.clock, newestMs);
-    return new LeaseTable(desired, all, clock, options);
+    return new LeaseTable(desired, { leases: all, overlaps }, clock, options);
   }
 
   /**
-   * Leases the addresses that a changed desired state needs, and releases those that it does not need, in memory.
+   * Leases the addresses that a changed desired state needs, and releases those that it does not need, in memory and in
+   * steps.
    *
    * @param isRetry whether what has failed before is tried again in all realms
-   * @returns why addresses could not be leased, unless that was so before
+   * @param problems gets the reasons why addresses could not be leased, unless these were so before
    */
-  fit(changes: IndexChanges, isRetry: boolean): readonly AllocatorError[] {
-    return this.#fit.fit(changes, isRetry);
+  fit(changes: IndexChanges, isRetry: boolean, problems: AllocatorError[]): Iterator<void> {
+    return this.#fit.fit(changes, isRetry, problems);
   }
 
   /** Whether something is to be done later although nothing changes. */
   get isWaiting(): boolean {
     return this.#fit.isWaiting;
+  }
+
+  /** Returns whether a service of a realm has no address, or not the one that it asks for, which is tried again. */
+  hasFailed(realm: string, key: string): boolean {
+    return this.#fit.hasFailed(realm, key);
+  }
+
+  /** In how many ms the next overlap of replaced pools ends; infinite if none lasts. */
+  get overlapEndsInMs(): number {
+    return this.#fit.overlapEndsInMs;
   }
 
   /**
@@ -164,31 +188,35 @@ export class LeaseTable {
   }
 
   /**
-   * Ends client leases that were not used for long, in memory, the longest unused of each site first. Leases of services
-   * stay, and those in the transit realm that another one needs.
-   *
-   * @returns how many were ended; if that is `atMost`, there may be more
+   * Ends client leases that were not used for long, in memory, in steps, the longest unused of each site first. Leases of
+   * services stay, and those in the transit realm that another one needs. Other leases may change between two steps.
    */
-  endIdle({ idleMs, pressedIdleMs, atMost }: IdleRules): number {
-    const { realms, desired, clientRealms, clock } = this.#state;
-    const nowMs = clock.now();
-    let ended = 0;
-    for (const [name, realm] of realms) {
-      for (const site of realm.uses.sites) {
-        const excess = realm.excessOf(site, desired.sites.get(site)?.maxClients ?? 0);
-        for (const [key, { usedAtMs }] of realm.uses.of(site)) {
-          if (ended === atMost) return ended;
-          const forMs = nowMs - usedAtMs;
-          if (forMs < pressedIdleMs) break;
-          if (forMs < idleMs && !excess.has(familyOfKey(key))) continue;
-          if (name === desired.transit && clientRealms.isNeeded(key)) continue;
-          excess.take(familyOfKey(key));
-          this.#state.release(realm, realm.get(key)!);
-          ended++;
-        }
+  *endIdle(rules: IdleRules): Generator<void> {
+    for (const name of this.#state.realms.keys()) {
+      for (const site of this.#state.realms.get(name)!.uses.sites) {
+        yield* this.#endIdleOf(name, site, rules);
+        yield;
       }
     }
-    return ended;
+  }
+
+  *#endIdleOf(name: string, site: string, { idleMs, pressedIdleMs }: IdleRules): Generator<void> {
+    const { realms, desired, clientRealms, clock } = this.#state;
+    const realm = realms.get(name);
+    // Most sites have no lease that is unused for long.
+    const nowMs = clock.now();
+    const isIdle = ({ usedAtMs }: ClientUse): boolean => nowMs - usedAtMs >= pressedIdleMs;
+    const [longest] = realm?.uses.of(site).values() ?? [];
+    if (realm === undefined || longest === undefined || !isIdle(longest)) return;
+    const excess = realm.excessOf(site, desired.sites.get(site)?.maxClients ?? 0);
+    for (const [key, use] of realm.uses.of(site)) {
+      if (!isIdle(use) || realms.get(name) !== realm) return;
+      if (nowMs - use.usedAtMs < idleMs && !excess.has(familyOfKey(key))) continue;
+      if (name === desired.transit && clientRealms.isNeeded(key)) continue;
+      excess.take(familyOfKey(key));
+      this.#state.release(realm, realm.get(key)!);
+      yield;
+    }
   }
 
   /** Ends all leases of a site's clients in all realms, in memory. Returns how many. */
@@ -224,10 +252,28 @@ export class LeaseTable {
     return this.#state.takeTouched();
   }
 
-  /** Returns the address of the presence in a realm that has this key. */
+  /** Returns the address of the presence in a realm that has this key, the newest one if it has several. */
   address(realm: string, key: string): IpAddress | undefined {
-    const held = this.#state.realms.get(realm)?.get(key);
-    return held?.isStored ? held.address : undefined;
+    return this.#state.realms.get(realm)?.named(key)?.address;
+  }
+
+  /** Returns the former addresses of the presence in a realm that has this key: they lead to it too. */
+  formerAddresses(realm: string, key: string): IpAddress[] {
+    const leases = this.#state.realms.get(realm);
+    const stored = leases?.allOf(key).filter((held) => held.isStored) ?? [];
+    return stored.slice(0, -1).map(({ address }) => address);
+  }
+
+  /** Returns the prefixes of a site's presences: its pools, and what they have lost while an overlap lasts. */
+  poolsOf(site: Site): readonly IpPrefix[] {
+    return this.#state.realms.get(site.name)?.poolsOf(site) ?? site.pools;
+  }
+
+  /** Returns the presence at an address of a realm. */
+  presenceAt(realm: string, address: IpAddress): Presence | undefined {
+    const leases = this.#state.realms.get(realm);
+    const held = leases?.holder(address);
+    return held && presenceOf(held, leases!.formerUntil(held));
   }
 
   /** Returns the endpoint that an address stands for in a realm. */
@@ -261,8 +307,7 @@ export class LeaseTable {
     for (const [name, ofRealm] of keys) {
       const realm = realms.get(name);
       for (const key of ofRealm) {
-        const held = realm?.get(key);
-        if (held?.isStored) yield held;
+        for (const held of realm?.allOf(key) ?? []) if (held.isStored) yield held;
       }
     }
   }
@@ -270,7 +315,7 @@ export class LeaseTable {
   /** Returns all presences. */
   presences(): Presence[] {
     return [...this.#state.realms.values()].flatMap((realm) =>
-      Array.from(realm.presences(), presenceOf)
+      Array.from(realm.presences(), (held) => presenceOf(held, realm.formerUntil(held)))
     );
   }
 

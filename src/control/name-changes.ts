@@ -69,6 +69,7 @@ function isSameHost(a: SnapshotHost, b: SnapshotHost): boolean {
     a === b ||
     (isSameList(a.addresses, b.addresses, (one, other) => one.equals(other)) &&
       isSameList(a.ports, b.ports, (one, other) => one.toString() === other.toString()) &&
+      isSameList(a.former ?? [], b.former ?? [], (one, other) => one.equals(other)) &&
       a.wildcard === b.wildcard &&
       isSameJson(a.aliases, b.aliases) &&
       isSameJson(a.https, b.https) &&

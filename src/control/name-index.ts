@@ -8,6 +8,7 @@
  */
 import type { Family, IpAddress } from '../base/address.ts';
 import { Endpoint } from '../base/endpoint.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import { type DesiredSource, presenceFamily, type Site, type Touched } from '../registry/index.ts';
 import type { PlanChanges, TranslationPlan } from '../translator/index.ts';
 import { serviceHost } from './service-names.ts';
@@ -46,6 +47,7 @@ export class NameIndex {
   readonly #touched = new Set<string>();
   readonly #changedNames = new Set<string>();
   readonly #changedAddresses = new Map<string, IpAddress>();
+  #pools: readonly IpPrefix[] | undefined;
   /** Whether the site itself is another one, so that everything has changed. */
   #isReplaced = true;
 
@@ -55,14 +57,15 @@ export class NameIndex {
   }
 
   /** The plan is replaced. */
-  load({ presences }: TranslationPlan): void {
+  load({ realms, presences }: TranslationPlan): void {
+    this.#follow(realms.find(({ name }) => name === this.#options.site)?.pools);
     const gone = new Map(
       [...this.#behind].map(([text, host]) => [text, host.addresses.get(text)!])
     );
-    for (const { realm, address, of } of presences) {
+    for (const { realm, address, of, formerUntil } of presences) {
       if (realm !== this.#options.site) continue;
       gone.delete(address.toString());
-      this.#setPresence(address, of);
+      this.#setPresence(address, of, formerUntil !== undefined);
     }
     for (const address of gone.values()) this.#setPresence(address, undefined);
     for (const key of this.#hosts.keys()) this.#touched.add(key);
@@ -70,10 +73,11 @@ export class NameIndex {
 
   /** The plan has changed. */
   apply({ realms = [], presences = [] }: PlanChanges): void {
-    for (const { realm, address, of } of presences) {
-      if (realm === this.#options.site) this.#setPresence(address, of);
+    for (const { realm, address, of, formerUntil } of presences) {
+      if (realm === this.#options.site) this.#setPresence(address, of, formerUntil !== undefined);
     }
     for (const { name, realm } of realms) {
+      if (name === this.#options.site) this.#follow(realm?.pools);
       if (realm !== undefined) continue;
       const keys = name === this.#options.site ? this.#hosts.keys() : this.#hostsOf.get(name);
       for (const key of [...(keys ?? [])]) {
@@ -88,8 +92,9 @@ export class NameIndex {
   touch({ sites, services, exposures }: Touched): void {
     const { site, desired, isTransit } = this.#options;
     if (sites.has(site)) {
+      const before = this.#site;
       this.#site = desired.site(site);
-      this.#isReplaced = true;
+      if (textOf(before) !== textOf(this.#site)) this.#isReplaced = true;
     }
     for (const name of services) this.#touchService(name);
     for (const exposure of exposures.values()) {
@@ -100,22 +105,33 @@ export class NameIndex {
     }
   }
 
+  /** Whether `take` has something to return. */
+  get isBehind(): boolean {
+    return this.#isReplaced || this.#touched.size > 0;
+  }
+
   /**
-   * Returns what has changed since the last call; `everything` if the site itself has, as at first. Then `all` has all
-   * names. Returns undefined if nothing has changed.
+   * Returns what has changed since the last call; undefined if nothing has. Returns `everything` if the zone or the pools
+   * of the site have changed, as at first: the next calls then return all names and addresses.
+   *
+   * @param most of how many hosts, to leave the others to the next calls; default all
    */
-  take(): ChangedNames | 'everything' | undefined {
-    if (this.#isReplaced) for (const key of this.#hosts.keys()) this.#touched.add(key);
-    for (const key of this.#touched) this.#derive(key);
-    this.#touched.clear();
+  take(most: number = Number.POSITIVE_INFINITY): ChangedNames | 'everything' | undefined {
+    if (this.#isReplaced) {
+      for (const key of this.#hosts.keys()) this.#touched.add(key);
+      this.#isReplaced = false;
+      return 'everything';
+    }
+    let left = most;
+    for (const key of this.#touched) {
+      if (left-- === 0) break;
+      this.#touched.delete(key);
+      this.#derive(key);
+    }
     const names = [...this.#changedNames];
     const addresses = [...this.#changedAddresses.values()];
     this.#changedNames.clear();
     this.#changedAddresses.clear();
-    if (this.#isReplaced) {
-      this.#isReplaced = false;
-      return 'everything';
-    }
     if (names.length + addresses.length === 0) return undefined;
     return {
       names,
@@ -134,23 +150,42 @@ export class NameIndex {
     };
   }
 
-  #setPresence(address: IpAddress, of: Endpoint | undefined): void {
+  /** The prefixes of the presences in the site, as the plan has them; undefined if it does not have the site. */
+  get pools(): readonly IpPrefix[] | undefined {
+    return this.#pools;
+  }
+
+  #follow(pools: readonly IpPrefix[] | undefined): void {
+    if (pools?.join() !== this.#pools?.join()) this.#isReplaced = true;
+    this.#pools = pools;
+  }
+
+  #setPresence(address: IpAddress, of: Endpoint | undefined, isFormer = false): void {
     const text = address.toString();
     const before = this.#behind.get(text);
-    if (before !== undefined && before.endpoint.key === of?.key) return;
+    const isSame = before?.endpoint.key === of?.key && before?.former.has(text) === isFormer;
+    if (before !== undefined && isSame) return;
     if (before !== undefined) {
       before.addresses.delete(text);
+      before.former.delete(text);
       this.#behind.delete(text);
       this.#touched.add(before.endpoint.key);
     }
     if (of === undefined) return;
     let host = this.#hosts.get(of.key);
     if (host === undefined) {
-      host = { endpoint: of, addresses: new Map(), names: new Set(), pointers: new Map() };
+      host = {
+        endpoint: of,
+        addresses: new Map(),
+        former: new Set(),
+        names: new Set(),
+        pointers: new Map(),
+      };
       this.#hosts.set(of.key, host);
       this.#hostsOf.set(of.realm, (this.#hostsOf.get(of.realm) ?? new Set()).add(of.key));
     }
     host.addresses.set(text, address);
+    if (isFormer) host.former.add(text);
     this.#behind.set(text, host);
     this.#touched.add(of.key);
   }
@@ -188,7 +223,7 @@ export class NameIndex {
       named.set(key, [...(named.get(key) ?? []), each]);
       host.names.add(name);
       this.#changedNames.add(name);
-      for (const address of each.addresses) {
+      for (const address of [...each.addresses, ...(each.former ?? [])]) {
         const text = address.toString();
         // The first of several services on a host gives the host its name.
         if (!host.pointers.has(text)) host.pointers.set(text, { address, name });
@@ -206,7 +241,7 @@ export class NameIndex {
   }
 
   /** Returns what a host is called: the names of its exposed services, and one as a client. */
-  #hostsFor({ endpoint, addresses }: NamedHost, site: Site): SnapshotHost[] {
+  #hostsFor({ endpoint, addresses, former }: NamedHost, site: Site): SnapshotHost[] {
     const { desired } = this.#options;
     const left = new Map(addresses);
     const hosts: SnapshotHost[] = [];
@@ -216,11 +251,14 @@ export class NameIndex {
       if (exposure === undefined) continue;
       this.#homes.set(service.name, endpoint.key);
       const family = presenceFamily(endpoint.address.family, site.pools);
-      // If a host has two addresses, the newer one stays.
-      const address = [...addresses.values()].findLast((each) => each.family === family);
+      const own = [...addresses.values()].filter((each) => each.family === family);
+      const isFormer = (each: IpAddress): boolean => former.has(each.toString());
+      // If a host has two addresses of which none is a former one, the newer one stays.
+      const address = own.findLast((each) => !isFormer(each)) ?? own.at(-1);
       if (address === undefined) continue;
-      hosts.push(serviceHost(exposure, service, address, site));
-      left.delete(address.toString());
+      const others = own.filter((each) => isFormer(each) && each !== address);
+      hosts.push(serviceHost(exposure, service, address, site, others));
+      for (const each of [address, ...others]) left.delete(each.toString());
     }
     const own = [...left.values()].filter(({ family }) => this.#isNamed(endpoint, family, site));
     if (own.length === 0) return hosts;
@@ -254,10 +292,17 @@ export class NameIndex {
   }
 }
 
+/** Returns what of a site all its names and pointers depend on. */
+function textOf(site: Site | undefined): string {
+  return site === undefined ? '' : JSON.stringify([site.zone, site.pools]);
+}
+
 interface NamedHost {
   readonly endpoint: Endpoint;
   /** Its presences in the site, by text, in the order in which they came. */
   readonly addresses: Map<string, IpAddress>;
+  /** The texts of those that are former ones. */
+  readonly former: Set<string>;
   /** What it is called. */
   readonly names: Set<string>;
   /** Keyed by the text of an address. */

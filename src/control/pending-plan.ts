@@ -7,7 +7,7 @@ import type { Permit, PlanChanges, Realm } from '../translator/index.ts';
 import type { DesiredIndex } from './desired-index.ts';
 import { byService } from './exposed-service.ts';
 import { type IndexChanges, type PermitPair, permitKey } from './index-changes.ts';
-import type { Place } from './lease-state.ts';
+import type { Place, TouchedLeases } from './lease-state.ts';
 import type { LeaseTable } from './lease-table.ts';
 import { permitOf, realmOf } from './plan.ts';
 import { presenceKey } from './presence-key.ts';
@@ -22,7 +22,7 @@ export class PendingPlan {
   /** Returns whether a site takes part. */
   readonly #isLive: (site: string) => boolean;
   /** The realms that the translator has. */
-  #inPlan = new Set<string>();
+  #inPlan = new Map<string, Realm>();
   readonly #realms = new Set<string>();
   /** Keyed by realm and address. */
   readonly #places = new Map<string, Place>();
@@ -41,9 +41,10 @@ export class PendingPlan {
     for (const [key, pair] of permits) this.#permits.set(key, pair);
   }
 
-  /** Notes where presences may have come or gone. @param places keyed by realm and address */
-  notePlaces(places: ReadonlyMap<string, Place>): void {
+  /** Notes where presences may have come or gone, and realms whose prefixes of presences may have changed. */
+  noteLeases({ places, realms }: Pick<TouchedLeases, 'places' | 'realms'>): void {
     for (const [key, place] of places) this.#places.set(key, place);
+    for (const name of realms) this.#realms.add(name);
   }
 
   /**
@@ -68,8 +69,10 @@ export class PendingPlan {
 
   /** Forgets everything: the translator has the whole plan. */
   loaded(): void {
-    const live = [...this.#desired.sites.keys()].filter(this.#isLive);
-    this.#inPlan = new Set(live);
+    const live = [...this.#desired.sites.values()].filter(({ name }) => this.#isLive(name));
+    this.#inPlan = new Map(
+      live.map((site) => [site.name, realmOf(site, this.#leases.poolsOf(site))])
+    );
     this.#clear();
   }
 
@@ -77,7 +80,7 @@ export class PendingPlan {
   applied({ realms = [] }: PlanChanges): void {
     for (const { name, realm } of realms) {
       if (realm === undefined) this.#inPlan.delete(name);
-      else this.#inPlan.add(name);
+      else this.#inPlan.set(name, realm);
     }
     this.#clear();
   }
@@ -107,8 +110,8 @@ export class PendingPlan {
     const changes: RealmChange[] = [];
     for (const name of this.#realms) {
       const site = this.#isLive(name) ? this.#desired.sites.get(name) : undefined;
-      const realm: Realm | undefined = site && realmOf(site);
-      if (realm !== undefined || this.#inPlan.has(name)) changes.push({ name, realm });
+      const realm: Realm | undefined = site && realmOf(site, this.#leases.poolsOf(site));
+      if (textOf(realm) !== textOf(this.#inPlan.get(name))) changes.push({ name, realm });
     }
     return changes;
   }
@@ -118,9 +121,9 @@ export class PendingPlan {
     const changes: PresenceChange[] = [];
     for (const { realm, address } of places) {
       if (!this.#isLive(realm)) continue;
-      const holder = this.#leases.holder(realm, address);
-      const of = holder !== undefined && this.#isLive(holder.realm) ? holder : undefined;
-      changes.push({ realm, address, of });
+      const presence = this.#leases.presenceAt(realm, address);
+      const isThere = presence !== undefined && this.#isLive(presence.of.realm);
+      changes.push(isThere ? presence : { realm, address, of: undefined });
     }
     return changes;
   }
@@ -147,6 +150,10 @@ export class PendingPlan {
     this.#places.clear();
     this.#permits.clear();
   }
+}
+
+function textOf(realm: Realm | undefined): string | undefined {
+  return realm && JSON.stringify(realm);
 }
 
 const FAMILIES = [4, 6] as const;

@@ -40,6 +40,7 @@ export interface PlanDifference {
     readonly realm: string;
     readonly address: IpAddress;
     readonly of: Endpoint | undefined;
+    readonly formerUntil?: number | undefined;
   }[];
   /** Without permits: the pair goes. */
   readonly pairs: readonly Pair[];
@@ -59,7 +60,7 @@ export class PlanIndex {
   constructor(shared: string, { realms, presences, permits }: TranslationPlan = NO_PLAN) {
     this.#shared = shared;
     for (const realm of realms) this.#realms.set(realm.name, realm);
-    for (const { realm, address, of } of presences) this.#setPresence(realm, address, of);
+    for (const each of presences) this.#setPresence(each);
     const pairs = new Map<string, { realm: string; service: Endpoint; permits: Permit[] }>();
     for (const permit of permits) {
       const { realm, service } = permit;
@@ -77,11 +78,13 @@ export class PlanIndex {
 
   /** Returns what there is of a realm; undefined if the plan does not have it. */
   planned(realm: string): PlannedRealm | undefined {
-    if (!this.#realms.has(realm)) return undefined;
+    const known = this.#realms.get(realm);
+    if (known === undefined) return undefined;
     return {
+      pools: known.pools ?? [],
       presences: this.#presences.get(realm)?.size ?? 0,
       services: this.#pairs.get(realm)?.size ?? 0,
-      at: (address) => this.presence(realm, address)?.of,
+      at: (address) => this.presence(realm, address),
     };
   }
 
@@ -126,11 +129,11 @@ export class PlanIndex {
       presences: new Map<string, PlanDifference['presences'][number]>(),
       pairs: new Map<string, Pair>(),
     };
-    for (const [i, { realm, address, of }] of presences.entries()) {
+    for (const [i, { realm, address, of, formerUntil }] of presences.entries()) {
       if (of !== undefined) check(`presences[${i}].realm`, realm);
       if (of !== undefined) check(`presences[${i}].of.realm`, of.realm);
       const left = of === undefined || isGone(realm) || isGone(of.realm) ? undefined : of;
-      changed.presences.set(`${realm} ${address}`, { realm, address, of: left });
+      changed.presences.set(`${realm} ${address}`, { realm, address, of: left, formerUntil });
     }
     for (const [i, { realm, service, permits: all }] of permits.entries()) {
       if (all.length > 0) check(`permits[${i}].realm`, realm);
@@ -145,9 +148,10 @@ export class PlanIndex {
           ([name, realm]) => JSON.stringify(realm) !== JSON.stringify(this.#realms.get(name))
         )
       ),
-      presences: [...changed.presences.values()].filter(
-        ({ realm, address, of }) => this.presence(realm, address)?.of.key !== of?.key
-      ),
+      presences: [...changed.presences.values()].filter(({ realm, address, of, formerUntil }) => {
+        const before = this.presence(realm, address);
+        return before?.of.key !== of?.key || before?.formerUntil !== formerUntil;
+      }),
       pairs: [...changed.pairs.values()].filter(
         (pair) => pair.permits.length > 0 || this.pair(pair.realm, pair.service) !== undefined
       ),
@@ -160,7 +164,7 @@ export class PlanIndex {
       if (realm === undefined) this.#realms.delete(name);
       else this.#realms.set(name, realm);
     }
-    for (const { realm, address, of } of presences) this.#setPresence(realm, address, of);
+    for (const each of presences) this.#setPresence(each);
     for (const pair of pairs) this.#setPair(pair);
   }
 
@@ -187,7 +191,8 @@ export class PlanIndex {
     }
   }
 
-  #setPresence(realm: string, address: IpAddress, of: Endpoint | undefined): void {
+  #setPresence(change: PlanDifference['presences'][number]): void {
+    const { realm, address, of, formerUntil } = change;
     const before = this.presence(realm, address);
     const text = address.toString();
     const place = realm === this.#shared ? text : `${realm} ${text}`;
@@ -198,7 +203,7 @@ export class PlanIndex {
       this.#forgetHost(before.of);
     }
     if (of === undefined) return;
-    const presence = { realm, address, of };
+    const presence = { realm, address, of, ...(formerUntil !== undefined && { formerUntil }) };
     entriesOf(this.#presences, realm).set(text, presence);
     this.#hostOf(of)[list].set(place, presence);
   }

@@ -44,12 +44,11 @@ import type {
   PlanChanges,
   PlannedRealm,
   Presence,
-  PresenceInput,
   Realm,
   TranslationPlan,
   TranslationPlanInput,
 } from '../translator/index.ts';
-import { compilePlan, compilePresence } from '../translator/plan.ts';
+import { compilePlan } from '../translator/plan.ts';
 import type { PlanTarget } from './controller-options.ts';
 import { type Pair, type PlanDifference, PlanIndex } from './plan-index.ts';
 import { PortUses } from './port-uses.ts';
@@ -149,11 +148,6 @@ export class PlanPartition implements PlanTarget {
       }
     }
     for (const [name, realm] of realms) if (realm === undefined) this.#holders.delete(name);
-  }
-
-  /** @throws {ConfigError} if it is not a presence, or names a realm that the plan does not have. */
-  bind(input: PresenceInput): void {
-    this.apply({ presences: [compilePresence(input, () => 'presence')] });
   }
 
   /** Loads a target's part again, because sites have moved or the target has lost it. */
@@ -276,7 +270,8 @@ export class PlanPartition implements PlanTarget {
       realms: [...realms].map((name) => ({ name, realm: this.#realmIn(index, name) })),
       presences: [...presences.values()].map(({ realm, address }) => {
         const presence = this.#plan.presence(realm, address);
-        return { realm, address, of: presence && this.#presenceIn(index, presence)?.of };
+        const inPart = presence && this.#presenceIn(index, presence);
+        return inPart ?? { realm, address, of: undefined };
       }),
       permits: [...pairs.values()].map((pair) => ({
         ...pair,
@@ -304,7 +299,7 @@ export class PlanPartition implements PlanTarget {
     if (this.#isHere(index, of.realm)) return presence;
     const family = transitFamily(of.address.family, address.family, this.#pools);
     const inShared = this.#inSharedAs(of, family);
-    return inShared && { realm, address, of: inShared };
+    return inShared && { ...presence, of: inShared };
   }
 
   /** Returns the permits of a pair in a target's part, where the service may be a presence in the shared realm. */
@@ -333,13 +328,22 @@ export class PlanPartition implements PlanTarget {
     return { ...permit, clients: clients ? without(clients, this.#pools) : this.#hosts };
   }
 
-  /** Returns the first presence of an IP version that the host has got in the shared realm. */
+  /**
+   * Returns the presence of an IP version that the host has in the shared realm. Of several, it is the one that ends first:
+   * the host's packets leave under that one.
+   */
   #inSharedAs(of: Endpoint, family: Family): Endpoint | undefined {
-    for (const { address } of this.#plan.host(of).inShared.values()) {
-      if (address.family === family) return new Endpoint(this.#shared, address);
+    let first: Presence | undefined;
+    for (const each of this.#plan.host(of).inShared.values()) {
+      if (each.address.family !== family) continue;
+      if (first === undefined || endOf(each) < endOf(first)) first = each;
     }
-    return undefined;
+    return first && new Endpoint(this.#shared, first.address);
   }
+}
+
+function endOf({ formerUntil = Number.POSITIVE_INFINITY }: Presence): number {
+  return formerUntil;
 }
 
 type PairKey = Pick<Pair, 'realm' | 'service'>;

@@ -2,27 +2,31 @@
  * Makes the translator's plan: the realms, presences and permits of the sites that take part.
  * @module
  */
+import type { IpPrefix } from '../base/prefix.ts';
 import type { Site } from '../registry/index.ts';
-import type { Permit, Presence, Realm, TranslationPlan } from '../translator/index.ts';
+import type { Permit, Realm, TranslationPlan } from '../translator/index.ts';
 import type { DesiredIndex } from './desired-index.ts';
 import type { ExposedService } from './exposed-service.ts';
+import type { LeaseTable } from './lease-table.ts';
 
 /** @param isLive returns whether a site takes part */
 export function planOf(
   desired: DesiredIndex,
-  presences: readonly Presence[],
+  leases: Pick<LeaseTable, 'presences' | 'poolsOf'>,
   isLive: (site: string) => boolean
 ): TranslationPlan {
+  const sites = [...desired.sites.values()].filter(({ name }) => isLive(name));
   return {
-    realms: [...desired.sites.values()].filter(({ name }) => isLive(name)).map(realmOf),
-    presences: presences.filter(({ realm, of }) => isLive(realm) && isLive(of.realm)),
+    realms: sites.map((site) => realmOf(site, leases.poolsOf(site))),
+    presences: leases.presences().filter(({ realm, of }) => isLive(realm) && isLive(of.realm)),
     permits: Array.from(desired.exposed())
       .filter(({ exposure, home }) => isLive(exposure.site) && isLive(home.realm))
       .map(permitOf),
   };
 }
 
-export function realmOf({ name, sources, pools, mtu, reject }: Site): Realm {
+/** @param pools the prefixes of the site's presences */
+export function realmOf({ name, sources, mtu, reject }: Site, pools: readonly IpPrefix[]): Realm {
   return {
     name,
     sources,

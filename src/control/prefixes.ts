@@ -1,5 +1,5 @@
 /**
- * Prefixes divided into smaller ones.
+ * Prefixes divided into smaller ones, and joined to larger ones.
  * @module
  */
 import { bitsOf, IpAddress } from '../base/address.ts';
@@ -11,6 +11,23 @@ export function without(prefixes: readonly IpPrefix[], holes: readonly IpPrefix[
     (left, hole) => left.flatMap((prefix) => withoutOne(prefix, hole)),
     [...prefixes]
   );
+}
+
+/** Returns the fewest prefixes that cover exactly these addresses. */
+export function coverOf(addresses: Iterable<IpAddress>): IpPrefix[] {
+  const cover = new Map<string, IpPrefix>();
+  for (const address of addresses) {
+    let prefix = IpPrefix.around(address);
+    while (prefix.length > 0) {
+      const { base, family, length } = prefix;
+      const bit = 1n << BigInt(bitsOf(family) - length);
+      const other = IpPrefix.around(IpAddress.fromBigInt(family, base.toBigInt() ^ bit), length);
+      if (!cover.delete(other.toString())) break;
+      prefix = IpPrefix.around(base, length - 1);
+    }
+    cover.set(prefix.toString(), prefix);
+  }
+  return [...cover.values()];
 }
 
 function withoutOne(prefix: IpPrefix, hole: IpPrefix): IpPrefix[] {

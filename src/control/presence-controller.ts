@@ -6,7 +6,8 @@ import { EventEmitter } from 'eventemitter3';
 import { type AddressInput, type Family, IpAddress } from '../base/address.ts';
 import { throwToProcess } from '../base/emitter.ts';
 import { Endpoint } from '../base/endpoint.ts';
-import { ApiMisuseError } from '../errors.ts';
+import { type Slices, slicesOf } from '../base/slices.ts';
+import { type AllocatorError, ApiMisuseError } from '../errors.ts';
 import type { Registry, Touched } from '../registry/index.ts';
 import type { Presence } from '../translator/index.ts';
 import { Admissions } from './admissions.ts';
@@ -52,8 +53,11 @@ export class PresenceController
   #sweep: IdleSweep | undefined;
   readonly #audit: DerivationAudit;
   readonly #snapshots: SnapshotPublisher;
-  /** What the registry has changed since the last derivation; undefined if everything is to be derived. */
-  #touched: TouchedKeys | undefined;
+  readonly #slices: Slices;
+  /** What the registry has changed and is not derived yet. */
+  readonly #touched = new TouchedKeys();
+  /** What has changed in the index, until the leases fit it. */
+  #changes = new IndexChanges(false);
   /** Whether the translator needs the whole plan, and not changes. */
   #mustLoad = true;
   /** Whether the next derivation tries again what has failed. */
@@ -70,6 +74,7 @@ export class PresenceController
   private constructor(options: ResolvedControllerOptions, opened: OpenedState) {
     super();
     this.#options = options;
+    this.#slices = slicesOf(options.clock);
     this.#registry = options.registry;
     this.#translator = options.translator;
     this.#transit = options.transit;
@@ -83,8 +88,9 @@ export class PresenceController
     });
     this.#admissions = new Admissions({
       state,
+      slices: this.#slices,
       enqueue: (work) => this.#enqueue(work),
-      store: () => this.#storeAdmitted(),
+      store: () => this.#storeAndCheck(),
     });
     this.#snapshots = new SnapshotPublisher({
       ...options,
@@ -96,7 +102,7 @@ export class PresenceController
       source: options.registry,
       transit: options.transit,
       state,
-      isQuiet: () => this.#touched?.isEmpty === true && !this.#mustLoad,
+      isQuiet: () => this.#touched.isEmpty && this.#changes.isEmpty && !this.#mustLoad,
       settled: () => this.settled(),
       repair: () => this.#enqueue(() => this.#repair()),
       onProblem: (error) => this.emit('problem', { error }),
@@ -111,12 +117,13 @@ export class PresenceController
    */
   static async start(options: PresenceControllerOptions): Promise<PresenceController> {
     const resolved = resolveControllerOptions(options);
-    const controller = new PresenceController(resolved, await openState(resolved));
+    const opened = await openState(resolved);
+    const controller = new PresenceController(resolved, opened);
     // The listener comes first, so that no change is missed while the leases are being stored.
     options.registry.on('change', controller.#onChange);
     try {
-      const { problems, warnings } = await controller.#enqueue(() => controller.#derive());
-      setImmediate(() => controller.#report({ problems, warnings }));
+      const derivation = await controller.#enqueue(() => controller.#deriveAll(opened));
+      setImmediate(() => controller.#report(derivation));
       controller.#beginSweeps();
       if (resolved.releaseSuspended) {
         for (const site of controller.#suspended) controller.#releaseLater(site);
@@ -131,7 +138,7 @@ export class PresenceController
   /** Resolves when all changes of the registry so far are in force. */
   async settled(): Promise<void> {
     do await this.#enqueue(async () => {});
-    while (this.#touched?.isEmpty === false && !this.#isClosed);
+    while (!this.#touched.isEmpty && !this.#isClosed);
   }
 
   /** Returns a site's current snapshot; undefined for a site that does not exist or is suspended. */
@@ -188,7 +195,7 @@ export class PresenceController
     if (this.#isClosed) return Promise.reject(new ApiMisuseError('the controller is closed'));
     return this.#enqueue(async () => {
       const released = this.#leases.releaseClients(site);
-      if (released > 0) await this.#storeEnded();
+      if (released > 0) await this.#storeAndCheck();
       return released;
     });
   }
@@ -248,7 +255,7 @@ export class PresenceController
   }
 
   readonly #onChange = (touched: Touched): void => {
-    this.#touched?.add(touched);
+    this.#touched.add(touched);
     this.#deriveLater();
   };
 
@@ -269,10 +276,10 @@ export class PresenceController
       } catch (error) {
         this.emit('problem', { error: error as Error });
       }
-      if (this.#isDeriveQueued || this.#touched?.isEmpty !== false) return;
+      if (this.#isDeriveQueued || this.#touched.isEmpty) return;
       // Packets and clients come in between.
       this.#deriveLater();
-      await new Promise(setImmediate);
+      await this.#slices.next();
     }).catch(throwToProcess);
   }
 
@@ -288,32 +295,39 @@ export class PresenceController
    * out of use even if that cannot be stored.
    */
   async #derive(): Promise<Derivation> {
-    const touched = this.#touched;
-    // If this throws, everything is derived the next time.
-    this.#touched = undefined;
-    const changes = new IndexChanges();
-    if (touched === undefined) {
-      this.#desired.updateAll(changes);
-    } else {
-      const records = touched.takeRecords();
-      this.#desired.updateRecords(records, touched.exposures, changes);
-      this.#desired.updateExposures(touched.takeExposures(records.left), changes);
-    }
-    const problems = this.#leases.fit(changes, this.#isRetry);
-    this.#touched = touched ?? new TouchedKeys();
-    this.#isRetry = false;
+    // If this throws, what is touched stays so, and what has changed in the index is taken the next time.
+    const changes = this.#changes;
+    await this.#desired.updateSome(this.#touched, changes, this.#slices);
+    // A site may be suspended between two slices, and its plan then refers to what is desired.
     this.#plan.noteDesired(changes);
+    return this.#putToUse(changes, await this.#fit(this.#leases, changes));
+  }
+
+  /** Derives everything. What is in force stays so until then. */
+  async #deriveAll(opened: OpenedState): Promise<Derivation> {
+    const changes = new IndexChanges(true);
+    opened.desired.updateAll(changes);
+    const problems = await this.#fit(opened.leases, changes);
+    this.#use(opened);
+    this.#mustLoad = true;
+    return this.#putToUse(changes, problems);
+  }
+
+  async #putToUse(changes: IndexChanges, problems: AllocatorError[]): Promise<Derivation> {
+    this.#changes = new IndexChanges(false);
+    this.#isRetry = false;
     this.#markViews(changes);
-    try {
-      await this.#leases.commit();
-    } catch (error) {
-      this.#retryLater();
-      throw error;
-    } finally {
-      this.#push();
-    }
+    await this.#store();
     if (this.#leases.isWaiting) this.#retryLater();
     return { problems, warnings: this.#checkPools() };
+  }
+
+  /** Fits the leases in slices. */
+  async #fit(leases: LeaseTable, changes: IndexChanges): Promise<AllocatorError[]> {
+    const problems: AllocatorError[] = [];
+    const steps = leases.fit(changes, this.#isRetry, problems);
+    while (!this.#slices.run(steps, LEAST_FITTED)) await this.#slices.next();
+    return problems;
   }
 
   #use({ desired, leases }: OpenedState): void {
@@ -328,11 +342,8 @@ export class PresenceController
     if (this.#isClosed) return;
     this.#leases.noteClock();
     await this.#leases.commit();
-    this.#use(await openState(this.#options));
-    this.#touched = undefined;
-    this.#mustLoad = true;
-    this.#snapshots.markAll();
-    this.#report(await this.#derive());
+    this.#report(await this.#deriveAll(await openState(this.#options)));
+    this.#snapshots.markAll(this.#desired.sites.keys());
   }
 
   #markViews({ views, realms }: IndexChanges): void {
@@ -359,7 +370,7 @@ export class PresenceController
       ask,
       leases: () => this.#leases,
       enqueue: (work) => this.#enqueue(work),
-      storeEnded: () => this.#storeEnded(),
+      storeEnded: () => this.#storeAndCheck(),
       onError: (error) => this.emit('problem', { error }),
     });
   }
@@ -369,8 +380,8 @@ export class PresenceController
     this.releaseClients(site).catch((error: Error) => this.emit('problem', { error }));
   }
 
-  /** Stores that leases were ended. They are out of use even if that fails. */
-  async #storeEnded(): Promise<void> {
+  /** Stores changed leases and puts to use what is stored. Those that have ended are out of use even if that fails. */
+  async #store(): Promise<void> {
     try {
       await this.#leases.commit();
     } catch (error) {
@@ -378,26 +389,22 @@ export class PresenceController
       throw error;
     } finally {
       this.#push();
+    }
+  }
+
+  async #storeAndCheck(): Promise<void> {
+    try {
+      await this.#store();
+    } finally {
       this.#report({ warnings: this.#checkPools() });
     }
   }
 
   #retryLater(): void {
     if (this.#isClosed) return;
-    const { clock, retryMs } = this.#options;
-    this.#endRetry ??= clock.after(retryMs, this.#onRetry, true);
-  }
-
-  /** Stores the leases of clients, and whatever an earlier commit has not stored. */
-  async #storeAdmitted(): Promise<void> {
-    try {
-      await this.#leases.commit();
-    } catch (error) {
-      this.#retryLater();
-      throw error;
-    }
-    this.#push();
-    this.#report({ warnings: this.#checkPools() });
+    const { clock } = this.#options;
+    const inMs = Math.min(this.#options.retryMs, this.#leases.overlapEndsInMs);
+    this.#endRetry ??= clock.after(inMs, this.#onRetry, true);
   }
 
   /** Checks the pools that have changed since the last call. */
@@ -418,18 +425,18 @@ export class PresenceController
 
   /** Gives the translator what has changed, and marks the snapshots of the sites where presences have changed. */
   #push(): void {
-    const { places, pools } = this.#leases.takeTouched();
-    for (const [realm, sites] of pools) {
-      const known = this.#touchedPools.get(realm);
-      if (known === undefined) this.#touchedPools.set(realm, new Set(sites));
-      else for (const site of sites) known.add(site);
+    const touched = this.#leases.takeTouched();
+    for (const [realm, sites] of touched.pools) {
+      const known = this.#touchedPools.get(realm) ?? [];
+      this.#touchedPools.set(realm, new Set([...known, ...sites]));
     }
-    for (const { realm } of places.values()) this.#snapshots.mark(realm);
+    for (const { realm } of touched.places.values()) this.#snapshots.mark(realm);
+    for (const realm of touched.realms) this.#snapshots.mark(realm);
     if (this.#mustLoad) {
       this.#load();
       return;
     }
-    this.#plan.notePlaces(places);
+    this.#plan.noteLeases(touched);
     const changes = this.#plan.changes();
     if (changes === undefined) return;
     try {
@@ -448,7 +455,7 @@ export class PresenceController
   /** Loads the plan into the translator. */
   #load(): void {
     const isLive = (site: string) => this.#isLive(site);
-    this.#translator.load(planOf(this.#desired, this.#leases.presences(), isLive));
+    this.#translator.load(planOf(this.#desired, this.#leases, isLive));
     this.#mustLoad = false;
     this.#plan.loaded();
   }
@@ -464,3 +471,6 @@ interface Derivation {
   readonly problems: readonly Error[];
   readonly warnings: readonly PoolWarning[];
 }
+
+/** How many sites are fitted at once in any case. */
+const LEAST_FITTED = 8;

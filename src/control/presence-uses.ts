@@ -30,7 +30,7 @@ export class PresenceUses {
   /**
    * Returns the presences whose count has changed since the last call. A path counts for the presence that it leads to
    * and for the one that its packets come from; a path that is gone is a change too. The event loop runs after every
-   * thousand paths.
+   * thousand paths or presences.
    */
   since(): Promise<PresenceUse[]> {
     const asked = this.#asked.then(() => this.#read());
@@ -44,21 +44,30 @@ export class PresenceUses {
       const key = `${realm} ${address}`;
       counted.set(key, (counted.get(key) ?? 0) + packets);
     };
-    let read = 0;
+    let taken = 0;
+    const isOver = (): boolean => ++taken % PER_TURN === 0;
     for (const { ingress, destination, egress, newSource, packets } of this.#paths()) {
       add(ingress, destination, packets);
       add(egress, newSource, packets);
-      if (++read % PATHS_PER_TURN === 0) await new Promise(setImmediate);
+      if (isOver()) await new Promise(setImmediate);
     }
     const before = this.#counted;
     this.#counted = counted;
-    const changed = [...counted].filter(([key, packets]) => before.get(key) !== packets);
-    const gone = [...before].filter(([key]) => !counted.has(key));
-    return [...changed, ...gone].map(([key]) => {
+    const uses: PresenceUse[] = [];
+    const use = (key: string): void => {
       const [realm, address] = key.split(' ') as [string, string];
-      return { realm, address };
-    });
+      uses.push({ realm, address });
+    };
+    for (const [key, packets] of counted) {
+      if (before.get(key) !== packets) use(key);
+      if (isOver()) await new Promise(setImmediate);
+    }
+    for (const key of before.keys()) {
+      if (!counted.has(key)) use(key);
+      if (isOver()) await new Promise(setImmediate);
+    }
+    return uses;
   }
 }
 
-const PATHS_PER_TURN = 1000;
+const PER_TURN = 1000;

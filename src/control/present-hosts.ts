@@ -23,6 +23,10 @@ export class PresentHosts {
     return this.#hosts.get(key);
   }
 
+  get isEmpty(): boolean {
+    return this.#hosts.size === 0;
+  }
+
   keys(): Iterable<string> {
     return this.#hosts.keys();
   }
@@ -33,7 +37,11 @@ export class PresentHosts {
 
   /** Adds a service that is exposed in the realm. */
   expose(entry: ExposedService): void {
-    this.#host(entry.presenceKey, entry.home, entry.presenceFamily).exposed.push(entry);
+    const { presenceKey: key, home, presenceFamily: family } = entry;
+    const host = this.#hosts.get(key);
+    // A list that grows keeps room for 17 entries, and nearly all have one.
+    if (host === undefined) this.#add({ key, home, family, exposed: [entry], crossing: undefined });
+    else host.exposed.push(entry);
   }
 
   /** Removes a service that was exposed in the realm. */
@@ -45,7 +53,8 @@ export class PresentHosts {
 
   /** Adds a service that is exposed in another realm, so that its packets cross this one. */
   cross(key: string, family: Family, { home, service }: ExposedService): void {
-    const host = this.#host(key, home, family);
+    const host =
+      this.#hosts.get(key) ?? this.#add({ key, home, family, exposed: [], crossing: undefined });
     host.crossing ??= new Map();
     host.crossing.set(service.name, (host.crossing.get(service.name) ?? 0) + 1);
   }
@@ -61,12 +70,8 @@ export class PresentHosts {
     this.#drop(host);
   }
 
-  #host(key: string, home: Endpoint, family: Family): CountedHost {
-    let host = this.#hosts.get(key);
-    if (host === undefined) {
-      host = { key, home, family, exposed: [], crossing: undefined };
-      this.#hosts.set(key, host);
-    }
+  #add(host: CountedHost): CountedHost {
+    this.#hosts.set(host.key, host);
     return host;
   }
 

@@ -3,17 +3,24 @@
  * each site holds.
  *
  * An address counts for the site of its client as long as the lease is in use or the address in quarantine. The address
- * of a service counts for no site while it is in use.
+ * of a service counts for no site while it is in use. An address that the pools do not have any more counts for nobody.
+ *
+ * A lease stays in use after the pools have lost its address, until the overlap ends. A service gets another one at
+ * once, so that names answer with that, and the one before is its *former* lease. A client gets another one when it ends:
+ * its packets leave under the first one as long as there is one, and nobody has to know the next one before.
  * @module
  */
 
 import { AddressAllocator, FairShare, type Lease } from '../allocator/index.ts';
 import type { AddressInput, Family, IpAddress } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
+import type { IpPrefix } from '../base/prefix.ts';
 import type { Site } from '../registry/index.ts';
 import type { ClientSites } from './client-sites.ts';
 import { ClientUses } from './client-uses.ts';
 import type { HeldLease } from './held-lease.ts';
+import { Overlaps } from './overlaps.ts';
+import { coverOf, without } from './prefixes.ts';
 import { presenceKey, siteOfKey } from './presence-key.ts';
 
 export interface RealmLeasesOptions {
@@ -22,6 +29,8 @@ export interface RealmLeasesOptions {
   readonly now: () => number;
   /** The last uses of the client leases that the realm takes over. */
   readonly uses?: ClientUses | undefined;
+  /** The overlaps that the realm takes over. */
+  readonly overlaps?: Overlaps | undefined;
 }
 
 export class RealmLeases {
@@ -32,17 +41,29 @@ export class RealmLeases {
   readonly uses: ClientUses;
   /** How many addresses the sites hold for their clients. */
   readonly shares: Readonly<Record<Family, FairShare>> = { 4: new FairShare(), 6: new FairShare() };
+  /** What the shares were last divided by. */
+  readonly #rules: Record<Family, readonly unknown[]> = { 4: [], 6: [] };
+  readonly overlaps: Overlaps;
   readonly #name: string;
+  /** Prefixes of the addresses that the pools lease. */
+  readonly #leasable: readonly IpPrefix[];
   /** The leases in use, by the keys of their presences. */
   readonly #held = new Map<string, HeldLease>();
+  /** The leases in use that the holders of these keys had before, by the keys of their presences. */
+  readonly #former = new Map<string, HeldLease[]>();
+  /** The texts of the addresses in use that the pools do not have any more. */
+  readonly #outside = new Set<string>();
   /** Keyed by the key of a presence: the address that is kept for it. */
   readonly #kept = new Map<string, IpAddress>();
   /** Keyed by the text of an address in quarantine: the site it counts for. */
   readonly #resting = new Map<string, string>();
 
-  constructor(site: Site, { quarantineMs, now, uses = new ClientUses() }: RealmLeasesOptions) {
+  constructor(site: Site, options: RealmLeasesOptions) {
+    const { quarantineMs, now, uses = new ClientUses(), overlaps = new Overlaps() } = options;
     this.#name = site.name;
+    this.#leasable = without(site.pools, site.reserved ?? []);
     this.uses = uses;
+    this.overlaps = overlaps;
     this.definition = definitionOf(site);
     this.allocator = new AddressAllocator({
       pools: site.pools,
@@ -54,51 +75,112 @@ export class RealmLeases {
     });
   }
 
-  /** How many leases are in use. */
+  /** How many leases are in use. Several former ones of one holder count once. */
   get size(): number {
-    return this.#held.size;
+    return this.#held.size + this.#former.size;
   }
 
-  /** Returns the lease in use that has this key. */
+  /** Returns the lease in use that has this key, the newest one if there are several. */
   get(key: string): HeldLease | undefined {
     return this.#held.get(key);
   }
 
-  /** Returns the leases in use. */
+  /** Returns the leases in use without the former ones. */
   held(): Iterable<HeldLease> {
     return this.#held.values();
   }
 
+  /** Returns the leases in use that have this key, the newest one last. */
+  allOf(key: string): HeldLease[] {
+    const held = this.#held.get(key);
+    return [...(this.#former.get(key) ?? []), ...(held === undefined ? [] : [held])];
+  }
+
+  /** Returns all leases in use. */
+  *all(): Iterable<HeldLease> {
+    yield* this.#held.values();
+    for (const former of this.#former.values()) yield* former;
+  }
+
   /** Returns the presences in use that are stored. */
   *presences(): Iterable<HeldLease> {
-    for (const held of this.#held.values()) {
-      if (held.isStored) yield held;
-    }
+    for (const held of this.all()) if (held.isStored) yield held;
+  }
+
+  /** Returns the stored lease that names answer with: the newest one of this key. */
+  named(key: string): HeldLease | undefined {
+    const held = this.#held.get(key);
+    return held?.isStored ? held : this.#former.get(key)?.findLast(({ isStored }) => isStored);
   }
 
   /** Returns the presence at an address, if it is in use and stored. */
   holder(address: AddressInput): HeldLease | undefined {
     const lease = this.allocator.holder(address);
-    const held = lease && this.#held.get(lease.key);
+    const held = lease && this.#leaseAt(lease);
     return held?.isStored ? held : undefined;
   }
 
-  /** Takes leases of before, and returns those whose addresses the pools do not have any more. */
-  restore(
-    held: readonly HeldLease[],
-    released: readonly Lease[]
-  ): { readonly held: readonly HeldLease[]; readonly released: readonly Lease[] } {
-    const inUse = held.map(({ key, address }): Lease => ({ key, address }));
-    const lost = new Set(
-      this.allocator.restore([...inUse, ...released]).map(({ address }) => address.toString())
-    );
+  /** Returns until when a lease is a former one of a presence with a newer address; undefined if it is none. */
+  formerUntil(held: HeldLease): number | undefined {
+    if (!this.#former.has(held.key) || this.named(held.key) === held) return undefined;
+    return this.overlaps.untilOf(held.address) ?? 0;
+  }
+
+  /** Returns whether the pools do not have the address of a lease in use any more. */
+  isOutside({ address }: Pick<Lease, 'address'>): boolean {
+    return this.#outside.has(address.toString());
+  }
+
+  /** The prefixes of presences: the pools, and what they have lost while an overlap lasts. */
+  poolsOf({ pools }: Site): readonly IpPrefix[] {
+    if (this.overlaps.isEmpty) return pools;
+    return [...pools, ...without(this.overlaps.prefixes, pools)];
+  }
+
+  /** Takes leases of before, and returns those of the released ones whose addresses the pools do not have any more. */
+  restore(held: readonly HeldLease[], released: readonly Lease[]): readonly Lease[] {
+    const endOf = ({ address }: HeldLease): number =>
+      this.overlaps.untilOf(address) ?? Number.POSITIVE_INFINITY;
+    // Of several leases of a key, the allocator prefers one in the pools, and else the first one.
+    const newestFirst = this.overlaps.isEmpty ? held : held.toSorted((a, b) => endOf(b) - endOf(a));
+    this.allocator.retain(newestFirst.map(({ key, address }): Lease => ({ key, address })));
+    const lost = this.allocator.restore(released);
     this.allocator.endRests();
-    const isLost = ({ address }: Pick<Lease, 'address'>) => lost.has(address.toString());
-    for (const each of held) if (!isLost(each)) this.#take(each);
+    for (const { address } of this.allocator.outside()) this.#outside.add(address.toString());
+    for (const each of newestFirst) this.#take(each);
     for (const { key, address } of released) {
       if (this.allocator.isResting(address)) this.#rest(key, address);
     }
-    return { held: held.filter(isLost), released: released.filter(isLost) };
+    return lost;
+  }
+
+  /**
+   * Begins the overlap of the leases in use that the pools do not have any more, and of which it has not begun.
+   *
+   * @param before the leases of the realm with its pools of before, if they are known
+   * @param untilMs when it ends
+   * @returns whether it has begun
+   */
+  beginOverlap(before: RealmLeases | undefined, untilMs: number): boolean {
+    const lost = [...this.all()].filter((held) => {
+      if (!this.isOutside(held)) return false;
+      if (before !== undefined) return !before.isOutside(held);
+      return this.overlaps.untilOf(held.address) === undefined;
+    });
+    const isAmong = (prefix: IpPrefix) => lost.some(({ address }) => prefix.contains(address));
+    const gone =
+      before === undefined ? [] : without(before.#leasable, this.#leasable).filter(isAmong);
+    const others = lost.filter(({ address }) => !gone.some((prefix) => prefix.contains(address)));
+    this.overlaps.begin([...gone, ...coverOf(others.map(({ address }) => address))], untilMs);
+    return lost.length > 0;
+  }
+
+  /** Ends the overlaps whose time has come. Returns the leases that end with them; undefined if none has ended. */
+  endOverlaps(nowMs: number): HeldLease[] | undefined {
+    if (!this.overlaps.end(nowMs)) return undefined;
+    const outside = this.allocator.outside().map((lease) => this.#leaseAt(lease)!);
+    const left = new Set([...outside, ...[...this.#former.values()].flat()]);
+    return [...left].filter(({ address }) => this.overlaps.untilOf(address) === undefined);
   }
 
   /** Returns the released leases of which the addresses are known. */
@@ -129,12 +211,13 @@ export class RealmLeases {
    */
   move(former: HeldLease): { readonly held: HeldLease; readonly released: Lease } {
     const held = this.allocate(former.of, former.address.family, former.isService);
-    this.shares[former.address.family].remove(partyOf(former));
-    this.#rest(former.key, former.address);
-    return { held, released: this.allocator.releaseAddress(former.address)! };
+    return { held, released: this.release(former) };
   }
 
-  /** Leases an address in memory, to a service or to a client that may have one. */
+  /**
+   * Leases an address in memory, to a service or to a client that may have one. If it has one that the pools do not have
+   * any more, that one is a former lease from now on.
+   */
   allocate(of: Endpoint, family: Family, isService: boolean): HeldLease {
     const key = presenceKey(of.key, family);
     const { address } = this.allocator.allocate(key, family);
@@ -148,18 +231,28 @@ export class RealmLeases {
   setService(held: HeldLease, isService: boolean): void {
     if (held.isService === isService) return;
     const shares = this.shares[held.address.family];
-    shares.remove(partyOf(held));
+    const isCounted = !this.isOutside(held);
+    if (isCounted) shares.remove(partyOf(held));
     held.isService = isService;
-    shares.add(partyOf(held));
+    if (isCounted) shares.add(partyOf(held));
   }
 
-  /** Ends a lease in use, in memory. Its address counts for the site until its quarantine has ended. */
+  /**
+   * Ends a lease in use, in memory. Its address counts for the site until its quarantine has ended, unless the pools do
+   * not have it any more.
+   */
   release(held: HeldLease): Lease {
     const { key, address } = held;
-    this.#held.delete(key);
-    this.uses.delete(key);
+    const former = this.#former.get(key)?.filter((each) => each !== held) ?? [];
+    if (former.length === 0) this.#former.delete(key);
+    else this.#former.set(key, former);
+    if (this.#held.get(key) === held) {
+      this.#held.delete(key);
+      this.uses.delete(key);
+    }
+    const lease = this.allocator.releaseAddress(address)!;
+    if (this.#outside.delete(address.toString())) return lease;
     this.shares[address.family].remove(partyOf(held));
-    const lease = this.allocator.release(key)!;
     this.#rest(key, address);
     return lease;
   }
@@ -184,18 +277,36 @@ export class RealmLeases {
   divide(site: Site, clientSitesOf: (family: Family) => ClientSites): void {
     for (const family of FAMILIES) {
       const { capacity } = this.allocator.statsOf(family);
-      this.shares[family].define({
-        capacity,
-        reserve: reserveOf(site, capacity),
-        parties: clientSitesOf(family).quotas,
-        share: site.clientShare,
-      });
+      const reserve = reserveOf(site, capacity);
+      const { quotas: parties, revision } = clientSitesOf(family);
+      const share = site.clientShare;
+      // The shares take time for each party.
+      const rules = [capacity, reserve, parties, share, revision];
+      if (rules.every((each, i) => each === this.#rules[family][i])) continue;
+      this.#rules[family] = rules;
+      this.shares[family].define({ capacity, reserve, parties, share });
     }
   }
 
+  #leaseAt({ key, address }: Lease): HeldLease | undefined {
+    const newest = this.#held.get(key);
+    if (newest?.address.equals(address)) return newest;
+    return this.#former.get(key)?.find((each) => each.address.equals(address));
+  }
+
   #take(held: HeldLease): void {
-    this.#held.set(held.key, held);
-    this.shares[held.address.family].add(partyOf(held));
+    const { key, address } = held;
+    if (!this.isOutside(held)) this.shares[address.family].add(partyOf(held));
+    const before = this.#held.get(key);
+    const isNewest = this.allocator.lookup(key)!.address.equals(address);
+    if (isNewest) this.#held.set(key, held);
+    if (isNewest && before === undefined) return;
+    const former = [...(this.#former.get(key) ?? []), isNewest ? before! : held];
+    if (former.length > 1) {
+      const endOf = (each: HeldLease): number => this.overlaps.untilOf(each.address) ?? 0;
+      former.sort((a, b) => endOf(a) - endOf(b));
+    }
+    this.#former.set(key, former);
   }
 
   #rest(key: string, address: IpAddress): void {

@@ -19,18 +19,24 @@ export interface ExposedNames {
   readonly svcb?: readonly SnapshotBinding[] | undefined;
 }
 
-/** Returns the host of a service whose presence in the site is `address`. What the exposure does not ask for is absent. */
+/**
+ * Returns the host of a service whose presence in the site is `address`. What the exposure does not ask for is absent.
+ *
+ * @param former addresses that the presence had before; default none
+ */
 export function serviceHost(
   exposure: ExposedNames,
   { ports }: { readonly ports: readonly PortRange[] },
   address: IpAddress,
-  site: Pick<Site, 'zone'>
+  site: Pick<Site, 'zone'>,
+  former: readonly IpAddress[] = []
 ): SnapshotHost {
   const { aliases = [], wildcard, https = [], svcb = [] } = exposure;
   return {
     name: exposureName(exposure, site),
     addresses: [address],
     ports,
+    ...(former.length > 0 && { former }),
     ...(aliases.length > 0 && {
       aliases: aliases.map((alias) => exposureName({ ...exposure, dnsName: alias }, site)),
     }),

@@ -7,8 +7,8 @@
  */
 import type { IpAddress } from '../base/address.ts';
 import { IpPrefix } from '../base/prefix.ts';
-import type { PlanChanges, PresenceInput, TranslationPlanInput } from '../translator/index.ts';
-import { compilePlan, compilePresence } from '../translator/plan.ts';
+import type { PlanChanges, TranslationPlanInput } from '../translator/index.ts';
+import { compilePlan } from '../translator/plan.ts';
 
 export interface RouteChange {
   readonly prefix: IpPrefix;
@@ -93,15 +93,6 @@ export class SiteRoutes {
     for (const text of before.keys()) this.#routes.delete(text);
     for (const [text, route] of after) this.#routes.set(text, route);
     return changesBetween(before, after);
-  }
-
-  /**
-   * Adds a presence, and returns the changed routes in the same order.
-   *
-   * @throws {ConfigError} if it is not one.
-   */
-  bind(input: PresenceInput): RouteChange[] {
-    return this.apply({ presences: [compilePresence(input, () => 'presence')] });
   }
 
   /** Returns what the changes do to the presences in the realm, by the text of the address. */

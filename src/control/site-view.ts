@@ -33,12 +33,15 @@ export function viewOf(
   const point = (address: IpAddress, name: string): void => {
     pointers.set(address.toString(), { address, name });
   };
-  for (const { name, presenceKey, home, service, exposure } of desired.exposedIn(site.name)) {
+  for (const { presenceKey, home, service, exposure } of desired.exposedIn(site.name)) {
     const address = isLive(home.realm) ? leases.address(site.name, presenceKey) : undefined;
     if (address === undefined) continue;
-    hosts.push(serviceHost(exposure, service, address, site));
+    const former = leases.formerAddresses(site.name, presenceKey);
+    const host = serviceHost(exposure, service, address, site, former);
+    hosts.push(host);
     // The first of several services on a host gives the host its name.
-    if (!pointers.has(address.toString())) point(address, name);
+    if (pointers.has(address.toString())) continue;
+    for (const each of [address, ...former]) point(each, host.name);
   }
   const clients = new Map<string, Client>();
   for (const { address, of: client } of leases.presencesIn(site.name)) {
@@ -58,7 +61,7 @@ export function viewOf(
   return {
     site: site.name,
     sources: site.sources,
-    pools: site.pools,
+    pools: leases.poolsOf(site),
     zone,
     ttlSeconds,
     hosts: [...hosts, ...named.map(({ name, addresses }) => ({ name, addresses, ports: [] }))],

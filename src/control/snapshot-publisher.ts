@@ -3,11 +3,12 @@
  * the same time make one snapshot. Of each site it keeps the revision and a hash of the view, not the snapshot.
  *
  * A change is published as soon as the event loop turns. After that, changes are collected for `coalesceMs`. Many sites
- * are published in slices of `SLICE_MS`, between which the event loop turns, so that packets go on.
+ * are published in slices, so that packets go on.
  * @module
  */
 import { createHash } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
+import { type Slices, slicesOf } from '../base/slices.ts';
 import type { SiteView } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
 
@@ -25,15 +26,17 @@ export interface SnapshotPublisherOptions {
 
 export class SnapshotPublisher {
   readonly #options: SnapshotPublisherOptions;
+  readonly #slices: Slices;
   readonly #published = new Map<string, Published>();
   readonly #dirty = new Set<string>();
   #revision: number;
-  /** Ends the wait for the next slice, or for the end of `coalesceMs`; undefined while there is none. */
+  /** Ends the wait for the first slice, or for the end of `coalesceMs`; undefined while there is nothing to wait for. */
   #endWait: (() => void) | undefined;
   #isClosed = false;
 
   constructor(options: SnapshotPublisherOptions) {
     this.#options = options;
+    this.#slices = slicesOf(options.clock);
     this.#revision = Math.floor(options.clock.wallMs());
   }
 
@@ -44,8 +47,9 @@ export class SnapshotPublisher {
     if (this.#endWait === undefined) this.#publishSoon();
   }
 
-  /** Marks all sites that have a snapshot. */
-  markAll(): void {
+  /** Marks these sites, and all sites that have a snapshot. */
+  markAll(sites: Iterable<string>): void {
+    for (const name of sites) this.mark(name);
     for (const name of this.#published.keys()) this.mark(name);
   }
 
@@ -77,16 +81,20 @@ export class SnapshotPublisher {
   }
 
   #publishSlice(): void {
+    if (this.#isClosed) return;
+    const isDone = this.#slices.run(this.#publishDirty());
     const { clock, coalesceMs } = this.#options;
-    const endMs = clock.monotonicMs() + SLICE_MS;
+    if (this.#isClosed) return;
+    if (!isDone) this.#slices.later(() => this.#publishSlice());
+    else this.#endWait = clock.after(coalesceMs, () => this.#publishCollected(), true);
+  }
+
+  *#publishDirty(): Generator<void> {
     for (const site of this.#dirty) {
       this.#dirty.delete(site);
       this.#publish(site);
-      if (clock.monotonicMs() >= endMs) break;
+      yield;
     }
-    if (this.#isClosed) return;
-    if (this.#dirty.size > 0) this.#publishSoon();
-    else this.#endWait = clock.after(coalesceMs, () => this.#publishCollected(), true);
   }
 
   #publishCollected(): void {
@@ -121,6 +129,3 @@ interface Published {
   /** The SHA-256 of the view as JSON. */
   readonly hash: string;
 }
-
-/** The longest time that snapshots are made for in one turn of the event loop, apart from the last one of them. */
-const SLICE_MS = 4;

@@ -40,6 +40,11 @@ export interface SnapshotHost {
   readonly addresses: readonly IpAddress[];
   /** Empty for a host that is only a client. */
   readonly ports: readonly PortRange[];
+  /**
+   * Addresses that the host had before the site was renumbered. They lead to it until they go from here, but its name
+   * does not name them. None if absent.
+   */
+  readonly former?: readonly IpAddress[] | undefined;
   /** Full domain names within the zone that are aliases of `name`; none if absent. */
   readonly aliases?: readonly string[] | undefined;
   /** Whether the names below `name` that do not exist are answered as `name` is; false if absent. */
@@ -105,6 +110,7 @@ export const SnapshotSchema: Schema<Snapshot> = /* @__PURE__ */ v.object({
       name: DomainText,
       addresses: v.array(AddressText),
       ports: v.array(PortText),
+      former: v.optional(v.array(AddressText)),
       aliases: v.optional(v.array(DomainText)),
       wildcard: v.optional(v.boolean()),
       https: v.optional(v.array(BindingSchema)),

@@ -22,28 +22,59 @@ export interface FoundLease extends Lease {
   readonly usedAtMs?: number | undefined;
 }
 
-/** Reads an entry of the store. @throws {StoreError} if it is not a lease. */
-export function readLease({ key, value }: Entry): { realm: string; lease: FoundLease } {
-  const [, realm, text] = LEASE_KEY.exec(key)!;
-  let reason = `"${text}" is not an address`;
-  try {
-    const { endpoint, usedAt, releasedAt } = parseSchema(StoredLeaseSchema, value);
-    const of = releasedAt === undefined ? parseCanonical(endpoint, Endpoint.parse) : undefined;
-    const address = parseCanonical(text!, IpAddress.parse);
-    if (releasedAt === undefined && of === undefined) {
-      reason = `"${endpoint}" is not an endpoint`;
-    } else if (realm !== '' && address !== undefined) {
-      const lease = { key: presenceKey(of?.key ?? endpoint, address.family), address };
-      const state = of === undefined ? { releasedAt: releasedAt! } : { of, usedAtMs: usedAt };
-      return { realm: realm!, lease: { ...lease, ...state } };
+/**
+ * Reads the leases of a store. Leases of the same endpoint, or of the same address in several realms, share it: many
+ * sites have the same pools and see the same services.
+ */
+export class LeaseReader {
+  readonly #endpoints = new Map<string, Endpoint | undefined>();
+  readonly #addresses = new Map<string, IpAddress | undefined>();
+
+  /** @throws {StoreError} if the entry is not a lease. */
+  read({ key, value }: Entry): { readonly realm: string; readonly lease: FoundLease } {
+    const slash = key.indexOf('/', LEASE_PREFIX.length);
+    const realm = key.slice(LEASE_PREFIX.length, slash < 0 ? key.length : slash);
+    const text = slash < 0 ? '' : key.slice(slash + 1);
+    let reason = `"${text}" is not an address`;
+    try {
+      const { endpoint, usedAt, releasedAt } = parseSchema(StoredLeaseSchema, value);
+      const isInUse = releasedAt === undefined;
+      const of = isInUse ? parseOnce(this.#endpoints, endpoint, Endpoint.parse) : undefined;
+      const address = parseOnce(this.#addresses, text, IpAddress.parse);
+      if (isInUse && of === undefined) {
+        reason = `"${endpoint}" is not an endpoint`;
+      } else if (realm !== '' && address !== undefined) {
+        const holder = presenceKey(of?.key ?? endpoint, address.family);
+        const lease = isInUse
+          ? { key: holder, address, of, usedAtMs: usedAt }
+          : { key: holder, address, releasedAt };
+        return { realm, lease };
+      }
+    } catch (error) {
+      reason = (error as Error).message;
     }
-  } catch (error) {
-    reason = (error as Error).message;
+    throw new StoreError(`${key} in the store is not a lease: ${reason}`);
   }
-  throw new StoreError(`${key} in the store is not a lease: ${reason}`);
 }
 
-/** Parses a text; returns undefined if it is not the text that the parsed value prints. */
+/**
+ * Parses a text unless that was done before. Returns undefined if it is not the text that the parsed value prints.
+ *
+ * @param known what was parsed, by text
+ */
+function parseOnce<T extends IpAddress | Endpoint>(
+  known: Map<string, T | undefined>,
+  text: string,
+  parse: (text: string) => T
+): T | undefined {
+  let value = known.get(text);
+  if (value === undefined && !known.has(text)) {
+    value = parseCanonical(text, parse);
+    known.set(text, value);
+  }
+  return value;
+}
+
 function parseCanonical<T extends IpAddress | Endpoint>(
   text: string,
   parse: (text: string) => T
@@ -74,9 +105,6 @@ export function leaseValue({ key, releasedAt }: Lease, usedAtMs?: number): Json 
     ...(releasedAt === undefined ? {} : { releasedAt }),
   };
 }
-
-/** Matches `lease/<realm>/<address>`. */
-const LEASE_KEY = /^lease\/([^/]*)\/?(.*)$/s;
 
 interface StoredLease {
   readonly endpoint: string;

@@ -1,16 +1,23 @@
 /**
- * Gathers what changes of the desired state touch, until it is derived, a part at a time.
+ * Gathers what changes of the desired state touch, until it is derived.
  * @module
  */
-import type { ExposureId, Touched } from '../registry/index.ts';
+import { type ExposureId, exposureId, type Touched } from '../registry/index.ts';
 
 export class TouchedKeys implements Touched {
   readonly sites: Set<string> = new Set();
   readonly services: Set<string> = new Set();
   readonly exposures: Map<string, ExposureId> = new Map();
+  /** More exposures, which may be many. */
+  readonly #deferred: Iterator<ExposureId>[] = [];
 
   get isEmpty(): boolean {
-    return this.sites.size + this.services.size + this.exposures.size === 0;
+    return this.keyCount === 0 && this.#deferred.length === 0;
+  }
+
+  /** How many keys there are, without those that are deferred. */
+  get keyCount(): number {
+    return this.sites.size + this.services.size + this.exposures.size;
   }
 
   add({ sites, services, exposures }: Touched): void {
@@ -19,39 +26,26 @@ export class TouchedKeys implements Touched {
     for (const [key, id] of exposures) this.exposures.set(key, id);
   }
 
-  /** Removes and returns some sites and services, and what of a turn is left for exposures. */
-  takeRecords(): Pick<Touched, 'sites' | 'services'> & { readonly left: number } {
-    const sites = new Set<string>();
-    const services = new Set<string>();
-    let left = PER_TURN;
-    for (const name of this.sites) {
-      if (left <= 0) return { sites, services, left };
-      left -= SITE_COST;
-      sites.add(name);
-      this.sites.delete(name);
-    }
-    for (const name of this.services) {
-      if (left <= 0) return { sites, services, left };
-      left--;
-      services.add(name);
-      this.services.delete(name);
-    }
-    return { sites, services, left };
+  /** Adds exposures that are looked up only when it is their turn. What they come from may change meanwhile. */
+  defer(exposures: Iterable<ExposureId>): void {
+    this.#deferred.push(exposures[Symbol.iterator]());
   }
 
-  /** Removes and returns some exposures. */
-  takeExposures(count: number): ExposureId[] {
-    const exposures: ExposureId[] = [];
-    for (const [key, id] of this.exposures) {
-      if (exposures.length >= count) break;
-      exposures.push(id);
-      this.exposures.delete(key);
+  /** Moves some deferred exposures to `exposures`. Returns false if there were none. */
+  addDeferred(): boolean {
+    for (let next = this.#deferred[0]; next !== undefined; next = this.#deferred[0]) {
+      for (let count = 0; count < AT_ONCE; count++) {
+        const { done, value } = next.next();
+        if (done === true) {
+          this.#deferred.shift();
+          break;
+        }
+        this.exposures.set(exposureId(value), { service: value.service, site: value.site });
+      }
+      if (this.exposures.size > 0) return true;
     }
-    return exposures;
+    return false;
   }
 }
 
-/** How many exposures are derived in one turn of the event loop, so that it takes a few ms. */
-const PER_TURN = 128;
-/** A site counts for so many, because what is exposed there is derived with it. */
-const SITE_COST = 16;
+const AT_ONCE = 64;

@@ -64,7 +64,7 @@ export interface CloudGatewayOptions extends CommonOptions {
   readonly trust?: CloudTrustOptions | undefined;
   /** How long clients may keep a name's address, in seconds, 1 to 86,400; default 30. */
   readonly ttlSeconds?: number | undefined;
-  /** When the addresses of clients are released. Default: see `LeaseOptions`. */
+  /** When addresses are released. Default: see `LeaseOptions`. */
   readonly leases?: LeaseOptions | undefined;
   /**
    * Decides whether a site may enrol, and whether a connection of its tunnel may come up, after every other check has
@@ -114,7 +114,7 @@ export interface CloudTrustOptions {
   readonly passphrase?: string | undefined;
 }
 
-/** When the addresses of clients are released. */
+/** When addresses are released. */
 export interface LeaseOptions {
   /** Time without a packet, in ms, a minute to ten years; default 30 days. */
   readonly idleMs?: number | undefined;
@@ -122,6 +122,11 @@ export interface LeaseOptions {
   readonly pressedIdleMs?: number | undefined;
   /** Whether the clients of a revoked site lose their addresses at once; default false. */
   readonly releaseRevoked?: boolean | undefined;
+  /**
+   * How long the addresses that a site's pools do not have any more stay valid beside the new ones, in ms, 0 to a year:
+   * live connections go on until then. Default: the TTL and five minutes more.
+   */
+  readonly overlapMs?: number | undefined;
 }
 
 /** The values of options that are left out. */
@@ -336,6 +341,7 @@ export const CloudOptionsSchema: Schema<Parsed> = v.strictObject({
         idleMs: v.optional(wholeNumber(MINUTE_MS, 10 * YEAR_MS)),
         pressedIdleMs: v.optional(wholeNumber(MINUTE_MS, 10 * YEAR_MS)),
         releaseRevoked: v.optional(v.boolean()),
+        overlapMs: v.optional(wholeNumber(0, YEAR_MS)),
       }),
       v.check(
         ({ idleMs = CLOUD_GATEWAY_DEFAULTS.leases.idleMs, pressedIdleMs = 0 }) =>

@@ -121,15 +121,19 @@ export async function openCloudParts(
     onProblem: hooks.onProblem,
   });
   const pools = new CloudPools(options, registry, workers);
-  const routePools = (): Promise<void> => pools.follow();
+  let routing = Promise.resolve();
+  const routePools = (): void => {
+    routing = routing.then(() => pools.follow()).catch(reporter('device'));
+  };
   const { ttlSeconds } = options;
   const isTransit = workers.transit !== undefined;
-  const names = new CloudNames({ registry, ttlSeconds, isTransit, clock });
+  const onError = reporter('names');
+  const names = new CloudNames({ registry, ttlSeconds, isTransit, clock, onError });
   const controller = await PresenceController.start({
     registry,
     store,
     clock,
-    translator: sockets.before(names.after(workers)),
+    translator: sockets.before(names.after(pools.after(workers, routePools))),
     transit: workers.transit,
     // A stack of sockets takes its site whole.
     ownSite: sockets.hasStack ? undefined : CLOUD,
@@ -161,17 +165,15 @@ export async function openCloudParts(
   const tunnels = serveTunnels(opening, { control, workers, audit });
   tunnels.on('edge', (change) => sockets.onEdge(change));
   revocations.on('reinstated', () => workers.refreshRevocations());
-  let routing = Promise.resolve();
   registry.on('change', ({ sites }) => {
     for (const site of sites) {
       if (site !== CLOUD) workers.setSite(site, registry.site(site) !== undefined);
     }
-    if (sites.has(CLOUD)) routing = routing.then(routePools).catch(reporter('device'));
   });
 
   signal?.throwIfAborted();
   closing.add(() => workers.close());
-  await pools.check();
+  await pools.follow();
   await workers.open();
   const own = [...workers.addresses.map(({ tunnel }) => tunnel), dns?.address];
   sockets.setOwnListeners(own);
@@ -416,11 +418,13 @@ function leaseOptions({ leases }: ResolvedCloudOptions): {
   readonly clientIdleMs?: number;
   readonly pressedIdleMs?: number;
   readonly releaseSuspended: boolean;
+  readonly overlapMs?: number;
 } {
-  const { idleMs, pressedIdleMs, releaseRevoked = false } = leases;
+  const { idleMs, pressedIdleMs, releaseRevoked = false, overlapMs } = leases;
   return {
     ...(idleMs === undefined ? {} : { clientIdleMs: idleMs }),
     ...(pressedIdleMs === undefined ? {} : { pressedIdleMs }),
+    ...(overlapMs === undefined ? {} : { overlapMs }),
     releaseSuspended: releaseRevoked,
   };
 }

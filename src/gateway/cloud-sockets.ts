@@ -68,10 +68,6 @@ export class CloudSockets extends GatewaySockets {
         this.#load(plan);
         target.load(plan);
       },
-      bind: (presence) => {
-        this.#apply({ presences: [presence] });
-        target.bind(presence);
-      },
       apply: (changes) => {
         this.#apply(changes);
         target.apply(changes);

@@ -11,7 +11,7 @@ import {
   type ResolvedDeviceOptions,
 } from '../device/index.ts';
 import { ConfigError } from '../errors.ts';
-import { BACKEND_SETTINGS_ENTRIES, checkServices } from '../sockets/backend-options.ts';
+import { BACKEND_SETTINGS_ENTRIES, checkServices } from '../sockets/backend/backend-options.ts';
 import type {
   BackendService,
   SocketBackendSettings,

@@ -58,25 +58,21 @@ export class CertificateLedger {
     return recordOf(entry);
   }
 
-  /** Returns the certificates that have not expired by the clock. It may be wrong: use this for display only. */
-  async unexpired(): Promise<CertificateRecord[]> {
-    const nowMs = this.#clock.wallMs();
-    return (await this.#all()).filter(({ notAfterMs }) => notAfterMs > nowMs);
+  /** Whether a certificate has not expired by the clock. It may be wrong: use this for display only. */
+  isUnexpired({ notAfterMs }: CertificateRecord): boolean {
+    return notAfterMs > this.#clock.wallMs();
   }
 
-  /** Returns every certificate that may still be valid, even if the clock is wrong. */
-  async mayHold(): Promise<CertificateRecord[]> {
-    return (await this.#all()).filter((record) => !this.#hasExpired(record));
+  /** Whether a certificate may still be valid, even if the clock is wrong. */
+  mayHold(record: CertificateRecord): boolean {
+    return !this.#hasExpired(record);
   }
 
   /** Returns the store keys of the certificates that have certainly expired. */
   async expiredKeys(): Promise<string[]> {
-    const gone = (await this.#all()).filter((record) => this.#hasExpired(record));
+    const all = (await this.#store.list(CERTIFICATES)).map(recordOf);
+    const gone = all.filter((record) => this.#hasExpired(record));
     return gone.map(({ serial }) => CERTIFICATES + serial);
-  }
-
-  async #all(): Promise<CertificateRecord[]> {
-    return (await this.#store.list(CERTIFICATES)).map(recordOf);
   }
 
   #hasExpired({ notBeforeMs, notAfterMs, recordedRunMs = 0 }: CertificateRecord): boolean {
@@ -85,11 +81,13 @@ export class CertificateLedger {
   }
 }
 
-function recordOf(entry: Entry): CertificateRecord {
+export function recordOf(entry: Entry): CertificateRecord {
   return entry.value as CertificateRecord;
 }
 
-const CERTIFICATES = 'certificate/';
+/** The area of the store. */
+export const CERTIFICATE_AREA = 'certificate';
+const CERTIFICATES = `${CERTIFICATE_AREA}/`;
 const SERIAL = /^[0-9a-f]{1,40}$/;
 /** Exceeds the difference in running time between processes on one store, which save it every hour. */
 const MARGIN_MS = DAY_MS;

@@ -62,8 +62,8 @@ export type {
   RevocationReason,
   RevocationRecord,
   RevocationScope,
-  RevocationTable,
 } from './revocation-index.ts';
+export type { RevocationChanges, RevocationTable } from './revocation-table.ts';
 export {
   isRevokedBy,
   type RevocationEvents,

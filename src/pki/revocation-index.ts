@@ -5,6 +5,7 @@
  */
 import type { Change } from '../store/store.ts';
 import type { CertificateRecord } from './certificate-ledger.ts';
+import { LiveRevocationTable } from './revocation-table.ts';
 
 /** The reason codes of RFC 5280 section 5.3.1 that can apply to a gateway. */
 export const REASON_CODES = {
@@ -32,24 +33,13 @@ export type RevocationScope =
   | { readonly serial: string }
   | { readonly spki: string };
 
-/** What is revoked, as plain data that may be sent to another process (structured clone). */
-export interface RevocationTable {
-  readonly sites: ReadonlySet<string>;
-  /** Lower-case hex. */
-  readonly serials: ReadonlySet<string>;
-  /** Keys that were revoked themselves, and the keys of revoked certificates. */
-  readonly spkis: ReadonlySet<string>;
-}
-
 /** The effect of a changed entry in the store. */
 export type RevocationChange =
   | { readonly revoked: RevocationScope }
   | { readonly reinstated: string };
 
 export class RevocationIndex {
-  readonly #sites = new Set<string>();
-  readonly #serials = new Set<string>();
-  readonly #spkis = new Set<string>();
+  readonly table: LiveRevocationTable = new LiveRevocationTable();
   readonly #records = new Map<string, RevocationRecord>();
   /** Keys with their own entry. */
   readonly #named = new Set<string>();
@@ -58,11 +48,6 @@ export class RevocationIndex {
    * is one number for each site that was reinstated since the process started.
    */
   readonly #versions = new Map<string, number>();
-  readonly table: RevocationTable = {
-    sites: this.#sites,
-    serials: this.#serials,
-    spkis: this.#spkis,
-  };
 
   /**
    * Applies changes of entries, each any number of times and in any order. A change that is older than the known
@@ -77,24 +62,22 @@ export class RevocationIndex {
       if (name === undefined || version <= this.versionOf(key)) continue;
       this.#versions.set(key, version);
       if (kind === 'site') {
-        if (value !== undefined && !this.#sites.has(name)) {
-          this.#sites.add(name);
+        if (value !== undefined && this.table.add('sites', name)) {
           changed.push({ revoked: { site: name } });
-        } else if (value === undefined && this.#sites.delete(name)) {
+        } else if (value === undefined && this.table.reinstate(name)) {
           changed.push({ reinstated: name });
         }
       } else if (value === undefined) {
         // A certificate or a key stays revoked, even if its entry is deleted.
       } else if (kind === 'serial') {
-        if (this.#serials.has(name)) continue;
+        if (!this.table.add('serials', name)) continue;
         const record = value as unknown as RevocationRecord;
-        this.#serials.add(name);
         this.#records.set(name, record);
-        this.#spkis.add(record.spkiHash);
+        this.table.add('spkis', record.spkiHash);
         changed.push({ revoked: { serial: name } });
       } else if (!this.#named.has(name)) {
         this.#named.add(name);
-        this.#spkis.add(name);
+        this.table.add('spkis', name);
         changed.push({ revoked: { spki: name } });
       }
     }

@@ -16,9 +16,15 @@ import { EventEmitter } from 'eventemitter3';
 import type { Clock } from '../base/clock.ts';
 import { checkClock, checkMethods, checkObject } from '../base/option-check.ts';
 import { ApiMisuseError, CertificateError, StoreConflictError } from '../errors.ts';
-import type { Change, Entry, Store, Write } from '../store/store.ts';
-import { CertificateLedger, type CertificateRecord } from './certificate-ledger.ts';
+import type { Change, Entry, Json, Store, Write } from '../store/store.ts';
+import {
+  CERTIFICATE_AREA,
+  CertificateLedger,
+  type CertificateRecord,
+  recordOf,
+} from './certificate-ledger.ts';
 import { commitInParts, deletionOf } from './commits.ts';
+import { EntryIndex } from './entry-index.ts';
 import { spkiHashOfCertificate } from './keys.ts';
 import { checkSite, identityOfCertificate, parseIdentity } from './names.ts';
 import {
@@ -28,13 +34,13 @@ import {
   type RevocationReason,
   type RevocationRecord,
   type RevocationScope,
-  type RevocationTable,
   serialRevocationKey,
   siteRevocationKey,
   spkiRevocationKey,
 } from './revocation-index.ts';
+import type { RevocationTable } from './revocation-table.ts';
 import { RunningTime } from './running-time.ts';
-import { TokenLedger } from './token-ledger.ts';
+import { siteOfToken, TOKEN_AREA, TokenLedger } from './token-ledger.ts';
 
 export interface RevocationsOptions {
   readonly store: Store;
@@ -113,15 +119,24 @@ export class Revocations extends EventEmitter<RevocationEvents> {
   readonly #clock: Clock;
   readonly #certificates: CertificateLedger;
   readonly #tokens: TokenLedger;
+  readonly #certificatesBy: EntryIndex;
+  readonly #tokensBy: EntryIndex;
   readonly #index = new RevocationIndex();
   #unwatch: () => void = () => {};
 
-  private constructor(store: Store, clock: Clock, running: RunningTime) {
+  private constructor(
+    store: Store,
+    clock: Clock,
+    running: RunningTime,
+    [certificatesBy, tokensBy]: readonly [EntryIndex, EntryIndex]
+  ) {
     super();
     this.#store = store;
     this.#clock = clock;
     this.#certificates = new CertificateLedger(store, clock, running);
     this.#tokens = new TokenLedger(store, clock, running);
+    this.#certificatesBy = certificatesBy;
+    this.#tokensBy = tokensBy;
   }
 
   /**
@@ -134,15 +149,17 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     const { store } = checkObject('the options of Revocations', options);
     checkMethods('store', store, ['get', 'list', 'commit', 'watch']);
     const clock = checkClock(options.clock);
-    const opened = new Revocations(store, clock, await RunningTime.open(store, clock));
-    opened.#unwatch = store.watch(REVOCATIONS, (changes) => opened.#apply(changes));
+    const running = await RunningTime.open(store, clock);
+    const certificatesBy = await EntryIndex.open(store, CERTIFICATE_AREA, namesOfCertificate);
     try {
-      opened.#apply(await store.list(REVOCATIONS));
+      const tokensBy = await EntryIndex.open(store, TOKEN_AREA, (token) => [siteOfToken(token)]);
+      const opened = new Revocations(store, clock, running, [certificatesBy, tokensBy]);
+      await opened.#follow();
+      return opened;
     } catch (error) {
-      await opened.close();
+      certificatesBy.close();
       throw error;
     }
-    return opened;
   }
 
   /**
@@ -171,10 +188,11 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     if ('site' in scope) return this.#revokeSite(scope.site, reason);
     if ('spki' in scope) return this.#revokeKey(scope.spki, reason);
     const one = await this.#certificates.find(scope.serial);
-    const onSameKey = ({ spkiHash, serial }: CertificateRecord) =>
-      spkiHash === one.spkiHash && serial !== one.serial;
-    const others = (await this.#certificates.mayHold()).filter(onSameKey);
-    return this.#reportOf(await this.#revokeAll([one, ...others], reason));
+    const first = await this.#revokeAll([one], reason, [this.#certificatesBy.mark]);
+    const version = this.#index.versionOf(serialRevocationKey(one.serial));
+    const onSameKey = await this.#mayHold(nameOfKey(one.spkiHash), version);
+    const others = onSameKey.filter(({ serial }) => serial !== one.serial);
+    return this.#reportOf([...first, ...(await this.#revokeAll(others, reason))]);
   }
 
   /**
@@ -190,7 +208,7 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     do {
       present = await this.#store.get(key);
       if (present === undefined) return;
-    } while (!(await this.#isCommitted({ ...deletionOf(key), expect: present.version })));
+    } while (!(await this.#isCommitted([{ ...deletionOf(key), expect: present.version }])));
     // The deletion directly followed this version, so the next number orders it correctly.
     this.#apply([{ key, value: undefined, version: present.version + 1 }]);
   }
@@ -223,6 +241,8 @@ export class Revocations extends EventEmitter<RevocationEvents> {
   /** Stops following the store, which stays open. Safe to call twice. */
   close(): Promise<void> {
     this.#unwatch();
+    this.#certificatesBy.close();
+    this.#tokensBy.close();
     this.removeAllListeners();
     return CLOSED;
   }
@@ -232,35 +252,49 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     return this.close();
   }
 
+  /** Reads all revocations, and follows the store from then on. */
+  async #follow(): Promise<void> {
+    this.#unwatch = this.#store.watch(REVOCATIONS, (changes) => this.#apply(changes));
+    try {
+      this.#apply(await this.#store.list(REVOCATIONS));
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
   async #revokeSite(site: string, reason: RevocationReason): Promise<RevocationReport> {
     checkSite(site);
-    await this.#markRevoked(siteRevocationKey(site), reason);
+    const version = await this.#markRevoked(siteRevocationKey(site), reason);
     // From now on nothing is issued to the site, so the lists are complete.
-    const [{ keys, outstanding }, issued] = await Promise.all([
-      this.#tokens.ofSite(site),
-      this.#certificates.mayHold(),
+    const [tokens, ofSite] = await Promise.all([
+      this.#tokensBy.find(site, version),
+      this.#mayHold(nameOfSite(site), version),
     ]);
-    const ofSite = issued.filter((it) => siteOf(it) === site);
-    const certificates = await this.#revokeAll(ofSite, reason, keys.map(deletionOf));
-    return { certificates, tokensVoided: outstanding, sites: [site], unexpired: [] };
+    const tokensVoided = this.#tokens.countValid(tokens);
+    const deletions = tokens.map(({ key }) => deletionOf(key));
+    const certificates = await this.#revokeAll(ofSite, reason, deletions);
+    return { certificates, tokensVoided, sites: [site], unexpired: [] };
   }
 
   async #revokeKey(spki: string, reason: RevocationReason): Promise<RevocationReport> {
     if (!SPKI.test(spki) || Buffer.from(spki, 'base64url').toString('base64url') !== spki) {
       throw new CertificateError(`"${spki}" is not a SHA-256 in base64url`);
     }
-    await this.#markRevoked(spkiRevocationKey(spki), reason);
+    const version = await this.#markRevoked(spkiRevocationKey(spki), reason);
     // From now on nothing is issued for the key, so the list is complete.
-    const onKey = (await this.#certificates.mayHold()).filter((it) => it.spkiHash === spki);
+    const onKey = await this.#mayHold(nameOfKey(spki), version);
     return this.#reportOf(await this.#revokeAll(onKey, reason));
   }
 
   /** Makes the report of a revocation of certificates that is already in effect. */
   async #reportOf(certificates: RevocationRecord[]): Promise<RevocationReport> {
     const sites = new Set(certificates.map(siteOf).filter((site) => site !== undefined));
-    const issued = sites.size === 0 ? [] : await this.#certificates.unexpired();
-    const valid = issued.filter((it) => sites.has(siteOf(it)!) && !this.#isRevokedRecord(it));
-    const unexpired = valid.map(({ serial }) => serial);
+    const ofSites = [...sites].map((site) => this.#certificatesBy.find(nameOfSite(site), ANY));
+    const unexpired = (await Promise.all(ofSites))
+      .flatMap((entries) => entries.map(recordOf))
+      .filter((it) => this.#certificates.isUnexpired(it) && !this.#isRevokedRecord(it))
+      .map(({ serial }) => serial);
     return { certificates, tokensVoided: 0, sites: [...sites], unexpired };
   }
 
@@ -272,20 +306,30 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     );
   }
 
-  /** Writes the entry, unless it exists. */
-  async #markRevoked(key: string, reason: RevocationReason): Promise<void> {
+  /** Returns the certificates with a name that may still be valid; no older one than this commit is missing. */
+  async #mayHold(name: string, version: number): Promise<CertificateRecord[]> {
+    const entries = await this.#certificatesBy.find(name, version);
+    return entries.map(recordOf).filter((record) => this.#certificates.mayHold(record));
+  }
+
+  /** Writes the entry, unless it exists. Returns its version, at which the areas have their marks. */
+  async #markRevoked(key: string, reason: RevocationReason): Promise<number> {
     let present: Entry | undefined;
     do {
       present = await this.#store.get(key);
-      if (present !== undefined) return this.#apply([present]);
+      if (present !== undefined) {
+        this.#apply([present]);
+        return present.version;
+      }
     } while (
-      !(await this.#isCommitted({
-        key,
-        value: { revokedAtMs: this.#clock.wallMs(), reason },
-        expect: 0,
-      }))
+      !(await this.#isCommitted([
+        { key, value: { revokedAtMs: this.#clock.wallMs(), reason }, expect: 0 },
+        this.#certificatesBy.mark,
+        this.#tokensBy.mark,
+      ]))
     );
-    await this.#readBack([key]);
+    const [written] = await this.#readBack([key]);
+    return written?.version ?? UNKNOWN;
   }
 
   /** Revokes the certificates. @param besides other writes of the same commits */
@@ -302,18 +346,18 @@ export class Revocations extends EventEmitter<RevocationEvents> {
       key: serialRevocationKey(record.serial),
       value: record,
     }));
-    await commitInParts(this.#store, [...revoked, ...besides], (part) => {
+    await commitInParts(this.#store, [...revoked, ...besides], async (part) => {
       const own = part.filter(({ key }) => key.startsWith(REVOCATIONS));
-      return this.#readBack(own.map(({ key }) => key));
+      await this.#readBack(own.map(({ key }) => key));
     });
     const written = new Map(fresh.map((record) => [record.serial, record]));
     return certificates.map(({ serial }) => this.#index.get(serial) ?? written.get(serial)!);
   }
 
-  /** Returns whether the write was committed; false if the entry is not in the expected version. */
-  async #isCommitted(write: Write): Promise<boolean> {
+  /** Returns whether the writes were committed; false if an entry is not in the expected version. */
+  async #isCommitted(writes: readonly Write[]): Promise<boolean> {
     try {
-      await this.#store.commit([write]);
+      await this.#store.commit(writes);
       return true;
     } catch (error) {
       if (error instanceof StoreConflictError) return false;
@@ -325,9 +369,11 @@ export class Revocations extends EventEmitter<RevocationEvents> {
    * Reads entries that this process has written, to learn their versions, which a commit does not return, and applies
    * them before the watch does. An entry that was deleted since is left to the watch.
    */
-  async #readBack(keys: readonly string[]): Promise<void> {
-    const entries = await Promise.all(keys.map((key) => this.#store.get(key)));
-    this.#apply(entries.filter((entry) => entry !== undefined));
+  async #readBack(keys: readonly string[]): Promise<Entry[]> {
+    const found = await Promise.all(keys.map((key) => this.#store.get(key)));
+    const entries = found.filter((entry) => entry !== undefined);
+    this.#apply(entries);
+    return entries;
   }
 
   #apply(changes: readonly Change[]): void {
@@ -343,6 +389,31 @@ function siteOf({ identity }: CertificateRecord): string | undefined {
   return parsed.role === 'site' ? parsed.site : undefined;
 }
 
+/** Returns the names by which the record of a certificate is found. */
+function namesOfCertificate(value: Json): string[] {
+  const record = value as unknown as CertificateRecord;
+  const names = [nameOfKey(record.spkiHash)];
+  try {
+    const site = siteOf(record);
+    if (site !== undefined) names.push(nameOfSite(site));
+  } catch {
+    // A record whose identity cannot be read belongs to no site.
+  }
+  return names;
+}
+
+function nameOfSite(site: string): string {
+  return `site ${site}`;
+}
+
+function nameOfKey(spkiHash: string): string {
+  return `key ${spkiHash}`;
+}
+
+/** A version that every index has reached. */
+const ANY = 0;
+/** The version of an entry that was deleted again before it was read: no index is known to have reached it. */
+const UNKNOWN = Number.POSITIVE_INFINITY;
 const CLOSED: Promise<void> = /* @__PURE__ */ Promise.resolve();
 /** 32 bytes as base64url. */
 const SPKI = /^[A-Za-z0-9_-]{43}$/;

@@ -11,7 +11,7 @@
  */
 import type { Clock } from '../base/clock.ts';
 import { EnrolmentError } from '../errors.ts';
-import type { Store, Write } from '../store/store.ts';
+import type { Entry, Json, Store, Write } from '../store/store.ts';
 import { backdated } from './certificate.ts';
 import type { RunningTime } from './running-time.ts';
 import { hashSecret, isTokenId, randomSecret, randomTokenId, secretMatches } from './token.ts';
@@ -75,7 +75,7 @@ export class TokenLedger {
       throw new EnrolmentError('used', 'the enrolment token has been used');
     }
     const nowMs = this.#clock.wallMs();
-    if (this.#isExpired(id, record)) {
+    if (this.#isExpired({ id, record })) {
       const expiry = new Date(record.expiresAtMs).toISOString();
       throw new EnrolmentError('expired', `the enrolment token expired at ${expiry}`);
     }
@@ -91,38 +91,44 @@ export class TokenLedger {
     return { site: record.site, write: { key: entry.key, value: used, expect: entry.version } };
   }
 
-  /** Returns the store keys of all tokens of a site, and how many of them are still valid. */
-  async ofSite(site: string): Promise<{ keys: string[]; outstanding: number }> {
-    const found = (await this.#all()).filter(({ record }) => record.site === site);
-    const valid = found.filter(
-      ({ id, record }) => record.usedAtMs === null && !this.#isExpired(id, record)
-    );
-    return { keys: found.map(({ key }) => key), outstanding: valid.length };
+  /** Returns how many of these entries of tokens are still valid. */
+  countValid(entries: readonly Entry[]): number {
+    return entries.map(tokenOf).filter((it) => it.record.usedAtMs === null && !this.#isExpired(it))
+      .length;
   }
 
   /** Returns the store keys of the expired tokens. */
   async expiredKeys(): Promise<string[]> {
-    const expired = (await this.#all()).filter(({ id, record }) => this.#isExpired(id, record));
+    const all = (await this.#store.list(TOKENS)).map(tokenOf);
+    const expired = all.filter((token) => this.#isExpired(token));
     return expired.map(({ key }) => key);
   }
 
   /** Whether the wall clock says so or, for a token made by this process, the monotonic clock. */
-  #isExpired(id: string, { expiresAtMs }: TokenRecord): boolean {
+  #isExpired({ id, record: { expiresAtMs } }: Pick<StoredToken, 'id' | 'record'>): boolean {
     const endRunMs = this.#endRunMs.get(id) ?? Number.POSITIVE_INFINITY;
     return this.#clock.wallMs() >= expiresAtMs || this.#running.ms >= endRunMs;
   }
+}
 
-  async #all(): Promise<{ key: string; id: string; record: TokenRecord }[]> {
-    const entries = await this.#store.list(TOKENS);
-    return entries.map(({ key, value }) => {
-      return { key, id: key.slice(TOKENS.length), record: value as TokenRecord };
-    });
-  }
+/** Returns the site that an entry of a token names. */
+export function siteOfToken(value: Json): string {
+  return (value as TokenRecord).site;
+}
+
+function tokenOf({ key, value }: Entry): StoredToken {
+  return { key, id: key.slice(TOKENS.length), record: value as TokenRecord };
 }
 
 /** The same message for a wrong id, a wrong secret and a voided token, so that guessing reveals nothing. */
 export function unknownToken(): EnrolmentError {
   return new EnrolmentError('unknown', 'the enrolment token is not known');
+}
+
+interface StoredToken {
+  readonly key: string;
+  readonly id: string;
+  readonly record: TokenRecord;
 }
 
 type TokenRecord = {
@@ -135,4 +141,6 @@ type TokenRecord = {
   readonly usedAtMs: number | null;
 };
 
-const TOKENS = 'token/';
+/** The area of the store. */
+export const TOKEN_AREA = 'token';
+const TOKENS = `${TOKEN_AREA}/`;

@@ -13,7 +13,7 @@ import { AnyExposureSchema, DesiredListsSchema, ServiceSchema, SiteSchema } from
 import { ShardedMap } from './sharded-map.ts';
 import type { DesiredTables, RecordChange } from './tables.ts';
 
-/** A change by one owner. Methods that return steps are for `inSlices`. */
+/** A change by one owner. Methods that return steps are for `Slices`. */
 export class ChangePlan {
   readonly #tables: DesiredTables;
   readonly #owner: Owner;

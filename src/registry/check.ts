@@ -14,7 +14,7 @@ import {
   type Site,
   type Spec,
 } from './model.ts';
-import { addressClaim, type NameUse, nameClaim, namesOf } from './names.ts';
+import { addressClaim, countNames, type NameUse, nameClaim, namesOf } from './names.ts';
 import type { Proposal } from './proposal.ts';
 import { describe, keyOf } from './records.ts';
 import { type ExposureSource, isSelector } from './selector.ts';
@@ -164,9 +164,15 @@ export class FitCheck {
 
   #checkCount({ name, maxNames }: Site): void {
     const proposal = this.#proposal;
-    if (proposal.countTo(name) <= maxNames) return;
+    if (proposal.namesTo(name) <= maxNames) return;
     const sources = proposal.servicesTo(name).map((service) => proposal.source(service, name)!);
-    const last = sources.sort((a, b) => (this.#isAtFault(a, b) ? 1 : -1))[maxNames]!;
+    let names = 0;
+    const last = sources
+      .sort((a, b) => (this.#isAtFault(a, b) ? 1 : -1))
+      .find((source) => {
+        names += countNames(source);
+        return names > maxNames;
+      })!;
     const what = `all the names that its maxNames, ${maxNames}, allows`;
     this.#fail(last, 'site', `"${name}" has ${what}`, name);
   }

@@ -36,8 +36,8 @@ export interface Site {
    */
   readonly clientShare?: number | undefined;
   /**
-   * How many services may be exposed in the site. Each of them has a name in its zone. The names of clients are
-   * bounded by the `maxClients` of their sites instead.
+   * How many names services may have in the site: one for each exposure, and one more for each alias and each HTTPS or
+   * SVCB record. The names of clients are bounded by the `maxClients` of their sites instead.
    */
   readonly maxNames: number;
   /** The largest packet that goes into the site, in bytes; any size if absent. */

@@ -32,6 +32,11 @@ export function namesOf(terms: ExposureTerms, site: Pick<Site, 'zone'>): NameUse
   return uses;
 }
 
+/** Returns how many names an exposure counts as: its own, each alias, and each HTTPS or SVCB record. */
+export function countNames({ aliases, https, svcb }: ExposureTerms): number {
+  return 1 + (aliases?.length ?? 0) + (https?.length ?? 0) + (svcb?.length ?? 0);
+}
+
 /** Returns the keys under which an exposure is found by what it takes. */
 export function claimsOf(terms: ExposureTerms, site: Pick<Site, 'zone'>): string[] {
   const { dnsName, aliases, https, svcb, address, service } = terms;

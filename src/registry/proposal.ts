@@ -4,7 +4,7 @@
  */
 import type { Exposure, SelectorExposure, Service, Site, Spec } from './model.ts';
 import { NameSets } from './name-sets.ts';
-import { claimsOf } from './names.ts';
+import { claimsOf, countNames } from './names.ts';
 import { EXPOSURES, SELECTORS, SERVICES, SITES } from './records.ts';
 import { type ExposureSource, type SourceView, sourceOf, takes } from './selector.ts';
 import { ShardedMap } from './sharded-map.ts';
@@ -17,7 +17,7 @@ interface SiteChange {
   readonly sources: Map<string, ExposureSource | undefined>;
   /** The services by what their new exposures take. */
   readonly claims: NameSets;
-  /** How many exposures the site gains, or loses if it is negative. */
+  /** How many names the site gains, or loses if it is negative. */
   gain: number;
 }
 
@@ -46,7 +46,10 @@ export class Proposal implements SourceView {
     }
     for (const name of this.#sites.keys()) yield* this.#touchSite(name);
     for (const name of this.#services.keys()) {
-      for (const site of this.#tables.sitesOf(name)) this.#touch(name, site);
+      for (const site of this.#tables.sitesOf(name)) {
+        this.#touch(name, site);
+        yield;
+      }
       for (const selector of this.selectorsOf(name)) yield* this.#touchLike(selector);
       yield;
     }
@@ -106,9 +109,9 @@ export class Proposal implements SourceView {
     return touched?.has(service) ? touched.get(service) : this.#tables.source(service, site);
   }
 
-  /** The number of exposures to a site. */
-  countTo(site: string): number {
-    return this.#tables.countTo(site) + (this.#touched.get(site)?.gain ?? 0);
+  /** Returns how many names the exposures to a site have; see `countNames`. */
+  namesTo(site: string): number {
+    return this.#tables.namesTo(site) + (this.#touched.get(site)?.gain ?? 0);
   }
 
   /** Returns all services that are exposed to a site. */
@@ -207,7 +210,7 @@ export class Proposal implements SourceView {
     const before = this.#tables.source(service, site);
     if (source === undefined && before === undefined) return;
     change.sources.set(service, source);
-    change.gain += Number(source !== undefined) - Number(before !== undefined);
+    change.gain += (source ? countNames(source) : 0) - (before ? countNames(before) : 0);
     const spec = this.site(site);
     if (source === undefined || spec === undefined) return;
     for (const claim of claimsOf(source, spec)) change.claims.add(claim, service);

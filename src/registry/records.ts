@@ -95,15 +95,11 @@ export function readRecord(key: string, value: unknown): DesiredRecord {
 /** Whether a value is an exposure without addresses and numbers, which a schema would only copy. */
 function isPlain(key: string, value: unknown): value is DesiredRecord {
   if (!key.startsWith(EXPOSURES) || typeof value !== 'object' || value === null) return false;
-  const { owner, spec, ...others } = value as Partial<DesiredRecord>;
+  const { owner, spec } = value as Partial<DesiredRecord>;
   if (!OWNERS.includes(owner!) || typeof spec !== 'object' || spec === null) return false;
-  const { service, site, ...more } = spec as Partial<Exposure>;
-  return (
-    Object.keys(others).length === 0 &&
-    Object.keys(more).length === 0 &&
-    v.is(NameText, service) &&
-    v.is(NameText, site)
-  );
+  const { service, site } = spec as Partial<Exposure>;
+  const hasMore = Object.keys(value).length + Object.keys(spec).length > 4;
+  return !hasMore && v.is(NameText, service) && v.is(NameText, site);
 }
 
 function parseRecord(key: string, value: unknown): DesiredRecord | undefined {

@@ -6,6 +6,7 @@ import type { Clock } from '../base/clock.ts';
 import { Emitter } from '../base/emitter.ts';
 import { checkClock, checkMethods, checkObject } from '../base/option-check.ts';
 import { NameText, parseSchema, type Schema } from '../base/schema.ts';
+import { SliceQueue, type Slices, slicesOf } from '../base/slices.ts';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
 import type { Change, Store } from '../store/index.ts';
 import { ChangePlan } from './change-plan.ts';
@@ -32,7 +33,6 @@ import {
   stateOf,
 } from './records.ts';
 import { AnyExposureSchema, ExposureKeySchema, ServiceSchema, SiteSchema } from './schema.ts';
-import { inSlices, SliceQueue } from './slices.ts';
 import type { DesiredSource, ExposureId, Touched } from './source.ts';
 import { DesiredTables, type RecordChange, type TouchedKeys } from './tables.ts';
 
@@ -61,7 +61,8 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
   readonly #clock: Clock;
   readonly #unwatch: () => void;
   readonly #tables: DesiredTables;
-  readonly #taking = new SliceQueue(() => this.#afterSlice());
+  readonly #slices: Slices;
+  readonly #taking: SliceQueue;
   readonly #touched: TouchedKeys = noneTouched();
   /** The revision of the tables that the last `change` was about. */
   #revision = 0;
@@ -77,6 +78,8 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
     this.#store = store;
     this.#clock = clock;
     this.#tables = new DesiredTables(() => clock.wallMs());
+    this.#slices = slicesOf(clock);
+    this.#taking = new SliceQueue(this.#slices, () => this.#afterSlice());
     this.#unwatch = store.watch(PREFIX, (changes) => {
       if (this.#early === undefined) this.#take(changes);
       else this.#early = this.#early.concat(changes);
@@ -145,6 +148,10 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
     return this.#tables.exposuresOf(service);
   }
 
+  sitesOf(service: string): Iterable<string> {
+    return this.#tables.sitesOf(service);
+  }
+
   /**
    * Replaces all records of `owner`, and takes only what differs. A large state is read, checked and taken in slices, so
    * that packets flow meanwhile; other writes wait.
@@ -154,7 +161,7 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
    * @throws {StoreError} if it cannot be stored; then nothing is changed.
    */
   apply(desired: unknown, owner: Owner): Promise<void> {
-    return this.#write(owner, (plan) => inSlices(plan.replaceAll(desired)));
+    return this.#write(owner, (plan) => this.#slices.all(plan.replaceAll(desired)));
   }
 
   /**
@@ -277,7 +284,7 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
     function* records(): Generator<RecordChange> {
       for (const { key, value } of entries) yield { key, record: readRecord(key, value) };
     }
-    await inSlices(this.#tables.take(records(), noneTouched()));
+    await this.#slices.all(this.#tables.take(records(), undefined));
     this.#revision = this.#tables.revision;
     const early = this.#early!;
     this.#early = undefined;
@@ -340,7 +347,7 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
       await this.#taking.idle();
       const plan = new ChangePlan(this.#tables, owner);
       await make(plan);
-      await inSlices(plan.check());
+      await this.#slices.all(plan.check());
       if (plan.writes.length > 0) await this.#store.commit(plan.writes);
       await this.#taking.idle();
     });

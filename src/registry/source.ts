@@ -46,4 +46,6 @@ export interface DesiredSource {
   exposuresTo(site: string): Iterable<Exposure>;
   /** Returns the exposures in force of a service. */
   exposuresOf(service: string): Iterable<Exposure>;
+  /** Returns the sites with an exposure of a service, in force or not, in no particular order. */
+  sitesOf(service: string): Iterable<string>;
 }

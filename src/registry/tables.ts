@@ -4,7 +4,7 @@
  */
 import type { DesiredRecord, Exposure, SelectorExposure, Service, Site } from './model.ts';
 import { NameSets } from './name-sets.ts';
-import { claimsOf } from './names.ts';
+import { claimsOf, countNames } from './names.ts';
 import { EXPOSURES, exposureKey, SELECTORS, SERVICES, SITES } from './records.ts';
 import {
   type ExposureSource,
@@ -50,10 +50,12 @@ export class DesiredTables implements SourceView, DesiredSource {
   readonly #selectorsOf = new Map<string, readonly SelectorExposure[]>();
   /** Exposures by site and service, and by service and site; those outside of their time boxes too. */
   readonly #to = new Map<string, SortedMap<Exposure>>();
+  /** By site: how many names its exposures have besides one each; absent if none. */
+  readonly #moreNames = new Map<string, number>();
   readonly #of = new Map<string, SortedMap<Exposure>>();
   /** The selector that an exposure was expanded from. */
   readonly #expandedFrom = new WeakMap<Exposure, SelectorExposure>();
-  /** Services by site and by what their exposures take there. */
+  /** Services by site and by what their exposures take there, of the sites where somebody has asked for it. */
   readonly #claims = new Map<string, NameSets>();
   readonly #boxes = new TimeBoxes();
   #revision = 0;
@@ -152,14 +154,14 @@ export class DesiredTables implements SourceView, DesiredSource {
     for (const [site] of this.#of.get(service)?.entries() ?? []) yield site;
   }
 
-  /** The number of services that `servicesTo` returns. */
-  countTo(site: string): number {
-    return this.#to.get(site)?.size ?? 0;
+  /** Returns how many names the exposures to a site have; see `countNames`. */
+  namesTo(site: string): number {
+    return (this.#to.get(site)?.size ?? 0) + (this.#moreNames.get(site) ?? 0);
   }
 
   /** Returns the services whose exposures take a name or an address of a site; see `claimsOf`. */
   claimantsOf(site: string, claim: string): readonly string[] {
-    return this.#claims.get(site)?.get(claim) ?? [];
+    return this.#claimsIn(site).get(claim);
   }
 
   /** Returns the names of all sites that a selector takes, and perhaps of others. */
@@ -176,8 +178,10 @@ export class DesiredTables implements SourceView, DesiredSource {
   /**
    * Takes changes, in steps between which the tables are consistent. Up to 256 exposures to one site change in one step.
    * What comes is taken before what goes, so that an exposure that passes from one record to another never ends.
+   *
+   * @param touched gets what the changes have touched; undefined if nobody needs to know
    */
-  *take(changes: Iterable<RecordChange>, touched: TouchedKeys): Generator<void> {
+  *take(changes: Iterable<RecordChange>, touched: TouchedKeys | undefined): Generator<void> {
     const come: RecordChange[][] = [[], [], []];
     const gone: RecordChange[][] = [[], [], []];
     const exposures = new Map<string, RecordChange[]>();
@@ -215,6 +219,7 @@ export class DesiredTables implements SourceView, DesiredSource {
           if (this.#expandedFrom.get(exposure) === source) {
             this.#touch(touched, source.service, site);
           }
+          yield;
         }
       } else {
         this.#touch(touched, source.service, source.site);
@@ -223,18 +228,18 @@ export class DesiredTables implements SourceView, DesiredSource {
     }
   }
 
-  #set(change: RecordChange, touched: TouchedKeys): Generator<void> {
+  #set(change: RecordChange, touched: TouchedKeys | undefined): Generator<void> {
     if (change.key.startsWith(SITES)) return this.#setSite(change, touched);
     if (change.key.startsWith(SERVICES)) return this.#setService(change, touched);
     return this.#setSelector(change, touched);
   }
 
-  *#setSite({ key, record }: RecordChange, touched: TouchedKeys): Generator<void> {
+  *#setSite({ key, record }: RecordChange, touched: TouchedKeys | undefined): Generator<void> {
     const name = key.slice(SITES.length);
     const before = this.#sites.get(name);
     const site = record?.spec as Site | undefined;
     this.#setRecord({ key, record });
-    touched.sites.add(name);
+    touched?.sites.add(name);
     const selectors = new Set<SelectorExposure>();
     if (before !== undefined) {
       this.#labels.deleteSite(before);
@@ -247,23 +252,17 @@ export class DesiredTables implements SourceView, DesiredSource {
       this.#labels.addSite(site);
       for (const selector of this.selectorsLike(site)) selectors.add(selector);
     }
-    if (before?.zone !== site?.zone) {
-      this.#claims.delete(name);
-      for (const [, exposure] of this.#to.get(name)?.entries() ?? []) {
-        this.#claim(name, exposure);
-        yield;
-      }
-    }
+    if (before?.zone !== site?.zone) this.#claims.delete(name);
     for (const { service } of selectors) this.#settle(service, name, touched);
     yield;
   }
 
-  *#setService({ key, record }: RecordChange, touched: TouchedKeys): Generator<void> {
+  *#setService({ key, record }: RecordChange, touched: TouchedKeys | undefined): Generator<void> {
     const name = key.slice(SERVICES.length);
     const before = this.#services.get(name);
     const service = record?.spec as Service | undefined;
     this.#setRecord({ key, record });
-    touched.services.add(name);
+    touched?.services.add(name);
     if (before !== undefined) {
       deleteFrom(this.#servicesOf, before.site, name);
       deleteFrom(this.#servicesAt, before.site, hostOf(before), name);
@@ -279,7 +278,7 @@ export class DesiredTables implements SourceView, DesiredSource {
     for (const selector of this.selectorsOf(name)) yield* this.#settleAll(selector, touched);
   }
 
-  *#setSelector({ key, record }: RecordChange, touched: TouchedKeys): Generator<void> {
+  *#setSelector({ key, record }: RecordChange, touched: TouchedKeys | undefined): Generator<void> {
     const name = key.slice(SELECTORS.length);
     const before = this.#selectors.get(name);
     const selector = record?.spec as SelectorExposure | undefined;
@@ -302,9 +301,16 @@ export class DesiredTables implements SourceView, DesiredSource {
     yield;
   }
 
-  #setExposure(site: string, { key, record }: RecordChange, touched: TouchedKeys): void {
+  #setExposure(
+    site: string,
+    { key, record }: RecordChange,
+    touched: TouchedKeys | undefined
+  ): void {
     this.#setRecord({ key, record });
-    this.#settle(key.slice(EXPOSURES.length + site.length + 1), site, touched);
+    // The text of the record is shared, and not kept twice.
+    const exposure = record?.spec as Exposure | undefined;
+    const service = exposure?.service ?? key.slice(EXPOSURES.length + site.length + 1);
+    this.#settle(service, site, touched);
   }
 
   #setRecord({ key, record }: RecordChange): void {
@@ -319,7 +325,7 @@ export class DesiredTables implements SourceView, DesiredSource {
     if (isSource(record.spec)) this.#boxes.add(record.spec, this.#nowMs());
   }
 
-  *#settleAll(selector: SelectorExposure, touched: TouchedKeys): Generator<void> {
+  *#settleAll(selector: SelectorExposure, touched: TouchedKeys | undefined): Generator<void> {
     for (const site of this.sitesLike(selector)) {
       this.#settle(selector.service, site, touched);
       yield;
@@ -327,12 +333,13 @@ export class DesiredTables implements SourceView, DesiredSource {
   }
 
   /** Brings the exposure of a service in a site to what the records say. */
-  #settle(service: string, site: string, touched: TouchedKeys): void {
+  #settle(service: string, site: string, touched: TouchedKeys | undefined): void {
     const source = sourceOf(this, service, site);
     if (source === this.source(service, site)) return;
     this.#touch(touched, service, site);
     const before = this.#to.get(site)?.get(service);
     if (before !== undefined) this.#unclaim(site, before);
+    this.#countMore(site, moreNamesOf(source) - moreNamesOf(before));
     if (source === undefined) {
       deleteFrom(this.#to, site, service);
       deleteFrom(this.#of, service, site);
@@ -345,16 +352,36 @@ export class DesiredTables implements SourceView, DesiredSource {
     this.#claim(site, exposure);
   }
 
-  #touch(touched: TouchedKeys, service: string, site: string): void {
+  #touch(touched: TouchedKeys | undefined, service: string, site: string): void {
     this.#revision++;
+    if (touched === undefined) return;
     const id = { service, site };
     touched.exposures.set(exposureId(id), id);
   }
 
+  #countMore(site: string, gain: number): void {
+    if (gain === 0) return;
+    const count = (this.#moreNames.get(site) ?? 0) + gain;
+    if (count === 0) this.#moreNames.delete(site);
+    else this.#moreNames.set(site, count);
+  }
+
+  /** Returns the claims in a site, which are made when somebody first asks for them. */
+  #claimsIn(name: string): NameSets {
+    let claims = this.#claims.get(name);
+    if (claims === undefined) {
+      claims = new NameSets();
+      if (this.#sites.get(name) === undefined) return claims;
+      this.#claims.set(name, claims);
+      for (const [, exposure] of this.#to.get(name)?.entries() ?? []) this.#claim(name, exposure);
+    }
+    return claims;
+  }
+
   #claim(name: string, exposure: Exposure): void {
+    const claims = this.#claims.get(name);
     const site = this.#sites.get(name);
-    if (site === undefined) return;
-    const claims = setOf(this.#claims, name, () => new NameSets());
+    if (claims === undefined || site === undefined) return;
     for (const claim of claimsOf(exposure, site)) claims.add(claim, exposure.service);
   }
 
@@ -421,4 +448,9 @@ function deleteFrom<K extends readonly string[]>(
   const set = sets.get(name);
   set?.delete(...key);
   if (set?.size === 0) sets.delete(name);
+}
+
+/** Returns how many names an exposure has besides its own. */
+function moreNamesOf(exposure: ExposureSource | undefined): number {
+  return exposure === undefined ? 0 : countNames(exposure) - 1;
 }

@@ -16,9 +16,9 @@ import {
   VNET_HEADER_LENGTH,
 } from '../packet/index.ts';
 import { PacketView } from '../packet/view.ts';
-import { isHostAt, isUnicastAt } from './address-at.ts';
 import { DeadlineTimer } from './deadline-timer.ts';
-import type { SiteView } from './site-view.ts';
+import { isHostAt, isUnicastAt } from './ip/address-at.ts';
+import type { SiteView } from './site/site-view.ts';
 import { type PacketSource, SourceRing } from './source-ring.ts';
 import { Turns } from './turns.ts';
 

@@ -5,10 +5,10 @@
 import { FragmentPart, PacketHeader, PacketKind, Parse } from '../packet/index.ts';
 import { PacketView } from '../packet/view.ts';
 import type { TcpEndpoint } from '../tcp/index.ts';
-import type { IcmpEndpoint } from './icmp.ts';
-import type { Reassembler } from './reassembly.ts';
+import type { IcmpEndpoint } from './icmp/icmp.ts';
+import type { Reassembler } from './ip/reassembly.ts';
 import type { StackEndpoint } from './stack-device.ts';
-import { type UdpEndpoint, UdpVerdict } from './udp.ts';
+import { type UdpEndpoint, UdpVerdict } from './udp/udp.ts';
 
 /** TCP does not parse again what the device has parsed. */
 export class TcpSide implements StackEndpoint {

@@ -14,7 +14,7 @@ import {
   wholeNumber,
 } from '../base/schema.ts';
 import { TCP_ENDPOINT_DEFAULTS, type TcpLimits } from '../tcp/index.ts';
-import { DEFAULT_QUEUE_BYTES } from './datagram-queue.ts';
+import { DEFAULT_QUEUE_BYTES } from './ip/datagram-queue.ts';
 
 /** The options that an operator may have a reason to set. */
 export interface SocketStackSettings {

@@ -13,45 +13,45 @@ import type { PacketDevice } from '../device/index.ts';
 import { ApiMisuseError } from '../errors.ts';
 import { TcpEndpoint } from '../tcp/index.ts';
 import { randomWord } from '../tcp/ports.ts';
+import { type Forward, forward } from './forward/forward.ts';
+import type { ForwardOptions, ForwardTarget } from './forward/forward-server.ts';
+import { type Publication, type PublishOptions, publish } from './forward/publish.ts';
+import { HostCounters } from './host/host-counters.ts';
+import type { HostListen } from './host/host-listen.ts';
+import { HostTargets } from './host/host-targets.ts';
+import { IcmpEndpoint } from './icmp/icmp.ts';
+import { type PingOptions, type PingResult, ping } from './icmp/ping.ts';
+import { Identifications } from './ip/identifications.ts';
+import { PathMtus } from './ip/path-mtu.ts';
+import { Reassembler } from './ip/reassembly.ts';
+import { lookupError } from './node/system-error.ts';
+import { SocketProxy } from './proxy/proxy.ts';
+import type { ProxyOptions } from './proxy/proxy-options.ts';
+import { lookupOf, type PresenceLookup } from './site/lookup.ts';
+import { SiteView, type StackProtocol, type StackSite } from './site/site-view.ts';
+import { TunnelWait } from './site/tunnel-wait.ts';
+import type { SocketHost } from './socket-host.ts';
+import type { StackBackend } from './stack-backend.ts';
+import { StackDevice, type StackDeviceCounters } from './stack-device.ts';
+import { IcmpSide, TcpSide, UdpSide } from './stack-endpoints.ts';
+import { resolveStackOptions, type SocketStackOptions } from './stack-options.ts';
 import {
   type Connector,
   type ConnectorOptions,
   connector,
   httpAgent,
   httpsAgent,
-} from './agents.ts';
-import type { PresenceNetConnectOptions } from './arguments.ts';
-import { type PresenceDatagramOptions, PresenceDatagramSocket } from './datagram.ts';
-import { type Forward, forward } from './forward.ts';
-import type { ForwardOptions, ForwardTarget } from './forward-server.ts';
-import type { SocketHost } from './host.ts';
-import { HostCounters } from './host-counters.ts';
-import type { HostListen } from './host-listen.ts';
-import { HostTargets } from './host-targets.ts';
-import { IcmpEndpoint } from './icmp.ts';
-import { Identifications } from './identifications.ts';
-import { lookupOf, type PresenceLookup } from './lookup.ts';
-import { PathMtus } from './path-mtu.ts';
-import { type PingOptions, type PingResult, ping } from './ping.ts';
-import { SocketProxy } from './proxy.ts';
-import type { ProxyOptions } from './proxy-options.ts';
-import { type Publication, type PublishOptions, publish } from './publish.ts';
-import { Reassembler } from './reassembly.ts';
+} from './stream/agents.ts';
+import type { PresenceNetConnectOptions } from './stream/arguments.ts';
 import {
   type ConnectionListener,
   createServer,
   type PresenceServer,
   type PresenceServerOptions,
-} from './server.ts';
-import { SiteView, type StackProtocol, type StackSite } from './site-view.ts';
-import { connect, type PresenceSocket } from './socket.ts';
-import type { StackBackend } from './stack-backend.ts';
-import { StackDevice, type StackDeviceCounters } from './stack-device.ts';
-import { IcmpSide, TcpSide, UdpSide } from './stack-endpoints.ts';
-import { resolveStackOptions, type SocketStackOptions } from './stack-options.ts';
-import { lookupError } from './system-error.ts';
-import { TunnelWait } from './tunnel-wait.ts';
-import { UdpEndpoint } from './udp.ts';
+} from './stream/server.ts';
+import { connect, type PresenceSocket } from './stream/socket.ts';
+import { type PresenceDatagramOptions, PresenceDatagramSocket } from './udp/datagram.ts';
+import { UdpEndpoint } from './udp/udp.ts';
 
 export class SocketStack implements PacketDevice, SocketHost, AsyncDisposable {
   readonly name: string;

@@ -6,7 +6,7 @@
  */
 
 import { checkObject, checkText, checkThat } from '../base/option-check.ts';
-import { Slices } from '../base/slices.ts';
+import { slicesOf } from '../base/slices.ts';
 import { PresenceError, StoreError } from '../errors.ts';
 import { CommitWrites } from './changes.ts';
 import { realPathOf } from './durable.ts';
@@ -175,7 +175,7 @@ export class FileStore implements Store {
   }
 
   async #writeBatch(batch: readonly Pending[]): Promise<void> {
-    const slices = new Slices();
+    const slices = slicesOf();
     let version = this.#table.version;
     const batchVersions = new KeyMap<number>();
     const versionOf = (key: string): number => {

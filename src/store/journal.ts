@@ -19,8 +19,7 @@ import { crc32 } from 'node:zlib';
 import type { Slices } from '../base/slices.ts';
 import { StoreError } from '../errors.ts';
 import { removeNewFile, replaceFile, syncDirectory } from './durable.ts';
-import { frozenJson } from './json.ts';
-import { KeyMap } from './key-map.ts';
+import { freezeParsed } from './json.ts';
 import type { Change, Json } from './store.ts';
 import type { EntryTable } from './table.ts';
 
@@ -35,18 +34,12 @@ export class Journal {
   #isDirty = false;
   /** Whether the open file may not be the one at `path`, now or after a crash. */
   #isMisplaced = false;
-  /** The bytes of each live entry in a rewritten file, and their sum. */
-  readonly #entryBytes = new KeyMap<number>();
-  #liveBytes = 0;
 
   private constructor(path: string, table: EntryTable, handle: FileHandle, size: number) {
     this.path = path;
     this.#table = table;
     this.#handle = handle;
     this.#size = size;
-    for (const { version, key, value } of table.entries()) {
-      this.#account(key, encodeChange({ version, key, value }).length);
-    }
   }
 
   /**
@@ -87,7 +80,7 @@ export class Journal {
 
   /** The approximate size of the file in bytes if it were rewritten. */
   get liveBytes(): number {
-    return this.#liveBytes;
+    return this.#table.textLength;
   }
 
   /**
@@ -98,8 +91,8 @@ export class Journal {
    *   later call may succeed.
    */
   async append(commits: readonly (readonly Change[])[], slices: Slices): Promise<void> {
-    const { parts, changeBytes } = await encodeInParts(commits, slices);
-    if (changeBytes.length === 0) return;
+    if (commits.every((changes) => changes.length === 0)) return;
+    const parts = await encodeInParts(commits, slices);
     try {
       if (this.#isMisplaced) await this.rewrite();
       if (this.#isDirty) await this.#cutBack();
@@ -114,15 +107,6 @@ export class Journal {
       });
     }
     for (const part of parts) this.#size += part.length;
-    slices.begin();
-    let at = 0;
-    for (const changes of commits) {
-      for (const { key, value } of changes) {
-        if (slices.isOver) await slices.next();
-        const bytes = changeBytes[at++]!;
-        this.#account(key, value === undefined ? 0 : bytes);
-      }
-    }
   }
 
   /**
@@ -159,12 +143,6 @@ export class Journal {
     await this.#handle.sync();
     this.#isDirty = false;
   }
-
-  #account(key: string, bytes: number): void {
-    this.#liveBytes += bytes - (this.#entryBytes.get(key) ?? 0);
-    if (bytes === 0) this.#entryBytes.delete(key);
-    else this.#entryBytes.set(key, bytes);
-  }
 }
 
 /** Whether the open file is the one at `path`; also false if that is unknown. */
@@ -193,7 +171,7 @@ function loadLines(path: string, bytes: Buffer, table: EntryTable): number {
       checkHeader(path, content);
       table.version = (content as unknown as Header).version;
     } else if (content !== undefined) {
-      table.load((content as ChangeTuple[]).map(decodeChange));
+      table.load(decodeChanges(content as ChangeTuple[]));
     } else if (isLast) {
       return start;
     } else {
@@ -235,19 +213,21 @@ function encodeChange({ version, key, value }: Change): string {
   return JSON.stringify(value === undefined ? [version, key] : [version, key, value]);
 }
 
-function decodeChange([version, key, value]: ChangeTuple): Change {
-  return { version, key, value: value === undefined ? undefined : frozenJson(value) };
+function* decodeChanges(tuples: readonly ChangeTuple[]): Generator<Change> {
+  for (const [version, key, value] of tuples) {
+    yield { version, key, value: value === undefined ? undefined : freezeParsed(value) };
+  }
 }
 
-/** Returns the parts of one line with the changes of these commits, and the length of each change. */
+/** Returns the parts of one line with the changes of these commits. */
 async function encodeInParts(
   commits: readonly (readonly Change[])[],
   slices: Slices
-): Promise<{ readonly parts: readonly Buffer[]; readonly changeBytes: readonly number[] }> {
+): Promise<readonly Buffer[]> {
   const parts: Buffer[] = [];
-  const changeBytes: number[] = [];
   let crc = 0;
   let text = '[';
+  let separator = '';
   const endPart = (): Buffer => {
     const part = Buffer.from(text);
     crc = crc32(part, crc);
@@ -258,15 +238,14 @@ async function encodeInParts(
     for (const change of changes) {
       if (slices.isOver) await slices.next();
       if (text.length > PART_BYTES) parts.push(endPart());
-      const encoded = encodeChange(change);
-      text += changeBytes.length === 0 ? encoded : `,${encoded}`;
-      changeBytes.push(encoded.length);
+      text += separator + encodeChange(change);
+      separator = ',';
     }
   }
   text += ']';
   parts.push(Buffer.concat([endPart(), Buffer.from('\n')]));
   parts[0] = Buffer.concat([Buffer.from(`${hexOf(crc)} `), parts[0]!]);
-  return { parts, changeBytes };
+  return parts;
 }
 
 function encodeLine(text: string): Buffer {

@@ -17,7 +17,8 @@ export class KeyMap<Value> {
     return this.#areas.get(areaOf(key))?.[partOf(key)]?.has(key) === true;
   }
 
-  set(key: string, value: Value): void {
+  /** Returns the value that the key had before. */
+  set(key: string, value: Value): Value | undefined {
     const area = areaOf(key);
     let parts = this.#areas.get(area);
     if (parts === undefined) {
@@ -26,12 +27,21 @@ export class KeyMap<Value> {
     }
     const part = partOf(key);
     const map = parts[part];
-    if (map === undefined) parts[part] = new Map([[key, value]]);
-    else map.set(key, value);
+    if (map === undefined) {
+      parts[part] = new Map([[key, value]]);
+      return undefined;
+    }
+    const before = map.get(key);
+    map.set(key, value);
+    return before;
   }
 
-  delete(key: string): void {
-    this.#areas.get(areaOf(key))?.[partOf(key)]?.delete(key);
+  /** Returns the value that the key had before. */
+  delete(key: string): Value | undefined {
+    const map = this.#areas.get(areaOf(key))?.[partOf(key)];
+    const before = map?.get(key);
+    map?.delete(key);
+    return before;
   }
 
   /** Returns the values whose key has the same first segment as `prefix`, or all if `prefix` is only a part of one. */

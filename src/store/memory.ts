@@ -2,7 +2,7 @@
  * A store in memory, for tests and for programs that derive all state again at each start.
  * @module
  */
-import { Slices } from '../base/slices.ts';
+import { slicesOf } from '../base/slices.ts';
 import { StoreError } from '../errors.ts';
 import { CommitWrites } from './changes.ts';
 import type { Change, Entry, Store, Write } from './store.ts';
@@ -67,7 +67,7 @@ export class MemoryStore implements Store {
 
   async #commitAfter(earlier: Promise<void> | undefined, given: CommitWrites): Promise<void> {
     await earlier;
-    const slices = new Slices();
+    const slices = slicesOf();
     const table = this.#table;
     await table.apply(await given.changes(table.version + 1, this.#versionOf, slices), slices);
   }

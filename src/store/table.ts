@@ -3,8 +3,9 @@
  * in its own way, and then applies it to the table.
  * @module
  */
-import { Slices } from '../base/slices.ts';
+import { type Slices, slicesOf } from '../base/slices.ts';
 import { areMany } from './changes.ts';
+import { textLengthOf } from './json.ts';
 import { KeyMap } from './key-map.ts';
 import type { Change, Entry } from './store.ts';
 
@@ -29,9 +30,15 @@ export class EntryTable {
   readonly #watchers = new Set<Watcher>();
   readonly #unnotified: { announcement: Announcement; watchers: readonly Watcher[] }[] = [];
   #isNotifying = false;
+  #textLength = 0;
 
   /** The number of the last applied commit. */
   version = 0;
+
+  /** About how many characters all entries have as JSON. */
+  get textLength(): number {
+    return this.#textLength;
+  }
 
   get(key: string): Entry | undefined {
     const change = this.#newer?.get(key);
@@ -57,7 +64,7 @@ export class EntryTable {
   }
 
   /** Applies changes without calling watchers. */
-  load(changes: readonly Change[]): void {
+  load(changes: Iterable<Change>): void {
     for (const change of changes) this.#load(change);
   }
 
@@ -66,7 +73,7 @@ export class EntryTable {
    * them from one moment on, and the work before and after it is done in slices of the event loop. The table must not
    * be changed by others until this resolves.
    */
-  async apply(changes: readonly Change[], slices: Slices = new Slices()): Promise<void> {
+  async apply(changes: readonly Change[], slices: Slices = slicesOf()): Promise<void> {
     if (!areMany(changes)) {
       this.applyAtOnce(changes);
       return;
@@ -109,8 +116,9 @@ export class EntryTable {
 
   #load(change: Change): void {
     const entry = entryOf(change);
-    if (entry === undefined) this.#entries.delete(change.key);
-    else this.#entries.set(entry.key, entry);
+    const before =
+      entry === undefined ? this.#entries.delete(change.key) : this.#entries.set(entry.key, entry);
+    this.#textLength += lengthOf(entry) - lengthOf(before);
     this.version = Math.max(this.version, change.version);
   }
 
@@ -156,7 +164,15 @@ export class EntryTable {
   }
 }
 
+/** Returns about how many characters an entry has as JSON. */
+function lengthOf(entry: Entry | undefined): number {
+  return entry === undefined ? 0 : entry.key.length + textLengthOf(entry.value) + AROUND_LENGTH;
+}
+
 /** Returns the entry that a change leaves. */
 function entryOf(change: Change): Entry | undefined {
   return change.value === undefined ? undefined : (change as Entry);
 }
+
+/** The quotes of a key, its version of some digits, and what separates them. */
+const AROUND_LENGTH = 12;

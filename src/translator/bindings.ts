@@ -9,6 +9,7 @@ import type { Family, IpAddress } from '../base/address.ts';
 import { Endpoint } from '../base/endpoint.ts';
 import type { IpPrefix } from '../base/prefix.ts';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
+import { addressAt } from './address-table.ts';
 import { familyOf, type Host, Hosts } from './hosts.ts';
 import { NOTHING, REPLY, REQUEST } from './layout.ts';
 import { Permits } from './permits.ts';
@@ -47,6 +48,12 @@ export interface Resolution {
   readonly source: Int32Array;
   /** The real address behind the destination. Valid iff Forward or NeedsPresence. */
   readonly destination: Int32Array;
+  /**
+   * Whether the destination's host has several addresses in the ingress realm, or the source has in the egress realm,
+   * because one of them is renumbered. Then not every packet leaves under `source`; see `Flows`. Valid iff Forward or
+   * NeedsPresence.
+   */
+  isOverlapping: boolean;
 }
 
 /** A realm of the plan. */
@@ -90,6 +97,7 @@ export class Bindings {
     policy: NOTHING,
     source: new Int32Array(4),
     destination: new Int32Array(4),
+    isOverlapping: false,
   };
 
   /**
@@ -109,8 +117,8 @@ export class Bindings {
       const conflict = this.#bind(plan.presences[i]!, () => `presences[${i}]`);
       if (conflict !== undefined) throw new ConfigError(`presences[${i}]`, conflict);
     }
-    for (const [i, input] of plan.permits.entries()) {
-      const permit = compilePermit(input, `permits[${i}]`);
+    for (let i = 0; i < plan.permits.length; i++) {
+      const permit = compilePermit(plan.permits[i]!, () => `permits[${i}]`);
       const realm = this.#known(permit.realm, () => `permits[${i}].realm`);
       const home = this.#known(permit.service.realm, () => `permits[${i}].service.realm`);
       this.#permits.add(realm, home, permit.service.address, permit);
@@ -118,8 +126,8 @@ export class Bindings {
   }
 
   /**
-   * Adds a presence. Adding the same presence twice changes nothing. No path changes: none was to the address, and none
-   * from the host to the realm.
+   * Adds a presence, which is not a former one. Adding the same presence twice changes nothing. No path changes: none was
+   * to the address, and none from the host to the realm.
    *
    * @throws {ApiMisuseError} if the address stands for another host, or the host has another.
    * @throws {ConfigError} if the presence is not one.
@@ -229,6 +237,10 @@ export class Bindings {
     result.policy = policy;
     const words = targetFamily === 4 ? 1 : 4;
     for (let i = 0; i < words; i++) result.destination[i] = targets.words[targetAt + 1 + i]!;
+    result.isOverlapping =
+      this.#presences.isOverlapping &&
+      (this.#presences.several(target, realm, family) !== undefined ||
+        this.#presences.several(origin, egress, targetFamily) !== undefined);
     const standIn = origin < 0 ? -1 : this.#presences.find(origin, egress, targetFamily);
     if (standIn < 0) {
       result.verdict = Verdict.NeedsPresence;
@@ -259,10 +271,33 @@ export class Bindings {
     const realm = this.#indexes.get(name);
     if (realm === undefined) return undefined;
     return {
+      pools: this.#realms.get(realm)!.pools,
       presences: this.#presences.countIn(realm),
       services: this.#permits.countFrom(realm),
-      at: ({ family, words }) => this.endpointOf(realm, family, words, 0),
+      at: (address) => {
+        const of = this.endpointOf(realm, address.family, address.words, 0);
+        return of && { of, formerUntil: this.#presences.formerUntil(realm, address) };
+      },
     };
+  }
+
+  /** Whether any host has several addresses of one IP version in a realm. */
+  get isOverlapping(): boolean {
+    return this.#presences.isOverlapping;
+  }
+
+  /** Returns the addresses in `realm` of the host at `words[at]` of its home, if it has several there; else none. */
+  addressesIn(
+    realm: number,
+    family: Family,
+    home: number,
+    homeFamily: Family,
+    words: ArrayLike<number>,
+    at: number
+  ): IpAddress[] {
+    const host = this.#hosts.find(home, homeFamily, words, at);
+    const records = host < 0 ? undefined : this.#presences.several(host, realm, family);
+    return (records ?? []).map((record) => addressAt(this.#presences.table(family), record));
   }
 
   /** Returns whether packets of the realm may come from the address at `words[at]`. */
@@ -332,7 +367,7 @@ export class Bindings {
 
   /** Adds a presence, unless it is there. Returns what stands against it, if something does. */
   #bind(input: PresenceInput, path: () => string): string | undefined {
-    const { realm, address, of } = compilePresence(input, path);
+    const { realm, address, of, formerUntil } = compilePresence(input, path);
     const index = this.#known(realm, () => `${path()}.realm`);
     const home = this.#known(of.realm, () => `${path()}.of.realm`);
     const { family, words } = address;
@@ -344,8 +379,8 @@ export class Bindings {
       return `${address} already stands for ${real} in ${realm}`;
     }
     const other = this.#presences.addressOf(host, index, family);
-    if (other !== undefined) return alreadyHas(of, other, realm);
-    this.#presences.add(index, address, home, of.address);
+    if (other !== undefined && formerUntil === undefined) return alreadyHas(of, other, realm);
+    this.#presences.add(index, address, home, of.address, formerUntil);
     return undefined;
   }
 
@@ -355,19 +390,24 @@ export class Bindings {
     touch: (a: number, b: number) => void
   ): void {
     const added: (() => void)[] = [];
-    for (const { realm, address, of } of changes) {
+    for (const { realm, address, of, formerUntil } of changes) {
       const index = this.#indexes.get(realm);
       if (index === undefined) continue;
       const home = of && this.#indexes.get(of.realm);
       const before = this.#presences.hostAt(index, address.family, address.words, 0);
       if (before >= 0) {
         const beforeHome = this.#hosts.realmOf(before);
-        if (home === beforeHome && of!.address.equals(this.#addressOf(before))) continue;
+        const isSameHost = home === beforeHome && of!.address.equals(this.#addressOf(before));
+        if (isSameHost && formerUntil === this.#presences.formerUntil(index, address)) continue;
         this.#presences.remove(index, address);
         touch(index, beforeHome);
       }
       if (home !== undefined) {
-        added.push(() => this.#presences.add(index, address, home, of!.address));
+        added.push(() => {
+          if (this.#presences.add(index, address, home, of!.address, formerUntil)) {
+            touch(index, home);
+          }
+        });
       }
     }
     for (const add of added) add();
@@ -383,11 +423,11 @@ export class Bindings {
     const places = lastByPlace(presences);
     /** The addresses that hosts get. */
     const addresses = new Map<string, IpAddress>();
-    for (const [i, { realm, address, of }] of presences.entries()) {
+    for (const [i, { realm, address, of, formerUntil }] of presences.entries()) {
       if (of === undefined) continue;
       check(realm, `presences[${i}].realm`);
       check(of.realm, `presences[${i}].of.realm`);
-      if (places.get(placeOf(realm, address))!.of !== of) continue;
+      if (formerUntil !== undefined || places.get(placeOf(realm, address))!.of !== of) continue;
       const holder = `${realm.length} ${realm} IPv${address.family} ${of.key}`;
       const other = addresses.get(holder) ?? this.#keptAddress(realm, address.family, of, places);
       if (other !== undefined && !other.equals(address)) {

@@ -7,8 +7,8 @@ import type { Clock } from '../base/clock.ts';
 import { checkClock, checkFunction, checkObject } from '../base/option-check.ts';
 import { PcapngWriter } from '../packet/pcapng.ts';
 import { PATH_PAIR } from './layout.ts';
+import { NO_PAIR } from './path-pairs.ts';
 import type { PathStatus, PathTable } from './path-table.ts';
-import { NO_PAIR } from './paths.ts';
 
 export interface PacketCapture {
   /**

@@ -18,7 +18,7 @@ export const ROUTE_EGRESS = 0;
 export const ROUTE_POLICY = 1;
 /** The IP version in the egress realm. */
 export const ROUTE_FAMILY = 2;
-/** The largest packet in bytes, after translation. */
+/** The largest packet in bytes, after translation, that the fast path may forward; 0 if it may forward none. */
 export const ROUTE_MTU = 3;
 /** The largest MSS of a TCP segment with SYN; `MAX_MSS` if every value fits. */
 export const ROUTE_MSS = 4;
@@ -27,6 +27,8 @@ export const MAX_MSS = 65_535;
 export const ROUTE_FRAGMENT_MTU = 5;
 /** The realm of the client. The paths count against this realm's share of the table. */
 export const ROUTE_CLIENT_REALM = 6;
+/** The largest packet in bytes, after translation. */
+export const ROUTE_LARGEST = 7;
 
 /** What a packet may be to a permit, a request or a reply; both bits are set if it may be either. */
 export const REQUEST = 1;

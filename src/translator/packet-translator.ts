@@ -19,6 +19,7 @@ import { VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import { CapturePoint, type PacketCapture } from './capture.ts';
 import { type Explanation, explain } from './explain.ts';
 import { FastPath } from './fast-path.ts';
+import { Flows } from './flows.ts';
 import { FRAGMENT_DEFAULTS, type FragmentOptions, Fragments, setPathKey } from './fragments.ts';
 import type { PathStatus, PathTable } from './path-table.ts';
 import { PATH_DEFAULTS, type PathOptions, Paths } from './paths.ts';
@@ -76,6 +77,7 @@ export class PacketTranslator {
   readonly #paths: Paths;
   readonly #fragments: Fragments;
   readonly #siit = new Siit();
+  readonly #flows: Flows;
   readonly #fastPath: FastPath;
   readonly #slowPath: SlowPath;
   readonly #replies: Replies;
@@ -94,8 +96,9 @@ export class PacketTranslator {
     const paths = new Paths(this.#indexOf, options);
     this.#paths = paths;
     this.#fragments = fragments;
+    this.#flows = new Flows(options.maxSessions ?? SESSION_DEFAULTS.maxSessions);
     this.#fastPath = new FastPath(paths, sessions, this.#siit);
-    this.#slowPath = new SlowPath(paths, sessions, fragments, this.#siit);
+    this.#slowPath = new SlowPath(paths, sessions, fragments, this.#siit, this.#flows);
     this.#replies = new Replies(options, (realm) => paths.bindings.realm(realm)?.reject ?? 'drop');
   }
 
@@ -108,6 +111,7 @@ export class PacketTranslator {
    */
   load(plan: TranslationPlanInput): number {
     const gone = this.#paths.load(plan);
+    if (!this.#paths.bindings.isOverlapping) this.#flows.clear();
     this.#fragments.keep(this.#hasPath);
     this.#slowPath.capture?.forget();
     return gone;
@@ -121,11 +125,13 @@ export class PacketTranslator {
    *
    * @returns how many paths ended because one of their realms is gone
    * @throws {ConfigError} if a change is invalid, names a realm that the plan does not have, or would give a host two
-   *   addresses of one IP version in a realm; it names the place in `changes`. The plan stays as it was.
+   *   addresses of one IP version in a realm of which none is a former one; it names the place in `changes`. The plan
+   *   stays as it was.
    */
   apply(changes: PlanChangesInput): number {
     const ingress = new Set<number>();
     const gone = this.#paths.apply(changes, ingress);
+    if (!this.#paths.bindings.isOverlapping) this.#flows.clear();
     this.#fragments.keep(this.#hasPath, ingress);
     this.#slowPath.capture?.forget();
     return gone;
@@ -206,6 +212,14 @@ export class PacketTranslator {
   /** Returns how many paths lead from or to a realm. */
   pathsOf(realm: string): number {
     return this.#paths.countOf(this.realm(realm));
+  }
+
+  /**
+   * How many flows were forgotten while hosts have several addresses in a realm (`Presence.formerUntil`), because newer
+   * ones needed their room: `maxSessions` for each realm of clients. It is 0 again when no host has.
+   */
+  get forgottenFlows(): number {
+    return this.#flows.replaced;
   }
 
   /** The memory in bytes that the paths take, and that the plan takes. */

@@ -20,6 +20,7 @@ import {
   ROUTE_FAMILY,
   ROUTE_POLICY,
 } from './layout.ts';
+import { PathPairs } from './path-pairs.ts';
 import { type PathStatus, PathTable } from './path-table.ts';
 import type { PlanChangesInput, TranslationPlanInput } from './plan.ts';
 import { needsSession } from './policy.ts';
@@ -76,9 +77,7 @@ export class Paths {
   #temporaryTable: PathTable | undefined;
   /** The number of paths that count against each realm's share. */
   #pathCounts: number[] = [];
-  /** The number that the last pair of hosts got; see `PATH_PAIR`. */
-  #pairs = 0;
-  readonly #savedKey = new Int32Array(9);
+  readonly #pairs: PathPairs = new PathPairs(this);
 
   /** @throws {ApiMisuseError} if an option is out of range. */
   constructor(indexOf: (realm: string) => number, options: PathOptions) {
@@ -218,7 +217,7 @@ export class Paths {
     const { verdict, policy, egress } = resolution;
     const ingress = table.key[0]!;
     // A source without a presence cannot have got a request, nor can one to which no path leads.
-    const back = verdict === Verdict.Forward ? this.#pathBack(table, resolution) : -1;
+    const back = verdict === Verdict.Forward ? this.#pairs.pathBack(table, resolution) : -1;
     const isUnsolicited = side === REPLY && back < 0;
     if (isUnsolicited) {
       const isGrace = this.#grace.isNew(ingress, this.#now) || this.#grace.isNew(egress, this.#now);
@@ -232,7 +231,7 @@ export class Paths {
     const clientRealm = this.routes.clientRealm(ingress, egress, policy);
     const isKept = !isUnsolicited && !isDryRun;
     // `#hasRoom` may change the number of the path back, so read its pair before.
-    const pair = this.#pairOf(back, resolution, isKept);
+    const pair = this.#pairs.pairOf(back, table, resolution, isKept);
     if (!isUnsolicited && !this.#hasRoom(table, clientRealm, isDryRun))
       return ~Verdict.DropTableFull;
     const route = this.#routeOf(table, resolution);
@@ -379,35 +378,6 @@ export class Paths {
     return this.routes.routeOf(table.family, ingress, from, resolution, to);
   }
 
-  /** Returns the path in the other direction, or -1 if it is not open. */
-  #pathBack(table: PathTable, { egress, family, source, destination }: Resolution): number {
-    const saved = this.#savedKey;
-    saved.set(table.key);
-    const back = this.table(family);
-    back.key[0] = egress;
-    for (let i = 0; i < back.width; i++) {
-      back.key[1 + i] = destination[i]!;
-      back.key[1 + back.width + i] = source[i]!;
-    }
-    const path = back.find();
-    for (let i = 0; i < table.keyWords; i++) table.key[i] = saved[i]!;
-    return path;
-  }
-
-  /**
-   * Returns the number for the pair of hosts: that of the path back if it is open, otherwise a new one. A
-   * path that is not kept gets `NO_PAIR`.
-   */
-  #pairOf(back: number, { family }: Resolution, isKept: boolean): number {
-    if (back >= 0) {
-      const table = this.table(family);
-      return table.words[back * table.stride + table.keyWords + PATH_PAIR]! ^ 1;
-    }
-    if (!isKept) return NO_PAIR;
-    this.#pairs = this.#pairs === MAX_PAIRS ? 1 : this.#pairs + 1;
-    return this.#pairs << 1;
-  }
-
   /**
    * Derives the paths of an old table again, and adds those that lead where they did to the new one. Returns how many
    * of the others led from or to a realm that is gone.
@@ -470,8 +440,3 @@ function leadsTo(table: PathTable, routes: RouteTable, path: number, to: Resolut
   }
   return true;
 }
-
-/** The pair number of a path that is not kept. */
-export const NO_PAIR = 0;
-/** After this many pairs the numbers start again; the sessions of the first pairs have ended by then. */
-const MAX_PAIRS = 0x07ff_ffff;

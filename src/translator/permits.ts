@@ -4,6 +4,7 @@
  */
 import type { IpAddress } from '../base/address.ts';
 import { MAX_RECORDS } from './address-table.ts';
+import { type Allowance, Allowances } from './allowances.ts';
 import type { Host, Hosts } from './hosts.ts';
 import { IntLists } from './int-lists.ts';
 import { IntTable } from './int-table.ts';
@@ -14,8 +15,9 @@ export class Permits {
   readonly #hosts: Hosts;
   /** Key: (service, clients' realm). */
   readonly #pairs = new IntTable(2, 0, MAX_RECORDS);
-  /** The permits, by the number of their pair. */
-  readonly #permits: Permit[][] = [];
+  readonly #allowances = new Allowances();
+  /** What the permits allow, by the number of their pair. Nearly all pairs have one permit, and share their list. */
+  readonly #permits: (readonly Allowance[])[] = [];
   /** The pairs by the clients' realm, and by the realm of the service. */
   readonly #from = new IntLists();
   readonly #to = new IntLists();
@@ -25,7 +27,7 @@ export class Permits {
   }
 
   /** Returns the permits for clients of a realm to use a service. */
-  of(service: Host, realm: number): readonly Permit[] {
+  of(service: Host, realm: number): readonly Allowance[] {
     const pair = this.#find(service, realm);
     return pair < 0 ? NONE : this.#permits[pair]!;
   }
@@ -42,22 +44,29 @@ export class Permits {
    * @param home the realm of the service, which has this address there
    */
   add(realm: number, home: number, address: IpAddress, permit: Permit): void {
-    const pair = this.#find(this.#serviceAt(home, address), realm);
-    this.#permits[pair < 0 ? this.#insert(realm, home, address) : pair]!.push(permit);
+    let pair = this.#find(this.#serviceAt(home, address), realm);
+    if (pair < 0) pair = this.#insert(realm, home, address);
+    const before = this.#permits[pair]!;
+    const allowance = this.#allowances.hold(permit);
+    if (before.length === 0) this.#permits[pair] = allowance.alone;
+    else if (before.length === 1) this.#permits[pair] = [...before, allowance];
+    else (before as Allowance[]).push(allowance);
   }
 
   /** Replaces all permits of a pair. Returns false if they are the same as before. The parameters are those of `add`. */
   set(realm: number, home: number, address: IpAddress, permits: readonly Permit[]): boolean {
     let pair = this.#find(this.#serviceAt(home, address), realm);
     const before = pair < 0 ? NONE : this.#permits[pair]!;
-    if (areEqual(before, permits)) return false;
-    if (permits.length === 0) {
+    const after = permits.map((permit) => this.#allowances.hold(permit));
+    const isSame = before.length === after.length && before.every((each, i) => each === after[i]);
+    if (after.length === 0 && pair >= 0) {
       this.#remove(pair);
-      return true;
+    } else if (after.length > 0) {
+      if (pair < 0) pair = this.#insert(realm, home, address);
+      this.#permits[pair] = after.length === 1 ? after[0]!.alone : after;
+      for (const each of before) this.#allowances.drop(each);
     }
-    if (pair < 0) pair = this.#insert(realm, home, address);
-    this.#permits[pair] = [...permits];
-    return true;
+    return !isSame;
   }
 
   /** Removes the permits of a realm's clients, and those for its services. */
@@ -88,7 +97,7 @@ export class Permits {
     const pair = this.#pairs.insert();
     this.#from.add(realm, pair);
     this.#to.add(home, pair);
-    this.#permits[pair] = [];
+    this.#permits[pair] = NONE;
     return pair;
   }
 
@@ -98,19 +107,10 @@ export class Permits {
     this.#from.remove(this.#pairs.words[at + 1]!, pair);
     this.#to.remove(this.#hosts.realmOf(service), pair);
     this.#pairs.release(pair);
-    this.#permits[pair] = [];
+    for (const each of this.#permits[pair]!) this.#allowances.drop(each);
+    this.#permits[pair] = NONE;
     this.#hosts.drop(service);
   }
 }
 
-/** Returns whether two lists of permits of one pair allow the same, in the same order. */
-function areEqual(a: readonly Permit[], b: readonly Permit[]): boolean {
-  return a.length === b.length && a.every((permit, i) => textOf(permit) === textOf(b[i]!));
-}
-
-function textOf({ ports, clients }: Permit): string {
-  const ranges = ports.map(({ protocol, first, last }) => `${protocol}/${first}-${last}`);
-  return `${ranges} ${clients ?? 'all'}`;
-}
-
-const NONE: readonly Permit[] = [];
+const NONE: readonly Allowance[] = [];

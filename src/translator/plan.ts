@@ -14,6 +14,13 @@ export interface Presence {
   readonly realm: string;
   readonly address: IpAddress;
   readonly of: Endpoint;
+  /**
+   * Present if the realm was renumbered: the host has a newer address of this IP version there, and this one leads to it
+   * too, until it is removed. It is the time of that, of which only the order counts: packets of the host leave under
+   * the address that ends first, because live connections may be on it. Answers leave under the address that the
+   * request went to. Absent: the host's newest address, or its only one.
+   */
+  readonly formerUntil?: number | undefined;
 }
 
 export interface Realm {
@@ -58,12 +65,14 @@ export interface TranslationPlan {
 
 /** What a translator has of one realm, for comparisons with the plan that it has to have. */
 export interface PlannedRealm {
+  /** The prefixes of the presences in the realm. */
+  readonly pools: readonly IpPrefix[];
   /** How many presences there are in the realm. */
   readonly presences: number;
   /** How many hosts some of its clients may use. */
   readonly services: number;
-  /** Returns the endpoint that an address stands for in the realm. */
-  at(address: IpAddress): Endpoint | undefined;
+  /** Returns the presence at an address of the realm. */
+  at(address: IpAddress): Pick<Presence, 'of' | 'formerUntil'> | undefined;
 }
 
 /**
@@ -79,6 +88,8 @@ export interface PlanChanges {
     readonly realm: string;
     readonly address: IpAddress;
     readonly of: Endpoint | undefined;
+    /** As in `Presence`. */
+    readonly formerUntil?: number | undefined;
   }[];
   /** All permits of one pair of clients' realm and service; an empty list: there are none any more. */
   readonly permits?: readonly {
@@ -93,6 +104,7 @@ export interface PresenceInput {
   readonly realm: string;
   readonly address: AddressInput;
   readonly of: EndpointInput;
+  readonly formerUntil?: number | undefined;
 }
 
 /** A realm as a caller gives it: prefixes are values or text. */
@@ -108,7 +120,7 @@ export interface PermitInput extends Omit<Permit, 'service' | 'ports' | 'clients
   readonly clients?: readonly PrefixInput[];
 }
 
-/** A plan as a caller gives it. */
+/** A plan as a caller gives it. What is already a value in it is not copied, so it must not change any more. */
 export interface TranslationPlanInput {
   readonly realms: readonly RealmInput[];
   readonly presences: readonly PresenceInput[];
@@ -122,6 +134,7 @@ export interface PlanChangesInput {
     readonly realm: string;
     readonly address: AddressInput;
     readonly of?: EndpointInput | undefined;
+    readonly formerUntil?: number | undefined;
   }[];
   readonly permits?: readonly {
     readonly realm: string;
@@ -137,34 +150,49 @@ export interface PlanChangesInput {
  * @throws {ConfigError} with that in front.
  */
 export function compilePresence(presence: PresenceInput, path: () => string): Presence {
-  const { realm, address, of } = presence;
+  const { realm, address, of, formerUntil } = presence;
   if (of.realm === realm) {
     throw new ConfigError(`${path()}.of.realm`, `"${realm}" is the presence's own realm`);
+  }
+  if (formerUntil !== undefined && !Number.isFinite(formerUntil)) {
+    throw new ConfigError(`${path()}.formerUntil`, `${formerUntil} is not a time`);
   }
   if (address instanceof IpAddress && of instanceof Endpoint) return presence as Presence;
   return {
     realm,
     address: parsedAt(() => `${path()}.address`, address, IpAddress.from),
     of: parsedAt(() => `${path()}.of.address`, of, Endpoint.from),
+    ...(formerUntil === undefined ? {} : { formerUntil }),
   };
 }
 
 /**
  * Checks a permit and parses what is text in it.
  *
- * @throws {ConfigError} with `path` in front.
+ * @param path says where it stands, for the message of an error
+ * @throws {ConfigError} with that in front.
  */
-export function compilePermit(permit: PermitInput, path: string): Permit {
+export function compilePermit(permit: PermitInput, path: () => string): Permit {
   const { realm, service, ports, clients } = permit;
   if (service.realm === realm) {
-    throw new ConfigError(`${path}.service.realm`, `"${realm}" is the permit's own realm`);
+    throw new ConfigError(`${path()}.service.realm`, `"${realm}" is the permit's own realm`);
   }
+  const hasValues = service instanceof Endpoint && ports.every(isRange);
+  if (hasValues && (clients === undefined || clients.every(isPrefix))) return permit as Permit;
   return {
     realm,
-    service: parsedAt(() => `${path}.service.address`, service, Endpoint.from),
-    ports: ports.map((port, i) => PortRange.from(port, `${path}.ports[${i}]`)),
-    ...(clients && { clients: prefixesOf(clients, `${path}.clients`) }),
+    service: parsedAt(() => `${path()}.service.address`, service, Endpoint.from),
+    ports: ports.map((port, i) => PortRange.from(port, `${path()}.ports[${i}]`)),
+    ...(clients && { clients: prefixesOf(clients, `${path()}.clients`) }),
   };
+}
+
+function isRange(port: PortInput): port is PortRange {
+  return port instanceof PortRange;
+}
+
+function isPrefix(prefix: PrefixInput): prefix is IpPrefix {
+  return prefix instanceof IpPrefix;
 }
 
 /**
@@ -199,7 +227,7 @@ export function compilePlan({ realms, presences, permits }: TranslationPlanInput
   return {
     realms: realms.map((realm, i) => compileRealm(realm, `realms[${i}]`)),
     presences: presences.map((presence, i) => compilePresence(presence, () => `presences[${i}]`)),
-    permits: permits.map((permit, i) => compilePermit(permit, `permits[${i}]`)),
+    permits: permits.map((permit, i) => compilePermit(permit, () => `permits[${i}]`)),
   };
 }
 
@@ -218,8 +246,10 @@ export function compileChanges(changes: PlanChangesInput): Required<PlanChanges>
       }
       return { name, realm: compileRealm(realm, `realms[${i}].realm`) };
     }),
-    presences: presences.map(({ realm, address, of }, i) => {
-      if (of !== undefined) return compilePresence({ realm, address, of }, () => `presences[${i}]`);
+    presences: presences.map(({ realm, address, of, formerUntil }, i) => {
+      if (of !== undefined) {
+        return compilePresence({ realm, address, of, formerUntil }, () => `presences[${i}]`);
+      }
       const path = () => `presences[${i}].address`;
       return { realm, address: parsedAt(path, address, IpAddress.from), of };
     }),
@@ -227,7 +257,7 @@ export function compileChanges(changes: PlanChangesInput): Required<PlanChanges>
       const path = `permits[${i}]`;
       const service = parsedAt(() => `${path}.service.address`, input, Endpoint.from);
       const compiled = list.map((permit, j) => {
-        const each = compilePermit(permit, `${path}.permits[${j}]`);
+        const each = compilePermit(permit, () => `${path}.permits[${j}]`);
         if (each.realm !== realm || each.service.key !== service.key) {
           const is = `it lets "${each.realm}" use ${each.service}`;
           throw new ConfigError(`${path}.permits[${j}]`, `${is}, not "${realm}" use ${service}`);
@@ -257,10 +287,11 @@ export function printChanges(changes: PlanChangesInput): PlanChangesInput {
   const { realms = [], presences = [], permits = [] } = changes;
   return {
     realms: realms.map(({ name, realm }) => ({ name, realm: realm && printRealm(realm) })),
-    presences: presences.map(({ realm, address, of }) => ({
+    presences: presences.map(({ realm, address, of, formerUntil }) => ({
       realm,
       address: address.toString(),
       of: of && printEndpoint(of),
+      ...(formerUntil === undefined ? {} : { formerUntil }),
     })),
     permits: permits.map(({ realm, service, permits: list }) => ({
       realm,
@@ -271,8 +302,9 @@ export function printChanges(changes: PlanChangesInput): PlanChangesInput {
 }
 
 /** Returns a presence with text in place of its values, for another process. */
-export function printPresence({ realm, address, of }: PresenceInput): PresenceInput {
-  return { realm, address: address.toString(), of: printEndpoint(of) };
+export function printPresence({ realm, address, of, formerUntil }: PresenceInput): PresenceInput {
+  const presence = { realm, address: address.toString(), of: printEndpoint(of) };
+  return formerUntil === undefined ? presence : { ...presence, formerUntil };
 }
 
 function printRealm({ sources, pools, ...realm }: RealmInput): RealmInput {

@@ -13,6 +13,8 @@ export class RecencyTable {
   /** The records: time, key, value. `claim` may replace the array, so read the property again after it. */
   words: Int32Array;
   readonly stride: number;
+  /** How many records were replaced although they had not expired. */
+  replaced = 0;
   readonly #keyWords: number;
   readonly #maxRecords: number;
   readonly #maxProbes: number;
@@ -83,6 +85,7 @@ export class RecencyTable {
       this.#grow(now, timeoutMs);
       at = this.#placeOf(now, timeoutMs);
     }
+    if (!this.#isUsable(at, now, timeoutMs)) this.replaced++;
     const { words } = this;
     words.fill(0, at, at + this.stride);
     words[at] = now;

@@ -18,6 +18,7 @@ import {
   ROUTE_EGRESS,
   ROUTE_FAMILY,
   ROUTE_FRAGMENT_MTU,
+  ROUTE_LARGEST,
   ROUTE_MSS,
   ROUTE_MTU,
   ROUTE_POLICY,
@@ -41,14 +42,14 @@ export class RouteTable extends IntTable {
     family: Family,
     ingress: number,
     from: CompiledRealm,
-    { egress, family: newFamily, policy }: Resolution,
+    { egress, family: newFamily, policy, isOverlapping }: Resolution,
     to: CompiledRealm
   ): number {
     const { key } = this;
     key[0] = ingress;
     key[1] = egress;
     key[2] = policy;
-    key[KEY_FAMILIES] = (family << 8) | newFamily;
+    key[KEY_FAMILIES] = (isOverlapping ? OVERLAPPING : 0) | (family << 8) | newFamily;
     const known = this.find();
     if (known >= 0) return known * ROUTE_STRIDE + KEY_WORDS;
     const number = this.insert();
@@ -75,7 +76,8 @@ export class RouteTable extends IntTable {
     const family = this.familyOf(route);
     const newFamily = words[route + ROUTE_FAMILY]! as Family;
     const mtu = Math.min(mtuTo(newFamily, to.mtu), LARGEST[newFamily]);
-    words[route + ROUTE_MTU] = mtu;
+    words[route + ROUTE_LARGEST] = mtu;
+    words[route + ROUTE_MTU] = this.isOverlapping(route) ? 0 : mtu;
     // RFC 7915 section 4: the MTU behind the realm is not known, so use the least that IPv6 allows.
     const isUnknown = family === 4 && newFamily === 6 && to.mtu === Number.POSITIVE_INFINITY;
     words[route + ROUTE_FRAGMENT_MTU] = isUnknown ? MIN_IPV6_MTU : mtu;
@@ -98,7 +100,12 @@ export class RouteTable extends IntTable {
 
   /** Returns the IP version in the ingress realm. */
   familyOf(route: number): Family {
-    return (this.words[route - KEY_WORDS + KEY_FAMILIES]! >>> 8) as Family;
+    return ((this.words[route - KEY_WORDS + KEY_FAMILIES]! >>> 8) & 0xff) as Family;
+  }
+
+  /** Returns whether a packet's flow decides under which address it leaves: the slow path forwards all of these. */
+  isOverlapping(route: number): boolean {
+    return (this.words[route - KEY_WORDS + KEY_FAMILIES]! & OVERLAPPING) !== 0;
   }
 
   /** Returns the routes from and to a realm. */
@@ -143,10 +150,11 @@ function segmentIn(family: Family, mtu: number): number {
   return family === 4 ? mtu - 40 : mtuTo(6, mtu) - 60;
 }
 
-/** Ingress realm, egress realm, policy, and the IP versions in both realms. */
+/** Ingress realm, egress realm, policy, and the IP versions in both realms with `OVERLAPPING`. */
 const KEY_WORDS = 4;
 const KEY_FAMILIES = 3;
-const VALUE_WORDS = 7;
+const OVERLAPPING: number = 1 << 16;
+const VALUE_WORDS = 8;
 const ROUTE_STRIDE: number = KEY_WORDS + VALUE_WORDS;
 /** The largest packet that the length field can describe, by IP version. */
 const LARGEST = { 4: MAX_PACKET_LENGTH, 6: 40 + 65_535 } as const;

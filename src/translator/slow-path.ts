@@ -10,7 +10,7 @@
  * 5. Check the size against the egress realm's MTU.
  * 6. Remember what later packets need: the session and the fragment.
  * 7. Write the addresses and update the checksums (`rewrite.ts`), or translate the packet to the other IP
- *    version (`siit.ts`).
+ *    version (`siit.ts`). While a realm is renumbered, the packet's flow decides the source (`flows.ts`).
  *
  * An ICMP error takes the path of a reply to the packet it quotes.
  * @module
@@ -27,6 +27,7 @@ import {
 import { PacketHeader } from '../packet/header.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/virtio.ts';
 import type { CapturePoint } from './capture.ts';
+import type { Flows } from './flows.ts';
 import { Admission, type Fragments } from './fragments.ts';
 import {
   MAX_MSS,
@@ -39,8 +40,8 @@ import {
   ROUTE_EGRESS,
   ROUTE_FAMILY,
   ROUTE_FRAGMENT_MTU,
+  ROUTE_LARGEST,
   ROUTE_MSS,
-  ROUTE_MTU,
 } from './layout.ts';
 import { checkOffload, needsChecksum, segmentPayload } from './offload.ts';
 import type { PathTable } from './path-table.ts';
@@ -89,15 +90,17 @@ export class SlowPath {
   readonly #sessions: Sessions;
   readonly #fragments: Fragments;
   readonly #siit: Siit;
+  readonly #flows: Flows;
   #isPartial = false;
   /** The payload of each segment of a super-packet in bytes; 0 for other packets. */
   #segment = 0;
 
-  constructor(paths: Paths, sessions: Sessions, fragments: Fragments, siit: Siit) {
+  constructor(paths: Paths, sessions: Sessions, fragments: Fragments, siit: Siit, flows: Flows) {
     this.#paths = paths;
     this.#sessions = sessions;
     this.#fragments = fragments;
     this.#siit = siit;
+    this.#flows = flows;
   }
 
   /** Judges the packet and, with the verdict Forward, rewrites it. The parameters are those of `translate`. */
@@ -198,7 +201,7 @@ export class SlowPath {
     const value = path * table.stride + table.keyWords;
     const route = words[value + PATH_ROUTE]!;
     const routes = this.#paths.routes.words;
-    const family = routes[route + ROUTE_FAMILY]!;
+    const family = routes[route + ROUTE_FAMILY]! as 4 | 6;
     const siit = this.#siit;
     const growth = family === header.family ? 0 : siit.growthOf(header);
     if (family !== header.family) {
@@ -209,7 +212,7 @@ export class SlowPath {
     }
     this.segmentTo = 0;
     const mayFragment = !header.dontFragment && this.#segment === 0;
-    const mtu = routes[route + (mayFragment ? ROUTE_FRAGMENT_MTU : ROUTE_MTU)]!;
+    const mtu = routes[route + (mayFragment ? ROUTE_FRAGMENT_MTU : ROUTE_LARGEST)]!;
     const { start, end } = header;
     if (end - start + growth > mtu && !this.#fits(view, mtu, family, growth)) {
       this.reportedMtu = mtu;
@@ -235,16 +238,26 @@ export class SlowPath {
 
     const mss = routes[route + ROUTE_MSS]!;
     if (mss !== MAX_MSS && isSyn(view, header)) clampMss(view, header, mss, this.#isPartial);
-    const delta = words[value + PATH_DELTA]!;
+    const flows = this.#flows;
+    const isDiverted =
+      this.#paths.routes.isOverlapping(route) &&
+      flows.divert(
+        { realm, view, header, table, path, routes, family },
+        side,
+        this.isDryRun ? undefined : this.now
+      );
+    const delta = isDiverted ? flows.delta : words[value + PATH_DELTA]!;
     this.start = start - growth;
     this.end = end;
     this.vnet = vnet;
     if (family !== header.family) {
-      const at = words[value + PATH_ADDRESSES]!;
-      siit.rewrite(view, header, table.wide, at, delta, this.#isPartial, vnet);
+      const wide = isDiverted ? flows.addresses : table.wide;
+      const at = isDiverted ? 0 : words[value + PATH_ADDRESSES]!;
+      siit.rewrite(view, header, wide, at, delta, this.#isPartial, vnet);
       if (vnet >= 0) this.vnet = vnet - growth;
     } else {
-      rewriteAddresses(view, header, words, value + PATH_ADDRESSES);
+      const after = isDiverted ? flows.addresses : words;
+      rewriteAddresses(view, header, after, isDiverted ? 0 : value + PATH_ADDRESSES);
       rewriteHeaderChecksum(view, header, delta);
       if (header.part !== FragmentPart.Later) {
         rewriteTransportChecksum(view, header, delta, this.#isPartial);
@@ -313,7 +326,7 @@ export class SlowPath {
     const value = path * table.stride + table.keyWords;
     const route = words[value + PATH_ROUTE]!;
     const family = this.#paths.routes.words[route + ROUTE_FAMILY]! as 4 | 6;
-    const mtu = this.#paths.routes.words[route + ROUTE_MTU]!;
+    const mtu = this.#paths.routes.words[route + ROUTE_LARGEST]!;
     const siit = this.#siit;
     const { start, end } = header;
     const isSiit = family !== header.family;
@@ -331,26 +344,33 @@ export class SlowPath {
     this.egress = this.#paths.routes.words[route + ROUTE_EGRESS]!;
     const capture = this.isDryRun ? undefined : this.capture;
     capture?.show('inbound', table, path, realm, view, start, end);
+    const flows = this.#flows;
+    const routes = this.#paths.routes.words;
+    const isDiverted =
+      this.#paths.routes.isOverlapping(route) &&
+      flows.divertError({ realm, view, header: quote, table, path, routes, family });
+    const delta = isDiverted ? flows.delta : words[value + PATH_DELTA]!;
     this.start = start;
     this.end = end;
     this.vnet = vnet;
     if (isSiit) {
-      const at = words[value + PATH_ADDRESSES]!;
-      siit.rewriteError(view, header, quote, table.wide, at, words[value + PATH_DELTA]!, vnet);
+      const wide = isDiverted ? flows.addresses : table.wide;
+      const at = isDiverted ? 0 : words[value + PATH_ADDRESSES]!;
+      siit.rewriteError(view, header, quote, wide, at, delta, vnet);
       this.start = start - siit.errorGrowth;
       this.end = siit.errorEnd;
       if (vnet >= 0) this.vnet = vnet - siit.errorGrowth;
     } else {
-      const addresses = value + PATH_ADDRESSES;
+      const after = isDiverted ? flows.addresses : words;
+      const addresses = isDiverted ? 0 : value + PATH_ADDRESSES;
       let outerDelta = 0;
       for (let i = 0; i < 2 * width; i++) {
         const before = view.getInt32(header.source + 4 * i);
-        outerDelta += longDelta(before, words[addresses + i]!);
+        outerDelta += longDelta(before, after[addresses + i]!);
       }
       outerDelta = foldDelta(outerDelta);
-      const delta = words[value + PATH_DELTA]!;
-      rewriteQuote(view, header, quote, words, addresses, delta, outerDelta);
-      rewriteAddresses(view, header, words, addresses);
+      rewriteQuote(view, header, quote, after, addresses, delta, outerDelta);
+      rewriteAddresses(view, header, after, addresses);
       rewriteHeaderChecksum(view, header, outerDelta);
     }
     capture?.show('outbound', table, path, this.egress, view, this.start, this.end);

@@ -6,12 +6,7 @@
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
-import {
-  type AddressInfo,
-  createServer as createTcpServer,
-  type Server,
-  type Socket,
-} from 'node:net';
+import { type AddressInfo, createServer as createTcpServer, type Server } from 'node:net';
 import {
   createServer as createTlsServer,
   type TLSSocket,
@@ -58,13 +53,18 @@ export interface AcceptorEvents {
   problem: [problem: { readonly error: Error; readonly site: string | undefined }];
 }
 
-/** Returns why no tunnel takes a connection; `tunnelId` says which tunnel it is for, if the peer has said so. */
-export type FindPlace = (hello: Hello, tunnelId: string | undefined) => TunnelRefusal | undefined;
+/** What the acceptor has to know of the tunnels of its listener. */
+export interface AcceptingTunnels {
+  /** How many are up. */
+  readonly size: number;
+  /** Returns why no tunnel takes a connection; `tunnelId` says which tunnel it is for, if the peer has said so. */
+  findPlace(hello: Hello, tunnelId: string | undefined): TunnelRefusal | undefined;
+}
 
 export class Acceptor extends EventEmitter<AcceptorEvents> {
   readonly #options: ResolvedListenOptions;
   readonly #handshakes: Handshakes;
-  readonly #findPlace: FindPlace;
+  readonly #tunnels: AcceptingTunnels;
   readonly #tcp: Server;
   readonly #tls: TlsServer;
   /** Connections of the other protocols on this port. */
@@ -73,14 +73,17 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
   readonly #rates: RateLimit;
   #port = 0;
 
-  constructor(options: ResolvedListenOptions, handshakes: Handshakes, findPlace: FindPlace) {
+  constructor(options: ResolvedListenOptions, handshakes: Handshakes, tunnels: AcceptingTunnels) {
     super();
     this.#options = options;
     this.#handshakes = handshakes;
-    this.#findPlace = findPlace;
+    this.#tunnels = tunnels;
     this.#rates = new RateLimit(options.maxTunnelRate, options.maxTunnelBurst);
     // Two servers, so that a connection can be counted and ended before TLS spends anything on it.
-    this.#tcp = createTcpServer({ noDelay: true }, (socket) => this.#onConnection(socket));
+    // Nothing is read from a connection that waits for its TLS.
+    const tcpOptions = { noDelay: true, pauseOnConnect: true };
+    this.#tcp = createTcpServer(tcpOptions, (socket) => handshakes.accept(socket));
+    handshakes.on('begin', (socket) => this.#tls.emit('connection', socket));
     this.#tls = createTlsServer({
       ...tlsProfile(options.credentials),
       requestCert: true,
@@ -134,10 +137,6 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
     this.#handshakes.close({ code: CloseCode.Shutdown, reason: 'the listener is closed' });
     for (const socket of this.#otherSockets) socket.destroy();
     return closed;
-  }
-
-  #onConnection(socket: Socket): void {
-    if (this.#handshakes.admit(socket)) this.#tls.emit('connection', socket);
   }
 
   #onSecure(socket: TLSSocket): void {
@@ -226,7 +225,7 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
       const name = formatIdentity(candidate.identity);
       const tunnelId = hello.tunnel === undefined ? undefined : `${name} ${hello.tunnel}`;
       // The tunnel may have come or gone while the host decided.
-      const refusal = refused ?? this.#findPlace(hello, tunnelId);
+      const refusal = refused ?? this.#tunnels.findPlace(hello, tunnelId);
       if (refusal === undefined) {
         this.#accept(connection, hello, peer, tunnelId);
         return;
@@ -242,14 +241,17 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
     { handshake, socket, candidate }: Peer,
     tunnelId: string | undefined
   ): void {
-    const { software, keepaliveMs, connections } = this.#options;
+    const { software, keepaliveMs, connections, expectedTunnels } = this.#options;
     const { identity, certificate } = candidate;
+    const tunnels = expectedTunnels?.() ?? this.#tunnels.size;
     connection.sendHandshake(FrameType.Welcome, {
       version: PROTOCOL_VERSION,
       software,
       peer: formatIdentity(identity),
       keepaliveMs,
       lanes: connections,
+      // Left out if it is 0.
+      reconnectSpreadMs: this.#handshakes.rate.spreadMs(tunnels) || undefined,
     });
     connection.becomeUp(keepaliveMs);
     // It may have broken while WELCOME was sent.

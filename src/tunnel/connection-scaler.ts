@@ -6,6 +6,7 @@ import type { SecureContext } from 'node:tls';
 import { backoffDelayMs } from '../base/backoff.ts';
 import type { ConnectionSet } from './connection-set.ts';
 import { DialAttempt } from './dial-attempt.ts';
+import { retryDelayMs } from './dial-wait.ts';
 import type { ResolvedDialOptions } from './options.ts';
 
 /**
@@ -136,9 +137,11 @@ export class FurtherConnections {
       this.#failures = 0;
       this.#set.add(connection, info);
     });
-    attempt.once('failed', () => {
+    attempt.once('failed', (cause) => {
       const { backoff, random, clock } = this.#options;
-      this.#nextMs = clock.monotonicMs() + backoffDelayMs(this.#failures++, backoff, random);
+      const delayMs =
+        retryDelayMs(cause, backoff, random) ?? backoffDelayMs(this.#failures++, backoff, random);
+      this.#nextMs = clock.monotonicMs() + delayMs;
     });
   }
 }

@@ -6,7 +6,6 @@
 import { randomBytes } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
 import type { EventEmitter } from 'eventemitter3';
-import { backoffDelayMs } from '../base/backoff.ts';
 import type { HostPort } from '../base/host-port.ts';
 import { PeerRefusedError } from '../errors.ts';
 import type { Credentials } from '../pki/credentials.ts';
@@ -14,6 +13,7 @@ import { formatIdentity, type GatewayIdentity } from '../pki/names.ts';
 import { FurtherConnections } from './connection-scaler.ts';
 import type { ConnectionSet } from './connection-set.ts';
 import { DialAttempt, type UpConnection } from './dial-attempt.ts';
+import { DialWait } from './dial-wait.ts';
 import { CloseCode } from './messages.ts';
 import type { ResolvedDialOptions } from './options.ts';
 import { Renewal } from './renewal.ts';
@@ -32,6 +32,7 @@ export class DialDriver implements TunnelDriver {
   /** Emits the events of the tunnel. */
   readonly #tunnel: EventEmitter<TunnelEvents>;
   readonly #options: ResolvedDialOptions;
+  readonly #wait: DialWait;
   #state: TunnelState = 'connecting';
   #peer: GatewayIdentity | undefined;
   #software: string | undefined;
@@ -44,8 +45,6 @@ export class DialDriver implements TunnelDriver {
   #endpointIndex = 0;
   /** How often in a row the peer has said that the site is elsewhere. */
   #moves = 0;
-  /** Failures since the tunnel was last up for long. */
-  #failures = 0;
   #upSinceMs = 0;
   #isFinished = false;
 
@@ -57,6 +56,7 @@ export class DialDriver implements TunnelDriver {
     this.#set = set;
     this.#tunnel = tunnel;
     this.#options = options;
+    this.#wait = new DialWait(options);
     this.#further = new FurtherConnections(set, options);
     this.#endpoint = options.endpoints[0]!;
     set.on('lost', (cause) => this.#onLost(cause));
@@ -140,6 +140,7 @@ export class DialDriver implements TunnelDriver {
     this.#moves = 0;
     this.#upSinceMs = this.#options.clock.monotonicMs();
     this.#software = welcome.software;
+    this.#wait.onUp(welcome.reconnectSpreadMs ?? 0);
     const max = Math.min(this.#options.connections, welcome.lanes ?? 1);
     this.#set.begin(connection, info, max > 1);
     this.#further.start(tunnelId, max);
@@ -158,10 +159,10 @@ export class DialDriver implements TunnelDriver {
     if (wasUp) this.#tunnel.emit('down', cause);
     if (this.#isFinished) return;
 
-    if (wasUp && clock.monotonicMs() - this.#upSinceMs >= stableAfterMs) this.#failures = 0;
+    if (wasUp && clock.monotonicMs() - this.#upSinceMs >= stableAfterMs) this.#wait.onStable();
     const isRefused =
       cause.by === 'peer' && (wasUp ? REFUSALS.has(cause.code) : !PASSING.has(cause.code));
-    const delayMs = this.#follow(cause) ? 0 : this.#nextDelayMs(isRefused);
+    const delayMs = this.#follow(cause) ? 0 : this.#nextDelayMs(cause, wasUp, isRefused);
     // The wait begins before the events, so that a listener that closes the tunnel ends it.
     this.#cancelWait = clock.after(delayMs, () => this.#connect());
     if (isRefused && delayMs > 0) {
@@ -186,13 +187,11 @@ export class DialDriver implements TunnelDriver {
   }
 
   /** Turns to the next one of the endpoints in the options. */
-  #nextDelayMs(isRefused: boolean): number {
-    const { backoff, random, endpoints } = this.#options;
-    const delayMs = isRefused ? backoff.maxMs : backoffDelayMs(this.#failures, backoff, random);
-    this.#failures++;
+  #nextDelayMs(cause: CloseCause, wasUp: boolean, isRefused: boolean): number {
+    const { endpoints } = this.#options;
     this.#endpointIndex = (this.#endpointIndex + 1) % endpoints.length;
     this.#endpoint = endpoints[this.#endpointIndex]!;
-    return delayMs;
+    return this.#wait.nextMs(cause, wasUp, isRefused);
   }
 }
 
@@ -204,5 +203,9 @@ const REFUSALS: ReadonlySet<string> = new Set([
   CloseCode.WrongIdentity,
 ]);
 /** Codes with which a listening side refuses a tunnel for a short time. The tunnel is tried as after any failure. */
-const PASSING: ReadonlySet<string> = new Set([CloseCode.TooMany, CloseCode.Shutdown]);
+const PASSING: ReadonlySet<string> = new Set([
+  CloseCode.Busy,
+  CloseCode.TooMany,
+  CloseCode.Shutdown,
+]);
 const MAX_MOVES = 4;

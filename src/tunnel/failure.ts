@@ -160,6 +160,7 @@ const BY_PEER: ReadonlyMap<string, Meaning> = new Map([
   [CloseCode.ProtocolError, ['protocol', 'local', 'report']],
   [CloseCode.ControlRate, ['rate-limited', 'local', 'report']],
   [CloseCode.TooMany, RATE_LIMITED],
+  [CloseCode.Busy, ['unreachable', 'peer', 'wait']],
 ] as [string, Meaning][]);
 
 const BY_US: ReadonlyMap<string, Meaning> = new Map([

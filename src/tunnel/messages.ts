@@ -17,6 +17,9 @@ export const PROTOCOL_VERSION = 1;
 /** Connections of a tunnel, at most. */
 export const MAX_CONNECTIONS = 64;
 
+/** The longest wait that one side may ask the other for, in ms. */
+export const MAX_WAIT_MS = 120_000;
+
 /** Why a tunnel was closed, for programs. An `authorize` function may bring codes of its own. */
 export const CloseCode = {
   /** The gateway ends; dial again. */
@@ -45,6 +48,8 @@ export const CloseCode = {
   ControlRate: 'control-rate',
   /** The peer has opened more connections in the time than it may. */
   TooMany: 'too-many',
+  /** The gateway has too much to do now to decide about the peer; `retryAfterMs` says when to dial again. */
+  Busy: 'busy',
   /** The certificate does not lead to a CA that is trusted here, or is not valid now. */
   Untrusted: 'untrusted',
   /** Never sent: the connection could not be made, or broke. */
@@ -83,6 +88,11 @@ export interface Welcome extends Greeting {
   readonly keepaliveMs: number;
   /** How many connections a tunnel may have; 1 if absent. The key is called lanes on the wire. */
   readonly lanes?: number | undefined;
+  /**
+   * After the loss of the tunnel, the dialling side waits a random time below this before it dials, in ms, so that the
+   * sites do not all come at once; 0 if absent.
+   */
+  readonly reconnectSpreadMs?: number | undefined;
 }
 
 /** What a peer learns about the end of its tunnel. */
@@ -93,6 +103,12 @@ export interface Close {
   readonly reason: string;
   /** Where to dial instead, with `moved`. */
   readonly endpoint?: CloseEndpoint | undefined;
+  /**
+   * How long the peer should wait before it dials again, in ms, a whole number from 0 to 120,000, with a code that says
+   * that the refusal will pass: `busy`, `too-many` or `shutdown`. The peer waits up to half as long again, and never
+   * longer than its own `backoff.maxMs`. Default: the peer's own `backoff`.
+   */
+  readonly retryAfterMs?: number | undefined;
 }
 
 /** What a peer learns when the host refuses it. */
@@ -124,9 +140,9 @@ export function readClose(message: Json): Close | undefined {
  * Returns a whole CLOSE frame. A reason may be the host's own: what is too long for a frame, or is not printable, is
  * left out of it.
  */
-export function closeFrame({ code, reason: text, endpoint }: Close): Buffer {
-  const reason = printable(text);
-  const close = endpoint === undefined ? { code, reason } : { code, reason, endpoint };
+export function closeFrame({ code, reason, endpoint, retryAfterMs }: Close): Buffer {
+  // Members that are undefined are left out.
+  const close = { code, reason: printable(reason), endpoint, retryAfterMs };
   return jsonFrame(FrameType.Close, close);
 }
 
@@ -178,6 +194,7 @@ const welcomeSchema = v.object({
   peer: v.pipe(v.string(), v.maxLength(2048)),
   keepaliveMs: whole(100, 600_000),
   lanes: v.optional(whole(1, MAX_CONNECTIONS)),
+  reconnectSpreadMs: v.optional(whole(0, MAX_WAIT_MS)),
 });
 const closeSchema = v.object({
   code: v.pipe(v.string(), v.regex(/^[a-z0-9-]{1,64}$/)),
@@ -188,6 +205,7 @@ const closeSchema = v.object({
       port: whole(1, 65_535),
     })
   ),
+  retryAfterMs: v.optional(whole(0, MAX_WAIT_MS)),
 });
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });

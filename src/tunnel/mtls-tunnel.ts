@@ -172,8 +172,9 @@ export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, As
     code = CloseCode.Shutdown,
     reason = '',
     endpoint,
+    retryAfterMs,
   }: Partial<TunnelRefusal> = {}): Promise<void> {
-    this.#closing ??= this.#end('close', { code, reason, endpoint });
+    this.#closing ??= this.#end('close', { code, reason, endpoint, retryAfterMs });
     return this.#closing;
   }
 
@@ -181,8 +182,8 @@ export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, As
     return this.close();
   }
 
-  abort({ code, reason, endpoint }: TunnelRefusal): Promise<void> {
-    return this.#end('abort', { code, reason, endpoint });
+  abort({ code, reason, endpoint, retryAfterMs }: TunnelRefusal): Promise<void> {
+    return this.#end('abort', { code, reason, endpoint, retryAfterMs });
   }
 
   destroy(): void {
@@ -234,9 +235,13 @@ export class TunnelListener extends EventEmitter<ListenerEvents> implements Asyn
     this.#handshakes = new Handshakes(options);
     this.counters = this.#handshakes.counters;
     this.#handshakes.on('refused', (refused) => this.emit('refused', refused));
-    this.#acceptor = new Acceptor(options, this.#handshakes, (hello, id) =>
-      this.#findPlace(hello, id)
-    );
+    const tunnels = this.#tunnels;
+    this.#acceptor = new Acceptor(options, this.#handshakes, {
+      get size() {
+        return tunnels.size;
+      },
+      findPlace: (hello, id) => this.#findPlace(hello, id),
+    });
     this.#acceptor.on('connection', (accepted) => this.#onConnection(accepted));
     this.#acceptor.on('problem', (problem) => this.emit('problem', problem));
   }

@@ -103,8 +103,10 @@ export type AuthorizeAnswer = TunnelRefusal | undefined | Promise<TunnelRefusal 
 /** Bounds of the connections whose handshake is under way. */
 export interface HandshakeLimits {
   /**
-   * Connections whose handshake is under way, at most; default 128. When one more comes, the oldest one of the
-   * address that has most of them is terminated.
+   * Connections whose TLS has begun and whose handshake is under way, at most; default 128. When one more comes, the
+   * oldest one of the address that has most of them is terminated; if it is one more of an address that has some, it waits
+   * while theirs make progress. Eight times as many may wait for their TLS to begin; more are reset, and so are those that
+   * have waited for half of `handshakeTimeoutMs`.
    */
   readonly maxHandshakes?: number;
   /**
@@ -158,6 +160,11 @@ export interface ListenOptions extends Credentials, TunnelLimits, HandshakeLimit
    * differ; default 60,000. Then it is ended with `untrusted`.
    */
   readonly expiryGraceMs?: number;
+  /**
+   * Returns how many tunnels there are when all peers are there; it is called for each connection. Peers that have lost
+   * their tunnel come back over the time that so many handshakes take. Default: as many as are up.
+   */
+  readonly expectedTunnels?: (() => number) | undefined;
 }
 
 /** What values an option may have. */
@@ -250,6 +257,7 @@ export const LISTEN_ROWS: RowsOf<Omit<ListenOptions, keyof Credentials | 'port'>
   // A peer takes no WELCOME with another one.
   keepaliveMs: row(10_000, range(100, 600_000)),
   expiryGraceMs: row(60_000, NOT_NEGATIVE),
+  expectedTunnels: row<ListenOptions['expectedTunnels']>(undefined, FUNCTION),
 };
 
 /** The values of options that are left out. */
@@ -291,6 +299,7 @@ export type ResolvedListenOptions = typeof LISTEN_DEFAULTS & {
   readonly host: string | undefined;
   readonly port: number;
   readonly authorize: ListenOptions['authorize'] | undefined;
+  readonly expectedTunnels: ListenOptions['expectedTunnels'];
   readonly credentials: Credentials;
   /** The identity of this side, from its own certificate. */
   readonly identity: GatewayIdentity;
@@ -325,7 +334,7 @@ export function resolveDialOptions(options: DialOptions): ResolvedDialOptions {
  */
 export function resolveListenOptions(options: ListenOptions): ResolvedListenOptions {
   const values = resolve<typeof LISTEN_DEFAULTS & ConnectionOptions>(LISTEN_ROWS, options);
-  const { key, cert, ca, host, port, authorize, otherProtocols = {} } = options;
+  const { key, cert, ca, host, port, authorize, expectedTunnels, otherProtocols = {} } = options;
   range(0, 65_535).check('port', port);
   secureContext(options);
   return {
@@ -335,6 +344,7 @@ export function resolveListenOptions(options: ListenOptions): ResolvedListenOpti
     host,
     port,
     authorize,
+    expectedTunnels,
     otherProtocols: new Map(Object.entries(otherProtocols)),
     connection: { ...values, pool: new SlabPool(values.slabBytes) },
   };

@@ -4,7 +4,12 @@
  * @module
  */
 import { X509Certificate } from 'node:crypto';
-import { isIssuedBy, isRevokedBy, type RevocationTable } from '../pki/index.ts';
+import {
+  isIssuedBy,
+  isRevokedBy,
+  type RevocationChanges,
+  type RevocationTable,
+} from '../pki/index.ts';
 import { CLOUD } from '../registry/index.ts';
 import { CloseCode, type TunnelCandidate, type TunnelRefusal } from '../tunnel/index.ts';
 
@@ -21,6 +26,8 @@ export interface AccessRules {
 export interface AccessChange extends Partial<Omit<AccessRules, 'sites'>> {
   /** The number of the worker that holds a site, by site; undefined for a site that may not connect any more. */
   readonly holders?: ReadonlyMap<string, number | undefined>;
+  /** What has changed in the revocations, instead of the whole table. */
+  readonly revocationChanges?: RevocationChanges;
   /** The port where a worker listens for tunnels, by worker; absent until the worker has reported it. */
   readonly ports?: ReadonlyMap<number, number>;
 }
@@ -29,22 +36,39 @@ export interface AccessChange extends Partial<Omit<AccessRules, 'sites'>> {
 export class Access {
   readonly #holders = new Map<string, number>();
   #ports: ReadonlyMap<number, number> = new Map();
-  #revocations: RevocationTable = { sites: new Set(), serials: new Set(), spkis: new Set() };
+  #revocations: RevocationTable = copyOf({});
+  /** The same table if it is a copy of this object's own, to which changes are applied. */
+  #copy: ReturnType<typeof copyOf> | undefined;
   #retired: readonly X509Certificate[] = [];
   /** Whether a certificate was issued by a retired CA: many tunnels are asked about at once. */
   #isOfRetired = new WeakMap<X509Certificate, boolean>();
 
   /** Takes over a change, from the next question on. */
-  update({ holders = new Map(), ports, revocations, retired }: AccessChange): void {
+  update({
+    holders = new Map(),
+    ports,
+    revocations,
+    revocationChanges,
+    retired,
+  }: AccessChange): void {
     for (const [site, holder] of holders) {
       if (holder === undefined) this.#holders.delete(site);
       else this.#holders.set(site, holder);
     }
     if (ports !== undefined) this.#ports = ports;
-    if (revocations !== undefined) this.#revocations = revocations;
+    if (revocations !== undefined) {
+      this.#revocations = revocations;
+      this.#copy = undefined;
+    }
+    if (revocationChanges !== undefined) this.#apply(revocationChanges);
     if (retired === undefined) return;
     this.#retired = retired.map((pem) => new X509Certificate(pem));
     this.#isOfRetired = new WeakMap();
+  }
+
+  /** How many sites each worker holds, on average. */
+  get sitesPerWorker(): number {
+    return this.#holders.size / Math.max(1, this.#ports.size);
   }
 
   /** Whether a certificate is revoked, or was issued by a retired CA. */
@@ -72,6 +96,18 @@ export class Access {
     return holder === worker ? undefined : redirect(site, holder, this.#ports.get(holder));
   }
 
+  #apply({ sites, serials, spkis }: RevocationChanges): void {
+    this.#copy ??= copyOf(this.#revocations);
+    const copy = this.#copy;
+    this.#revocations = copy;
+    for (const [site, isRevoked] of sites) {
+      if (isRevoked) copy.sites.add(site);
+      else copy.sites.delete(site);
+    }
+    for (const serial of serials) copy.serials.add(serial);
+    for (const spki of spkis) copy.spkis.add(spki);
+  }
+
   #isRetired(certificate: X509Certificate): boolean {
     let isOfRetired = this.#isOfRetired.get(certificate);
     if (isOfRetired === undefined) {
@@ -80,6 +116,14 @@ export class Access {
     }
     return isOfRetired;
   }
+}
+
+function copyOf({ sites, serials, spkis }: Partial<RevocationTable>) {
+  return {
+    sites: new Set(sites),
+    serials: new Set(serials),
+    spkis: new Set(spkis),
+  } satisfies RevocationTable;
 }
 
 /**

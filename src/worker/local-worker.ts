@@ -15,7 +15,6 @@ import {
   type PathStatus,
   type PlanChangesInput,
   type PlannedRealm,
-  type PresenceInput,
   type TranslationPlanInput,
 } from '../translator/index.ts';
 import {
@@ -85,10 +84,6 @@ export class LocalWorker implements Worker, AsyncDisposable {
     this.#pathsRemoved += this.#translator.load(plan);
   }
 
-  bind(presence: PresenceInput): void {
-    this.#translator.bind(presence);
-  }
-
   apply(changes: PlanChangesInput): void {
     this.#pathsRemoved += this.#translator.apply(changes);
   }
@@ -123,6 +118,7 @@ export class LocalWorker implements Worker, AsyncDisposable {
       ...tunnel,
       ...credentials,
       ...limits,
+      expectedTunnels: () => this.#access.sitesPerWorker,
       ...this.#listening,
       ...(notSentLowat === undefined ? {} : { notSentLowat }),
       authorize: (candidate) => this.#refusalOf(candidate, options),

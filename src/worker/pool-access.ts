@@ -21,6 +21,8 @@ export interface PoolAccessOptions {
 export class PoolAccess {
   readonly #options: PoolAccessOptions;
   readonly #sites = new Set<string>();
+  /** The retired CAs that the workers know. */
+  #retired: readonly string[] = [];
 
   constructor(options: PoolAccessOptions) {
     this.#options = options;
@@ -43,7 +45,7 @@ export class PoolAccess {
       (site) => sites.has(site) !== this.#sites.has(site)
     );
     this.#setSites(new Map(changed.map((site) => [site, sites.has(site)])));
-    this.#update({ revocations, retired });
+    this.#update({ revocations, ...this.#newRetired(retired) });
   }
 
   setSite(site: string, isAdmitted: boolean): void {
@@ -53,7 +55,7 @@ export class PoolAccess {
   /** Tells the workers what is revoked, and which CAs are retired. */
   refreshRevocations(): void {
     const { revocations, retired } = this.#options.rules();
-    this.#update({ revocations, retired });
+    this.#update({ revocations, ...this.#newRetired(retired) });
   }
 
   /** Tells the workers where each of them listens. */
@@ -78,6 +80,16 @@ export class PoolAccess {
     }
     this.#update({ holders });
     for (const [site, isAdmitted] of changed) if (!isAdmitted) this.#options.onGone(site);
+  }
+
+  /** Returns the retired CAs if they have changed: a worker then checks the certificate of every tunnel again. */
+  #newRetired(retired: readonly string[]): Pick<AccessChange, 'retired'> {
+    const known = this.#retired;
+    const isKnown =
+      retired.length === known.length && retired.every((pem, number) => pem === known[number]);
+    if (isKnown) return {};
+    this.#retired = [...retired];
+    return { retired };
   }
 
   #update(change: AccessChange): void {

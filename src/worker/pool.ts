@@ -16,7 +16,6 @@ import type {
   PathStatus,
   PlanChanges,
   PlannedRealm,
-  PresenceInput,
   TranslationPlanInput,
 } from '../translator/index.ts';
 import { CloseCode, type Credentials } from '../tunnel/index.ts';
@@ -160,10 +159,6 @@ export class WorkerPool
 
   load(plan: TranslationPlanInput): void {
     (this.#partition ?? this.#workers[0]!).load(plan);
-  }
-
-  bind(presence: PresenceInput): void {
-    (this.#partition ?? this.#workers[0]!).bind(presence);
   }
 
   apply(changes: PlanChanges): void {

@@ -15,12 +15,12 @@ import type {
   Explanation,
   PathStatus,
   PlanChangesInput,
-  PresenceInput,
   TranslationPlanInput,
 } from '../translator/index.ts';
-import { printChanges, printPlan, printPresence } from '../translator/plan.ts';
+import { printChanges, printPlan } from '../translator/plan.ts';
 import type { Credentials } from '../tunnel/index.ts';
 import type { AccessChange } from './access.ts';
+import { RevocationFeed } from './revocation-feed.ts';
 import { type Remote, Rpc } from './rpc.ts';
 import {
   type TerminationReport,
@@ -63,6 +63,8 @@ export class WorkerProcess implements Worker {
   #child: Child | undefined;
   /** Undefined while the worker is down. */
   #remote: Remote<Worker> | undefined;
+  /** What the present process knows of the revocations. */
+  #revocations = new RevocationFeed();
   /** False also while the worker is opening, which may fail. */
   #isOpen = false;
   #startedMs = 0;
@@ -83,16 +85,16 @@ export class WorkerProcess implements Worker {
     this.#remote?.load(printPlan(plan));
   }
 
-  bind(presence: PresenceInput): void {
-    this.#remote?.bind(printPresence(presence));
-  }
-
   apply(changes: PlanChangesInput): void {
     this.#remote?.apply(printChanges(changes));
   }
 
-  updateAccess(change: AccessChange): void {
-    this.#remote?.updateAccess(change);
+  /** Of the revocations only what has changed is sent. */
+  updateAccess({ revocations, ...change }: AccessChange): void {
+    if (this.#remote === undefined) return;
+    const news = revocations === undefined ? {} : this.#revocations.next(revocations);
+    const all = { ...change, ...news };
+    if (Object.keys(all).length > 0) this.#remote.updateAccess(all);
   }
 
   setCredentials(credentials: Credentials): void {
@@ -162,6 +164,7 @@ export class WorkerProcess implements Worker {
       await this.#checkVersion(remote);
       // From here on the worker receives notifications.
       this.#remote = remote;
+      this.#revocations = new RevocationFeed();
       this.#options.initialize(this);
       const addresses = await remote.open(options);
       this.#tunnel = addresses.tunnel;

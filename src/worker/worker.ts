@@ -14,7 +14,6 @@ import type {
   PathStatus,
   PlanChangesInput,
   PlannedRealm,
-  PresenceInput,
   TranslationPlanInput,
   VerdictCounters,
 } from '../translator/index.ts';
@@ -29,8 +28,6 @@ import type { Notifications } from './rpc.ts';
 export interface Worker {
   /** Replaces the whole plan, as `PacketTranslator.load` does. */
   load(plan: TranslationPlanInput): void;
-  /** Adds a presence to the plan, as `PacketTranslator.bind` does. */
-  bind(presence: PresenceInput): void;
   /** Replaces what the changes name in the plan, as `PacketTranslator.apply` does. */
   apply(changes: PlanChangesInput): void;
   /** Returns what there is of a realm, as `PacketTranslator.planned` does. Absent in another process. */
@@ -69,7 +66,6 @@ export interface Worker {
 
 export const WORKER_NOTIFICATIONS: Notifications<Worker> = {
   load: true,
-  bind: true,
   apply: true,
   updateAccess: true,
   setCredentials: true,

@@ -171,7 +171,8 @@ const POOLS = [
   [],
 ];
 const RESERVED = [[], [], ['192.0.2.2'], ['192.0.2.4/30', '198.51.100.2']];
-const KEYS = ['a', 'b', 'c', 'd'];
+// Two are too long for a record.
+const KEYS = ['a', 'b', 'c'.repeat(40), 'd'.repeat(40)];
 const ADDRESSES = ['192.0.2.1', '192.0.2.2', '192.0.2.5', '198.51.100.1'];
 
 const step = fc.oneof(

@@ -77,6 +77,72 @@ describe('a connection limiter', () => {
     expect(limiter.admit(other, 0, () => {})).toBeDefined();
   });
 
+  describe('that is told which connections are late', () => {
+    const FULL = { ...WIDE, maxPending: 4 };
+    const never = () => false;
+    /** Returns the names of those that were ended. Those in upper case are late from the time 10 on. */
+    const limiterOf = (...names: string[]) => {
+      const limiter = new ConnectionLimiter(FULL);
+      const ended: string[] = [];
+      const enter = (name: string): void => {
+        const isLate = name === name.toUpperCase() ? (nowMs: number) => nowMs >= 10 : never;
+        limiter.enter(name[0]!.toLowerCase(), 0, () => ended.push(name), isLate);
+      };
+      for (const name of names) enter(name);
+      return { limiter, ended, enter };
+    };
+
+    test('does not end the work of one address for itself', () => {
+      const { limiter } = limiterOf('a1', 'a2', 'a3', 'a4');
+      expect(limiter.hasRoom('a', 1e9)).toBe(false);
+    });
+
+    test('has room in place of one that is late, also if it is not the oldest', () => {
+      const { limiter, ended } = limiterOf('a1', 'a2', 'A3', 'a4');
+      expect([limiter.hasRoom('a', 9), limiter.hasRoom('a', 10)]).toEqual([false, true]);
+      limiter.enter('a', 10, () => {});
+      expect(ended).toEqual(['A3']);
+    });
+
+    test('always has room for the first connection of an address', () => {
+      const { limiter, ended, enter } = limiterOf('a1', 'a2', 'a3', 'b1');
+      expect(limiter.hasRoom('c', 0)).toBe(true);
+      enter('c1');
+      expect(ended).toEqual(['a1']);
+      // Now two of one address are not at least two more than one of another.
+      expect(['a', 'b', 'c', 'd'].map((key) => limiter.hasRoom(key, 0))).toEqual([
+        false,
+        false,
+        false,
+        true,
+      ]);
+    });
+
+    test('has room for one of two addresses until they have about as much', () => {
+      const { limiter, ended, enter } = limiterOf('a1', 'a2', 'a3', 'b1');
+      expect(limiter.hasRoom('b', 0)).toBe(true);
+      enter('b2');
+      expect(ended).toEqual(['a1']);
+      expect([limiter.hasRoom('a', 0), limiter.hasRoom('b', 0)]).toEqual([false, false]);
+      expect(limiter.counters.evicted).toBe(1);
+    });
+
+    test('has room for one more address, also if none has more than one', () => {
+      const { limiter, ended, enter } = limiterOf('a1', 'b1', 'c1', 'd1');
+      expect([limiter.hasRoom('b', 0), limiter.hasRoom('e', 0)]).toEqual([false, true]);
+      enter('e1');
+      expect(ended).toEqual(['a1']);
+    });
+
+    test('has room again when one leaves', () => {
+      const limiter = new ConnectionLimiter({ ...FULL, maxPending: 1 });
+      const { leave } = limiter.enter('a', 0, () => {}, never);
+      expect(limiter.hasRoom('a', 0)).toBe(false);
+      leave();
+      expect(limiter.hasRoom('a', 0)).toBe(true);
+    });
+  });
+
   test('terminates the oldest connection of the address that has most, when it is full', () => {
     const limiter = new ConnectionLimiter({ ...WIDE, maxPending: 4 });
     const ended: string[] = [];

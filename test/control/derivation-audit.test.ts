@@ -155,7 +155,7 @@ test('a large site is compared in many turns of the event loop, none above 4 ms'
   }));
   const exposures = services.map(({ name }) => ({ service: name, site: 'site-a' }));
   source.put([...registry.sites()], services, exposures);
-  const target = { load: () => {}, bind: () => {}, apply: () => {} };
+  const target = { load: () => {}, apply: () => {} };
   const options = { registry: source.registry, store, translator: target, clock };
   const controller = await PresenceController.start(options);
   expect(controller.snapshot('site-a')!.hosts).toHaveLength(1000);

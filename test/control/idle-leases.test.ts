@@ -229,7 +229,7 @@ describe('a lease that nobody uses', () => {
     expect(ended).toHaveLength(2);
   });
 
-  test('ends with many others, in batches', async () => {
+  test('ends with many others, in slices, between which others are admitted', async () => {
     const sites = DESIRED.sites.map((site) => ({
       ...site,
       sources: ['10.0.0.0/8'],
@@ -244,13 +244,23 @@ describe('a lease that nobody uses', () => {
     await Promise.all(hosts.map((host) => controller.admit('site-a', host, 'cloud', 4)));
     await clock.pass(DAY_MS - HOUR_MS);
     const commits = store.leaseCommits;
-    const held = () => translator.presences.length - 3;
+    translator.changes.length = 0;
+    // In a slice are 300 looks at the clock.
+    clock.tickMs = 0.01;
     await clock.pass(HOUR_MS);
-    expect([held(), store.leaseCommits - commits]).toEqual([1200 - 512, 1]);
-    await clock.pass(1000);
-    expect(held()).toBe(1200 - 2 * 512);
-    await clock.pass(1000);
-    expect([held(), store.leaseCommits - commits]).toEqual([0, 3]);
+    await controller.admit('site-a', '10.1.200.1', 'cloud', 4);
+    const held = () => translator.presences.length - 4;
+    expect(held()).toBeGreaterThan(600);
+    while (held() > 0) await turn();
+    const sizes = translator.changes.map(({ presences = [] }) => presences.length);
+    expect(Math.max(...sizes)).toBeLessThan(150);
+    expect(store.leaseCommits - commits).toBeGreaterThan(8);
+    expect(translator.addressOf('cloud', 'site-a', '10.1.200.1')).toBeDefined();
+
+    // Leases end also if the gateway is closed while others end.
+    await clock.pass(1);
+    await controller.close();
+    expect(translator.unstored).toEqual([]);
   });
 });
 

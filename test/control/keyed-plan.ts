@@ -41,8 +41,10 @@ export class KeyedPlan {
   apply({ realms = [], presences = [], permits = [] }: PlanChanges): void {
     for (const { name, realm } of realms) if (realm !== undefined) this.#realms.set(name, realm);
     for (const { realm, address } of presences) this.#unbind(realm, `${realm} ${address}`);
-    for (const { realm, address, of } of presences) {
-      if (of !== undefined) this.#bind({ realm, address, of });
+    for (const { realm, address, of, formerUntil } of presences) {
+      if (of === undefined) continue;
+      const former = formerUntil === undefined ? {} : { formerUntil };
+      this.#bind({ realm, address, of, ...former });
     }
     for (const { realm, service, permits: all } of permits) {
       this.#need(realm);
@@ -104,6 +106,8 @@ export class KeyedPlan {
   }
 }
 
-function hostOf({ realm, address, of }: Presence): string {
-  return `${realm} IPv${address.family} ${of}`;
+/** A host may have several former addresses beside its newest one. */
+function hostOf({ realm, address, of, formerUntil }: Presence): string {
+  const former = formerUntil === undefined ? '' : ` at ${address} until ${formerUntil}`;
+  return `${realm} IPv${address.family} ${of}${former}`;
 }

@@ -98,7 +98,6 @@ class World {
       ...(isTransit && { transit: 'cloud' }),
       translator: {
         load: (plan) => index.load(plan),
-        bind: (presence) => index.apply({ presences: [presence] }),
         apply: (changes) => index.apply(changes),
       },
     });
@@ -133,16 +132,19 @@ class World {
 
   /** Takes over what has changed. */
   follow(): void {
-    const changed = this.index.take();
+    while (this.index.isBehind) this.#take(this.index.take(2));
+  }
+
+  #take(changed: ReturnType<NameIndex['take']>): void {
     if (changed === undefined) return;
     if (changed === 'everything') {
       this.hosts.clear();
       this.pointers.clear();
-    } else {
-      for (const name of changed.names) this.hosts.delete(name);
-      for (const address of changed.addresses) this.pointers.delete(`${address}`);
+      return;
     }
-    const { hosts, pointers } = changed === 'everything' ? this.index.all : changed;
+    for (const name of changed.names) this.hosts.delete(name);
+    for (const address of changed.addresses) this.pointers.delete(`${address}`);
+    const { hosts, pointers } = changed;
     for (const host of hosts) {
       this.hosts.set(
         host.name,

@@ -55,10 +55,7 @@ describe('PresenceController', () => {
       { store: {} },
       'store must be an object with the methods get, list, commit, not an object of another kind',
     ],
-    [
-      { translator: 'x' },
-      'translator must be an object with the methods load, bind, apply, not "x"',
-    ],
+    [{ translator: 'x' }, 'translator must be an object with the methods load, apply, not "x"'],
     [{ ttlSeconds: '30' }, 'ttlSeconds must be a whole number from 0 to 2147483647, not "30"'],
     [{ ttlSeconds: 0.5 }, 'ttlSeconds must be a whole number from 0 to 2147483647, not 0.5'],
     [
@@ -83,7 +80,7 @@ describe('PresenceController', () => {
     const whole = options && {
       registry,
       store,
-      translator: { load() {}, bind() {}, apply() {} },
+      translator: { load() {}, apply() {} },
       ...options,
     };
     const start = () => PresenceController.start(whole as unknown as PresenceControllerOptions);
@@ -95,6 +92,7 @@ describe('PresenceController', () => {
     expect(PRESENCE_CONTROLLER_DEFAULTS).toEqual({
       ttlSeconds: 30,
       quarantineMs: 60_000,
+      overlapMs: 330_000,
       clientIdleMs: 30 * 86_400_000,
       pressedIdleMs: 86_400_000,
       releaseSuspended: false,

@@ -80,12 +80,6 @@ export class PartitionWorld {
     this.partition.load(plan);
   }
 
-  bind(presence: Presence): void {
-    this.#note(presence);
-    this.whole.bind(presence);
-    this.partition.bind(presence);
-  }
-
   apply(changes: PlanChanges): void {
     for (const { realm, address, of } of changes.presences ?? []) {
       if (of === undefined) this.presences.delete(`${realm} ${address}`);

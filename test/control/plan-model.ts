@@ -38,10 +38,6 @@ export class PlanModel {
     }
   }
 
-  bind(presence: Presence): void {
-    this.apply({ presences: [presence] });
-  }
-
   apply({ realms = [], presences = [], permits = [] }: PlanChanges): void {
     this.named += realms.length + presences.length + permits.length;
     const last = new Map(realms.map(({ name, realm }) => [name, realm]));

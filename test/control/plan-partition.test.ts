@@ -4,7 +4,13 @@
  */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { PlanPartition, type RouteChange } from '../../src/control/index.ts';
-import type { PlanChanges, Presence, TranslationPlan } from '../../src/translator/index.ts';
+import type {
+  PlanChanges,
+  PlanChangesInput,
+  PresenceInput,
+  TranslationPlan,
+} from '../../src/translator/index.ts';
+import { compileChanges, compilePresence } from '../../src/translator/plan.ts';
 import { type TextOf, type TextPlan, type TextPresence, textOf } from '../support/text-of.ts';
 
 const A = { realm: 'site-a', address: '10.0.0.5' };
@@ -43,10 +49,6 @@ class Target {
     this.loads++;
     this.plan = textOf(plan);
     this.bound = [];
-  }
-
-  bind(presence: Presence): void {
-    this.apply({ presences: [presence] });
   }
 
   apply(changes: PlanChanges): void {
@@ -135,15 +137,19 @@ describe('a part', () => {
   });
 });
 
-describe('bind', () => {
+function bind(presence: PresenceInput): void {
+  partition.apply({ presences: [compilePresence(presence, () => 'presence')] });
+}
+
+describe('a presence that is added', () => {
   const OTHER = { realm: 'site-a', address: '10.0.0.9' };
   const inB: TextPresence = { realm: 'site-b', address: '10.0.0.133', of: OTHER };
   const inCloud: TextPresence = { realm: 'cloud', address: '10.0.0.137', of: OTHER };
 
   test('sends a client’s presence to the parts that it concerns, when its path is known', () => {
-    partition.bind(inB);
+    bind(inB);
     expect(targets.map(({ bound }) => bound)).toEqual([[], []]);
-    partition.bind(inCloud);
+    bind(inCloud);
     const standIn = { realm: 'cloud', address: '10.0.0.137' };
     expect(targets[0].bound).toEqual([inCloud]);
     expect(targets[1].bound).toEqual([{ ...inB, of: standIn }]);
@@ -151,13 +157,13 @@ describe('bind', () => {
   });
 
   test('sends the same presence once', () => {
-    for (let i = 0; i < 2; i++) partition.bind(inCloud);
+    for (let i = 0; i < 2; i++) bind(inCloud);
     expect(targets[0].bound).toEqual([inCloud]);
   });
 
   test('is part of every later part', () => {
-    partition.bind(inCloud);
-    partition.bind(inB);
+    bind(inCloud);
+    bind(inB);
     partition.reload(1);
     expect(targets[1].plan.presences).toContainEqual({
       ...inB,
@@ -169,7 +175,7 @@ describe('bind', () => {
     const presence = PLAN.presences[1]!;
     start({ ...PLAN, presences: PLAN.presences.filter((each) => each !== presence) });
     expect(targets[0].plan.permits).toHaveLength(1);
-    partition.bind(presence);
+    bind(presence);
     const service = { realm: 'cloud', address: '10.0.0.145' };
     const permits = [{ ...PLAN.permits[1], service }];
     expect(targets[0].changes[0]!.permits).toEqual([{ realm: 'site-a', service, permits }]);
@@ -177,7 +183,7 @@ describe('bind', () => {
 
   test('takes a block that becomes shared from the site that had it alone', () => {
     received = [];
-    partition.bind({ realm: 'cloud', address: '10.0.0.130', of: { ...B, address: '10.0.0.9' } });
+    bind({ realm: 'cloud', address: '10.0.0.130', of: { ...B, address: '10.0.0.9' } });
     expect(received.map(({ prefix, site }) => `${prefix} ${site}`)).toEqual([
       '10.0.0.129/32 site-a',
       '10.0.0.130/32 site-b',
@@ -200,3 +206,49 @@ describe('a site that moves', () => {
     ]);
   });
 });
+
+describe('a host with a former and a new address', () => {
+  const former = { realm: 'cloud', address: '10.0.0.145', of: B, formerUntil: 1000 };
+  const newest = { realm: 'cloud', address: '10.0.1.1', of: B };
+  const presenceOf = (plan: TextPlan, address: string) =>
+    plan.presences.find((each) => each.realm === 'site-a' && each.address === address);
+
+  test('is known in other parts by the address that ends first, in whatever order they have come', () => {
+    for (const both of [
+      [former, newest],
+      [newest, former],
+    ]) {
+      const others = PLAN.presences.filter(({ address }) => address !== former.address);
+      start({ ...PLAN, presences: [...others, ...both] });
+      const [first, second] = targets.map(({ plan }) => plan);
+      expect(presenceOf(first!, '10.0.0.131')?.of.address).toBe(former.address);
+      // The part that has the host has both.
+      expect(second!.presences).toEqual(expect.arrayContaining([former, newest]));
+    }
+  });
+
+  test('is known by the other one as soon as that has ended', () => {
+    partition.apply(textChanges([former, newest]));
+    expect(targets[1].changes.at(-1)!.presences).toEqual([former, newest]);
+    partition.apply(textChanges([{ ...former, of: undefined }]));
+    const { presences } = targets[0].changes.at(-1)!;
+    expect(presences).toEqual([
+      { realm: 'site-a', address: '10.0.0.131', of: { realm: 'cloud', address: '10.0.1.1' } },
+    ]);
+  });
+
+  test('has both in another site, too', () => {
+    const inA = { realm: 'site-a', address: '10.0.0.131', of: B, formerUntil: 1000 };
+    partition.apply(textChanges([inA, { realm: 'site-a', address: '10.0.1.1', of: B }]));
+    const of = { realm: 'cloud', address: '10.0.0.145' };
+    expect(targets[0].changes.at(-1)!.presences).toEqual([
+      { ...inA, of },
+      { realm: 'site-a', address: '10.0.1.1', of },
+    ]);
+  });
+});
+
+/** Changes of presences as the controller makes them. */
+function textChanges(presences: NonNullable<PlanChangesInput['presences']>): PlanChanges {
+  return compileChanges({ presences });
+}

@@ -255,7 +255,9 @@ describe('a change of the desired state', () => {
   });
 
   test('drops leases outside of the new pools, and keeps those inside', async () => {
-    const { registry, translator, store, controller, clock } = await startScene();
+    const { registry, translator, store, controller, clock } = await startScene(DESIRED, {
+      overlapMs: 0,
+    });
     await controller.admit(...CLIENT);
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.7')).toBe('10.0.0.130');
     const moved = withSite('cloud', { pools: ['10.0.0.130/32', '10.0.0.192/26'] });
@@ -274,7 +276,8 @@ describe('a change of the desired state', () => {
 
   test('keeps the quarantine of an address while its pool is away', async () => {
     const { registry, translator, clock, problems } = await startScene(
-      withSite('cloud', { pools: ['10.0.0.129/32'] })
+      withSite('cloud', { pools: ['10.0.0.129/32'] }),
+      { overlapMs: 0 }
     );
     const [camera] = DESIRED.services.filter(({ name }) => name === 'console-a');
     const other = { ...camera!, name: 'other', address: '10.0.0.9' };
@@ -300,7 +303,7 @@ describe('a change of the desired state', () => {
   test('is noticed at the start if it was a change of pools', async () => {
     const scene = await startScene();
     const moved = withSite('cloud', { pools: ['10.0.0.192/26'] });
-    const { translator, store } = await startScene(moved, {}, scene);
+    const { translator, store } = await startScene(moved, { overlapMs: 0 }, scene);
     expect(translator.addressOf('cloud', 'site-a', '10.0.0.5')).toBe('10.0.0.193');
     expect(store.leases.get('lease/cloud/10.0.0.129')).toHaveProperty('releasedAt');
   });

@@ -58,10 +58,18 @@ export function turn(): Promise<void> {
 
 /** A clock of which an asynchronous part of a test may let promises settle between two timers. */
 export class SceneClock extends FakeClock {
+  /** What each look at the monotonic clock takes, in ms, so that work takes time. */
+  tickMs = 0;
+  #tickedMs = 0;
   readonly #due = new Set<{ readonly atMs: number }>();
 
+  override monotonicMs(): number {
+    this.#tickedMs += this.tickMs;
+    return super.monotonicMs() + this.#tickedMs;
+  }
+
   override after(delayMs: number, callback: () => void): () => void {
-    const due = { atMs: this.monotonicMs() + delayMs };
+    const due = { atMs: super.monotonicMs() + delayMs };
     this.#due.add(due);
     const end = super.after(delayMs, () => {
       this.#due.delete(due);
@@ -74,14 +82,14 @@ export class SceneClock extends FakeClock {
   }
 
   async pass(ms: number): Promise<void> {
-    const endMs = this.monotonicMs() + ms;
+    const endMs = super.monotonicMs() + ms;
     for (;;) {
       const nextMs = Math.min(...[...this.#due].map(({ atMs }) => atMs));
       if (nextMs > endMs) break;
-      this.advance(Math.max(nextMs - this.monotonicMs(), 0));
+      this.advance(Math.max(nextMs - super.monotonicMs(), 0));
       await turn();
     }
-    this.advance(endMs - this.monotonicMs());
+    this.advance(endMs - super.monotonicMs());
     await turn();
   }
 }
@@ -172,10 +180,6 @@ export class ObservedTranslator {
     this.#use(plan.presences);
   }
 
-  bind(presence: Presence): void {
-    this.apply({ presences: [presence] });
-  }
-
   apply(changes: PlanChanges): void {
     this.changes.push(changes);
     this.keyed.apply(changes);
@@ -192,11 +196,15 @@ export class ObservedTranslator {
     return this.addressesOf(realm, site, address)[0];
   }
 
-  /** The presences of a host in a realm, IPv4 first. */
+  /** The presences of a host in a realm, IPv4 first, without former ones. */
   addressesOf(realm: string, site: string, address: string): string[] {
     return this.presences
       .filter(
-        (each) => each.realm === realm && each.of.realm === site && each.of.address === address
+        (each) =>
+          each.realm === realm &&
+          each.of.realm === site &&
+          each.of.address === address &&
+          each.formerUntil === undefined
       )
       .map((each) => each.address)
       .sort((a, b) => Number(a.includes(':')) - Number(b.includes(':')));
@@ -213,11 +221,12 @@ export class ObservedTranslator {
   }
 }
 
-function textOfPresence({ realm, address, of }: Presence): TextPresence {
+function textOfPresence({ realm, address, of, formerUntil }: Presence): TextPresence {
   return {
     realm,
     address: address.toString(),
     of: { realm: of.realm, address: of.address.toString() },
+    ...(formerUntil === undefined ? {} : { formerUntil }),
   };
 }
 

@@ -4,6 +4,7 @@ import { IpAddress } from '../../src/base/address.ts';
 import { IpPrefix } from '../../src/base/prefix.ts';
 import { type RouteChange, SiteRoutes } from '../../src/control/index.ts';
 import type { PresenceInput, TranslationPlanInput } from '../../src/translator/index.ts';
+import { compilePresence } from '../../src/translator/plan.ts';
 
 function planOf(
   presences: readonly PresenceInput[],
@@ -20,6 +21,10 @@ function loaded(presences: readonly PresenceInput[], pools?: string[]): SiteRout
   const routes = new SiteRoutes('cloud');
   routes.load(planOf(presences, pools));
   return routes;
+}
+
+function bind(routes: SiteRoutes, input: PresenceInput): RouteChange[] {
+  return routes.apply({ presences: [compilePresence(input, () => 'presence')] });
 }
 
 describe('SiteRoutes', () => {
@@ -51,20 +56,20 @@ describe('SiteRoutes', () => {
   test('ignores presences in other realms', () => {
     const routes = loaded([{ ...presence('10.0.0.129', 'b'), realm: 'a' }]);
     expect(routes.routes.size).toBe(0);
-    expect(routes.bind({ ...presence('10.0.0.129', 'b'), realm: 'a' })).toEqual([]);
+    expect(bind(routes, { ...presence('10.0.0.129', 'b'), realm: 'a' })).toEqual([]);
   });
 
   test('returns what a new presence changes: nothing in a block of its site', () => {
     const routes = loaded([presence('10.0.0.129', 'a')]);
-    expect(routes.bind(presence('10.0.0.130', 'a'))).toEqual([]);
-    expect(routes.bind(presence('10.0.0.144', 'b'))).toEqual([
+    expect(bind(routes, presence('10.0.0.130', 'a'))).toEqual([]);
+    expect(bind(routes, presence('10.0.0.144', 'b'))).toEqual([
       { prefix: '10.0.0.144/28', site: 'b' },
     ]);
   });
 
   test('returns the new routes first when a block becomes shared', () => {
     const routes = loaded([presence('10.0.0.129', 'a')]);
-    expect(routes.bind(presence('10.0.0.130', 'b'))).toEqual([
+    expect(bind(routes, presence('10.0.0.130', 'b'))).toEqual([
       { prefix: '10.0.0.129/32', site: 'a' },
       { prefix: '10.0.0.130/32', site: 'b' },
       { prefix: '10.0.0.128/28', site: undefined },
@@ -101,7 +106,7 @@ test('every presence leads to its site, and the changes add up to the routes', (
       take(routes.load(planOf(before.map(([text, of]) => presence(text, of)))));
       const inPlan = after.slice(bound);
       take(routes.load(planOf(inPlan.map(([text, of]) => presence(text, of)))));
-      for (const [text, of] of after.slice(0, bound)) take(routes.bind(presence(text, of)));
+      for (const [text, of] of after.slice(0, bound)) take(bind(routes, presence(text, of)));
 
       expect(kernel).toEqual(routes.routes);
       for (const [text, of] of after) {

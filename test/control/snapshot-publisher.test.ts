@@ -15,11 +15,6 @@ class BusyClock extends FakeClock {
   override monotonicMs(): number {
     return super.monotonicMs() + this.spentMs;
   }
-
-  override after(delayMs: number, callback: () => void): () => void {
-    publishedAtWaits.push(published.length);
-    return super.after(delayMs, callback);
-  }
 }
 
 let clock: BusyClock;
@@ -28,11 +23,14 @@ let ttls: Map<string, number>;
 /** How often a view was made. */
 let views: number;
 let published: string[];
-/** How many snapshots had been published each time that the publisher began to wait. */
-let publishedAtWaits: number[];
 let publisher: SnapshotPublisher;
 /** What making a view takes, in ms. */
 let viewMs: number;
+
+/** Lets the event loop turn once. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
 
 function viewOf(site: string): SiteView | undefined {
   const ttlSeconds = ttls.get(site);
@@ -51,7 +49,6 @@ beforeEach(() => {
   views = 0;
   viewMs = 0;
   published = [];
-  publishedAtWaits = [];
   publisher = new SnapshotPublisher({
     viewOf,
     onSnapshot: ({ site, ttlSeconds }) => void published.push(`${site} ${ttlSeconds}`),
@@ -107,13 +104,41 @@ describe('a marked site', () => {
   });
 });
 
-test('many sites are published in slices, between which the event loop turns', () => {
-  const sites = Array.from({ length: 10 }, (_, i) => `site-${i}`);
-  for (const site of sites) ttls.set(site, 1);
-  viewMs = 1.5;
-  for (const site of sites) publisher.mark(site);
-  clock.advance(0);
-  expect(publishedAtWaits).toEqual([0, 3, 6, 9, 10]);
+describe('many sites', () => {
+  const SITES = Array.from({ length: 10 }, (_, i) => `site-${i}`);
+
+  beforeEach(() => {
+    for (const site of SITES) ttls.set(site, 1);
+    viewMs = 1.5;
+  });
+
+  test('are published in slices, between which the event loop turns', async () => {
+    publisher.markAll(SITES);
+    clock.advance(0);
+    const counts = [published.length];
+    for (let left = 20; left > 0 && published.length < SITES.length; left--) {
+      await turn();
+      if (counts.at(-1) !== published.length) counts.push(published.length);
+    }
+    expect(counts).toEqual([2, 4, 6, 8, 10]);
+  });
+
+  test('are not published after close, and a site that is marked meanwhile is', async () => {
+    publisher.markAll(SITES);
+    clock.advance(0);
+    ttls.set('site-0', 2);
+    publisher.mark('site-0');
+    for (let left = 20; left > 0; left--) await turn();
+    expect(published).toHaveLength(SITES.length + 1);
+    expect(published.at(-1)).toBe('site-0 2');
+    publisher.markAll(SITES);
+    for (const site of SITES) ttls.set(site, 3);
+    clock.advance(COALESCE_MS);
+    const before = published.length;
+    publisher.close();
+    for (let left = 20; left > 0; left--) await turn();
+    expect(published).toHaveLength(before);
+  });
 });
 
 describe('snapshot', () => {

@@ -95,6 +95,10 @@ export class SourceDouble extends EventEmitter<{ change: [Touched] }> implements
     return this.#counted(this.#of.get(service)?.values() ?? []);
   }
 
+  sitesOf(service: string): Iterable<string> {
+    return this.#counted(this.#of.get(service)?.keys() ?? []);
+  }
+
   *#counted<T>(items: Iterable<T>): Iterable<T> {
     for (const item of items) {
       this.reads++;

@@ -94,7 +94,7 @@ export const EXCERPTS: readonly Excerpt[] = [
     document: 'docs/sockets.md',
     language: 'ts',
     number: 1,
-    whyNotRun: 'it serves for ever; test/sockets/agents.test.ts has such a server',
+    whyNotRun: 'it serves for ever; test/sockets/stream/agents.test.ts has such a server',
     preamble: SOCKETS,
   },
   {

@@ -6,7 +6,7 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
+import { connect } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -72,22 +72,25 @@ describe.skipIf(isSkipped)(`an agent beside nova-compute${reason}`, () => {
       `${home}.conf`,
       `listeners.tcp.default = ${SERVICES}:5672\nloopback_users = none\nlog.console = true\nlog.file = false\n`
     );
-    // RabbitMQ would start one that outlives it.
-    const port = String(await freePort());
-    start(['epmd', '-port', port, '-address', '127.0.0.1'], {});
-    const interfaces = SERVICES.replaceAll('.', ',');
+    const node = `vp-${process.pid}@localhost`;
+    // Where distribution runs already, RabbitMQ looks for neither epmd nor a free port at all addresses.
+    const distribution = [
+      ...['-sname', node, '-start_epmd', 'false', '-erl_epmd_port', '25672'],
+      ...['-kernel', 'inet_dist_use_interface', `{${SERVICES.replaceAll('.', ',')}}`],
+    ];
     const broker = start([BROKER], {
       HOME: directory,
-      ERL_EPMD_PORT: port,
       // The server itself takes the place of the script that starts it.
       RABBITMQ_ALLOW_INPUT: '1',
-      RABBITMQ_NODENAME: `vp-${process.pid}@localhost`,
+      RABBITMQ_NODENAME: node,
       RABBITMQ_CONFIG_FILE: `${home}.conf`,
       RABBITMQ_ENABLED_PLUGINS_FILE: plugins,
       RABBITMQ_MNESIA_BASE: `${home}.mnesia`,
       RABBITMQ_LOG_BASE: `${home}.log`,
       RABBITMQ_PID_FILE: `${home}.pid`,
-      RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: `-noinput +S 1:1 +sbwt none -kernel inet_dist_use_interface {${interfaces}}`,
+      // A file of its own in place of one in the working directory.
+      ERL_CRASH_DUMP: `${home}.crash`,
+      RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: `-noinput +S 1:1 +sbwt none ${distribution.join(' ')}`,
     });
     let output = '';
     for (const stream of [broker.stdout!, broker.stderr!]) {
@@ -205,12 +208,3 @@ connection = http.client.HTTPConnection(address, 9696, timeout=30)
 connection.request('GET', '/v2.0/ports')
 print(connection.getresponse().read().decode())
 `;
-
-async function freePort(): Promise<number> {
-  const server = createTcpServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}

@@ -84,14 +84,14 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
   /** Downloads the data and returns its hash; no step waits longer than the deadline. */
   const download = async (host: Host, authority: string): Promise<string> => {
     const url = `http://${authority}:8080/data`;
-    const hash = await host.sh(`curl -sS --max-time 12 ${url} | sha256sum`);
+    const hash = await host.sh(`curl -sS --max-time 60 ${url} | sha256sum`);
     return hash.split(' ')[0]!;
   };
   /** Uploads the data and returns the hash of what arrived. */
   const upload = (host: Host, authority: string): Promise<string> =>
-    host.get(['curl', '-sS', '--max-time', '12', '-T', dataPath, `http://${authority}:8080/data`]);
+    host.get(['curl', '-sS', '--max-time', '60', '-T', dataPath, `http://${authority}:8080/data`]);
   const whoAmI = (host: Host, authority: string): Promise<string> =>
-    host.get(['curl', '-sS', '--max-time', '10', `http://${authority}:8080/whoami`]);
+    host.get(['curl', '-sS', '--max-time', '60', `http://${authority}:8080/whoami`]);
 
   /** Sends a datagram with socat, and waits until its echo has come. */
   const echo = async (host: Host, address: string, payload: string): Promise<void> => {
@@ -291,7 +291,19 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
       async (_, from, to, far) => {
         const [client, server] = [hosts[from], hosts[far]];
         const before = await Promise.all([client, server].map(reassembledAt));
-        const ping = ['ping', '-n', '-c', '3', '-i', '0.2', '-W', '3', '-s', '4000', at[from][to]!];
+        const ping = [
+          'ping',
+          '-n',
+          '-c',
+          '3',
+          '-i',
+          '0.2',
+          '-W',
+          '20',
+          '-s',
+          '4000',
+          at[from][to]!,
+        ];
         const { code, text } = await client.run(ping);
         expect(text).toContain('3 packets transmitted, 3 received, 0% packet loss');
         expect(code).toBe(0);
@@ -379,7 +391,7 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
       if (await has(service, gre)) {
         await service.sh(tunnel(at.service['host-a']!, '192.0.2.1'));
         await a.sh(tunnel(at.a.service!, '192.0.2.2'));
-        await a.get(['ping', '-n', '-c', '3', '-i', '0.2', '-W', '3', '192.0.2.1']);
+        await a.get(['ping', '-n', '-c', '3', '-i', '0.2', '-W', '20', '192.0.2.1']);
         passed.push('GRE');
       } else {
         leftOut.push('GRE');
@@ -427,7 +439,7 @@ describe.skipIf(isSkipped)(title, { timeout: 120_000 }, () => {
         [hosts.c, 'service'],
         [hosts.service, 'host-c'],
       ] as const) {
-        const ping = ['ping', '-c', '3', '-i', '0.2', '-W', '3', `${name}.${ZONE}`];
+        const ping = ['ping', '-c', '3', '-i', '0.2', '-W', '20', `${name}.${ZONE}`];
         const { text } = await host.run(ping);
         expect(text).toContain('3 packets transmitted, 3 received, 0% packet loss');
       }

@@ -1,6 +1,6 @@
 /**
  * The kernel's routes to a gateway's TUN, if the file names none: they are the pools of the gateway's own site, and
- * follow their changes. Nothing of the machines is in conflict with them but a resolver. The edge's file has neither the cloud's endpoint nor routes. All networks are
+ * follow their changes. While pools are replaced, a transfer over an address of before goes on; it loses no byte. Nothing of the machines is in conflict with them but a resolver. The edge's file has neither the cloud's endpoint nor routes. All networks are
  * 10.0.0.0/24:
  *
  * ```
@@ -21,7 +21,7 @@ import {
   writeConfig,
 } from '../support/gateway-process.ts';
 import { type Host, Network, whatIsMissing } from '../support/network.ts';
-import { OPEN_PORT, resolve, whoami, ZONE } from './several-processes-scene.ts';
+import { OPEN_PORT, resolve, Transfer, whoami, ZONE } from './several-processes-scene.ts';
 
 const skipReason = whatIsMissing({ bash: 'bash' });
 const isSkipped = skipReason !== undefined && process.env.CI === undefined;
@@ -48,7 +48,12 @@ describe.skipIf(isSkipped).each([1, 2])(
     let cloud: GatewayProcess;
     let edge: GatewayProcess;
     let home: string;
+    let cloudFile: string;
     const pools = { cloud: FIRST_POOL, 'site-a': FIRST_POOL };
+    let overlapSeconds = 3600;
+    /** To the address that the service has at first. */
+    let transfer: Transfer;
+    let former: string;
 
     const device = { type: 'tun', name: 'vp0', proxyArp: ['lan0'] };
     const configOfCloud = (): Config => ({
@@ -58,6 +63,7 @@ describe.skipIf(isSkipped).each([1, 2])(
       processes,
       device,
       tunnel: `${CLOUD_WAN}:7443`,
+      leases: { overlapSeconds },
       desired: {
         sites: Object.entries(pools).map(([name, pool]) => ({
           name,
@@ -94,6 +100,7 @@ describe.skipIf(isSkipped).each([1, 2])(
       const block = pool.replace(/\d+$/, '28');
       return [...(hasClients ? [`${block} dev vp0`] : []), `unreachable ${pool}`];
     };
+    const overlapAtEdge = [`${NEXT_POOL} dev vp0`, `${FIRST_POOL} dev vp0`];
 
     /** Makes the client call the service by its name; returns the addresses that each sees of the other. */
     async function call(): Promise<{ readonly service: string; readonly client: string }> {
@@ -133,7 +140,7 @@ describe.skipIf(isSkipped).each([1, 2])(
         .printed(/ready/);
 
       home = workspace.newDirectory();
-      const cloudFile = writeConfig(home, configOfCloud());
+      cloudFile = writeConfig(home, configOfCloud());
       cloud = new GatewayProcess('cloud-gateway', [cloudFile], cloudGateway.wrapper);
       await cloud.logged(/gateway ready/);
       const { body } = await admin(join(home, 'admin.sock'), 'POST', '/v1/tokens', {
@@ -164,6 +171,9 @@ describe.skipIf(isSkipped).each([1, 2])(
       expect(seen.service).toMatch(IN_FIRST_POOL);
       expect(seen.client).toMatch(IN_FIRST_POOL);
       await expectRoutes(cloudGateway, routesOfCloud(FIRST_POOL, true));
+      former = seen.service;
+      transfer = new Transfer(client, former);
+      await transfer.flows(1);
     });
 
     test('the routes at the edge follow the pools of its site, after a SIGHUP', async () => {
@@ -172,11 +182,14 @@ describe.skipIf(isSkipped).each([1, 2])(
       // This is the pid of the gateway itself, not of the program that started it.
       await cloudGateway.sh(`kill -HUP ${body.pid}`);
       await cloud.logged(/ reloaded$/);
-      await expectRoutes(edgeGateway, [`${NEXT_POOL} dev vp0`]);
+      await expectRoutes(edgeGateway, overlapAtEdge);
       const seen = await call();
       expect(seen.service).toMatch(IN_NEXT_POOL);
       expect(seen.client).toMatch(IN_FIRST_POOL);
       await expectRoutes(cloudGateway, routesOfCloud(FIRST_POOL, true));
+      // The transfer goes on, and the former address leads to the service for new connections, too.
+      await transfer.flows(1);
+      expect(await whoami(client, former)).toBe(seen.client);
     });
 
     test('the routes at the cloud follow its own pools, after a reload', async () => {
@@ -184,13 +197,46 @@ describe.skipIf(isSkipped).each([1, 2])(
       const answer = await callAdmin('POST', '/v1/reload');
       expect(answer).toMatchObject({ status: 200, body: { needRestart: [] } });
       // The request is answered when the change is in force.
-      expect(await routesOf(cloudGateway)).toEqual(routesOfCloud(NEXT_POOL, false));
+      expect(await routesOf(cloudGateway)).toEqual([
+        ...routesOfCloud(NEXT_POOL, false),
+        ...routesOfCloud(FIRST_POOL, true),
+      ]);
       const seen = await call();
       expect(seen.service).toMatch(IN_NEXT_POOL);
-      expect(seen.client).toMatch(IN_NEXT_POOL);
-      await expectRoutes(cloudGateway, routesOfCloud(NEXT_POOL, true));
-      await expectRoutes(edgeGateway, [`${NEXT_POOL} dev vp0`]);
+      // The client keeps its address, so that its connections go on.
+      expect(seen.client).toMatch(IN_FIRST_POOL);
+      await transfer.flows(1);
+      expect(await transfer.end()).toMatchObject({ isWhole: true });
     });
+
+    // The controller is the same with several processes.
+    if (processes === 1) {
+      test('an overlap ends at a restart with a shorter one, and the address of before stands for nothing', async () => {
+        overlapSeconds = 0;
+        writeConfig(home, configOfCloud());
+        const since = edge.output.length;
+        const { body } = await callAdmin('GET', '/v1/status');
+        await cloudGateway.sh(`kill -TERM ${body.pid}`);
+        await cloud.ended;
+        cloud = new GatewayProcess('cloud-gateway', [cloudFile], cloudGateway.wrapper);
+        await cloud.logged(/gateway ready/);
+        await edge.logged(/: up to /, since);
+        await expectRoutes(edgeGateway, [`${NEXT_POOL} dev vp0`]);
+        const seen = await call();
+        expect(seen.service).toMatch(IN_NEXT_POOL);
+        expect(seen.client).toMatch(IN_NEXT_POOL);
+        await expectRoutes(cloudGateway, routesOfCloud(NEXT_POOL, true));
+        // The former address stands for nothing, and the edge does not even route it.
+        const query = `site=site-a&address=`;
+        expect(await callAdmin('GET', `/v1/whois?${query}${former}`)).toMatchObject({
+          status: 400,
+          body: { message: expect.stringContaining(former) },
+        });
+        expect(await callAdmin('GET', `/v1/whois?${query}${seen.service}`)).toMatchObject({
+          body: { site: 'cloud', address: '10.0.0.5' },
+        });
+      });
+    }
 
     test('each gateway has warned of the resolver in its next pool, and not of its own routes', () => {
       for (const gateway of [cloud, edge]) {

@@ -46,7 +46,7 @@ const NOTHING_DESIRED: CloudDesired = {
   servicesOf: () => [],
   exposuresOf: () => [],
 };
-const NOWHERE: PlanTarget = { load: () => {}, bind: () => {}, apply: () => {} };
+const NOWHERE: PlanTarget = { load: () => {}, apply: () => {} };
 
 let stack: SocketStack;
 let peer: SocketStack;
@@ -77,7 +77,7 @@ beforeEach(() => {
   sockets = new CloudSockets(stack, device, NOTHING_DESIRED);
   connections = [];
   const note = (): void => void connections.push([...stack.tcp.connections()].length);
-  target = sockets.before({ load: note, bind: note, apply: note });
+  target = sockets.before({ load: note, apply: note });
 });
 afterEach(async () => {
   await sockets.finish();
@@ -118,9 +118,9 @@ describe('a connection of a client', () => {
 
   test('goes on while nothing of it changes, and ends with what was added later', async () => {
     target.load(plan([], [permit('site-a')]));
-    target.bind(presence('site-a'));
+    target.apply({ presences: [presence('site-a')] });
     await connected('peer');
-    target.bind(presence('site-b', OTHER_PRESENCE));
+    target.apply({ presences: [presence('site-b', OTHER_PRESENCE)] });
     target.load(plan([presence('site-a')], [permit('site-b'), permit('site-a')]));
     expect(connections).toEqual([0, 0, 1, 1]);
     target.load(plan([], [permit('site-a')]));
@@ -209,7 +209,7 @@ test('a service that gets another name is told to the backend, if only one name 
 });
 
 test('what is bound at one gateway before its first plan is not known to another', () => {
-  target.bind(presence('site-a'));
+  target.apply({ presences: [presence('site-a')] });
   const other = new SocketStack({ address: CLOUD_HOST });
   const fresh = new CloudSockets(other, { type: 'sockets' }, NOTHING_DESIRED);
   onTestFinished(() => Promise.all([fresh.finish(), other.close()]).then(() => {}));

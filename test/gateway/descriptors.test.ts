@@ -110,7 +110,8 @@ async function answersUdp({ sockets }: EdgeGateway, port: number): Promise<void>
     if (!isAnswered) socket.send('?', port, 'bus');
     return isAnswered;
   }, WAIT);
-  socket.close();
+  // The socket closes with its gateway: a further answer to a closed one would end the flow, and give its place to a
+  // connection.
 }
 
 const connected = (sockets: readonly PresenceSocket[]): PresenceSocket[] =>

@@ -4,54 +4,17 @@
  */
 import { Resolver } from 'node:dns/promises';
 import { afterEach, expect, test, vi } from 'vitest';
-import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { SnapshotExpiredError } from '../../src/errors.ts';
 import type { CloudGateway, EdgeGateway, EdgeGatewayOptions } from '../../src/gateway/index.ts';
+import { JumpingClock } from '../support/jumping-clock.ts';
 import { ANY_PORT, desired, Gateways, Hosts, memory } from './scene.ts';
 
 const DAY_MS = 86_400_000;
+const HOUR_MS = 3_600_000;
 const PATIENCE = { signal: AbortSignal.timeout(600_000) };
 
 const gateways = new Gateways();
 afterEach(() => gateways.close());
-
-/** The clock of the system, which can jump over days: timers of a minute or more are then called at once. */
-class JumpingClock implements Clock {
-  #jumpedMs = 0;
-  #wallMs = 0;
-  readonly #long = new Set<() => void>();
-
-  wallMs(): number {
-    return systemClock.wallMs() + this.#jumpedMs + this.#wallMs;
-  }
-
-  monotonicMs(): number {
-    return systemClock.monotonicMs() + this.#jumpedMs;
-  }
-
-  after(delayMs: number, callback: () => void, background?: boolean): () => void {
-    if (delayMs < 60_000) return systemClock.after(delayMs, callback, background);
-    this.#long.add(callback);
-    return () => this.#long.delete(callback);
-  }
-
-  jump(ms: number): void {
-    this.#jumpedMs += ms;
-    this.#callTimers();
-  }
-
-  /** Somebody sets the wall clock. */
-  jumpWall(ms: number): void {
-    this.#wallMs += ms;
-    this.#callTimers();
-  }
-
-  #callTimers(): void {
-    const due = [...this.#long];
-    this.#long.clear();
-    for (const callback of due) callback();
-  }
-}
 
 /** A cloud and an edge that can be started again, in the same state and at the same port. */
 class Scene {
@@ -170,6 +133,40 @@ test('an edge that is started without its cloud answers names until the end, and
   expect(await scene.ask()).toHaveLength(1);
   scene.clock.jump(2 * DAY_MS);
   expect(await scene.ask()).toBe('ESERVFAIL');
+});
+
+test('a wall clock that jumps, as after a sleep of the machine, ends it too, and set back does not prolong it', async () => {
+  const scene = await Scene.start();
+  const [address] = scene.edge.lookup('bus')[0]!.addresses;
+  // With the tunnel up, the wall clock means nothing either.
+  scene.clock.jumpWall(100 * DAY_MS);
+  scene.clock.jumpWall(-200 * DAY_MS);
+  expect(scene.edge.lookup('bus')).toHaveLength(1);
+  expect(await scene.hosts.request(address!, 'one')).toBe('echo one');
+
+  await scene.cloud.close();
+  await vi.waitFor(() => expect(scene.edge.state).toBe('connecting'));
+  scene.clock.jump(4 * DAY_MS);
+  scene.clock.jumpWall(-50 * DAY_MS);
+  scene.clock.jump(3 * DAY_MS - HOUR_MS);
+  expect(await scene.ask()).toEqual([String(address)]);
+  scene.clock.jump(HOUR_MS);
+  expect(await scene.ask()).toBe('ESERVFAIL');
+  expect(scene.problems).toHaveLength(1);
+
+  await scene.startCloud();
+  await scene.edge.ready(PATIENCE);
+  expect(await scene.hosts.request(address!, 'two')).toBe('echo two');
+  await scene.cloud.close();
+  await vi.waitFor(() => expect(scene.edge.state).toBe('connecting'));
+  // The monotonic clock stands still while the machine sleeps.
+  scene.clock.jumpWall(8 * DAY_MS);
+  scene.expectExpired();
+  expect(await scene.ask()).toBe('ESERVFAIL');
+  expect(scene.problems).toHaveLength(2);
+  scene.clock.jumpWall(-8 * DAY_MS);
+  expect(await scene.ask()).toBe('ESERVFAIL');
+  expect(scene.problems).toHaveLength(2);
 });
 
 test('an edge whose certificate has expired too keeps to the same end', async () => {

@@ -269,7 +269,9 @@ describe('enrol', () => {
     await edge.ready(PATIENCE);
   });
 
-  test('uses a token once; after that the option `token` is called', async () => {
+  test('uses a token once; after that the option `token` is called', {
+    timeout: 90_000,
+  }, async () => {
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const clock = new FakeClock({ wallMs: Date.now() });
     let fresh: string | undefined;
@@ -287,10 +289,18 @@ describe('enrol', () => {
     await vi.waitFor(() => expect(edge.state).toBe('rejected'));
     await cloud.reinstate('site-a');
     fresh = await cloud.createToken({ site: 'site-a' });
-    await vi.waitFor(() => {
-      clock.advance(30_000);
-      expect(edge.state).toBe('online');
-    });
+    // An attempt that is under way has time to end before more time passes.
+    let nextMs = 0;
+    await vi.waitFor(
+      () => {
+        if (performance.now() >= nextMs) {
+          clock.advance(30_000);
+          nextMs = performance.now() + 5_000;
+        }
+        expect(edge.state).toBe('online');
+      },
+      { timeout: 60_000 }
+    );
   });
 
   test('refuses a token that is not a text, or is empty', async () => {

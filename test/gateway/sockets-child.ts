@@ -1,8 +1,8 @@
 /**
  * A cloud gateway with a host behind it, in a process of its own. Prints a token for `site-a`, and lives until it is
  * killed. The host takes whatever comes to its port 9, and answers with how many bytes there were. The file that the
- * argument names says in two numbers how many times it was written, and how many segments the host has received: a
- * process whose event loop is blocked can read it.
+ * argument names says in three numbers how many times it was written, how many segments the host has received, and how
+ * many timers its TCP has: a process whose event loop is blocked can read it.
  * @module
  */
 import { openSync, writeSync } from 'node:fs';
@@ -37,10 +37,11 @@ const cloud = await CloudGateway.start({
   },
 });
 const file = openSync(process.argv[2]!, 'w');
-const progress = new Float64Array(2);
+const progress = new Float64Array(3);
 function report(): void {
   progress[0]!++;
   progress[1] = host.tcp.counters.received;
+  progress[2] = host.tcp.sizes.timers;
   writeSync(file, progress, 0, progress.byteLength, 0);
 }
 report();

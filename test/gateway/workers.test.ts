@@ -15,7 +15,7 @@ afterEach(() => gateways.close());
 const PATIENCE = { signal: AbortSignal.timeout(600_000) };
 
 const title =
-  'a killed worker makes the cloud degraded until it is restarted; nothing is left at the end';
+  'a killed worker makes the cloud degraded until it is restarted, and revokes as before; nothing is left at the end';
 test.skipIf(skipReason !== undefined)(titled(title, skipReason), async () => {
   ip('link', 'set', 'lo', 'up');
   const cloud = await gateways.cloud({
@@ -50,6 +50,9 @@ test.skipIf(skipReason !== undefined)(titled(title, skipReason), async () => {
   await cloud.moveSite('site-a', 1);
   await edge.ready(PATIENCE);
   await expect(cloud.moveSite('site-a', 2)).rejects.toMatchObject({ path: 'worker' });
+
+  // The restarted process, which holds the site now, learns of a revocation like the others.
+  expect(await cloud.revoke({ site: 'site-a' })).toMatchObject({ tunnelsClosed: 1 });
 
   const pids = (await cloud.status()).processes.map(({ pid }) => pid);
   await cloud.close();

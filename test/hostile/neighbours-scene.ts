@@ -123,8 +123,13 @@ export class NeighboursScene {
     return found.address;
   }
 
-  /** The neighbour sends echo requests to an address behind a gateway, with the source address `source`. */
-  async ping(side: Side, family: Family, destination: string, source?: string): Promise<void> {
+  /** The neighbour sends echo requests to addresses behind a gateway, with the source address `source`. */
+  async ping(
+    side: Side,
+    family: Family,
+    destinations: readonly string[],
+    source?: string
+  ): Promise<void> {
     const network = family === 4 ? '10.0.0.0/24' : 'fd00::/48';
     const via = family === 4 ? `198.51.100.${WAN[side]}` : `2001:db8::${WAN[side]}`;
     const own = `${source}/${family === 4 ? 32 : 128}`;
@@ -133,17 +138,7 @@ export class NeighboursScene {
     try {
       await this.neighbour.sh(`ip -${family} route replace ${network} via ${via}`);
       const from = source === undefined ? [] : ['-I', source];
-      await this.neighbour.run([
-        'ping',
-        '-c',
-        `${PINGS}`,
-        '-i',
-        '0.2',
-        '-W',
-        '1',
-        ...from,
-        destination,
-      ]);
+      await Promise.all(destinations.map((to) => this.neighbour.run([...PING, ...from, to])));
     } finally {
       if (source !== undefined) await this.neighbour.sh(`ip address delete ${own} dev wan0`);
     }
@@ -181,6 +176,8 @@ export function stateOf(gateway: Host): Promise<string> {
   `);
 }
 
+/** Three echo requests, and a second in which the last one may arrive. */
+export const PING: readonly string[] = ['ping', '-c', '3', '-i', '0.2', '-W', '1'];
 export const HOST: Readonly<Record<Family, string>> = { 4: '10.0.0.5', 6: 'fd00::5' };
 export const GATEWAY: Readonly<Record<Family, string>> = { 4: '10.0.0.1', 6: 'fd00::1' };
 export const NEIGHBOUR: Readonly<Record<Family, string>> = {
@@ -188,7 +185,6 @@ export const NEIGHBOUR: Readonly<Record<Family, string>> = {
   6: '2001:db8::99',
 };
 const WAN: Readonly<Record<Side, number>> = { cloud: 1, 'site-a': 11 };
-const PINGS = 3;
 
 const ZONE = 'openstack.test';
 const POOLS = ['10.0.0.128/25', 'fd00:0:0:1::/112'];

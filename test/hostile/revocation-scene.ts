@@ -24,7 +24,6 @@ import type { Store } from '../../src/store/index.ts';
 import {
   PacketTranslator,
   type PlanChanges,
-  type PresenceInput,
   type TranslationPlanInput,
 } from '../../src/translator/index.ts';
 import { Revoker } from '../../src/trust/index.ts';
@@ -126,7 +125,6 @@ export class Cloud extends EventEmitter<{ tunnel: [MtlsTunnel] }> {
         load: (plan: TranslationPlanInput) => {
           pathsRemoved += translator.load(plan);
         },
-        bind: (presence: PresenceInput) => translator.bind(presence),
         apply: (changes: PlanChanges) => {
           pathsRemoved += translator.apply(changes);
         },

@@ -303,5 +303,5 @@ const LEAST_REQUESTS = FULL ? 500 : 25;
 const MAX_STALL_MS = 1_000;
 const MAX_GROWTH_MIB = 64;
 /** Includes a wait for the connection rate of the site, which the attack may have used up. */
-const UP_DEADLINE_MS = 10_000;
-const ANSWER_DEADLINE_MS = 5_000;
+const UP_DEADLINE_MS = 30_000;
+const ANSWER_DEADLINE_MS = 20_000;

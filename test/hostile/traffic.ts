@@ -95,4 +95,4 @@ export class Traffic {
 
 const INTERVAL_MS = 4;
 const WINDOW = 64;
-const DEADLINE_MS = 5_000;
+const DEADLINE_MS = 20_000;

@@ -71,7 +71,8 @@ beforeAll(() => {
   writeFileSync(join(host, 'package.json'), '{"private":true}');
   const install = ['install', '--no-audit', '--no-fund', '--prefer-offline', tarball];
   execFileSync('npm', install, { cwd: host, stdio: 'pipe' });
-});
+  // The build alone takes half a minute of both cores.
+}, 600_000);
 
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 

@@ -5,7 +5,7 @@ import { type Change, type Entry, MemoryStore, type Write } from '../../src/stor
 /** A shared store as one process sees it: a commit and its watch may be late. */
 class Seen extends MemoryStore {
   readonly #shared: MemoryStore;
-  readonly #late: (() => void)[] = [];
+  readonly #late: { readonly prefix: string; readonly bring: () => void }[] = [];
   /** Whether the watch waits for `deliver`. */
   isWatchLate = false;
   /** Called after a commit is in the store, before it resolves. */
@@ -37,16 +37,16 @@ class Seen extends MemoryStore {
 
   override watch(prefix: string, listener: (changes: readonly Change[]) => void): () => void {
     return this.#shared.watch(prefix, (changes) => {
-      if (this.isWatchLate) this.#late.push(() => listener(changes));
+      if (this.isWatchLate) this.#late.push({ prefix, bring: () => listener(changes) });
       else listener(changes);
     });
   }
 
-  /** Delivers the changes that the watch has held back, one by one. */
+  /** Delivers the changes that the watch has held back, one by one. @param between called after each of a revocation */
   deliver(between: () => void): void {
-    for (const bring of this.#late.splice(0)) {
+    for (const { prefix, bring } of this.#late.splice(0)) {
       bring();
-      between();
+      if (prefix === 'revocation/') between();
     }
   }
 }
@@ -96,7 +96,7 @@ describe('the newer of two changes', () => {
     seen.onRead = () => there.reinstate(SITE);
     const later = await Revocations.open({ store: seen });
     expect(later.isSiteRevoked(SITE)).toBe(false);
-    expect(await shared.list('')).toEqual([]);
+    expect(await shared.list('revocation/')).toEqual([]);
   });
 
   test('decides when two processes write the same entry at once: the first keeps its reason', async () => {
@@ -123,7 +123,7 @@ describe('the newer of two changes', () => {
     };
     await here.reinstate(SITE);
     expect([here.isSiteRevoked(SITE), there.isSiteRevoked(SITE)]).toEqual([false, false]);
-    expect(await shared.list('')).toEqual([]);
+    expect(await shared.list('revocation/')).toEqual([]);
   });
 });
 
@@ -153,4 +153,44 @@ describe('a late watch', () => {
     seen.deliver(() => {});
     expect([here.isSiteRevoked(SITE), emitted]).toEqual([true, [`revoked ${SITE}`]]);
   });
+
+  test('hides neither a certificate nor a token that another process has issued', async () => {
+    const { shared, seen, here, there } = await twoProcesses();
+    await issue(shared, 'aa', 'key-a');
+    seen.isWatchLate = true;
+    await issue(shared, 'ab', 'key-b');
+    await shared.commit([{ key: 'token/t1', value: TOKEN, expect: 0 }]);
+    const report = await here.revoke({ site: SITE });
+    expect(report.certificates.map(({ serial }) => serial).sort()).toEqual(['aa', 'ab']);
+    expect(report.tokensVoided).toBe(1);
+    expect(await shared.list('token/')).toEqual([]);
+
+    // The one that was hidden stays revoked when the site comes back.
+    await here.reinstate(SITE);
+    expect([...here.table.serials].sort()).toEqual(['aa', 'ab']);
+    await issue(shared, 'ac', 'key-b');
+    const { certificates } = await here.revoke({ serial: 'ab' });
+    expect(certificates.map(({ serial }) => serial)).toEqual(['ab', 'ac']);
+    await issue(shared, 'ad', 'key-d');
+    await issue(shared, 'ae', 'key-d');
+    const onKey = await here.revoke({ spki: SPKI });
+    expect(onKey.certificates).toEqual([]);
+    seen.deliver(() => {});
+    for (const each of [here, there]) {
+      expect([...each.table.serials].sort()).toEqual(['aa', 'ab', 'ac']);
+    }
+    const all = await here.revoke({ site: SITE });
+    expect(all.certificates.map(({ serial }) => serial).sort()).toEqual(SERIALS);
+  });
 });
+
+const SERIALS = ['aa', 'ab', 'ac', 'ad', 'ae'];
+const SPKI = 'A'.repeat(43);
+const TOKEN = { site: SITE, usedAtMs: null, expiresAtMs: Date.now() + 86_400_000 };
+
+function issue(store: MemoryStore, serial: string, spkiHash: string): Promise<void> {
+  const notBeforeMs = Date.now();
+  const validity = { notBeforeMs, notAfterMs: notBeforeMs + 86_400_000 };
+  const value = { serial, identity: `spiffe://example.org/site/${SITE}`, spkiHash, ...validity };
+  return store.commit([{ key: `certificate/${serial}`, value, expect: 0 }]);
+}

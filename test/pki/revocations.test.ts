@@ -126,6 +126,23 @@ describe('Revocations without a CA', () => {
   });
 });
 
+test('a revocation reads what belongs to it, not all certificates and tokens', async () => {
+  const { authority, store } = await scene();
+  const { serial } = await authority.issue(newRequest().csrPem, SITE_A);
+  const other = newRequest();
+  await authority.issue(other.csrPem, SITE_B);
+  const list = vi.spyOn(store, 'list');
+  expect((await authority.revoke({ serial })).certificates).toHaveLength(1);
+  expect((await authority.revoke({ spki: hashOf(other.privateKeyPem) })).certificates).toHaveLength(
+    1
+  );
+  await authority.issue(newRequest().csrPem, SITE_B);
+  expect((await authority.revoke({ site: 'site-b' })).certificates).toHaveLength(2);
+  // The second time, its entry is there already.
+  expect((await authority.revoke({ site: 'site-b' })).certificates).toHaveLength(2);
+  expect(list).not.toHaveBeenCalled();
+});
+
 describe('the table of what is revoked', () => {
   test('is a live view, and gives the same answers when it was sent to another process', async () => {
     const { authority } = await scene();

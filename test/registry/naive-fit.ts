@@ -48,7 +48,7 @@ export function fits(state: DesiredState): boolean {
     if (site === undefined || service === undefined || service.site === site.name) return false;
     if (!isExposable(each, site, service, sites.get(service.site)!)) return false;
     const others = all.filter((other) => other !== each && other.site === each.site);
-    if (others.length >= site.maxNames) return false;
+    if (sum([each, ...others].map(countNames)) > site.maxNames) return false;
     return others.every((other) => {
       const theirs = services.get(other.service);
       return theirs !== undefined && areTogether([each, service], [other, theirs], site);
@@ -62,6 +62,14 @@ export function fits(state: DesiredState): boolean {
     ) &&
     all.every(isFitting)
   );
+}
+
+function countNames({ aliases = [], https = [], svcb = [] }: Exposure): number {
+  return 1 + aliases.length + https.length + svcb.length;
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, each) => total + each, 0);
 }
 
 function isAtHome({ address }: Service, home: Site | undefined): boolean {

@@ -438,6 +438,21 @@ describe('expose and unexpose', () => {
     );
   });
 
+  test('counts aliases and HTTPS and SVCB records as names too', async () => {
+    const { registry } = await open();
+    const sites = [SITES[0], SITES[1], site('site-b', { maxNames: 4 })];
+    await registry.apply({ ...DESIRED, sites, exposures: [] }, 'file');
+    const exposure = { service: 'rabbitmq', site: 'site-b' };
+    const more = { aliases: ['mq', 'bus'], https: [{}], svcb: [{ prefix: '_dns' }] };
+    const full = 'site: "site-b" has all the names that its maxNames, 4, allows';
+    expect((await faultOf(registry.expose({ ...exposure, ...more }, 'admin'))).message).toBe(full);
+    await registry.expose({ ...exposure, ...more, svcb: [] }, 'admin');
+    const metrics = { service: 'metrics', site: 'site-b' };
+    expect((await faultOf(registry.expose(metrics, 'admin'))).message).toBe(full);
+    await registry.expose({ ...exposure, aliases: ['mq', 'bus'] }, 'admin');
+    await registry.expose(metrics, 'admin');
+  });
+
   test('lets an IPv4 and an IPv6 service share a name', async () => {
     const { registry } = await open();
     const both = { sources: ['10.0.0.0/24', '2001:db8::/64'], pools: ['10.9.0.0/24', 'fd00::/64'] };

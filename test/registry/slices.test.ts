@@ -1,41 +1,8 @@
-/** Long work in slices, and the maps that do not make a pause. */
+/** A large change comes in slices; and the maps that do not make a pause. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { inSlices, SliceQueue } from '../../src/registry/slices.ts';
 import { SortedMap } from '../../src/registry/sorted-map.ts';
 import { DESIRED, openScene, site } from './scene.ts';
-
-/** Steps that end when the event loop has turned. */
-function* untilTurn(): Generator<void> {
-  let hasTurned = false;
-  setImmediate(() => {
-    hasTurned = true;
-  });
-  while (!hasTurned) yield;
-}
-
-test('long work lets the event loop turn', async () => {
-  await inSlices(untilTurn());
-});
-
-test('jobs follow one another; a short one is done at once, and each slice is told', async () => {
-  const order: string[] = [];
-  const queue = new SliceQueue(() => order.push('slice'));
-  function* job(name: string): Generator<void> {
-    order.push(name);
-    yield;
-  }
-  queue.add(job('short'));
-  expect(order).toEqual(['short', 'slice']);
-  queue.add(untilTurn());
-  queue.add(job('second'));
-  queue.add(job('third'));
-  expect(order).not.toContain('second');
-  await queue.idle();
-  expect(order.filter((each) => each !== 'slice')).toEqual(['short', 'second', 'third']);
-  expect(order.at(-1)).toBe('slice');
-  await queue.idle();
-});
 
 test('a write waits until a large change is taken', async () => {
   const { registry, exposed } = await openScene();

@@ -4,7 +4,7 @@
  */
 import { once } from 'node:events';
 import { expect, test } from 'vitest';
-import type { PresenceSocket } from '../../src/sockets/socket.ts';
+import type { PresenceSocket } from '../../src/sockets/stream/socket.ts';
 import { StackNetwork } from './stack-network.ts';
 import { RoundClock } from './storm-kit.ts';
 

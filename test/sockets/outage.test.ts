@@ -3,8 +3,8 @@
  */
 import { once } from 'node:events';
 import { beforeEach, describe, expect, test } from 'vitest';
-import type { PresenceSocket } from '../../src/sockets/socket.ts';
 import type { SocketStack } from '../../src/sockets/stack.ts';
+import type { PresenceSocket } from '../../src/sockets/stream/socket.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { StackNetwork } from './stack-network.ts';
 import { settled } from './worlds.ts';

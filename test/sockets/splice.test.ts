@@ -10,9 +10,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { getDefaultHighWaterMark } from 'node:stream';
 import { describe, expect, test, vi } from 'vitest';
-import { SharedReadSocket } from '../../src/sockets/shared-read-socket.ts';
-import type { PresenceSocket } from '../../src/sockets/socket.ts';
-import { onreadTo, reset, type SpliceOptions, splice } from '../../src/sockets/splice.ts';
+import { SharedReadSocket } from '../../src/sockets/host/shared-read-socket.ts';
+import { onreadTo, reset, type SpliceOptions, splice } from '../../src/sockets/host/splice.ts';
+import type { PresenceSocket } from '../../src/sockets/stream/socket.ts';
 import { catchUncaught } from './uncaught.ts';
 import {
   closeAfterEach,

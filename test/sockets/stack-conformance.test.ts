@@ -1,7 +1,7 @@
 /** The tests of every packet device, for the device of a stack whose UDP is a queue. */
 import { IpAddress } from '../../src/base/address.ts';
 import { systemClock } from '../../src/base/clock.ts';
-import { SiteView } from '../../src/sockets/site-view.ts';
+import { SiteView } from '../../src/sockets/site/site-view.ts';
 import { StackDevice } from '../../src/sockets/stack-device.ts';
 import { describeDevice } from '../device/conformance.ts';
 import { FakeEndpoint } from './fake-endpoint.ts';

@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { IpAddress } from '../../src/base/address.ts';
 import { VNET_HEADER_LENGTH } from '../../src/packet/index.ts';
-import { SiteView } from '../../src/sockets/site-view.ts';
+import { SiteView } from '../../src/sockets/site/site-view.ts';
 import { StackDevice } from '../../src/sockets/stack-device.ts';
 import { READ_LENGTH, turn, until } from '../device/conformance.ts';
 import { fragmentPacket } from '../oracle/fragment-packet.ts';

@@ -1,12 +1,11 @@
 /**
  * Stacks on one wire in memory: what one sends is handed to the stack that has the destination, at once and unchanged.
  */
-
 import { IpAddress } from '../../src/base/address.ts';
 import type { Clock } from '../../src/base/clock.ts';
 import { IpPrefix } from '../../src/base/prefix.ts';
 import { VNET_HEADER_LENGTH } from '../../src/packet/index.ts';
-import type { StackSite } from '../../src/sockets/site-view.ts';
+import type { StackSite } from '../../src/sockets/site/site-view.ts';
 import { SocketStack } from '../../src/sockets/stack.ts';
 import type { SocketStackOptions } from '../../src/sockets/stack-options.ts';
 

@@ -5,9 +5,9 @@
 import { once } from 'node:events';
 import { setImmediate as nextRound } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { PresenceSocket } from '../../src/sockets/socket.ts';
 import type { SocketStack } from '../../src/sockets/stack.ts';
 import type { SocketStackOptions } from '../../src/sockets/stack-options.ts';
+import { PresenceSocket } from '../../src/sockets/stream/socket.ts';
 import { SYN, tcpPacket } from '../support/packets.ts';
 import { Random } from '../support/random.ts';
 import { framed, VNET } from '../support/vnet.ts';

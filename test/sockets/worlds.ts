@@ -5,8 +5,8 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { setImmediate as nextRound } from 'node:timers/promises';
 import { afterEach } from 'vitest';
-import { createServer, type PresenceServer } from '../../src/sockets/server.ts';
-import { connect, PresenceSocket } from '../../src/sockets/socket.ts';
+import { createServer, type PresenceServer } from '../../src/sockets/stream/server.ts';
+import { connect, PresenceSocket } from '../../src/sockets/stream/socket.ts';
 import { StackNetwork } from './stack-network.ts';
 
 export interface World {

@@ -106,7 +106,7 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/packet/view.ts': ['sockets', 'tcp', 'translator'],
   'src/packet/virtio.ts': ['device', 'sockets', 'tcp', 'translator', 'tunnel'],
   // The options of a stack and of its backend are a part of those of a gateway.
-  'src/sockets/backend-options.ts': ['gateway'],
+  'src/sockets/backend/backend-options.ts': ['gateway'],
   'src/sockets/stack-options.ts': ['gateway'],
   // UDP chooses its ports as TCP does.
   'src/tcp/icmp-error.ts': ['sockets'],
@@ -293,6 +293,27 @@ describe('modules', () => {
   test('files import each other in no circle', () => {
     expect(findCycle(source)).toBeUndefined();
     expect(findCycle(examples)).toBeUndefined();
+  });
+
+  test('the folders of a module import each other in no circle', () => {
+    // What is directly in the module puts its folders together.
+    const folderOf = (path: string): string | undefined => {
+      const parts = path.split('/');
+      return parts.length > 3 ? parts.slice(0, 3).join('/') : undefined;
+    };
+    const folders = new Map<string, Set<string>>();
+    for (const { path, module, files } of source) {
+      const from = folderOf(path);
+      if (from === undefined) continue;
+      const targets = folders.get(from) ?? new Set();
+      for (const target of files) {
+        const to = folderOf(target);
+        if (moduleOf(target) === module && to !== undefined && to !== from) targets.add(to);
+      }
+      folders.set(from, targets);
+    }
+    const asFiles = [...folders].map(([path, targets]) => ({ path, files: [...targets] }));
+    expect(findCycle(asFiles)).toBeUndefined();
   });
 
   test('packages and Node’s modules are used in the modules that are meant to', () => {

@@ -10,7 +10,10 @@ const TABLE = /^\| file \|.*\n\| --- \|.*\n((?:\|.*\n)+)/m;
 
 interface Table {
   readonly module: string;
-  /** The names in the first column; a `*` stands for any part of a name. */
+  /**
+   * The names in the first column; a `*` stands for any part of a name. A name that ends with `/` is a folder, in
+   * which the files of the rows below are.
+   */
   readonly names: readonly string[];
 }
 
@@ -19,9 +22,13 @@ const tables: readonly Table[] = readdirSync(ROOT).flatMap((module) => {
   const table = existsSync(path) ? TABLE.exec(readFileSync(path, 'utf8')) : null;
   if (table === null) return [];
   const cells = table[1]!.trim().split('\n');
-  const names = cells.flatMap((row) =>
-    [...row.split('|')[1]!.matchAll(/`([^`]+)`/g)].map(([, name]) => name!)
-  );
+  let folder = '';
+  const names = cells.flatMap((row) => {
+    const found = [...row.split('|')[1]!.matchAll(/`([^`]+)`/g)].map(([, name]) => name!);
+    if (found[0]?.endsWith('/') !== true) return found.map((name) => folder + name);
+    folder = found[0];
+    return [];
+  });
   return [{ module, names }];
 });
 
@@ -39,7 +46,9 @@ test('most modules have a table of files', () => {
 test.each(tables)(
   'the table of src/$module names every file, and no other',
   ({ module, names }) => {
-    const files = readdirSync(join(ROOT, module)).filter((file) => file.endsWith('.ts'));
+    const files = readdirSync(join(ROOT, module), { recursive: true, encoding: 'utf8' }).filter(
+      (file) => file.endsWith('.ts')
+    );
     const unnamed = files.filter(
       (file) => file !== 'index.ts' && !names.some((name) => isNamed(file, name))
     );

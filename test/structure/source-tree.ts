@@ -30,7 +30,9 @@ export function moduleOf(path: string): string {
 }
 
 /** The first cycle of imports among the files, as a path back to where it began. */
-export function findCycle(files: readonly SourceFile[]): string[] | undefined {
+export function findCycle(
+  files: readonly Pick<SourceFile, 'path' | 'files'>[]
+): string[] | undefined {
   const byPath = new Map(files.map((file) => [file.path, file]));
   const done = new Set<string>();
   const trail: string[] = [];

@@ -30,7 +30,7 @@ describe('a TLS client', () => {
     expect(new Set(verified.map(({ path }) => path))).toEqual(
       new Set([
         'src/pki/enrolment-client.ts',
-        'src/sockets/agents.ts',
+        'src/sockets/stream/agents.ts',
         'src/tunnel/dial-attempt.ts',
       ])
     );

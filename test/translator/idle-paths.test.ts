@@ -227,6 +227,7 @@ test('a table of paths finds exactly its paths after any opening and closing', (
     policy: 1,
     source: new Int32Array(4),
     destination: new Int32Array(4),
+    isOverlapping: false,
   };
   const keyOf = (n: number): number[] => [n % 3, n * 7919, n >> 2];
   for (let step = 0; step < 50_000; step++) {

@@ -121,7 +121,10 @@ describe('Revoker.revoke', () => {
     expect(isDone).toBe(false);
     finish();
     await revoking;
-    expect(steps.slice(0, 2)).toEqual(['site-a out of the plan', 'stored revocation/site/site-a']);
+    expect(steps.slice(0, 2)).toEqual([
+      'site-a out of the plan',
+      'stored revocation/site/site-a,certificate-mark,token-mark',
+    ]);
     expect(steps.slice(2)).toContain('terminated: site site-a is revoked');
   });
 

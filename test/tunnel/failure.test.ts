@@ -116,6 +116,7 @@ describe('failureOf', () => {
     [CloseCode.ProtocolError]: 'protocol local report',
     [CloseCode.ControlRate]: 'rate-limited local report',
     [CloseCode.TooMany]: 'rate-limited peer wait',
+    [CloseCode.Busy]: 'unreachable peer wait',
     [CloseCode.Untrusted]: 'certificate-untrusted operator token',
   };
   const NEVER_SENT: readonly string[] = [

@@ -143,7 +143,8 @@ describe('a renewal that is begun and dropped', () => {
 });
 
 test('a peer that is refused for its rate dials more slowly, and is admitted later', async () => {
-  const listener = await listen({ maxTunnelBurst: 1 });
+  const clock = new FakeClock();
+  const listener = await listen({ clock, maxTunnelBurst: 1 });
   const first = dial(listener.port);
   await next(first, 'up');
   const second = dial(listener.port, { backoff: { minMs: 10, maxMs: 60_000 } });
@@ -153,6 +154,9 @@ test('a peer that is refused for its rate dials more slowly, and is admitted lat
   expect(cause).toMatchObject({ by: 'peer', code: CloseCode.TooMany });
   expect(delayMs).toBeLessThan(100);
   expect(refused).not.toHaveBeenCalled();
+  const up = next(second, 'up');
+  clock.advance(1_000);
+  await up;
 });
 
 test('a tunnel that is closing sends nothing more when its peer is terminated', async () => {

@@ -139,9 +139,53 @@ describe('Access', () => {
     expect(changed.refusalOf(candidate('site-a again'), 0)?.code).toBe('revoked');
   });
 
+  test('takes over changes of the revocations, and leaves the given table as it is', () => {
+    const revocations = { sites: new Set(['site-r']), serials: revoked, spkis: revokedKeys };
+    const changed = accessOf({ holders: new Map([['site-a', 0]]), revocations });
+    const codeOf = (name: string) => changed.refusalOf(candidate(name), 0)?.code;
+    const sites = new Map([
+      ['site-a', true],
+      ['site-r', false],
+    ]);
+    changed.update({ revocationChanges: { sites, serials: [], spkis: [] } });
+    expect(['site-a', 'site-a again', 'site-r'].map(codeOf)).toEqual([
+      'revoked',
+      'revoked',
+      'unknown-site',
+    ]);
+    changed.update({
+      revocationChanges: {
+        sites: new Map([['site-a', false]]),
+        serials: [certificates.get('site-a')!.serialNumber.toLowerCase()],
+        spkis: [],
+      },
+    });
+    expect(codeOf('site-a')).toBe('revoked');
+    expect([...revocations.sites]).toEqual(['site-r']);
+    expect(revoked.size).toBe(1);
+    changed.update({ revocations });
+    expect(['site-a', 'site-r'].map(codeOf)).toEqual([undefined, 'revoked']);
+  });
+
   test('names the port of the worker that holds the site', () => {
     expect(access().refusalOf(candidate('site-b'), 0)?.endpoint).toEqual({ port: 40_123 });
     expect(access().refusalOf(candidate('site-a'), 1)?.endpoint).toEqual({ port: 7443 });
+  });
+
+  test('knows how many sites each worker has, also before the workers have reported their ports', () => {
+    const holders = new Map([1, 2, 3, 4, 5].map((i) => [`site-${i}`, i % 2]));
+    const access = accessOf({ holders });
+    expect(access.sitesPerWorker).toBe(5);
+    access.update({
+      ports: new Map([
+        [0, 7443],
+        [1, 7444],
+      ]),
+    });
+    expect(access.sitesPerWorker).toBe(2.5);
+    access.update({ holders: new Map([['site-1', undefined]]) });
+    expect(access.sitesPerWorker).toBe(2);
+    expect(new Access().sitesPerWorker).toBe(0);
   });
 });
 

@@ -1,0 +1,64 @@
+/**
+ * How long the dialling side waits before it dials again.
+ *
+ * 1. After the loss of a tunnel it waits a random time below the spread that the listening side gave in WELCOME. A
+ *    listening side with many tunnels thus gets as many handshakes a second as it can do, when it comes back.
+ * 2. After a failed attempt it waits a random time below a bound that doubles.
+ * 3. If the listening side says how long to wait (`retryAfterMs`), it waits that long, and the bound does not double.
+ * 4. After a refusal that will not pass soon, it waits for the longest time.
+ * @module
+ */
+import { type BackoffOptions, backoffDelayMs } from '../base/backoff.ts';
+import type { CloseCause } from './tunnel.ts';
+
+export class DialWait {
+  readonly #backoff: Required<BackoffOptions>;
+  readonly #random: () => number;
+  #spreadMs = 0;
+  /** Failures since the tunnel was last up for long. */
+  #failures = 0;
+
+  constructor(options: {
+    readonly backoff: Required<BackoffOptions>;
+    readonly random: () => number;
+  }) {
+    this.#backoff = options.backoff;
+    this.#random = options.random;
+  }
+
+  /** The tunnel is up, and the listening side has given this spread, in ms. */
+  onUp(spreadMs: number): void {
+    this.#spreadMs = spreadMs;
+  }
+
+  /** The tunnel was up for long, so that the next wait is the shortest one again. */
+  onStable(): void {
+    this.#failures = 0;
+  }
+
+  /**
+   * Returns the wait in ms.
+   *
+   * @param wasUp whether a tunnel was lost; otherwise an attempt has failed
+   */
+  nextMs(cause: CloseCause, wasUp: boolean, isRefused: boolean): number {
+    if (isRefused) {
+      this.#failures++;
+      return this.#backoff.maxMs;
+    }
+    const retryAfterMs = retryDelayMs(cause, this.#backoff, this.#random);
+    if (retryAfterMs !== undefined) return retryAfterMs;
+    const delayMs = backoffDelayMs(this.#failures++, this.#backoff, this.#random);
+    return wasUp ? Math.max(delayMs, this.#random() * this.#spreadMs) : delayMs;
+  }
+}
+
+/** Returns how long to wait if the peer has said so: from `minMs`, up to half as long again, at most `maxMs`. */
+export function retryDelayMs(
+  { by, retryAfterMs }: CloseCause,
+  { minMs, maxMs }: Required<BackoffOptions>,
+  random: () => number
+): number | undefined {
+  if (by !== 'peer' || retryAfterMs === undefined) return undefined;
+  return Math.min(maxMs, Math.max(minMs, retryAfterMs) * (1 + random() / 2));
+}
