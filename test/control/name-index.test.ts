@@ -17,6 +17,7 @@ const SITES = ['a', 'b'];
 const REALMS = ['cloud', ...SITES];
 const HOSTS = ['10.0.0.5', '10.0.0.6', '2001:db8::5'];
 const POOLS = [['10.0.0.128/25'], ['10.0.0.128/25', '2001:db8::1:0/120']];
+const SOURCES = [['10.0.0.0/24', '2001:db8::/64'], ['10.0.0.0/24']];
 const ZONES = ['cloud.test', 'other.test'];
 /** Two services at each of two hosts, so that some share one. */
 const SERVICES = REALMS.flatMap((site) => [1, 2, 3].map((i) => ({ name: `${site}-${i}`, site })));
@@ -50,12 +51,21 @@ const step = fc.oneof(
   {
     weight: 1,
     arbitrary: fc.record({ zone: fc.constantFrom(...ZONES), pools: fc.nat({ max: 1 }) }),
-  }
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      change: fc.constantFrom(...SITES),
+      pools: fc.nat({ max: 1 }),
+      sources: fc.constantFrom(...SOURCES),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ remove: service }) }
 );
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
-function site(name: string, zone = 'cloud.test', pools = 1) {
-  return { name, sources: ['10.0.0.0/24', '2001:db8::/64'], pools: POOLS[pools]!, zone };
+function site(name: string, zone = 'cloud.test', pools = 1, sources = SOURCES[0]!) {
+  return { name, sources, pools: POOLS[pools]!, zone };
 }
 
 class World {
@@ -125,6 +135,11 @@ class World {
       await controller.admit(each.of, each.admit, each.to, each.family);
     } else if ('suspend' in each) {
       controller.suspend(each.suspend, each.is);
+    } else if ('change' in each) {
+      const { change, pools, sources } = each;
+      await registry.putSite(site(change, undefined, pools, sources), 'file');
+    } else if ('remove' in each) {
+      await registry.removeService(SERVICES[each.remove]!.name, 'file');
     } else {
       await registry.putSite(site('cloud', each.zone, each.pools), 'file');
     }
