@@ -310,8 +310,11 @@ export class RealmLeases {
   }
 
   #rest(key: string, address: IpAddress): void {
+    const text = address.toString();
+    // A lease that ended when the pools had lost its address is known to them and kept apart: it counts once.
+    if (this.#resting.has(text)) return;
     const site = siteOfKey(key);
-    this.#resting.set(address.toString(), site);
+    this.#resting.set(text, site);
     this.shares[address.family].add(site);
   }
 
