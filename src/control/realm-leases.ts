@@ -140,7 +140,7 @@ export class RealmLeases {
   /** Takes leases of before, and returns those of the released ones whose addresses the pools do not have any more. */
   restore(held: readonly HeldLease[], released: readonly Lease[]): readonly Lease[] {
     const endOf = ({ address }: HeldLease): number =>
-      this.overlaps.untilOf(address) ?? Number.POSITIVE_INFINITY;
+      this.overlaps.placeOf(address) ?? Number.POSITIVE_INFINITY;
     // Of several leases of a key, the allocator prefers one in the pools, and else the first one.
     const newestFirst = this.overlaps.isEmpty ? held : held.toSorted((a, b) => endOf(b) - endOf(a));
     this.allocator.retain(newestFirst.map(({ key, address }): Lease => ({ key, address })));
@@ -303,7 +303,7 @@ export class RealmLeases {
     if (isNewest && before === undefined) return;
     const former = [...(this.#former.get(key) ?? []), isNewest ? before! : held];
     if (former.length > 1) {
-      const endOf = (each: HeldLease): number => this.overlaps.untilOf(each.address) ?? 0;
+      const endOf = (each: HeldLease): number => this.overlaps.placeOf(each.address) ?? -1;
       former.sort((a, b) => endOf(a) - endOf(b));
     }
     this.#former.set(key, former);
