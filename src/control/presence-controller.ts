@@ -138,7 +138,7 @@ export class PresenceController
   /** Resolves when all changes of the registry so far are in force. */
   async settled(): Promise<void> {
     do await this.#enqueue(async () => {});
-    while (!this.#touched.isEmpty && !this.#isClosed);
+    while (this.#isDeriveQueued && !this.#isClosed);
   }
 
   /** Returns a site's current snapshot; undefined for a site that does not exist or is suspended. */
@@ -275,6 +275,8 @@ export class PresenceController
         this.#report(await this.#derive());
       } catch (error) {
         this.emit('problem', { error: error as Error });
+        this.#retryLater();
+        return;
       }
       if (this.#isDeriveQueued || this.#touched.isEmpty) return;
       // Packets and clients come in between.

@@ -258,7 +258,7 @@ export class TunnelListener extends EventEmitter<ListenerEvents> implements Asyn
     return this.#acceptor.port;
   }
 
-  /** Connections whose handshake is under way. */
+  /** Connections whose handshake is under way, or has not begun yet. */
   get handshakes(): number {
     return this.#handshakes.size;
   }

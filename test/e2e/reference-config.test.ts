@@ -53,6 +53,7 @@ const IN_FILES: Readonly<Record<string, string>> = {
   passphrase: 'passphraseFile',
   idleMs: 'idleSeconds',
   pressedIdleMs: 'pressedIdleSeconds',
+  overlapMs: 'overlapSeconds',
   token: 'tokenFile',
   snapshotValidMs: 'snapshotValidSeconds',
 };

@@ -439,7 +439,9 @@ describe('prune', () => {
     await authority.createToken({ site: 'site-a', endpoints: ENDPOINTS });
     const { serial } = await authority.issue(newRequest().csrPem, SITE_A);
     await authority.revoke({ serial });
-    const keys = async () => (await store.list('')).map((it) => it.key);
+    // The marks say how far the indexes have to follow; they stay.
+    const keys = async () =>
+      (await store.list('')).map((it) => it.key).filter((key) => !key.endsWith('-mark'));
     const running = 'clock/running';
     expect(await authority.prune()).toBe(0);
     clock.ms += HOUR_MS;

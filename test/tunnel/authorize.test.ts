@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
 import { describe, expect, test, vi } from 'vitest';
@@ -163,14 +164,19 @@ describe.each(STEPS)('a host that answers by a promise at the step "%s"', (step)
     expect([host.tunnels, host.listener.handshakes]).toEqual([[], 0]);
   });
 
-  test('counts as a handshake under way, and the oldest is evicted', async () => {
+  test('counts as a handshake under way, whose end the next one of its address waits for', async () => {
     const host = await SlowHost.start(step, { maxHandshakes: 1 });
-    const first = raw(host.listener.port);
-    await host.isAsked(step);
+    const asked = () => host.asked.filter((candidate) => candidate.step === step).length;
     raw(host.listener.port);
-    await first.closed;
-    expect(host.refused[0]).toMatch(/^evicted: /);
-    expect(host.tunnels).toEqual([]);
+    await host.isAsked(step);
+    const connection = connect(host.listener.port, '127.0.0.1');
+    raw(host.listener.port, { socket: connection });
+    await once(connection, 'connect');
+    for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
+    expect([asked(), host.listener.handshakes]).toEqual([1, 2]);
+    host.answer();
+    await vi.waitFor(() => expect([asked(), host.tunnels.length]).toEqual([2, 1]));
+    expect(host.refused).toEqual([]);
   });
 
   test.each([
