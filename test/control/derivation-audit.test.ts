@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { DerivationError, PresenceController } from '../../src/control/index.ts';
 import type { Registry } from '../../src/registry/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { DESIRED, type Scene, startScene, turn } from './scene.ts';
+import { DESIRED, type Scene, SITE, startScene, turn } from './scene.ts';
 import { SourceDouble } from './source-double.ts';
 
 const ROUND_MS = 60_000;
@@ -59,6 +59,33 @@ describe('the audit of a controller', () => {
     await clock.pass(2 * ROUND_MS);
     expect(problems).toHaveLength(1);
     expect(controller.audited).toMatchObject({ differences: 1, repairs: 1 });
+    await controller.close();
+  });
+
+  test('leaves in force what is, until everything is derived anew in slices', async () => {
+    const more = Array.from({ length: 40 }, (_, i) => ({
+      ...SITE,
+      name: `site-${i}`,
+      zone: `${i}.test`,
+    }));
+    const scene = await startScene({ ...DESIRED, sites: [...DESIRED.sites, ...more] });
+    const { registry, controller, clock, translator } = scene;
+    await losing(registry, () => registry.expose({ service: 'glance', site: 'site-b' }, 'admin'));
+    const hostsOf = (site: string) => controller.snapshot(site)?.hosts.length;
+    const meanwhile: unknown[] = [];
+    controller.on('problem', () =>
+      setImmediate(() => {
+        controller.suspend('site-0', true);
+        meanwhile.push([translator.loads, hostsOf('site-a'), hostsOf('site-b'), hostsOf('site-0')]);
+      })
+    );
+    clock.tickMs = 1;
+    await clock.pass(ROUND_MS);
+    expect(meanwhile).toEqual([[1, 2, 1, undefined]]);
+    for (let left = 100; left > 0 && translator.loads === 1; left--) await turn();
+    expect(translator.loads).toBe(2);
+    expect([hostsOf('site-a'), hostsOf('site-b')]).toEqual([2, 2]);
+    expect(translator.plan.realms.map(({ name }) => name)).not.toContain('site-0');
     await controller.close();
   });
 
