@@ -304,11 +304,11 @@ export class DerivationCheck {
     if (!mayStay && realm.overlaps.untilOf(address) === undefined) {
       return `${what} has no end, although ${isFormer ? 'there is a newer one' : 'no pool has it'}`;
     }
-    // The rest is so of the newest lease alone.
-    if (isFormer) return undefined;
     const isService = desired.hostIn(name, key) !== undefined;
     if (held.isService !== isService)
       return `${what} counts as a ${isService ? 'client' : 'service'}'s`;
+    // The rest is so of the newest lease alone.
+    if (isFormer) return undefined;
     const isUsed = realm.uses.get(key) !== undefined;
     if (isUsed === isService) return `the uses of ${address} by ${of} are kept wrongly`;
     if (isService) return undefined;

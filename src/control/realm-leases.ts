@@ -227,14 +227,16 @@ export class RealmLeases {
     return held;
   }
 
-  /** Notes whether a lease is of a service or of a client. */
-  setService(held: HeldLease, isService: boolean): void {
-    if (held.isService === isService) return;
-    const shares = this.shares[held.address.family];
-    const isCounted = !this.isOutside(held);
-    if (isCounted) shares.remove(partyOf(held));
-    held.isService = isService;
-    if (isCounted) shares.add(partyOf(held));
+  /** Notes whether a lease, with the former ones of its presence, is of a service or of a client. */
+  setService({ key, isService: wasService }: HeldLease, isService: boolean): void {
+    if (wasService === isService) return;
+    for (const held of this.allOf(key)) {
+      const shares = this.shares[held.address.family];
+      const isCounted = !this.isOutside(held);
+      if (isCounted) shares.remove(partyOf(held));
+      held.isService = isService;
+      if (isCounted) shares.add(partyOf(held));
+    }
   }
 
   /**

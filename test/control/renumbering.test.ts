@@ -192,6 +192,34 @@ describe('pools of a site', () => {
     await scene.controller.close();
   });
 
+  test('that come back count a former address for the site when its host is only a client any more', async () => {
+    const scene = await startScene(DESIRED, OPTIONS);
+    const { registry, controller, clock } = scene;
+    const sshd = { name: 'sshd', site: 'site-b', address: '10.0.0.9', ports: ['tcp/22'] };
+    await controller.admit('site-b', sshd.address, 'cloud', 4);
+    const rest = { services: [...DESIRED.services, sshd] };
+    const exposed = [...DESIRED.exposures, { service: 'sshd', site: 'cloud' }];
+    for (const [pool, exposures] of [
+      [B, exposed],
+      [A, exposed],
+      [A, DESIRED.exposures],
+    ] as const) {
+      await registry.apply(
+        withPools('cloud', pool === A ? [A, B] : [B], { ...rest, exposures }),
+        'file'
+      );
+      await controller.settled();
+      await turn();
+    }
+    const before = JSON.stringify(controller.poolStats('cloud'));
+    expect(presencesOf(scene, 'cloud', 'site-b', sshd.address).former).toHaveLength(1);
+    const again = await startScene(null, OPTIONS, scene);
+    expect(JSON.stringify(again.controller.poolStats('cloud'))).toBe(before);
+    await clock.pass(60_000);
+    expect(again.problems).toEqual([]);
+    await again.controller.close();
+  });
+
   test('that change their IP version end the former addresses at once', async () => {
     const exposures = DESIRED.exposures.filter(({ service }) => service !== 'console-a');
     const scene = await startScene({ ...DESIRED, exposures }, OPTIONS);
