@@ -65,6 +65,11 @@ export class FairShare {
     return this.#share;
   }
 
+  /** How many addresses all parties hold together. */
+  get taken(): number {
+    return this.#taken;
+  }
+
   get parties(): Iterable<string> {
     return this.#rules.parties.keys();
   }

@@ -7,8 +7,7 @@ import type { Family } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { Slices } from '../base/slices.ts';
 import { PresenceError } from '../errors.ts';
-import type { DesiredIndex } from './desired-index.ts';
-import type { LeaseTable } from './lease-table.ts';
+import type { DerivedState } from './derivation-check.ts';
 
 /** A host was refused a presence because it is not a client of any service there. */
 export class NotAdmittedError extends PresenceError {
@@ -18,11 +17,9 @@ export class NotAdmittedError extends PresenceError {
 }
 
 export interface AdmissionsOptions {
-  readonly desired: DesiredIndex;
-  readonly leases: LeaseTable;
+  /** Returns what is in force now. */
+  readonly state: () => Pick<DerivedState, 'desired' | 'leases' | 'isLive'>;
   readonly slices: Slices;
-  /** Returns whether a site takes part. */
-  readonly isLive: (site: string) => boolean;
   /** Runs work after all earlier work of the controller. */
   readonly enqueue: (work: () => Promise<void>) => Promise<void>;
   /** Stores the changed leases and puts them to use. If it fails, the clients are refused. */
@@ -83,13 +80,14 @@ export class Admissions {
   }
 
   async #store(admitted: readonly Arrival[]): Promise<void> {
-    const { store, isLive } = this.#options;
+    const { store, state } = this.#options;
     try {
       await store();
     } catch (error) {
       for (const arrival of admitted) arrival.reject(error);
       return;
     }
+    const { isLive } = state();
     for (const arrival of admitted) {
       // A site may have been suspended meanwhile.
       const isBound = isLive(arrival.egress) && isLive(arrival.client.realm);
@@ -102,7 +100,7 @@ export class Admissions {
   #leaseTo(arrival: Arrival): void {
     const { client, egress, family } = arrival;
     const { realm: ingress, address } = client;
-    const { desired, leases, isLive } = this.#options;
+    const { desired, leases, isLive } = this.#options.state();
     const site = desired.sites.get(ingress);
     const isAdmitted =
       site !== undefined &&

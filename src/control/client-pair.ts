@@ -26,6 +26,10 @@ export class ClientPair {
     return this.#exposed.values();
   }
 
+  has(entry: ExposedService): boolean {
+    return this.#exposed.has(entry);
+  }
+
   add(entry: ExposedService): void {
     this.#exposed.add(entry);
     this.#prefixes = undefined;

@@ -14,6 +14,10 @@ export class ClientRealms {
     return this.#realms.get(site) ?? [];
   }
 
+  has(site: string, realm: string): boolean {
+    return this.#realms.get(site)?.has(realm) ?? false;
+  }
+
   add(site: string, realm: string): void {
     const realms = this.#realms.get(site);
     if (realms === undefined) this.#realms.set(site, new Set([realm]));

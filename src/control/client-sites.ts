@@ -26,6 +26,11 @@ export class ClientSites {
     return this.#revision;
   }
 
+  /** Returns how many exposures make the hosts of a site clients. */
+  countOf(site: string): number {
+    return this.#counts.get(site) ?? 0;
+  }
+
   /** Adds an exposure. */
   add(site: string, maxClients: number): void {
     this.#counts.set(site, (this.#counts.get(site) ?? 0) + 1);

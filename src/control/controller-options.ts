@@ -16,7 +16,7 @@ import {
 import { ApiMisuseError } from '../errors.ts';
 import type { Registry } from '../registry/index.ts';
 import type { Store } from '../store/index.ts';
-import type { PlanChanges, TranslationPlan } from '../translator/index.ts';
+import type { PlanChanges, PlannedRealm, TranslationPlan } from '../translator/index.ts';
 import type { PresenceUse } from './presence-uses.ts';
 
 /** Receives the plan of the controller. `PacketTranslator` is one. */
@@ -25,6 +25,11 @@ export interface PlanTarget {
   load(plan: TranslationPlan): void;
   /** Changes the plan. If it throws, nothing is changed, and the controller loads the whole plan. */
   apply(changes: PlanChanges): unknown;
+  /**
+   * Returns what there is of a realm now; undefined if the plan does not have it. Without this method, the plan is not
+   * compared with what it has to be.
+   */
+  planned?(realm: string): PlannedRealm | undefined;
 }
 
 export interface PresenceControllerOptions {
@@ -75,6 +80,11 @@ export interface PresenceControllerOptions {
   readonly coalesceMs?: number;
   /** The time after which a failed allocation or commit is tried again, in ms; default 5000. */
   readonly retryMs?: number;
+  /**
+   * How often each site is compared with its records and its stored leases, in ms; default 60,000, or as long as it takes
+   * at 200 sites a second. `Infinity`: never.
+   */
+  readonly auditMs?: number;
   /** The sites that are suspended at the start; default none. */
   readonly suspended?: Iterable<string>;
   /**
@@ -106,6 +116,8 @@ export const PRESENCE_CONTROLLER_DEFAULTS: Readonly<{
   coalesceMs: number;
   /** In ms. */
   retryMs: number;
+  /** In ms. */
+  auditMs: number;
 }> = Object.freeze({
   ttlSeconds: 30,
   quarantineMs: 60_000,
@@ -115,6 +127,7 @@ export const PRESENCE_CONTROLLER_DEFAULTS: Readonly<{
   releaseSuspended: false,
   coalesceMs: 20,
   retryMs: 5000,
+  auditMs: 60_000,
 });
 
 export type ResolvedControllerOptions = Required<
@@ -153,6 +166,11 @@ export function resolveControllerOptions(
   }
   checkTime('coalesceMs', coalesceMs, MAX_TIMER_MS);
   checkTime('retryMs', retryMs, MAX_TIMER_MS);
+  const { auditMs = defaults.auditMs } = options;
+  const isAuditTime =
+    auditMs === Number.POSITIVE_INFINITY ||
+    (typeof auditMs === 'number' && auditMs >= 1000 && auditMs <= MAX_TIMER_MS);
+  checkThat('auditMs', auditMs, isAuditTime, `a number from 1000 to ${MAX_TIMER_MS}, or Infinity`);
   const { clientIdleMs = defaults.clientIdleMs } = options;
   const { pressedIdleMs = Math.min(defaults.pressedIdleMs, clientIdleMs) } = options;
   if (!(typeof pressedIdleMs === 'number' && pressedIdleMs > 0)) {
@@ -176,6 +194,7 @@ export function resolveControllerOptions(
     ),
     coalesceMs,
     retryMs,
+    auditMs,
     suspended: checkNames('suspended', suspended),
     clock: checkClock(options.clock),
   };

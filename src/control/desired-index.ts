@@ -111,6 +111,26 @@ export class DesiredIndex {
     return realm.sorted;
   }
 
+  /** Returns the same by service, in no order. */
+  entriesIn(site: string): ReadonlyMap<string, ExposedService> {
+    return this.#realms.get(site)?.exposed ?? NO_ENTRIES;
+  }
+
+  /** Returns a service as it is exposed in a site. */
+  entry({ service, site }: ExposureId): ExposedService | undefined {
+    return this.#realms.get(site)?.exposed.get(service);
+  }
+
+  /** Returns who of a site is a client of the services of another one. */
+  pair(home: string, site: string): ClientPair | undefined {
+    return this.#pairs.get(home)?.get(site);
+  }
+
+  /** Returns who of a site is a client in the transit realm of services of third sites. */
+  transitPair(site: string): ClientPair | undefined {
+    return this.#transitPairs.get(site);
+  }
+
   /** Returns the hosts that have presences in a site for their services: visible ones, and those in transit there. */
   hostsIn(site: string): PresentHosts {
     return this.#realms.get(site)?.hosts ?? NO_HOSTS;
@@ -132,7 +152,7 @@ export class DesiredIndex {
 
   /** Returns the services of a site that are exposed in another one. */
   exposedFrom(home: string, site: string): Iterable<ExposedService> {
-    return this.#pairs.get(home)?.get(site)?.exposed() ?? [];
+    return this.pair(home, site)?.exposed() ?? [];
   }
 
   /**
@@ -169,7 +189,7 @@ export class DesiredIndex {
    * that of the service's presence in its site.
    */
   isClient(home: string, client: Endpoint, family: Family): boolean {
-    return this.#admits(this.#pairs.get(home)?.get(client.realm), client, family);
+    return this.#admits(this.pair(home, client.realm), client, family);
   }
 
   /** Returns the same; in the transit realm also whether the host is a client of any service of a third site. */
@@ -274,7 +294,7 @@ export class DesiredIndex {
   }
 
   #updateExposure(id: ExposureId, changes: IndexChanges): void {
-    const before = this.#realms.get(id.site)?.exposed.get(id.service);
+    const before = this.entry(id);
     const after = this.#resolve(id);
     const isSame =
       before?.exposure === after?.exposure &&
@@ -441,6 +461,7 @@ function clientSitesKey(home: string, family: Family): string {
 }
 
 const NO_HOSTS: PresentHosts = new PresentHosts();
+const NO_ENTRIES: ReadonlyMap<string, ExposedService> = new Map();
 const FAMILIES: readonly Family[] = [4, 6];
 /** How many keys are taken over together, at least and at most, and how much of a slice that takes: the rest needs the rest. */
 const LEAST_AT_ONCE = 16;

@@ -5,31 +5,34 @@
  */
 import type { Clock } from '../base/clock.ts';
 import { slicesOf } from '../base/slices.ts';
+import type { LeaseTable } from './lease-table.ts';
 import type { PresenceUse } from './presence-uses.ts';
 
 export interface IdleSweepOptions {
   readonly clock: Clock;
-  readonly everyMs: number;
+  /** The options of the controller. */
+  readonly clientIdleMs: number;
+  readonly pressedIdleMs: number;
   readonly ask: () => Promise<Iterable<PresenceUse>>;
+  /** Returns the leases that are in force now. */
+  readonly leases: () => LeaseTable;
   /** Runs work after all earlier work of the controller. */
   readonly enqueue: (work: () => Promise<void>) => Promise<void>;
-  /** Notes some uses, and stores them. */
-  readonly touch: (uses: readonly PresenceUse[]) => Promise<void>;
-  /** Ends leases, in steps. */
-  readonly endIdle: () => Iterator<void>;
   /** Stores that leases were ended. */
-  readonly store: () => Promise<void>;
+  readonly storeEnded: () => Promise<void>;
   readonly onError: (error: Error) => void;
 }
 
 export class IdleSweep {
   readonly #options: IdleSweepOptions;
+  readonly #everyMs: number;
   #endTimer: (() => void) | undefined;
   #isClosed = false;
 
   constructor(options: IdleSweepOptions) {
     this.#options = options;
-    this.#schedule(options.everyMs, () => this.#sweep());
+    this.#everyMs = Math.min(HOUR_MS, options.pressedIdleMs / 4);
+    this.#schedule(this.#everyMs, () => this.#sweep());
   }
 
   close(): void {
@@ -44,40 +47,59 @@ export class IdleSweep {
 
   /** Ends no lease while the data plane does not answer. */
   async #sweep(): Promise<void> {
-    const { everyMs, ask, enqueue, touch, onError } = this.#options;
+    const { ask, onError } = this.#options;
     try {
       const uses = [...(await ask())];
       // It runs at least once, because it also stores the lease clock.
       for (let at = 0; at === 0 || at < uses.length; at += USES_PER_TURN) {
         if (this.#isClosed) return;
-        await enqueue(() => touch(uses.slice(at, at + USES_PER_TURN)));
+        await this.#touch(uses.slice(at, at + USES_PER_TURN));
       }
     } catch (error) {
       onError(error as Error);
-      this.#schedule(everyMs, () => this.#sweep());
+      this.#schedule(this.#everyMs, () => this.#sweep());
       return;
     }
     await this.#end();
   }
 
   async #end(): Promise<void> {
-    const { clock, everyMs, enqueue, endIdle, store, onError } = this.#options;
+    const {
+      clock,
+      leases,
+      enqueue,
+      storeEnded,
+      clientIdleMs: idleMs,
+      pressedIdleMs,
+    } = this.#options;
     const slices = slicesOf(clock);
-    const steps = endIdle();
+    const table = leases();
+    const steps = table.endIdle({ idleMs, pressedIdleMs });
     let isDone = false;
     const endSome = async (): Promise<void> => {
-      isDone = this.#isClosed || slices.run(steps, 1, ENDING_PART);
-      await store();
+      // The leases may have been read anew meanwhile.
+      isDone = this.#isClosed || leases() !== table || slices.run(steps, 1, ENDING_PART);
+      await storeEnded();
     };
     try {
       for (await enqueue(endSome); !isDone; await enqueue(endSome)) await slices.next();
     } catch (error) {
-      onError(error as Error);
+      this.#options.onError(error as Error);
     }
-    this.#schedule(everyMs, () => this.#sweep());
+    this.#schedule(this.#everyMs, () => this.#sweep());
+  }
+
+  /** Notes some uses, and stores them. */
+  #touch(uses: readonly PresenceUse[]): Promise<void> {
+    const { enqueue, leases } = this.#options;
+    return enqueue(async () => {
+      leases().touch(uses);
+      await leases().commit();
+    });
   }
 }
 
+const HOUR_MS = 3_600_000;
 /** How many uses are stored in one commit. */
 const USES_PER_TURN = 256;
 /** How much of a slice is taken to end leases; what follows from that takes the rest. */

@@ -36,6 +36,11 @@ export class IndexChanges {
     this.isEverything = isEverything;
   }
 
+  get isEmpty(): boolean {
+    const { isEverything, sites, realms, permits, views } = this;
+    return !isEverything && sites.size + realms.size + permits.size + views.size === 0;
+  }
+
   realm(name: string): RealmChanges {
     let realm = this.realms.get(name);
     if (realm === undefined) {

@@ -18,11 +18,13 @@ export {
   type ControlServerOptions,
   type EdgeChannel,
 } from './control-server.ts';
+export type { PresenceControllerEvents, Whois } from './controller-events.ts';
 export {
   type PlanTarget,
   PRESENCE_CONTROLLER_DEFAULTS,
   type PresenceControllerOptions,
 } from './controller-options.ts';
+export { type DerivationAuditCounters, DerivationError } from './derivation-audit.ts';
 export type {
   AckMessage,
   CertificateMessage,
@@ -39,11 +41,7 @@ export { nameChangesBetween } from './name-changes.ts';
 export { type ChangedNames, NameIndex, type NameIndexOptions } from './name-index.ts';
 export { PlanPartition, type PlanPartitionOptions } from './plan-partition.ts';
 export type { PoolStatus, PoolVersionStatus, PoolWarning } from './pool-watch.ts';
-export {
-  PresenceController,
-  type PresenceControllerEvents,
-  type Whois,
-} from './presence-controller.ts';
+export { PresenceController } from './presence-controller.ts';
 export { type PresenceUse, PresenceUses } from './presence-uses.ts';
 export type { RenewalCounters, TrustProvider } from './renewal-service.ts';
 export { type RouteChange, type SiteRoute, SiteRoutes } from './site-routes.ts';

@@ -15,8 +15,8 @@ export class LeaseFailures {
   }
 
   /** Returns the keys of the presences that have no address in a realm. */
-  in(realm: string): Iterable<string> {
-    return this.#realms.get(realm)?.keys ?? [];
+  in(realm: string): ReadonlySet<string> {
+    return this.#realms.get(realm)?.keys ?? NONE;
   }
 
   /**
@@ -87,6 +87,8 @@ export class FailedServices {
     return this.#problems;
   }
 }
+
+const NONE: ReadonlySet<string> = new Set();
 
 function asAllocatorError(error: unknown): AllocatorError {
   if (error instanceof AllocatorError) return error;

@@ -57,6 +57,11 @@ export class LeaseFit {
     return realms.length > 0 || this.#overlapping.size > 0 || !this.#state.retired.isEmpty;
   }
 
+  /** Returns whether a service of a realm has no address, or not the one that it asks for. */
+  hasFailed(realm: string, key: string): boolean {
+    return this.#failures.in(realm).has(key);
+  }
+
   /** In how many ms the next overlap ends; infinite if none lasts. */
   get overlapEndsInMs(): number {
     const { realms, clock } = this.#state;

@@ -167,9 +167,10 @@ export class LeaseState {
   async commit(): Promise<boolean> {
     if (this.journal.isEmpty) return false;
     for (const held of await this.journal.commit()) {
-      if (held.isStored || this.realms.get(held.realm)?.get(held.key) !== held) continue;
+      const leases = this.realms.get(held.realm)?.allOf(held.key) ?? [];
+      if (held.isStored || !leases.includes(held)) continue;
       held.isStored = true;
-      for (const each of this.realms.get(held.realm)!.allOf(held.key)) this.touchPlace(each);
+      for (const each of leases) this.touchPlace(each);
     }
     return true;
   }

@@ -124,6 +124,11 @@ export class LeaseTable {
     return this.#fit.isWaiting;
   }
 
+  /** Returns whether a service of a realm has no address, or not the one that it asks for, which is tried again. */
+  hasFailed(realm: string, key: string): boolean {
+    return this.#fit.hasFailed(realm, key);
+  }
+
   /** In how many ms the next overlap of replaced pools ends; infinite if none lasts. */
   get overlapEndsInMs(): number {
     return this.#fit.overlapEndsInMs;
@@ -312,6 +317,16 @@ export class LeaseTable {
     return [...this.#state.realms.values()].flatMap((realm) =>
       Array.from(realm.presences(), (held) => presenceOf(held, realm.formerUntil(held)))
     );
+  }
+
+  /** Returns whether a site is known to have clients in a realm. */
+  hasClients(site: string, realm: string): boolean {
+    return this.#state.clientRealms.has(site, realm);
+  }
+
+  /** Whether the store has all changes. */
+  get isStored(): boolean {
+    return this.#state.journal.isEmpty;
   }
 
   /** Returns the leases of a realm, for reading. */

@@ -11,6 +11,7 @@ import { Endpoint } from '../base/endpoint.ts';
 import type { IpPrefix } from '../base/prefix.ts';
 import { type DesiredSource, presenceFamily, type Site, type Touched } from '../registry/index.ts';
 import type { PlanChanges, TranslationPlan } from '../translator/index.ts';
+import { contains } from './client-pair.ts';
 import { serviceHost } from './service-names.ts';
 import { clientName } from './site-view.ts';
 import type { Snapshot, SnapshotHost } from './snapshot.ts';
@@ -41,6 +42,8 @@ export class NameIndex {
   readonly #hostsOf = new Map<string, Set<string>>();
   /** Keyed by service: the key of its host when it was last seen. */
   readonly #homes = new Map<string, string>();
+  /** Keyed by service of the site, if that is the transit realm: its IP version when it was last seen. */
+  readonly #versions = new Map<string, Family>();
   /** Keyed by name and then by the key of the host. */
   readonly #names = new Map<string, Map<string, readonly SnapshotHost[]>>();
   /** The keys of hosts whose names may have changed. */
@@ -53,7 +56,11 @@ export class NameIndex {
 
   constructor(options: NameIndexOptions) {
     this.#options = options;
-    this.#site = options.desired.site(options.site);
+    const { site, desired, isTransit } = options;
+    this.#site = desired.site(site);
+    if (!isTransit) return;
+    for (const { name } of desired.servicesOf(site))
+      this.#versions.set(name, this.#versionOf(name)!);
   }
 
   /** The plan is replaced. */
@@ -99,10 +106,32 @@ export class NameIndex {
     for (const name of services) this.#touchService(name);
     for (const exposure of exposures.values()) {
       if (exposure.site === site) this.#touchService(exposure.service);
-      if (!isTransit || desired.service(exposure.service)?.site !== site) continue;
-      // Other hosts may be clients there now.
-      for (const key of this.#hostsOf.get(exposure.site) ?? []) this.#touched.add(key);
     }
+    if (isTransit) this.#touchClients({ sites, services, exposures });
+  }
+
+  /** Other hosts may be clients of services of the site now. */
+  #touchClients({ sites, services, exposures }: Touched): void {
+    const clients = new Set(sites);
+    for (const { service, site } of exposures.values()) {
+      if (this.#versions.has(service) || this.#versionOf(service) !== undefined) clients.add(site);
+    }
+    for (const name of services) {
+      const version = this.#versionOf(name);
+      if (version === this.#versions.get(name)) continue;
+      if (version === undefined) this.#versions.delete(name);
+      else this.#versions.set(name, version);
+      for (const site of this.#options.desired.sitesOf(name)) clients.add(site);
+    }
+    for (const site of clients) {
+      for (const key of this.#hostsOf.get(site) ?? []) this.#touched.add(key);
+    }
+  }
+
+  /** Returns the IP version of a service of the site. */
+  #versionOf(name: string): Family | undefined {
+    const service = this.#options.desired.service(name);
+    return service?.site === this.#options.site ? service.address.canonical().family : undefined;
   }
 
   /** Whether `take` has something to return. */
@@ -270,10 +299,12 @@ export class NameIndex {
   #isNamed({ realm, address }: Endpoint, family: Family, site: Site): boolean {
     const { desired, isTransit } = this.#options;
     if (!isTransit) return true;
+    const home = desired.site(realm);
+    if (home === undefined || !isSource(home, address)) return false;
     for (const { service: name, clients } of desired.exposuresTo(realm)) {
       const service = desired.service(name);
       if (service?.site !== site.name || service.address.canonical().family !== family) continue;
-      const own = presenceFamily(family, desired.site(realm)?.pools ?? []);
+      const own = presenceFamily(family, home.pools);
       const isClient = clients?.some((prefix) => prefix.contains(address)) ?? true;
       if (own === address.family && isClient) return true;
     }
@@ -290,6 +321,11 @@ export class NameIndex {
     const pointer = this.#behind.get(text)?.pointers.get(text);
     return pointer === undefined ? [] : [pointer];
   }
+}
+
+/** Returns whether a host of a site may be a client. */
+function isSource({ sources, pools }: Site, address: IpAddress): boolean {
+  return contains(sources, address) && !contains(pools, address);
 }
 
 /** Returns what of a site all its names and pointers depend on. */

@@ -16,7 +16,7 @@ import type { Entry, Json, Write } from '../store/index.ts';
 export const OVERLAP_PREFIX = 'overlap/';
 
 export class Overlaps {
-  /** Keyed by the text of the prefix. */
+  /** Keyed by the text of the prefix, in the order in which they end. */
   readonly #former = new Map<string, FormerPrefix>();
 
   /** Reads an entry of the store. @throws {StoreError} if it is not one. */
@@ -49,6 +49,20 @@ export class Overlaps {
     return latest;
   }
 
+  /**
+   * Returns the place of an address in the order in which they end; undefined if no prefix here has it. Of those that end
+   * at the same time, the one that has begun last is the last one.
+   */
+  placeOf(address: IpAddress): number | undefined {
+    let latest: number | undefined;
+    let place = 0;
+    for (const { prefix } of this.#former.values()) {
+      if (prefix.contains(address)) latest = place;
+      place++;
+    }
+    return latest;
+  }
+
   /** When the first of them ends, in ms; infinite if there is none. */
   get nextEndMs(): number {
     return Math.min(...[...this.#former.values()].map(({ until }) => until));
@@ -61,8 +75,13 @@ export class Overlaps {
     return late.length > 0;
   }
 
+  /** @param until not before the end of any other one */
   begin(prefixes: readonly IpPrefix[], until: number): void {
-    for (const prefix of prefixes) this.#former.set(prefix.toString(), { prefix, until });
+    for (const prefix of prefixes) {
+      const text = prefix.toString();
+      this.#former.delete(text);
+      this.#former.set(text, { prefix, until });
+    }
   }
 
   /** Removes the prefixes whose time has come. Returns whether there were any. */

@@ -6,7 +6,14 @@
 import type { IpAddress } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import { ConfigError } from '../errors.ts';
-import type { Permit, PlanChanges, Presence, Realm, TranslationPlan } from '../translator/index.ts';
+import type {
+  Permit,
+  PlanChanges,
+  PlannedRealm,
+  Presence,
+  Realm,
+  TranslationPlan,
+} from '../translator/index.ts';
 
 /** All permits of one pair of clients' realm and service. */
 export interface Pair {
@@ -67,6 +74,18 @@ export class PlanIndex {
 
   get realms(): ReadonlyMap<string, Realm> {
     return this.#realms;
+  }
+
+  /** Returns what there is of a realm; undefined if the plan does not have it. */
+  planned(realm: string): PlannedRealm | undefined {
+    const known = this.#realms.get(realm);
+    if (known === undefined) return undefined;
+    return {
+      pools: known.pools ?? [],
+      presences: this.#presences.get(realm)?.size ?? 0,
+      services: this.#pairs.get(realm)?.size ?? 0,
+      at: (address) => this.presence(realm, address),
+    };
   }
 
   presence(realm: string, address: IpAddress): Presence | undefined {

@@ -42,6 +42,7 @@ import type { IpPrefix } from '../base/prefix.ts';
 import type {
   Permit,
   PlanChanges,
+  PlannedRealm,
   Presence,
   Realm,
   TranslationPlan,
@@ -103,6 +104,11 @@ export class PlanPartition implements PlanTarget {
   /** The routes to the presences in the shared realm: the site by the text of a prefix. */
   get routes(): ReadonlyMap<string, string> {
     return this.#routes.routes;
+  }
+
+  /** Returns what the plan has of a realm. It is for one look, not to be kept. */
+  planned(realm: string): PlannedRealm | undefined {
+    return this.#plan.planned(realm);
   }
 
   /** @throws {ConfigError} naming the place in the plan that is wrong; the old plan stays then. */

@@ -11,16 +11,19 @@ import { type AllocatorError, ApiMisuseError } from '../errors.ts';
 import type { Registry, Touched } from '../registry/index.ts';
 import type { Presence } from '../translator/index.ts';
 import { Admissions } from './admissions.ts';
+import type { PresenceControllerEvents, Whois } from './controller-events.ts';
 import {
   type PlanTarget,
   type PresenceControllerOptions,
   type ResolvedControllerOptions,
   resolveControllerOptions,
 } from './controller-options.ts';
-import { DesiredIndex } from './desired-index.ts';
+import { DerivationAudit, type DerivationAuditCounters } from './derivation-audit.ts';
+import type { DesiredIndex } from './desired-index.ts';
 import { IdleSweep } from './idle-sweep.ts';
 import { IndexChanges } from './index-changes.ts';
-import { LeaseTable } from './lease-table.ts';
+import type { LeaseTable } from './lease-table.ts';
+import { type OpenedState, openState } from './opened-state.ts';
 import { PendingPlan } from './pending-plan.ts';
 import { planOf } from './plan.ts';
 import { type PoolStatus, type PoolWarning, PoolWatch } from './pool-watch.ts';
@@ -28,30 +31,6 @@ import { type SiteView, viewOf } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
 import { SnapshotPublisher } from './snapshot-publisher.ts';
 import { TouchedKeys } from './touched-keys.ts';
-
-export interface PresenceControllerEvents {
-  /** A site's snapshot has changed. */
-  snapshot: [snapshot: Snapshot];
-  /**
-   * An address could not be leased, or a commit has failed; the rest of the state is in force nevertheless. A full
-   * pool is reported once, until it had room again. A problem at the start is reported in the next turn of the event
-   * loop.
-   */
-  problem: [problem: { readonly error: Error }];
-  /**
-   * Addresses get scarce, or quotas exceed a pool. Each warning is given once, until its reason is gone. A warning at
-   * the start is given in the next turn of the event loop.
-   */
-  warning: [warning: PoolWarning];
-}
-
-/** The host that a presence stands for. */
-export interface Whois {
-  readonly site: string;
-  readonly address: IpAddress;
-  /** The names of the services that the host offers. */
-  readonly services: readonly string[];
-}
 
 /**
  * Derives everything from the desired state; a cloud has one. It processes changes one after the other. A change costs
@@ -67,17 +46,18 @@ export class PresenceController
   readonly #transit: string | undefined;
   readonly #suspended: Set<string>;
   readonly #options: ResolvedControllerOptions;
-  readonly #desired: DesiredIndex;
-  readonly #leases: LeaseTable;
-  readonly #pools: PoolWatch;
-  readonly #plan: PendingPlan;
+  #desired!: DesiredIndex;
+  #leases!: LeaseTable;
+  #pools!: PoolWatch;
+  #plan!: PendingPlan;
   #sweep: IdleSweep | undefined;
+  readonly #audit: DerivationAudit;
   readonly #snapshots: SnapshotPublisher;
   readonly #slices: Slices;
-  /** What the registry has changed and is not derived yet; undefined until everything is derived at the start. */
-  #touched: TouchedKeys | undefined;
+  /** What the registry has changed and is not derived yet. */
+  readonly #touched = new TouchedKeys();
   /** What has changed in the index, until the leases fit it. */
-  #changes = new IndexChanges(true);
+  #changes = new IndexChanges(false);
   /** Whether the translator needs the whole plan, and not changes. */
   #mustLoad = true;
   /** Whether the next derivation tries again what has failed. */
@@ -91,11 +71,7 @@ export class PresenceController
   #isClosed = false;
   #closing: Promise<void> | undefined;
 
-  private constructor(
-    options: ResolvedControllerOptions,
-    desired: DesiredIndex,
-    leases: LeaseTable
-  ) {
+  private constructor(options: ResolvedControllerOptions, opened: OpenedState) {
     super();
     this.#options = options;
     this.#slices = slicesOf(options.clock);
@@ -103,22 +79,33 @@ export class PresenceController
     this.#translator = options.translator;
     this.#transit = options.transit;
     this.#suspended = new Set(options.suspended);
-    this.#desired = desired;
-    this.#leases = leases;
-    this.#pools = new PoolWatch(desired, leases);
-    this.#plan = new PendingPlan(desired, leases, (site) => this.#isLive(site));
+    this.#use(opened);
+    const state = () => ({
+      desired: this.#desired,
+      leases: this.#leases,
+      snapshots: this.#snapshots,
+      isLive: (site: string) => this.#isLive(site),
+    });
     this.#admissions = new Admissions({
-      desired,
-      leases,
+      state,
       slices: this.#slices,
-      isLive: (site) => this.#isLive(site),
       enqueue: (work) => this.#enqueue(work),
-      store: () => this.#storeAdmitted(),
+      store: () => this.#storeAndCheck(),
     });
     this.#snapshots = new SnapshotPublisher({
       ...options,
       viewOf: (site) => this.#viewOf(site),
       onSnapshot: (snapshot) => this.emit('snapshot', snapshot),
+    });
+    this.#audit = new DerivationAudit({
+      ...options,
+      source: options.registry,
+      transit: options.transit,
+      state,
+      isQuiet: () => this.#touched.isEmpty && this.#changes.isEmpty && !this.#mustLoad,
+      settled: () => this.settled(),
+      repair: () => this.#enqueue(() => this.#repair()),
+      onProblem: (error) => this.emit('problem', { error }),
     });
   }
 
@@ -130,17 +117,13 @@ export class PresenceController
    */
   static async start(options: PresenceControllerOptions): Promise<PresenceController> {
     const resolved = resolveControllerOptions(options);
-    const desired = new DesiredIndex(resolved.registry, resolved.transit);
-    const leases = await LeaseTable.open(desired, {
-      ...resolved,
-      storeUseMs: resolved.pressedIdleMs,
-    });
-    const controller = new PresenceController(resolved, desired, leases);
+    const opened = await openState(resolved);
+    const controller = new PresenceController(resolved, opened);
     // The listener comes first, so that no change is missed while the leases are being stored.
     options.registry.on('change', controller.#onChange);
     try {
-      const { problems, warnings } = await controller.#enqueue(() => controller.#derive());
-      setImmediate(() => controller.#report({ problems, warnings }));
+      const derivation = await controller.#enqueue(() => controller.#deriveAll(opened));
+      setImmediate(() => controller.#report(derivation));
       controller.#beginSweeps();
       if (resolved.releaseSuspended) {
         for (const site of controller.#suspended) controller.#releaseLater(site);
@@ -212,7 +195,7 @@ export class PresenceController
     if (this.#isClosed) return Promise.reject(new ApiMisuseError('the controller is closed'));
     return this.#enqueue(async () => {
       const released = this.#leases.releaseClients(site);
-      if (released > 0) await this.#storeEnded();
+      if (released > 0) await this.#storeAndCheck();
       return released;
     });
   }
@@ -243,6 +226,11 @@ export class PresenceController
     return this.#pools.warnings;
   }
 
+  /** Returns the counters of the audit, which compares what is in force with the records and the stored leases. */
+  get audited(): DerivationAuditCounters {
+    return this.#audit.counters;
+  }
+
   /** Stops following the registry, and waits for the work under way. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -258,6 +246,7 @@ export class PresenceController
     this.#registry.off('change', this.#onChange);
     this.#snapshots.close();
     this.#sweep?.close();
+    this.#audit.close();
     this.#endRetry?.();
     await this.#work;
     this.#leases.noteClock();
@@ -266,7 +255,7 @@ export class PresenceController
   }
 
   readonly #onChange = (touched: Touched): void => {
-    this.#touched?.add(touched);
+    this.#touched.add(touched);
     this.#deriveLater();
   };
 
@@ -289,7 +278,7 @@ export class PresenceController
         this.#retryLater();
         return;
       }
-      if (this.#isDeriveQueued || this.#touched?.isEmpty !== false) return;
+      if (this.#isDeriveQueued || this.#touched.isEmpty) return;
       // Packets and clients come in between.
       this.#deriveLater();
       await this.#slices.next();
@@ -310,31 +299,53 @@ export class PresenceController
   async #derive(): Promise<Derivation> {
     // If this throws, what is touched stays so, and what has changed in the index is taken the next time.
     const changes = this.#changes;
-    if (this.#touched === undefined) {
-      this.#mustLoad = true;
-      this.#desired.updateAll(changes);
-      this.#touched = new TouchedKeys();
-    } else {
-      await this.#desired.updateSome(this.#touched, changes, this.#slices);
-    }
+    await this.#desired.updateSome(this.#touched, changes, this.#slices);
     // A site may be suspended between two slices, and its plan then refers to what is desired.
     this.#plan.noteDesired(changes);
-    const problems: AllocatorError[] = [];
-    const steps = this.#leases.fit(changes, this.#isRetry, problems);
-    while (!this.#slices.run(steps, LEAST_FITTED)) await this.#slices.next();
+    return this.#putToUse(changes, await this.#fit(this.#leases, changes));
+  }
+
+  /** Derives everything. What is in force stays so until then. */
+  async #deriveAll(opened: OpenedState): Promise<Derivation> {
+    const changes = new IndexChanges(true);
+    opened.desired.updateAll(changes);
+    const problems = await this.#fit(opened.leases, changes);
+    this.#use(opened);
+    this.#mustLoad = true;
+    return this.#putToUse(changes, problems);
+  }
+
+  async #putToUse(changes: IndexChanges, problems: AllocatorError[]): Promise<Derivation> {
     this.#changes = new IndexChanges(false);
     this.#isRetry = false;
     this.#markViews(changes);
-    try {
-      await this.#leases.commit();
-    } catch (error) {
-      this.#retryLater();
-      throw error;
-    } finally {
-      this.#push();
-    }
+    await this.#store();
     if (this.#leases.isWaiting) this.#retryLater();
     return { problems, warnings: this.#checkPools() };
+  }
+
+  /** Fits the leases in slices. */
+  async #fit(leases: LeaseTable, changes: IndexChanges): Promise<AllocatorError[]> {
+    const problems: AllocatorError[] = [];
+    const steps = leases.fit(changes, this.#isRetry, problems);
+    while (!this.#slices.run(steps, LEAST_FITTED)) await this.#slices.next();
+    return problems;
+  }
+
+  #use({ desired, leases }: OpenedState): void {
+    this.#desired = desired;
+    this.#leases = leases;
+    this.#pools = new PoolWatch(desired, leases);
+    this.#plan = new PendingPlan(desired, leases, (site) => this.#isLive(site));
+  }
+
+  /** Derives everything anew from the registry and the store, as at the start. */
+  async #repair(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#leases.noteClock();
+    await this.#leases.commit();
+    this.#report(await this.#deriveAll(await openState(this.#options)));
+    this.#snapshots.markAll(this.#desired.sites.keys());
   }
 
   #markViews({ views, realms }: IndexChanges): void {
@@ -354,19 +365,14 @@ export class PresenceController
   }
 
   #beginSweeps(): void {
-    const { presenceUses, clientIdleMs, pressedIdleMs, clock } = this.#options;
-    if (presenceUses === undefined || this.#isClosed) return;
+    const { presenceUses: ask } = this.#options;
+    if (ask === undefined || this.#isClosed) return;
     this.#sweep = new IdleSweep({
-      clock,
-      everyMs: Math.min(HOUR_MS, pressedIdleMs / 4),
-      ask: presenceUses,
+      ...this.#options,
+      ask,
+      leases: () => this.#leases,
       enqueue: (work) => this.#enqueue(work),
-      touch: async (uses) => {
-        this.#leases.touch(uses);
-        await this.#leases.commit();
-      },
-      endIdle: () => this.#leases.endIdle({ idleMs: clientIdleMs, pressedIdleMs }),
-      store: () => this.#storeEnded(),
+      storeEnded: () => this.#storeAndCheck(),
       onError: (error) => this.emit('problem', { error }),
     });
   }
@@ -376,8 +382,8 @@ export class PresenceController
     this.releaseClients(site).catch((error: Error) => this.emit('problem', { error }));
   }
 
-  /** Stores that leases were ended. They are out of use even if that fails. */
-  async #storeEnded(): Promise<void> {
+  /** Stores changed leases and puts to use what is stored. Those that have ended are out of use even if that fails. */
+  async #store(): Promise<void> {
     try {
       await this.#leases.commit();
     } catch (error) {
@@ -385,6 +391,13 @@ export class PresenceController
       throw error;
     } finally {
       this.#push();
+    }
+  }
+
+  async #storeAndCheck(): Promise<void> {
+    try {
+      await this.#store();
+    } finally {
       this.#report({ warnings: this.#checkPools() });
     }
   }
@@ -394,18 +407,6 @@ export class PresenceController
     const { clock } = this.#options;
     const inMs = Math.min(this.#options.retryMs, this.#leases.overlapEndsInMs);
     this.#endRetry ??= clock.after(inMs, this.#onRetry, true);
-  }
-
-  /** Stores the leases of clients, and whatever an earlier commit has not stored. */
-  async #storeAdmitted(): Promise<void> {
-    try {
-      await this.#leases.commit();
-    } catch (error) {
-      this.#retryLater();
-      throw error;
-    }
-    this.#push();
-    this.#report({ warnings: this.#checkPools() });
   }
 
   /** Checks the pools that have changed since the last call. */
@@ -475,4 +476,3 @@ interface Derivation {
 
 /** How many sites are fitted at once in any case. */
 const LEAST_FITTED = 8;
-const HOUR_MS = 3_600_000;

@@ -75,6 +75,11 @@ export class RealmLeases {
     });
   }
 
+  /** How many leases are in use. Several former ones of one holder count once. */
+  get size(): number {
+    return this.#held.size + this.#former.size;
+  }
+
   /** Returns the lease in use that has this key, the newest one if there are several. */
   get(key: string): HeldLease | undefined {
     return this.#held.get(key);
@@ -135,7 +140,7 @@ export class RealmLeases {
   /** Takes leases of before, and returns those of the released ones whose addresses the pools do not have any more. */
   restore(held: readonly HeldLease[], released: readonly Lease[]): readonly Lease[] {
     const endOf = ({ address }: HeldLease): number =>
-      this.overlaps.untilOf(address) ?? Number.POSITIVE_INFINITY;
+      this.overlaps.placeOf(address) ?? Number.POSITIVE_INFINITY;
     // Of several leases of a key, the allocator prefers one in the pools, and else the first one.
     const newestFirst = this.overlaps.isEmpty ? held : held.toSorted((a, b) => endOf(b) - endOf(a));
     this.allocator.retain(newestFirst.map(({ key, address }): Lease => ({ key, address })));
@@ -222,14 +227,16 @@ export class RealmLeases {
     return held;
   }
 
-  /** Notes whether a lease is of a service or of a client. */
-  setService(held: HeldLease, isService: boolean): void {
-    if (held.isService === isService) return;
-    const shares = this.shares[held.address.family];
-    const isCounted = !this.isOutside(held);
-    if (isCounted) shares.remove(partyOf(held));
-    held.isService = isService;
-    if (isCounted) shares.add(partyOf(held));
+  /** Notes whether a lease, with the former ones of its presence, is of a service or of a client. */
+  setService({ key, isService: wasService }: HeldLease, isService: boolean): void {
+    if (wasService === isService) return;
+    for (const held of this.allOf(key)) {
+      const shares = this.shares[held.address.family];
+      const isCounted = !this.isOutside(held);
+      if (isCounted) shares.remove(partyOf(held));
+      held.isService = isService;
+      if (isCounted) shares.add(partyOf(held));
+    }
   }
 
   /**
@@ -272,7 +279,7 @@ export class RealmLeases {
   divide(site: Site, clientSitesOf: (family: Family) => ClientSites): void {
     for (const family of FAMILIES) {
       const { capacity } = this.allocator.statsOf(family);
-      const reserve = site.serviceReserve ?? Math.floor(capacity / DEFAULT_RESERVE_PART);
+      const reserve = reserveOf(site, capacity);
       const { quotas: parties, revision } = clientSitesOf(family);
       const share = site.clientShare;
       // The shares take time for each party.
@@ -298,15 +305,18 @@ export class RealmLeases {
     if (isNewest && before === undefined) return;
     const former = [...(this.#former.get(key) ?? []), isNewest ? before! : held];
     if (former.length > 1) {
-      const endOf = (each: HeldLease): number => this.overlaps.untilOf(each.address) ?? 0;
+      const endOf = (each: HeldLease): number => this.overlaps.placeOf(each.address) ?? -1;
       former.sort((a, b) => endOf(a) - endOf(b));
     }
     this.#former.set(key, former);
   }
 
   #rest(key: string, address: IpAddress): void {
+    const text = address.toString();
+    // A lease that ended when the pools had lost its address is known to them and kept apart: it counts once.
+    if (this.#resting.has(text)) return;
     const site = siteOfKey(key);
-    this.#resting.set(address.toString(), site);
+    this.#resting.set(text, site);
     this.shares[address.family].add(site);
   }
 
@@ -322,6 +332,11 @@ export class RealmLeases {
 /** Returns what of a site says which leases it can have: a site with another text needs its leases anew. */
 export function definitionOf({ pools, reserved }: Site): string {
   return JSON.stringify([pools, reserved]);
+}
+
+/** Returns how many addresses of a pool are kept for services. */
+export function reserveOf({ serviceReserve }: Site, capacity: number): number {
+  return serviceReserve ?? Math.floor(capacity / DEFAULT_RESERVE_PART);
 }
 
 function partyOf({ isService, of }: HeldLease): string | undefined {

@@ -53,6 +53,13 @@ export class SnapshotPublisher {
     for (const name of this.#published.keys()) this.mark(name);
   }
 
+  /** Returns whether the snapshot of a site is that of its view now, or is to be made. It makes the view. */
+  isCurrent(site: string): boolean {
+    if (site === this.#options.ownSite || this.#dirty.has(site)) return true;
+    const view = this.#options.viewOf(site);
+    return (view && hashOf(view)) === this.#published.get(site)?.hash;
+  }
+
   /**
    * Returns the snapshot of a site as it is now; undefined for a site without one. If it has changed, this publishes
    * it, and nothing of other sites.
@@ -102,7 +109,7 @@ export class SnapshotPublisher {
       this.#published.delete(site);
       return undefined;
     }
-    const hash = createHash('sha256').update(JSON.stringify(view)).digest('base64');
+    const hash = hashOf(view);
     const before = this.#published.get(site);
     if (before?.hash === hash) return { revision: before.revision, ...view };
     const snapshot = { revision: ++this.#revision, ...view };
@@ -110,6 +117,11 @@ export class SnapshotPublisher {
     this.#options.onSnapshot(snapshot);
     return snapshot;
   }
+}
+
+/** Returns the SHA-256 of a view as JSON. */
+function hashOf(view: SiteView): string {
+  return createHash('sha256').update(JSON.stringify(view)).digest('base64');
 }
 
 interface Published {

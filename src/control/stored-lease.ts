@@ -87,6 +87,12 @@ function parseCanonical<T extends IpAddress | Endpoint>(
   }
 }
 
+/** Returns whether an entry has a lease in use of the presence with this key, without a check of the rest of it. */
+export function isLeaseOf(entry: Entry | undefined, key: string): boolean {
+  const lease = entry?.value as Partial<StoredLease> | null | undefined;
+  return lease?.endpoint === endpointKeyOf(key) && lease.releasedAt === undefined;
+}
+
 export function leaseKey(realm: string, address: IpAddress): string {
   return `${LEASE_PREFIX}${realm}/${address}`;
 }

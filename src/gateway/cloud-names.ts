@@ -59,6 +59,7 @@ export class CloudNames {
   /** Returns a target that names presences after `target` has them. */
   after(target: PlanTarget): PlanTarget {
     return {
+      ...(target.planned && { planned: (realm) => target.planned!(realm) }),
       load: (plan) => {
         target.load(plan);
         this.#index.load(plan);

@@ -61,6 +61,7 @@ export class CloudPools {
         target.apply(changes);
         for (const { name, realm } of changes.realms ?? []) if (name === CLOUD) note(realm);
       },
+      ...(target.planned && { planned: (realm) => target.planned!(realm) }),
     };
   }
 

@@ -63,6 +63,7 @@ export class CloudSockets extends GatewaySockets {
   before(target: PlanTarget): PlanTarget {
     if (this.optionalStack === undefined) return target;
     return {
+      ...(target.planned && { planned: (realm) => target.planned!(realm) }),
       load: (plan) => {
         this.#load(plan);
         target.load(plan);

@@ -6,6 +6,7 @@ import type { AuditHead } from '../audit/index.ts';
 import type { HostPort } from '../base/host-port.ts';
 import type {
   ConnectedEdgeStatus,
+  DerivationAuditCounters,
   PoolStatus,
   PoolWarning,
   RenewalCounters,
@@ -56,6 +57,8 @@ export interface CloudStatus {
     readonly notAfter: Date;
     readonly warning: string | undefined;
   };
+  /** How often sites were compared with their records and leases, and what that has found. */
+  readonly derivation: DerivationAuditCounters;
   /** The last line of the audit log; undefined if there is no audit log. */
   readonly audit: AuditHead | undefined;
   /** What is scarce in pools, and what of the machine is in conflict with the pools of the cloud's site. */
@@ -100,6 +103,7 @@ export async function statusOf(parts: CloudParts): Promise<CloudStatus> {
       notAfter: trust.caNotAfter,
       warning: trust.caWarning,
     },
+    derivation: controller.audited,
     audit: audit?.head,
     warnings: [...controller.warnings, ...parts.pools.conflicts],
   };

@@ -7,9 +7,9 @@
 
 import type { Family, IpAddress } from '../base/address.ts';
 import { Endpoint } from '../base/endpoint.ts';
-import type { IpPrefix } from '../base/prefix.ts';
 import { ApiMisuseError, ConfigError } from '../errors.ts';
 import { addressAt } from './address-table.ts';
+import { type CompiledRealm, changedPrefixes, compiledRealmOf } from './compiled-realm.ts';
 import { familyOf, type Host, Hosts } from './hosts.ts';
 import { NOTHING, REPLY, REQUEST } from './layout.ts';
 import { Permits } from './permits.ts';
@@ -21,9 +21,9 @@ import {
   containsWords,
   type PlanChanges,
   type PlanChangesInput,
+  type PlannedRealm,
   type PresenceInput,
   type Realm,
-  type Reject,
   type TranslationPlanInput,
 } from './plan.ts';
 import { PolicyTable } from './policy.ts';
@@ -53,17 +53,6 @@ export interface Resolution {
    * NeedsPresence.
    */
   isOverlapping: boolean;
-}
-
-/** A realm of the plan. */
-export interface CompiledRealm {
-  readonly name: string;
-  readonly sources: readonly IpPrefix[];
-  readonly pools: readonly IpPrefix[];
-  readonly poolsMaySend: boolean;
-  /** The largest packet in bytes; infinite if there is no limit. */
-  readonly mtu: number;
-  readonly reject: Reject;
 }
 
 /** What applied changes may have changed: realms, by index. */
@@ -157,11 +146,7 @@ export class Bindings {
       const after = this.#setRealm(realm);
       if (before === undefined) continue;
       if (before.mtu !== after.mtu) resized.push(index);
-      const changed = [
-        ...difference(before.sources, after.sources),
-        ...difference(before.pools, after.pools),
-        ...(before.poolsMaySend === after.poolsMaySend ? [] : after.pools),
-      ];
+      const changed = changedPrefixes(before, after);
       if (changed.length > 0 && this.#hosts.isAnyIn(index, changed)) realms.push(index);
     }
     const presences = [...lastByPlace(changes.presences).values()];
@@ -265,6 +250,21 @@ export class Bindings {
     return new Endpoint(this.#realms.get(this.#hosts.realmOf(host))!.name, this.#addressOf(host));
   }
 
+  /** Returns what there is of a realm; undefined if the plan does not have it. */
+  planned(name: string): PlannedRealm | undefined {
+    const realm = this.#indexes.get(name);
+    if (realm === undefined) return undefined;
+    return {
+      pools: this.#realms.get(realm)!.pools,
+      presences: this.#presences.countIn(realm),
+      services: this.#permits.countFrom(realm),
+      at: (address) => {
+        const of = this.endpointOf(realm, address.family, address.words, 0);
+        return of && { of, formerUntil: this.#presences.formerUntil(realm, address) };
+      },
+    };
+  }
+
   /** Whether any host has several addresses of one IP version in a realm. */
   get isOverlapping(): boolean {
     return this.#presences.isOverlapping;
@@ -329,11 +329,9 @@ export class Bindings {
   }
 
   #setRealm(input: Realm): CompiledRealm {
-    const { name, sources, pools = [], poolsMaySend = false, reject = 'drop' } = input;
-    const mtu = input.mtu ?? Number.POSITIVE_INFINITY;
-    const index = this.#indexOf(name);
-    const realm = { name, sources, pools, poolsMaySend, mtu, reject };
-    this.#indexes.set(name, index);
+    const realm = compiledRealmOf(input);
+    const index = this.#indexOf(realm.name);
+    this.#indexes.set(realm.name, index);
     this.#realms.set(index, realm);
     return realm;
   }
@@ -468,13 +466,4 @@ function lastByPlace<T extends { readonly realm: string; readonly address: IpAdd
 
 function placeOf(realm: string, address: IpAddress): string {
   return `${address} ${realm}`;
-}
-
-/** Returns the prefixes that are in only one of two lists. */
-function difference(a: readonly IpPrefix[], b: readonly IpPrefix[]): IpPrefix[] {
-  const [inA, inB] = [new Set(a.map(String)), new Set(b.map(String))];
-  return [
-    ...a.filter((prefix) => !inB.has(prefix.toString())),
-    ...b.filter((prefix) => !inA.has(prefix.toString())),
-  ];
 }

@@ -20,6 +20,7 @@ export type {
   PermitInput,
   PlanChanges,
   PlanChangesInput,
+  PlannedRealm,
   Presence,
   PresenceInput,
   Realm,

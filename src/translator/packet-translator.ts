@@ -23,7 +23,12 @@ import { Flows } from './flows.ts';
 import { FRAGMENT_DEFAULTS, type FragmentOptions, Fragments, setPathKey } from './fragments.ts';
 import type { PathStatus, PathTable } from './path-table.ts';
 import { PATH_DEFAULTS, type PathOptions, Paths } from './paths.ts';
-import type { PlanChangesInput, PresenceInput, TranslationPlanInput } from './plan.ts';
+import type {
+  PlanChangesInput,
+  PlannedRealm,
+  PresenceInput,
+  TranslationPlanInput,
+} from './plan.ts';
 import { REPLY_DEFAULTS, Replies, type ReplyOptions } from './reply.ts';
 import { SESSION_DEFAULTS, type SessionOptions, Sessions } from './sessions.ts';
 import { Siit } from './siit.ts';
@@ -206,6 +211,11 @@ export class PacketTranslator {
         if (table.packets(path) > 0) yield this.#statusOf(table, path);
       }
     }
+  }
+
+  /** Returns what there is of a realm now; undefined if the plan does not have it. It is for one look, not to be kept. */
+  planned(realm: string): PlannedRealm | undefined {
+    return this.#paths.bindings.planned(realm);
   }
 
   /** Returns how many paths lead from or to a realm. */

@@ -32,6 +32,11 @@ export class Permits {
     return pair < 0 ? NONE : this.#permits[pair]!;
   }
 
+  /** Returns how many services the clients of a realm have permits for. */
+  countFrom(realm: number): number {
+    return this.#from.length(realm);
+  }
+
   /**
    * Adds a permit.
    *

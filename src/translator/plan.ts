@@ -63,6 +63,18 @@ export interface TranslationPlan {
   readonly permits: readonly Permit[];
 }
 
+/** What a translator has of one realm, for comparisons with the plan that it has to have. */
+export interface PlannedRealm {
+  /** The prefixes of the presences in the realm. */
+  readonly pools: readonly IpPrefix[];
+  /** How many presences there are in the realm. */
+  readonly presences: number;
+  /** How many hosts some of its clients may use. */
+  readonly services: number;
+  /** Returns the presence at an address of the realm. */
+  at(address: IpAddress): Pick<Presence, 'of' | 'formerUntil'> | undefined;
+}
+
 /**
  * Changes of a plan. Each entry replaces one keyed thing by what it is now, so that applying it twice is applying it
  * once. Realms that come are applied first and realms that go are applied last, whatever their order here. If a key is

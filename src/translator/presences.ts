@@ -61,6 +61,11 @@ export class Presences {
     return record < 0 ? -1 : this.#ofHosts.words[valueAt(this.#ofHosts, record)]!;
   }
 
+  /** Returns how many presences there are in a realm. */
+  countIn(realm: number): number {
+    return this.#inRealm[4].length(realm) + this.#inRealm[6].length(realm);
+  }
+
   /** Returns the table of an IP version: the address of a presence is in the key of its record. */
   table(family: Family): IntTable {
     return this.#tables[family];

@@ -9,7 +9,8 @@
  */
 import type { Family } from '../base/address.ts';
 import { MAX_PACKET_LENGTH } from '../packet/virtio.ts';
-import type { CompiledRealm, Resolution } from './bindings.ts';
+import type { Resolution } from './bindings.ts';
+import type { CompiledRealm } from './compiled-realm.ts';
 import { IntLists } from './int-lists.ts';
 import { IntTable } from './int-table.ts';
 import {

@@ -14,6 +14,7 @@ import {
   PacketTranslator,
   type PathStatus,
   type PlanChangesInput,
+  type PlannedRealm,
   type TranslationPlanInput,
 } from '../translator/index.ts';
 import {
@@ -85,6 +86,10 @@ export class LocalWorker implements Worker, AsyncDisposable {
 
   apply(changes: PlanChangesInput): void {
     this.#pathsRemoved += this.#translator.apply(changes);
+  }
+
+  planned(realm: string): PlannedRealm | undefined {
+    return this.#translator.planned(realm);
   }
 
   updateAccess(change: AccessChange): void {

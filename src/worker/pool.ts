@@ -15,6 +15,7 @@ import type {
   Explanation,
   PathStatus,
   PlanChanges,
+  PlannedRealm,
   TranslationPlanInput,
 } from '../translator/index.ts';
 import { CloseCode, type Credentials } from '../tunnel/index.ts';
@@ -162,6 +163,13 @@ export class WorkerPool
 
   apply(changes: PlanChanges): void {
     (this.#partition ?? this.#workers[0]!).apply(changes);
+  }
+
+  /** With several workers, this is the plan that they have got. */
+  planned(realm: string): PlannedRealm | undefined {
+    return this.#partition === undefined
+      ? this.#workers[0]!.planned?.(realm)
+      : this.#partition.planned(realm);
   }
 
   /** Where each worker listens; workers that are not open yet are missing. */

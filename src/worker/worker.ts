@@ -13,6 +13,7 @@ import type {
   Explanation,
   PathStatus,
   PlanChangesInput,
+  PlannedRealm,
   TranslationPlanInput,
   VerdictCounters,
 } from '../translator/index.ts';
@@ -29,6 +30,8 @@ export interface Worker {
   load(plan: TranslationPlanInput): void;
   /** Replaces what the changes name in the plan, as `PacketTranslator.apply` does. */
   apply(changes: PlanChangesInput): void;
+  /** Returns what there is of a realm, as `PacketTranslator.planned` does. Absent in another process. */
+  planned?(realm: string): PlannedRealm | undefined;
   /** Returns the version of the library. The host calls this first, because both must have the same version. */
   version(): string | Promise<string>;
   /**

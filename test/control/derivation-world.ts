@@ -1,11 +1,18 @@
 /**
  * A cloud in which everything changes at random, for the test that a derivation by keys has the results of one of
  * everything. There are hosts of both IP versions, services that share a host, small pools, and perhaps a transit realm.
+ * Exposures name sites or take them by labels, some have further names, own addresses or time boxes. Packets flow.
  */
 import fc from 'fast-check';
 import type { PoolStatus } from '../../src/control/index.ts';
-import type { ExposureInput, ServiceInput, SiteInput } from '../../src/registry/index.ts';
+import type {
+  ExposureInput,
+  SelectorExposureInput,
+  ServiceInput,
+  SiteInput,
+} from '../../src/registry/index.ts';
 import type { TextOf } from '../support/text-of.ts';
+import { ComparedTranslator, type Probe } from './compared-translator.ts';
 import { type Desired, type Scene, type SceneOptions, startScene, turn } from './scene.ts';
 
 export const SITES: readonly string[] = ['cloud', 'site-a', 'site-b', 'site-c'];
@@ -19,6 +26,8 @@ const POOLS = [
   ['fd00::/125'],
 ];
 const CLIENTS = [undefined, ['10.0.0.0/29', '2001:db8::/64'], ['10.0.0.5']];
+/** The time of day at which `SceneClock` begins. */
+const START_MS = 1_700_000_000_000;
 const HOSTS = ['10.0.0.5', '10.0.0.6', '10.0.0.7', '2001:db8::5', '2001:db8::6'];
 const ADDRESSES = ['10.0.0.130', '10.0.0.193', 'fd00::2'];
 
@@ -31,7 +40,9 @@ export type Step =
   | { readonly do: 'service'; readonly service: Service }
   | { readonly do: 'removeService'; readonly name: string }
   | { readonly do: 'expose'; readonly exposure: TextOf<ExposureInput> }
+  | { readonly do: 'select'; readonly exposure: TextOf<SelectorExposureInput> }
   | { readonly do: 'unexpose'; readonly service: string; readonly site: string }
+  | { readonly do: 'unselect'; readonly name: string }
   | {
       readonly do: 'admit';
       readonly from: string;
@@ -41,6 +52,7 @@ export type Step =
     }
   | { readonly do: 'suspend'; readonly site: string; readonly is: boolean }
   | { readonly do: 'releaseClients'; readonly site: string }
+  | { readonly do: 'send'; readonly probe: Probe }
   | { readonly do: 'store'; readonly isFailing: boolean }
   | { readonly do: 'wait'; readonly ms: number }
   | { readonly do: 'turn' }
@@ -55,6 +67,8 @@ const site: fc.Arbitrary<Site> = fc.record({
   zone: fc.constantFrom('one.test', 'two.test'),
   maxClients: fc.constantFrom(2, 100),
   mtu: fc.constantFrom(1280, 1500),
+  labels: fc.constantFrom({}, { tier: 'edge' }, { tier: 'edge', country: 'de' }, { tier: 'lab' }),
+  ...{ serviceReserve: fc.constantFrom(undefined, 0, 2) },
 });
 const service: fc.Arbitrary<Service> = fc.record({
   name: serviceName,
@@ -62,14 +76,30 @@ const service: fc.Arbitrary<Service> = fc.record({
   address: fc.constantFrom(...HOSTS),
   ports: fc.constantFrom(['tcp/80'], ['udp/53', 'tcp/53']),
 });
-const exposure: fc.Arbitrary<TextOf<ExposureInput>> = fc.record({
-  service: serviceName,
-  site: siteName,
-  ...{ clients: fc.constantFrom(...CLIENTS) },
-  address: fc.oneof(
+const rarely = <T>(...values: readonly T[]): fc.Arbitrary<T | undefined> =>
+  fc.oneof(
     { weight: 5, arbitrary: fc.constant(undefined) },
-    { weight: 1, arbitrary: fc.constantFrom(...ADDRESSES) }
-  ),
+    { weight: 1, arbitrary: fc.constantFrom(...values) }
+  );
+/** Some are over before the first step, some begin while the steps are taken. */
+const time = [-60, 20, 60, 120, 300].map((s) => new Date(START_MS + 1000 * s).toISOString());
+const terms = {
+  service: serviceName,
+  clients: fc.constantFrom(...CLIENTS),
+  address: rarely(...ADDRESSES),
+  dnsName: rarely('www', 'deep.mq'),
+  aliases: rarely(['old'], ['one', 'two']),
+  wildcard: rarely(true),
+  https: rarely([{}]),
+  notBefore: rarely(...time),
+  notAfter: rarely(...time),
+};
+const exposure: fc.Arbitrary<TextOf<ExposureInput>> = fc.record({ ...terms, site: siteName });
+const selectorName = fc.constantFrom('one', 'two');
+const selector: fc.Arbitrary<TextOf<SelectorExposureInput>> = fc.record({
+  ...terms,
+  name: selectorName,
+  siteSelector: fc.constantFrom({}, { tier: 'edge' }, { tier: 'edge', country: 'de' }),
 });
 
 const weighted = <T extends Step['do'], R extends object>(
@@ -84,12 +114,17 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
   weighted(4, 'service', { service }),
   weighted(1, 'removeService', { name: serviceName }),
   weighted(8, 'expose', { exposure }),
+  weighted(2, 'select', { exposure: selector }),
   weighted(4, 'unexpose', { service: serviceName, site: siteName }),
+  weighted(1, 'unselect', { name: selectorName }),
   weighted(8, 'admit', {
     from: fc.constantFrom('site-a', 'site-a', 'site-b', 'site-b', ...SITES),
     host: fc.constantFrom('10.0.0.5', '10.0.0.6', '10.0.0.7', ...HOSTS),
     to: fc.constantFrom('cloud', 'cloud', 'site-a', ...SITES),
     family: fc.constantFrom<4 | 6>(4, 4, 4, 6),
+  }),
+  weighted(6, 'send', {
+    probe: fc.record({ host: fc.constantFrom(...HOSTS), at: fc.nat({ max: 1000 }) }),
   }),
   weighted(2, 'suspend', { site: siteName, is: fc.boolean() }),
   weighted(1, 'releaseClients', { site: siteName }),
@@ -135,17 +170,32 @@ const FIRST: Desired = {
 export interface Derived {
   readonly presences: unknown;
   readonly plan: unknown;
+  /** The plan divided among two translators, and the routes to them. */
+  readonly parts: unknown;
+  readonly routes: unknown;
+  /** What the translator says of packets from some hosts to all presences. */
+  readonly explanations: readonly string[];
   readonly snapshots: readonly unknown[];
   readonly pools: readonly (PoolStatus | undefined)[];
 }
 
 export class DerivationWorld {
   scene!: Scene;
+  translator!: ComparedTranslator;
   readonly suspended: Set<string> = new Set();
+  /** How many packets have passed, without the answers. */
+  forwarded = 0;
   readonly #options: SceneOptions;
 
   constructor(options: SceneOptions) {
-    this.#options = options;
+    this.#options = {
+      ...options,
+      auditMs: 1000,
+      translatorOf: (store) => {
+        this.translator = new ComparedTranslator(store, () => this.forwarded++);
+        return this.translator;
+      },
+    };
   }
 
   async start(desired: Desired | null = FIRST): Promise<void> {
@@ -169,11 +219,22 @@ export class DerivationWorld {
         return void (await registry.removeService(step.name, 'file').catch(ignore));
       case 'expose':
         return void (await registry.expose(step.exposure, 'file').catch(ignore));
+      case 'select':
+        return void (await registry.expose(step.exposure, 'file').catch(ignore));
       case 'unexpose':
         return void (await registry.unexpose(step, 'file').catch(ignore));
+      case 'unselect':
+        return void (await registry.unexpose({ name: step.name }, 'file').catch(ignore));
       case 'admit':
         controller.admit(step.from, step.host, step.to, step.family).catch(ignore);
         return;
+      case 'send': {
+        const lacking = this.translator.send(step.probe, clock.monotonicMs());
+        if (lacking === undefined) return;
+        const { site, host, realm, family } = lacking;
+        await controller.admit(site, host, realm, family).catch(ignore);
+        return void this.translator.send(step.probe, clock.monotonicMs());
+      }
       case 'suspend':
         if (step.is) this.suspended.add(step.site);
         else this.suspended.delete(step.site);
@@ -209,12 +270,16 @@ export class DerivationWorld {
   }
 
   derived(): Derived {
-    const { controller, translator } = this.scene;
+    const { controller } = this.scene;
+    const { translator } = this;
     const inOrder = (all: readonly object[]) => all.map((each) => JSON.stringify(each)).sort();
     const { realms, presences, permits } = translator.plan;
     return {
       presences: inOrder(controller.presences()),
       plan: [realms, presences, permits].map(inOrder),
+      parts: translator.parts.map((part) => part.text),
+      routes: [...translator.routes].sort(),
+      explanations: translator.explanations(),
       snapshots: SITES.map((name) => {
         const { revision: _, ...view } = controller.snapshot(name) ?? { revision: 0 };
         return JSON.stringify(view);

@@ -49,7 +49,7 @@ describe('a year', () => {
       const clock = new SceneClock();
       const { controller, translator, problems } = await startScene(
         cloudOf(pool),
-        { presenceUses: async () => used.splice(0) },
+        { ...UNAUDITED, presenceUses: async () => used.splice(0) },
         { clock }
       );
       let made = 0;
@@ -84,6 +84,9 @@ describe('a year', () => {
   );
 });
 
+/** Days pass in these tests, and each round of the audit would take its time. */
+const UNAUDITED = { auditMs: Number.POSITIVE_INFINITY };
+
 /** A scene whose data plane says what the test has put into `used`, and a way to let hours pass. */
 async function idleScene(options: SceneOptions = {}, from?: Partial<Scene>) {
   const used: PresenceUse[] = [];
@@ -91,6 +94,7 @@ async function idleScene(options: SceneOptions = {}, from?: Partial<Scene>) {
   const scene = await startScene(
     DESIRED,
     {
+      ...UNAUDITED,
       presenceUses: async () => {
         asked.times++;
         if (asked.isFailing) throw new Error('the data plane is away');
@@ -181,7 +185,7 @@ describe('a lease that nobody uses', () => {
   });
 
   test('never ends without the option presenceUses', async () => {
-    const { controller, clock, translator } = await startScene();
+    const { controller, clock, translator } = await startScene(DESIRED, UNAUDITED);
     await controller.admit('site-a', QUIET, 'cloud', 4);
     await clock.pass(1000 * DAY_MS);
     expect(translator.addressOf('cloud', 'site-a', QUIET)).toBeDefined();
@@ -233,7 +237,7 @@ describe('a lease that nobody uses', () => {
       maxClients: 5000,
     }));
     const clock = new SceneClock();
-    const options = { presenceUses: async () => [], clientIdleMs: DAY_MS };
+    const options = { ...UNAUDITED, presenceUses: async () => [], clientIdleMs: DAY_MS };
     const scene = await startScene({ ...DESIRED, sites }, options, { clock });
     const { controller, translator, store } = scene;
     const hosts = Array.from({ length: 1200 }, (_, i) => `10.1.${i >> 8}.${i & 255}`);
@@ -267,6 +271,7 @@ describe('a wall clock that jumps', () => {
   ])('%s ends no lease and no quarantine, also over a restart', async (_what, jumpMs) => {
     const clock = new SceneClock();
     const options = {
+      ...UNAUDITED,
       quarantineMs: 3 * HOUR_MS,
       clientIdleMs: 10 * DAY_MS,
       presenceUses: async () => [],

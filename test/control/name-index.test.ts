@@ -8,12 +8,16 @@ import { NameIndex } from '../../src/control/name-index.ts';
 import { Registry } from '../../src/registry/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { runsOf, timeoutOf } from '../support/property-runs.ts';
 import { turn } from './scene.ts';
+
+const RUNS = runsOf(25);
 
 const SITES = ['a', 'b'];
 const REALMS = ['cloud', ...SITES];
 const HOSTS = ['10.0.0.5', '10.0.0.6', '2001:db8::5'];
-const POOLS = [['10.0.0.128/25'], ['10.0.0.128/25', '2001:db8::1:0/120']];
+const POOLS = [['10.0.0.128/25'], ['10.0.0.128/25', '2001:db8::1:0/120'], ['2001:db8::1:0/120']];
+const SOURCES = [['10.0.0.0/24', '2001:db8::/64'], ['10.0.0.0/24']];
 const ZONES = ['cloud.test', 'other.test'];
 /** Two services at each of two hosts, so that some share one. */
 const SERVICES = REALMS.flatMap((site) => [1, 2, 3].map((i) => ({ name: `${site}-${i}`, site })));
@@ -47,12 +51,21 @@ const step = fc.oneof(
   {
     weight: 1,
     arbitrary: fc.record({ zone: fc.constantFrom(...ZONES), pools: fc.nat({ max: 1 }) }),
-  }
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      change: fc.constantFrom(...SITES),
+      pools: fc.nat({ max: 2 }),
+      sources: fc.constantFrom(...SOURCES),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ remove: service }) }
 );
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
-function site(name: string, zone = 'cloud.test', pools = 1) {
-  return { name, sources: ['10.0.0.0/24', '2001:db8::/64'], pools: POOLS[pools]!, zone };
+function site(name: string, zone = 'cloud.test', pools = 1, sources = SOURCES[0]!) {
+  return { name, sources, pools: POOLS[pools]!, zone };
 }
 
 class World {
@@ -122,6 +135,11 @@ class World {
       await controller.admit(each.of, each.admit, each.to, each.family);
     } else if ('suspend' in each) {
       controller.suspend(each.suspend, each.is);
+    } else if ('change' in each) {
+      const { change, pools, sources } = each;
+      await registry.putSite(site(change, undefined, pools, sources), 'file');
+    } else if ('remove' in each) {
+      await registry.removeService(SERVICES[each.remove]!.name, 'file');
     } else {
       await registry.putSite(site('cloud', each.zone, each.pools), 'file');
     }
@@ -165,6 +183,35 @@ class World {
   }
 }
 
+test('a host that is in transit only has a name while it is a client too', async () => {
+  const a = { change: 'a', sources: SOURCES[0]! };
+  const cases: readonly [Step, readonly string[]][] = [
+    // A host of "a" whose service is exposed to "b" alone. It is a client of "cloud-1", until that has IPv6.
+    [{ expose: 4, to: 'b', dnsName: undefined, clients: undefined }, ['10-0-0-5']],
+    [{ unexpose: 2, from: 'a' }, ['10-0-0-5']],
+    [{ put: 0, host: 2, port: 80 }, []],
+    [{ put: 0, host: 0, port: 80 }, ['10-0-0-5']],
+    [{ unexpose: 0, from: 'a' }, []],
+    // An IPv6 host of "a" is a client of an IPv4 service as long as that has an IPv6 address in "a".
+    [{ unexpose: 3, from: 'cloud' }, []],
+    [{ put: 4, host: 2, port: 80 }, []],
+    [{ zone: 'cloud.test', pools: 0 }, []],
+    [{ expose: 2, to: 'a', dnsName: undefined, clients: undefined }, []],
+    [{ ...a, pools: 2 }, ['2001-db8--5']],
+    [{ ...a, pools: 1 }, []],
+  ];
+  const world = await World.start(true);
+  for (const [step, labels] of cases) {
+    await world.run(step);
+    await turn();
+    world.follow();
+    world.expectSame(world.controller.snapshot('cloud')!);
+    const named = [...world.hosts.keys()].filter((name) => name.endsWith('.a.cloud.test'));
+    expect([step, named]).toEqual([step, labels.map((label) => `${label}.a.cloud.test`)]);
+  }
+  await world.close();
+});
+
 test.each([false, true])(
   'the names by keys are those of the snapshot (the cloud is the transit realm: %s)',
   async (isTransit) => {
@@ -185,9 +232,10 @@ test.each([false, true])(
           await world.close();
         }
       }),
-      { numRuns: 25 }
+      RUNS
     );
     // With fewer the property would not have been tested.
-    expect(names).toBeGreaterThan(500);
-  }
+    expect(names).toBeGreaterThan(20 * RUNS.numRuns);
+  },
+  timeoutOf(RUNS)
 );

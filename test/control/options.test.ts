@@ -21,7 +21,7 @@ import { ApiMisuseError, EnvironmentError } from '../../src/errors.ts';
 import { Registry } from '../../src/registry/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
 import { FakeChannel } from './link.ts';
-import { SceneClock, ScriptedStore, startScene, turn } from './scene.ts';
+import { DESIRED, SceneClock, ScriptedStore, startScene, turn } from './scene.ts';
 
 async function misuseOf(use: () => unknown): Promise<string> {
   try {
@@ -76,6 +76,7 @@ describe('PresenceController', () => {
     [{ releaseSuspended: 1 }, 'releaseSuspended must be true or false, not 1'],
     [{ coalesceMs: -1 }, 'coalesceMs must be a number from 0 to 2147483647, not -1'],
     [{ retryMs: 2 ** 31 }, 'retryMs must be a number from 0 to 2147483647, not 2147483648'],
+    [{ auditMs: 999 }, 'auditMs must be a number from 1000 to 2147483647, or Infinity, not 999'],
     [{ suspended: 'site-a' }, 'suspended must be a list of names, not "site-a"'],
     [{ suspended: ['site-a', 5] }, 'suspended[1] must be a text, not 5'],
     [{ transit: 5 }, 'transit must be a text, not 5'],
@@ -105,6 +106,7 @@ describe('PresenceController', () => {
       releaseSuspended: false,
       coalesceMs: 20,
       retryMs: 5000,
+      auditMs: 60_000,
     });
     expect(Object.isFrozen(PRESENCE_CONTROLLER_DEFAULTS)).toBe(true);
   });
@@ -204,7 +206,7 @@ describe('ControlServer', () => {
   });
 
   test('ends once, and serves no edge afterwards', async () => {
-    const { controller, clock } = await startScene();
+    const { controller, clock } = await startScene(DESIRED, { auditMs: Number.POSITIVE_INFINITY });
     const server = new ControlServer(controller, { clock });
     const closing = server.close();
     expect(server.close()).toBe(closing);

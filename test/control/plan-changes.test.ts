@@ -11,7 +11,10 @@ import { IpPrefix } from '../../src/base/prefix.ts';
 import { PlanPartition, type RouteChange, SiteRoutes } from '../../src/control/index.ts';
 import { ConfigError } from '../../src/errors.ts';
 import type { Permit, PlanChanges, Presence, Realm } from '../../src/translator/index.ts';
+import { runsOf, timeoutOf } from '../support/property-runs.ts';
 import { PlanModel } from './plan-model.ts';
+
+const RUNS = runsOf(60);
 
 const SITES = ['a', 'b', 'c', 'd'];
 const REALMS = ['cloud', ...SITES];
@@ -132,42 +135,46 @@ function divided(
   return { targets, partition };
 }
 
-test('changes of a divided plan give what the whole plan gives', () => {
-  fc.assert(
-    fc.property(fc.array(step, { minLength: 1, maxLength: 12 }), (steps) => {
-      const holders = new Map(SITES.map((site, i) => [site, i % 3]));
-      const kernel = new Kernel();
-      const model = new PlanModel();
-      model.apply({ realms: REALMS.map((name) => ({ name, realm: realmOf(name, 0) })) });
-      const { targets, partition } = divided(holders, kernel.take);
-      partition.load(model.plan);
-      for (const each of steps) {
-        if (Array.isArray(each)) {
-          const changes = changesOf(model, each);
-          model.apply(changes);
-          partition.apply(changes);
-          // Again, as after an answer that was lost.
-          partition.apply(changes);
-        } else {
-          const site = SITES[each.move]!;
-          const from = holders.get(site)!;
-          holders.set(site, each.to);
-          partition.reload(each.to);
-          partition.reload(from);
+test(
+  'changes of a divided plan give what the whole plan gives',
+  () => {
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 1, maxLength: 12 }), (steps) => {
+        const holders = new Map(SITES.map((site, i) => [site, i % 3]));
+        const kernel = new Kernel();
+        const model = new PlanModel();
+        model.apply({ realms: REALMS.map((name) => ({ name, realm: realmOf(name, 0) })) });
+        const { targets, partition } = divided(holders, kernel.take);
+        partition.load(model.plan);
+        for (const each of steps) {
+          if (Array.isArray(each)) {
+            const changes = changesOf(model, each);
+            model.apply(changes);
+            partition.apply(changes);
+            // Again, as after an answer that was lost.
+            partition.apply(changes);
+          } else {
+            const site = SITES[each.move]!;
+            const from = holders.get(site)!;
+            holders.set(site, each.to);
+            partition.reload(each.to);
+            partition.reload(from);
+          }
+          const whole = divided(holders);
+          whole.partition.load(model.plan);
+          expect(targets.map(({ text }) => text)).toEqual(whole.targets.map(({ text }) => text));
+          expect(partition.routes).toEqual(whole.partition.routes);
+          expect(kernel.routes).toEqual(partition.routes);
+          const alone = new SiteRoutes('cloud');
+          alone.load(model.plan);
+          expect(partition.routes).toEqual(alone.routes);
         }
-        const whole = divided(holders);
-        whole.partition.load(model.plan);
-        expect(targets.map(({ text }) => text)).toEqual(whole.targets.map(({ text }) => text));
-        expect(partition.routes).toEqual(whole.partition.routes);
-        expect(kernel.routes).toEqual(partition.routes);
-        const alone = new SiteRoutes('cloud');
-        alone.load(model.plan);
-        expect(partition.routes).toEqual(alone.routes);
-      }
-    }),
-    { numRuns: 60 }
-  );
-});
+      }),
+      RUNS
+    );
+  },
+  timeoutOf(RUNS)
+);
 
 describe('a change', () => {
   /** Each site uses a service of the cloud and one of the first site, and has two clients in the cloud. */

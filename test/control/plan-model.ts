@@ -61,7 +61,7 @@ export class PlanModel {
     const sorted = (list: readonly object[]): string[] =>
       [...new Set(list.map((each) => JSON.stringify(each, Object.keys(each).sort())))].sort();
     return {
-      realms: realms.map((each) => JSON.stringify(each)).sort(),
+      realms: sorted(realms),
       presences: presences
         .map(({ realm, address, of }) => `${realm} ${address} ${of.realm}/${of.address}`)
         .sort(),

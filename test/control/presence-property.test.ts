@@ -5,8 +5,11 @@
  */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { runsOf, timeoutOf } from '../support/property-runs.ts';
 import { DESIRED, type Desired, type Scene, startScene, turn } from './scene.ts';
 
+/** `derivation-property.test.ts` has longer histories of more kinds. */
+const RUNS = runsOf(150);
 const TTL_SECONDS = 30;
 const QUARANTINE_MS = 60_000;
 const POOLS = [
@@ -237,23 +240,29 @@ class World {
   }
 }
 
-test('no history uses an address that is not stored, is taken, or is in quarantine', async () => {
-  await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {
-      const world = new World();
-      await world.start();
-      for (const each of [...FIRST_STEPS, ...steps]) await world.take(each);
+test(
+  'no history uses an address that is not stored, is taken, or is in quarantine',
+  async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {
+        const world = new World();
+        await world.start();
+        for (const each of [...FIRST_STEPS, ...steps]) await world.take(each);
 
-      // Whatever went wrong on the way heals, and a restart changes nothing.
-      world.scene.store.isFailing = false;
-      await world.take({ do: 'wait', ms: 60_000 });
-      await world.take({ do: 'wait', ms: 60_000 });
-      const before = new Set(world.scene.translator.presences.map((each) => JSON.stringify(each)));
-      await world.take({ do: 'restart' });
-      const after = new Set(world.scene.translator.presences.map((each) => JSON.stringify(each)));
-      expect(after).toEqual(before);
-      await world.scene.controller.close();
-    }),
-    { numRuns: process.env.CI ? 1000 : 150, seed: Number(process.env.VP_SEED ?? 1) }
-  );
-}, 120_000);
+        // Whatever went wrong on the way heals, and a restart changes nothing.
+        world.scene.store.isFailing = false;
+        await world.take({ do: 'wait', ms: 60_000 });
+        await world.take({ do: 'wait', ms: 60_000 });
+        const before = new Set(
+          world.scene.translator.presences.map((each) => JSON.stringify(each))
+        );
+        await world.take({ do: 'restart' });
+        const after = new Set(world.scene.translator.presences.map((each) => JSON.stringify(each)));
+        expect(after).toEqual(before);
+        await world.scene.controller.close();
+      }),
+      RUNS
+    );
+  },
+  timeoutOf(RUNS)
+);

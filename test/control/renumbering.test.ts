@@ -181,6 +181,45 @@ describe('pools of a site', () => {
     }
   );
 
+  test('that come back while their addresses are in quarantine count each of these once', async () => {
+    const scene = await startScene(DESIRED, OPTIONS);
+    for (const pool of ['fd00::/124', A, 'fd00::/124']) await setPools(scene, 'site-b', pool);
+    expect(presencesOf(scene, 'site-b')).toEqual({ newest: ['fd00::1'], former: [] });
+    // The audit compares all sites in this time.
+    await scene.clock.pass(60_000);
+    expect(scene.controller.audited.checkedSites).toBeGreaterThanOrEqual(3);
+    expect(scene.problems).toEqual([]);
+    await scene.controller.close();
+  });
+
+  test('that come back count a former address for the site when its host is only a client any more', async () => {
+    const scene = await startScene(DESIRED, OPTIONS);
+    const { registry, controller, clock } = scene;
+    const sshd = { name: 'sshd', site: 'site-b', address: '10.0.0.9', ports: ['tcp/22'] };
+    await controller.admit('site-b', sshd.address, 'cloud', 4);
+    const rest = { services: [...DESIRED.services, sshd] };
+    const exposed = [...DESIRED.exposures, { service: 'sshd', site: 'cloud' }];
+    for (const [pool, exposures] of [
+      [B, exposed],
+      [A, exposed],
+      [A, DESIRED.exposures],
+    ] as const) {
+      await registry.apply(
+        withPools('cloud', pool === A ? [A, B] : [B], { ...rest, exposures }),
+        'file'
+      );
+      await controller.settled();
+      await turn();
+    }
+    const before = JSON.stringify(controller.poolStats('cloud'));
+    expect(presencesOf(scene, 'cloud', 'site-b', sshd.address).former).toHaveLength(1);
+    const again = await startScene(null, OPTIONS, scene);
+    expect(JSON.stringify(again.controller.poolStats('cloud'))).toBe(before);
+    await clock.pass(60_000);
+    expect(again.problems).toEqual([]);
+    await again.controller.close();
+  });
+
   test('that change their IP version end the former addresses at once', async () => {
     const exposures = DESIRED.exposures.filter(({ service }) => service !== 'console-a');
     const scene = await startScene({ ...DESIRED, exposures }, OPTIONS);
@@ -245,6 +284,40 @@ describe('an overlap', () => {
     await scene.clock.pass(5_000);
     expect(presencesOf(scene)).toEqual({ newest: ['10.1.0.1'], former: ['10.0.0.129'] });
     expect(await scene.store.list('overlap/')).toHaveLength(1);
+    await scene.controller.close();
+  });
+
+  test('is also one of addresses that are stored only after they were replaced', async () => {
+    const scene = await startScene(DESIRED, OPTIONS);
+    scene.store.isFailing = true;
+    const exposures = [...DESIRED.exposures, { service: 'glance', site: 'site-b' }];
+    for (const pool of [A, B]) {
+      await scene.registry.apply(withPools('site-b', [pool], { exposures }), 'file');
+      await scene.controller.settled();
+    }
+    scene.store.isFailing = false;
+    await scene.clock.pass(5_000);
+    expect(presencesOf(scene, 'site-b', 'cloud', '10.0.0.6')).toEqual({
+      newest: [expect.stringMatching(/^10\.1\./)],
+      former: ['10.0.0.130'],
+    });
+    await scene.controller.close();
+  });
+
+  test('that began last has the newest address, after a restart too, if several end at once', async () => {
+    const exposures = [...DESIRED.exposures, { service: 'glance', site: 'site-a' }];
+    const first = await startScene({ ...DESIRED, exposures }, OPTIONS);
+    // The last pool has an address for glance alone.
+    for (const pool of [B, '10.3.0.0/32']) {
+      await first.registry.apply(withPools('site-a', [pool], { exposures }), 'file');
+      await first.controller.settled();
+    }
+    await turn();
+    const before = presencesOf(first);
+    expect(before.newest).toEqual([expect.stringMatching(/^10\.1\./)]);
+    expect(before.former).toEqual([expect.stringMatching(/^10\.0\./)]);
+    const scene = await startScene(null, OPTIONS, first);
+    expect(presencesOf(scene)).toEqual(before);
     await scene.controller.close();
   });
 

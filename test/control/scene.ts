@@ -13,6 +13,7 @@ import { type Json, MemoryStore, type Write } from '../../src/store/index.ts';
 import {
   PacketTranslator,
   type PlanChanges,
+  type PlannedRealm,
   type Presence,
   type TranslationPlan,
 } from '../../src/translator/index.ts';
@@ -147,7 +148,7 @@ export class ScriptedStore extends MemoryStore {
 export class ObservedTranslator {
   readonly real: PacketTranslator = new PacketTranslator();
   readonly #store: ScriptedStore;
-  readonly #keyed = new KeyedPlan();
+  readonly keyed: KeyedPlan = new KeyedPlan();
   #plan: TextPlan | undefined;
   #presences: readonly TextPresence[] | undefined;
   loads = 0;
@@ -162,28 +163,32 @@ export class ObservedTranslator {
 
   /** What is in force. */
   get plan(): TextPlan {
-    this.#plan ??= textOf(this.#keyed.plan);
+    this.#plan ??= textOf(this.keyed.plan);
     return this.#plan;
   }
 
   /** All that are in force. */
   get presences(): readonly TextPresence[] {
-    this.#presences ??= this.#keyed.presences().map(textOfPresence);
+    this.#presences ??= this.keyed.presences().map(textOfPresence);
     return this.#presences;
   }
 
   load(plan: TranslationPlan): void {
     this.loads++;
-    this.#keyed.load(plan);
+    this.keyed.load(plan);
     this.real.load(plan);
     this.#use(plan.presences);
   }
 
   apply(changes: PlanChanges): void {
     this.changes.push(changes);
-    this.#keyed.apply(changes);
+    this.keyed.apply(changes);
     this.real.apply(changes);
     this.#use(changes.presences ?? []);
+  }
+
+  planned(realm: string): PlannedRealm | undefined {
+    return this.real.planned(realm);
   }
 
   /** The presence of a host in a realm; the first, if it has one of each IP version. */
@@ -234,9 +239,11 @@ export interface Scene {
   readonly clock: SceneClock;
 }
 
-export type SceneOptions = Partial<
-  Omit<PresenceControllerOptions, 'registry' | 'store' | 'translator'>
->;
+export interface SceneOptions
+  extends Partial<Omit<PresenceControllerOptions, 'registry' | 'store' | 'translator'>> {
+  /** Makes the translator; default an `ObservedTranslator`. */
+  readonly translatorOf?: (store: ScriptedStore) => ObservedTranslator;
+}
 
 /**
  * @param desired null: what the store has
@@ -244,16 +251,16 @@ export type SceneOptions = Partial<
  */
 export async function startScene(
   desired: unknown = DESIRED,
-  options: SceneOptions = {},
+  { translatorOf = (store) => new ObservedTranslator(store), ...options }: SceneOptions = {},
   from?: Partial<Scene>
 ): Promise<Scene> {
   await from?.controller?.close();
   await from?.registry?.close();
   const store = from?.store ?? new ScriptedStore();
   const clock = from?.clock ?? new SceneClock();
-  const registry = await Registry.open(store);
+  const registry = await Registry.open(store, { clock });
   if (desired !== null) await registry.apply(desired, 'file');
-  const translator = new ObservedTranslator(store);
+  const translator = translatorOf(store);
   const controller = await PresenceController.start({
     registry,
     store,

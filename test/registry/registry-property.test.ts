@@ -14,10 +14,10 @@ import {
 } from '../../src/registry/index.ts';
 import { type Json, MemoryStore, type Write } from '../../src/store/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { runsOf, timeoutOf } from '../support/property-runs.ts';
 import { fits, inForce } from './naive-fit.ts';
 
-/** The long run of this test has 10,000. */
-const RUNS = Number(process.env.REGISTRY_RUNS ?? 60);
+const RUNS = runsOf(60);
 const START_MS = Date.parse('2026-01-01T00:00:00Z');
 
 const SITE_NAMES = ['cloud', 'a', 'a-b', 'c'];
@@ -410,7 +410,7 @@ async function stateOf(
   return registry.state;
 }
 
-test('a history of a registry', { timeout: RUNS * 1000 }, async () => {
+test('a history of a registry', { timeout: timeoutOf(RUNS) }, async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(step, { maxLength: 80, size: 'max' }),
@@ -419,6 +419,6 @@ test('a history of a registry', { timeout: RUNS * 1000 }, async () => {
         await new History(isTrusted).run(steps);
       }
     ),
-    { numRuns: RUNS, unbiased: true }
+    { ...RUNS, unbiased: true }
   );
 });

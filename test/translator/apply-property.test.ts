@@ -1,8 +1,6 @@
 /**
  * Random changes of a plan: a translator that applies them is as one that loads the whole changed plan each time. The
  * same packets get the same verdicts, bytes and explanations; the same paths are left, with the same counters.
- *
- * `VP_RUNS` sets how many sequences, `VP_SEED` the first seed. A failure prints its seed and its shrunken steps.
  */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
@@ -18,11 +16,11 @@ import {
   udp,
   udpPacket,
 } from '../support/packets.ts';
+import { runsOf, timeoutOf } from '../support/property-runs.ts';
 import type { TextPermit, TextPlan, TextPresence, TextRealm } from '../support/text-of.ts';
 import { Scene } from './scene.ts';
 
-const SEED = Number(process.env.VP_SEED ?? 1);
-const RUNS = Number(process.env.VP_RUNS ?? (process.env.CI ? 200 : 100));
+const RUNS = runsOf(100);
 
 const REALMS = ['cloud', 'site-a', 'site-b', 'site-c'];
 const HOSTS = ['10.0.0.1', '10.0.0.2', '10.0.0.130', 'fd00::1', 'fd00::2'];
@@ -136,8 +134,8 @@ interface TextChanges {
 const EFFECTS = ['changed', 'refused', 'gone', 'paths after a change'];
 const seen = new Tally([...VERDICT_NAMES, ...EFFECTS]);
 
-test(`applied changes are as the changed plan (VP_SEED=${SEED}, ${RUNS} sequences)`, {
-  timeout: 60_000 + 100 * RUNS,
+test(`applied changes are as the changed plan (VP_SEED=${RUNS.seed}, ${RUNS.numRuns} sequences)`, {
+  timeout: timeoutOf(RUNS),
 }, () => {
   fc.assert(
     fc.property(steps, (sequence) => {
@@ -148,9 +146,9 @@ test(`applied changes are as the changed plan (VP_SEED=${SEED}, ${RUNS} sequence
       }
       translators.compare();
     }),
-    { numRuns: RUNS, seed: SEED }
+    RUNS
   );
-  if (RUNS < 100) return;
+  if (RUNS.numRuns < 100) return;
   // The others need full tables, too little headroom, damaged packets or rare protocols.
   const wanted = ['Forward', 'NeedsPresence', 'DropNoPresence', 'DropSpoofed', 'DropNotPermitted'];
   wanted.push('DropNoSession', 'DropTooBig', 'DropFragmentOrphan', ...EFFECTS);
