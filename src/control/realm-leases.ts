@@ -141,7 +141,7 @@ export class RealmLeases {
   restore(held: readonly HeldLease[], released: readonly Lease[]): readonly Lease[] {
     const endOf = ({ address }: HeldLease): number =>
       this.overlaps.placeOf(address) ?? Number.POSITIVE_INFINITY;
-    // Of several leases of a key, the allocator prefers one in the pools, and else the first one.
+    // If a key has several leases, the allocator prefers one in the pools, and else the first one.
     const newestFirst = this.overlaps.isEmpty ? held : held.toSorted((a, b) => endOf(b) - endOf(a));
     this.allocator.retain(newestFirst.map(({ key, address }): Lease => ({ key, address })));
     const lost = this.allocator.restore(released);

@@ -50,7 +50,7 @@ export class DesiredTables implements SourceView, DesiredSource {
   readonly #selectorsOf = new Map<string, readonly SelectorExposure[]>();
   /** Exposures by site and service, and by service and site; those outside of their time boxes too. */
   readonly #to = new Map<string, SortedMap<Exposure>>();
-  /** By site: how many names its exposures have besides one each; absent if none. */
+  /** Keyed by site: how many names its exposures have besides the first one of each. A site without any is absent. */
   readonly #moreNames = new Map<string, number>();
   readonly #of = new Map<string, SortedMap<Exposure>>();
   /** The selector that an exposure was expanded from. */

@@ -89,7 +89,7 @@ export class WorkerProcess implements Worker {
     this.#remote?.apply(printChanges(changes));
   }
 
-  /** Of the revocations only what has changed is sent. */
+  /** Sends the changes; a table of revocations is sent as what has changed in it. */
   updateAccess({ revocations, ...change }: AccessChange): void {
     if (this.#remote === undefined) return;
     const news = revocations === undefined ? {} : this.#revocations.next(revocations);

@@ -23,7 +23,7 @@ export interface Probe {
   readonly at: number;
 }
 
-/** Who lacks a presence. */
+/** A host that lacks a presence in a site. */
 export interface Lacking {
   readonly site: string;
   readonly host: string;
