@@ -123,14 +123,14 @@ export async function openCloudParts(
   const pools = new CloudPools(options, registry, workers);
   let routing = Promise.resolve();
   let cancelRetry = (): void => {};
-  closing.add(async () => cancelRetry());
+  closing.add(() => cancelRetry());
   const routePools = (): void => {
     cancelRetry();
     routing = routing
       .then(() => pools.follow())
       .catch((error: Error) => {
         reporter('device')(error);
-        cancelRetry = clock.after(ROUTE_RETRY_MS, routePools, true);
+        if (!closing.isClosed) cancelRetry = clock.after(ROUTE_RETRY_MS, routePools, true);
       });
   };
   const { ttlSeconds } = options;

@@ -164,6 +164,27 @@ describe('SliceQueue', () => {
     await queue.idle();
   });
 
+  test('a job that throws ends, and those behind it go on', async () => {
+    queue.add(steps('a', 102));
+    queue.add(
+      (function* () {
+        yield;
+        throw new Error('broken');
+      })()
+    );
+    queue.add(steps('c', 2));
+    const idle = queue.idle().then(() => log.push('idle'));
+    let thrown = 0;
+    for (let left = 8; left > 0; left--) {
+      await turn().catch((error: Error) => {
+        if (error.message === 'broken') thrown++;
+      });
+    }
+    await idle;
+    expect(thrown).toBe(1);
+    expect(logged()).toMatch(/c1 c2 \| idle$|c2 \| idle$/);
+  });
+
   test('jobs follow one another, and each slice is told', async () => {
     queue.add(steps('a', 102));
     queue.add(steps('b', 2));

@@ -302,6 +302,21 @@ describe('ControlClient', () => {
     expect(problems).toEqual(['the zone does not compile']);
   });
 
+  test('keeps a snapshot whose listener throws', async () => {
+    const store = new MemoryStore();
+    const client = await ControlClient.open({ site: 'site-a', store });
+    const channel = new FakeChannel();
+    client.on('problem', () => {});
+    client.attach(channel);
+    client.once('snapshot', () => {
+      throw new Error('the zone does not compile');
+    });
+    channel.receive(message(snapshotOf({ revision: 8 })));
+    await client.close();
+    const again = await ControlClient.open({ site: 'site-a', store });
+    expect(again.snapshot?.revision).toBe(8);
+  });
+
   test('takes an older revision too, because the last one to arrive counts', async () => {
     const client = await ControlClient.open({ site: 'site-a' });
     const channel = new FakeChannel();

@@ -87,3 +87,13 @@ test('tries again what has failed, as it is wanted then', async () => {
   await routes.sync();
   expect(commands).toHaveLength(3);
 });
+
+test('removes what a failed batch may have set, if it is not wanted any more', async () => {
+  machine.isFailing = true;
+  update({ '10.0.0.176/28': 'a' });
+  await routes.sync();
+  machine.isFailing = false;
+  update({ '10.0.0.176/28': undefined });
+  await routes.sync();
+  expect(commands.slice(1)).toEqual(['10.0.0.176/28 vp0', '10.0.0.176/28 undefined']);
+});
