@@ -144,6 +144,7 @@ await scene('a start fails because the port is taken', async () => {
   const failing = CloudGateway.start({
     trustDomain: 'example.test',
     tunnel: `127.0.0.1:${port}`,
+    enrolment: { listen: '127.0.0.1:0' },
     dns,
     ...options(),
   });

@@ -4,6 +4,7 @@
  */
 import { Resolver } from 'node:dns/promises';
 import { afterEach, expect, test, vi } from 'vitest';
+import type { HostPort } from '../../src/base/host-port.ts';
 import { SnapshotExpiredError } from '../../src/errors.ts';
 import type { CloudGateway, EdgeGateway, EdgeGatewayOptions } from '../../src/gateway/index.ts';
 import { JumpingClock } from '../support/jumping-clock.ts';
@@ -16,7 +17,11 @@ const PATIENCE = { signal: AbortSignal.timeout(600_000) };
 const gateways = new Gateways();
 afterEach(() => gateways.close());
 
-/** A cloud and an edge that can be started again, in the same state and at the same port. */
+function text({ host, port }: HostPort): string {
+  return `${host}:${port}`;
+}
+
+/** A cloud and an edge that can be started again, in the same state and at the same ports. */
 class Scene {
   readonly clock = new JumpingClock();
   readonly hosts = new Hosts();
@@ -25,7 +30,7 @@ class Scene {
   cloud!: CloudGateway;
   edge!: EdgeGateway;
   readonly problems: Error[] = [];
-  #port: string = ANY_PORT;
+  #ports = { tunnel: ANY_PORT, enrolment: ANY_PORT };
 
   static async start(): Promise<Scene> {
     const scene = new Scene();
@@ -41,12 +46,13 @@ class Scene {
     service.serve(({ payload }) => `echo ${Buffer.from(payload)}`);
     this.cloud = await gateways.cloud({
       ...this.#cloudState,
-      tunnel: this.#port,
+      tunnel: this.#ports.tunnel,
+      enrolment: { listen: this.#ports.enrolment },
       desired: desired('site-a'),
       device: service.device,
     });
-    const { host, port } = this.cloud.addresses.tunnels[0]!;
-    this.#port = `${host}:${port}`;
+    const { tunnels, enrolment } = this.cloud.addresses;
+    this.#ports = { tunnel: text(tunnels[0]!), enrolment: text(enrolment) };
   }
 
   async startEdge(options: Partial<EdgeGatewayOptions> = {}): Promise<void> {

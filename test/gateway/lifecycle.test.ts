@@ -361,7 +361,7 @@ describe('a device that is passed in', () => {
       { workers: 0 },
       { desired: { sites: [] } },
       { secrets: broken },
-      { tunnel: `127.0.0.1:${port}` },
+      { tunnel: `127.0.0.1:${port}`, enrolment: { listen: '127.0.0.1:0' } },
       { enrolment: { listen: `127.0.0.1:${port}` } },
       { dns: { listen: `127.0.0.1:${port}` } },
       { adminSocket: '/nowhere/at/all' },

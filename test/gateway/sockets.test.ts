@@ -155,7 +155,7 @@ describe('the sockets of an edge gateway', () => {
     expect(Buffer.concat(chunks).equals(sent)).toBe(true);
   });
 
-  test('send nothing again after the program has blocked the event loop for 300 ms', {
+  test('send nothing again after the program has blocked the event loop for 300 ms, if the machine is in time', {
     timeout: 180_000,
   }, async () => {
     // In one process the other end would be blocked too, and the acknowledgements would not be there.
@@ -172,7 +172,7 @@ describe('the sockets of an edge gateway', () => {
     const onTheirWay = () => edge.sockets.tcp.counters.sent - progressIn(progress)[1]!;
     let length = 0;
     let again = 0;
-    for (let blocks = 0; blocks < 4; ) {
+    for (let blocks = 0; blocks < 6; ) {
       await vi.waitUntil(quiet(progress));
       const missing = onTheirWay();
       const start = performance.now();
@@ -192,12 +192,14 @@ describe('the sockets of an edge gateway', () => {
       for (let i = 0; i < 4; i++) await turn();
       // The acknowledgements let out what had to wait, for which the same holds.
       if (performance.now() - end > 8) continue;
-      again += edge.sockets.tcp.counters.retransmitted - before;
+      if (edge.sockets.tcp.counters.retransmitted > before) again++;
       blocks++;
     }
     socket.end();
     expect(await text(socket)).toBe(String(length));
-    expect(again).toBe(0);
+    // A stack whose timers act at once sends again each time. A busy machine may stop this process between any two of
+    // the steps above, so one or two are allowed: `sockets/deadline-timer` and `sockets/stack` allow none, by a clock.
+    expect(again).toBeLessThan(3);
   });
 
   test('are reached by the hosts behind the cloud', async () => {
