@@ -5,7 +5,7 @@
 import { isIP } from 'node:net';
 import * as v from 'valibot';
 import type { HostPort } from './host-port.ts';
-import type { Schema } from './schema.ts';
+import { chosen, type Schema } from './schema.ts';
 
 // It stands here because the schemas below read it when the module is loaded.
 const MAX_PORT = 65_535;
@@ -25,7 +25,14 @@ export const ListenAddressSchema: Schema<HostPort> = /* @__PURE__ */ withAddress
 function hostPort(leastPort: number): Schema<HostPort> {
   const text = v.pipe(
     v.string(),
-    v.regex(/^(\[[0-9a-f:.]+\]|[a-z0-9.-]+):\d{1,5}$/i, 'a host and port such as 192.0.2.1:7443'),
+    v.regex(
+      /^(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9.-]+):\d{1,5}$/,
+      'a host and port such as 192.0.2.1:7443'
+    ),
+    v.metadata({
+      title: 'host and port',
+      examples: ['192.0.2.1:7443', '[2001:db8::1]:7443', 'cloud.example.org:7443'],
+    }),
     v.transform((value) => {
       const at = value.lastIndexOf(':');
       const host = value.slice(0, at).replace(/^\[|\]$/g, '');
@@ -34,7 +41,7 @@ function hostPort(leastPort: number): Schema<HostPort> {
   );
   const pair = v.strictObject({ host: v.string(), port: v.number() });
   return v.pipe(
-    v.lazy((input) => (isPlainObject(input) ? pair : text)),
+    chosen<HostPort>([text, pair], (input) => (isPlainObject(input) ? pair : text)),
     v.check(
       ({ port }) => Number.isInteger(port) && port >= leastPort && port <= MAX_PORT,
       `expected a port from ${leastPort} to ${MAX_PORT}`

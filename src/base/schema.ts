@@ -79,13 +79,17 @@ function shortened(text: string): string {
 /**
  * A schema of text that is parsed to a value; the value itself passes too. `from` throws a sentence that quotes the
  * text.
+ *
+ * @param form what a JSON Schema says of the text
  */
 function textOf<I, T>(
   isValue: (input: unknown) => input is I,
-  from: (input: I | string) => T
+  from: (input: I | string) => T,
+  form: TextForm
 ): Schema<T> {
   const text = v.pipe(
     v.string(),
+    v.metadata({ ...form }),
     v.rawTransform(({ dataset, addIssue, NEVER }) => {
       const { value } = dataset;
       try {
@@ -103,20 +107,43 @@ function textOf<I, T>(
   return v.lazy((input) => (isValue(input) ? value : text)) as Schema<T>;
 }
 
+interface TextForm {
+  /** The name of the type in a JSON Schema and in the reference of the configuration. */
+  readonly title: string;
+  /** An ECMAScript pattern without flags; every text that `from` accepts matches it. */
+  readonly pattern: string;
+  readonly examples: readonly string[];
+}
+
 /** An IP address. */
 export const AddressText: Schema<IpAddress> = /* @__PURE__ */ textOf(
   (input) => IpAddress.isAddress(input),
-  (input) => IpAddress.from(input)
+  (input) => IpAddress.from(input),
+  {
+    title: 'IP address',
+    pattern: '^[0-9a-fA-F:.]+$',
+    examples: ['10.0.0.5', '2001:db8::5'],
+  }
 );
 /** A prefix of IP addresses; a bare address is one too. */
 export const PrefixText: Schema<IpPrefix> = /* @__PURE__ */ textOf(
   (input) => IpPrefix.isPrefix(input),
-  (input) => IpPrefix.from(input)
+  (input) => IpPrefix.from(input),
+  {
+    title: 'IP prefix',
+    pattern: '^[0-9a-fA-F:.]+(/[0-9]{1,3})?$',
+    examples: ['10.0.0.0/24', '2001:db8::/64', '10.0.0.5'],
+  }
 );
 /** A range of ports such as `tcp/5672`. */
 export const PortText: Schema<PortRange> = /* @__PURE__ */ textOf(
   (input) => PortRange.isPortRange(input),
-  (input) => PortRange.from(input)
+  (input) => PortRange.from(input),
+  {
+    title: 'ports',
+    pattern: '^(icmp|ip/[0-9]{1,3}|(tcp|udp|udplite|sctp)/[0-9]{1,5}(-[0-9]{1,5})?)$',
+    examples: ['tcp/5672', 'udp/8000-8100', 'icmp', 'ip/47'],
+  }
 );
 
 /** The name of a site or a service, which is one DNS label. */
@@ -133,20 +160,35 @@ export const DomainText: Schema<string> = /* @__PURE__ */ v.pipe(
   v.string(),
   v.maxLength(253),
   v.regex(
-    /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?)*$/i,
+    /^[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?)*$/,
     'a domain name such as rabbitmq.example.org'
   )
 ) as Schema<string>;
 
 /** A whole number from `first` to `last`. */
 export function wholeNumber(first: number, last: number): Schema<number> {
+  const message = ({ input }: { readonly input: number }) =>
+    `expected a whole number from ${first} to ${last}, got ${input}`;
   return v.pipe(
     v.number(),
-    v.check(
-      (value) => Number.isInteger(value) && value >= first && value <= last,
-      ({ input }) => `expected a whole number from ${first} to ${last}, got ${input}`
-    )
+    v.integer(message),
+    v.minValue(first, message),
+    v.maxValue(last, message)
   ) as Schema<number>;
+}
+
+/**
+ * One of several schemas. `choose` says which of them an input has to match, so that a message is about that one. A JSON
+ * Schema has all of them.
+ */
+export type ChosenSchema<T> = Schema<T> & { readonly members: readonly Schema<unknown>[] };
+
+/** Makes a schema whose input `choose` assigns to one of `members`. */
+export function chosen<T>(
+  members: readonly Schema<unknown>[],
+  choose: (input: unknown) => Schema<unknown>
+): ChosenSchema<T> {
+  return { ...v.lazy(choose), members } as unknown as ChosenSchema<T>;
 }
 
 /** An object of the host program with certain methods, for example a logger. */

@@ -5,7 +5,14 @@
 import * as v from 'valibot';
 import { formatHostPort, type HostPort, type HostPortInput } from '../base/host-port.ts';
 import { ListenSchema } from '../base/host-port-schema.ts';
-import { DomainText, hostFunction, parseSchema, type Schema, wholeNumber } from '../base/schema.ts';
+import {
+  chosen,
+  DomainText,
+  hostFunction,
+  parseSchema,
+  type Schema,
+  wholeNumber,
+} from '../base/schema.ts';
 import { PRESENCE_CONTROLLER_DEFAULTS } from '../control/index.ts';
 import { isPacketDevice } from '../device/index.ts';
 import { ConfigError } from '../errors.ts';
@@ -250,7 +257,7 @@ type Parsed = Omit<ResolvedCloudOptions, 'enrolment' | 'workers'> & {
 
 const enrolmentEndpoint = v.pipe(
   v.string(),
-  v.regex(/^https:\/\/(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?$/i, 'https://HOST:PORT'),
+  v.regex(/^https:\/\/(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9.-]+)(:\d{1,5})?$/, 'https://HOST:PORT'),
   v.check((text) => URL.canParse(text), 'expected https://HOST:PORT')
 );
 const MAX_WORKERS = 64;
@@ -268,14 +275,15 @@ export const CloudOptionsSchema: Schema<Parsed> = v.strictObject({
     v.strictObject({
       // Any other text gets the message of `ListenSchema`, which explains a host and port.
       listen: v.optional(
-        v.lazy((listen) => (listen === 'shared' ? v.literal('shared') : ListenSchema)) as Schema<
-          HostPort | 'shared'
-        >
+        chosen<HostPort | 'shared'>([ListenSchema, v.literal('shared')], (listen) =>
+          listen === 'shared' ? v.literal('shared') : ListenSchema
+        )
       ),
       endpoints: v.optional(
         v.pipe(
           v.array(enrolmentEndpoint),
-          v.check(({ length }) => length >= 1 && length <= 8, 'expected 1 to 8 endpoints')
+          v.minLength(1, 'expected 1 to 8 endpoints'),
+          v.maxLength(8, 'expected 1 to 8 endpoints')
         )
       ),
       tunnels: v.optional(
@@ -286,10 +294,8 @@ export const CloudOptionsSchema: Schema<Parsed> = v.strictObject({
               v.check(({ host }) => isReachable(host), 'expected a host that edges can connect to')
             )
           ),
-          v.check(
-            ({ length }) => length >= 1 && length <= MAX_ENROLMENT_TUNNELS,
-            `expected 1 to ${MAX_ENROLMENT_TUNNELS} endpoints`
-          )
+          v.minLength(1, `expected 1 to ${MAX_ENROLMENT_TUNNELS} endpoints`),
+          v.maxLength(MAX_ENROLMENT_TUNNELS, `expected 1 to ${MAX_ENROLMENT_TUNNELS} endpoints`)
         )
       ),
     }),

@@ -6,7 +6,7 @@ import * as v from 'valibot';
 import type { HostPort, HostPortInput } from '../base/host-port.ts';
 import { HostPortSchema } from '../base/host-port-schema.ts';
 import { type ProxyOption, proxyFor } from '../base/proxy.ts';
-import { hostFunction, parseSchema, type Schema, wholeNumber } from '../base/schema.ts';
+import { chosen, hostFunction, parseSchema, type Schema, wholeNumber } from '../base/schema.ts';
 import { CONTROL_CLIENT_DEFAULTS } from '../control/index.ts';
 import {
   COMMON_ENTRIES,
@@ -71,7 +71,7 @@ const YEAR_MS = 365 * 24 * 60 * MINUTE_MS;
 
 type Parsed = Omit<ResolvedEdgeOptions, 'token'> & Pick<EdgeGatewayOptions, 'token'>;
 
-const textOrFunction = v.lazy((value) =>
+const textOrFunction = chosen<never>([v.string()], (value) =>
   typeof value === 'function' ? hostFunction() : v.string()
 );
 
@@ -79,10 +79,7 @@ export const EdgeOptionsSchema: Schema<Parsed> = v.strictObject({
   ...COMMON_ENTRIES,
   token: v.optional(textOrFunction),
   cloud: v.optional(
-    v.pipe(
-      v.array(HostPortSchema),
-      v.check(({ length }) => length >= 1, 'expected at least one host and port')
-    )
+    v.pipe(v.array(HostPortSchema), v.minLength(1, 'expected at least one host and port'))
   ),
   proxy: v.optional(textOrFunction),
   snapshotValidMs: v.optional(

@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot';
 import type { IpAddress } from '../base/address.ts';
-import { AddressText, NameText, PortText, type Schema } from '../base/schema.ts';
+import { AddressText, chosen, NameText, PortText, type Schema } from '../base/schema.ts';
 import {
   DeviceOptionsSchema,
   isPacketDevice,
@@ -96,6 +96,7 @@ const deviceOptions = v.variant('type', [
 ]);
 
 /** Takes a device of the host program as it is. */
-export const DeviceSchema: Schema<ResolvedDeviceOptions | SocketsDeviceOptions> = v.lazy(
+export const DeviceSchema: Schema<ResolvedDeviceOptions | SocketsDeviceOptions> = chosen(
+  [deviceOptions],
   (device) => (isPacketDevice(device) ? v.unknown() : deviceOptions)
-) as unknown as Schema<ResolvedDeviceOptions | SocketsDeviceOptions>;
+);

@@ -5,6 +5,7 @@
 import * as v from 'valibot';
 import {
   AddressText,
+  chosen,
   DomainText,
   NameText,
   PortText,
@@ -39,8 +40,8 @@ const MAX_ALPN = 8;
 
 const LabelsSchema: Schema<Labels> = /* @__PURE__ */ v.pipe(
   v.record(NameText as v.GenericSchema<string, string>, NameText),
-  v.check(
-    (labels) => Object.keys(labels).length <= MAX_LABELS,
+  v.maxEntries(
+    MAX_LABELS,
     ({ input }) => `expected at most ${MAX_LABELS} labels, got ${Object.keys(input).length}`
   )
 ) as Schema<Labels>;
@@ -48,6 +49,11 @@ const LabelsSchema: Schema<Labels> = /* @__PURE__ */ v.pipe(
 /** An instant, as ISO 8601 with `Z` or an offset; it becomes its text in UTC. */
 const InstantText: Schema<string> = /* @__PURE__ */ v.pipe(
   v.string(),
+  v.metadata({
+    title: 'time with its offset',
+    format: 'date-time',
+    examples: ['2026-12-01T09:00:00+01:00', '2026-12-01T08:00:00Z'],
+  }),
   v.rawTransform(({ dataset, addIssue, NEVER }) => {
     const instant = instantOf(dataset.value);
     if (instant !== undefined) return instant;
@@ -76,14 +82,16 @@ const BindingSchema: Schema<ServiceBinding> = /* @__PURE__ */ v.strictObject({
     v.pipe(
       v.string(),
       v.regex(
-        /^_[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?(\._[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?)?$/i,
+        /^_[a-zA-Z0-9]([a-zA-Z0-9-]{0,60}[a-zA-Z0-9])?(\._[a-zA-Z0-9]([a-zA-Z0-9-]{0,60}[a-zA-Z0-9])?)?$/,
         'one or two labels that begin with an underscore, such as _8443._https'
       )
     )
   ),
   priority: v.optional(wholeNumber(1, 65_535), 1),
   target: v.optional(
-    v.lazy((input) => (input === '.' ? v.literal('.') : DomainText)) as Schema<string>,
+    chosen<string>([v.literal('.'), DomainText], (input) =>
+      input === '.' ? v.literal('.') : DomainText
+    ),
     '.'
   ),
   alpn: v.optional(
@@ -148,22 +156,30 @@ export const SelectorExposureSchema: Schema<SelectorExposure> = /* @__PURE__ */ 
 }) as Schema<SelectorExposure>;
 
 /** An exposure to one site, or one with a selector, which has a name or a `siteSelector`. */
-export const AnyExposureSchema: Schema<Exposure | SelectorExposure> = /* @__PURE__ */ v.lazy(
-  (input): Schema<Exposure | SelectorExposure> => {
+export const AnyExposureSchema: Schema<Exposure | SelectorExposure> = /* @__PURE__ */ chosen(
+  [ExposureSchema, SelectorExposureSchema],
+  (input) => {
     const isObject = typeof input === 'object' && input !== null;
     return isObject && ('siteSelector' in input || 'name' in input)
       ? SelectorExposureSchema
       : ExposureSchema;
   }
-) as Schema<Exposure | SelectorExposure>;
+);
+
+const NamedKeySchema: Schema<ExposureKey> = /* @__PURE__ */ v.object({ name: NameText });
+const PlacedKeySchema: Schema<ExposureKey> = /* @__PURE__ */ v.object({
+  site: NameText,
+  service: NameText,
+});
 
 /** What names an exposure. Other keys are ignored, so that a whole exposure is accepted. */
-export const ExposureKeySchema: Schema<ExposureKey> = /* @__PURE__ */ v.lazy(
-  (input): Schema<ExposureKey> => {
-    const hasName = typeof input === 'object' && input !== null && 'name' in input;
-    return hasName ? v.object({ name: NameText }) : v.object({ site: NameText, service: NameText });
-  }
-) as Schema<ExposureKey>;
+export const ExposureKeySchema: Schema<ExposureKey> = /* @__PURE__ */ chosen(
+  [PlacedKeySchema, NamedKeySchema],
+  (input) =>
+    typeof input === 'object' && input !== null && 'name' in input
+      ? NamedKeySchema
+      : PlacedKeySchema
+);
 
 /** A list of anything, which takes as long however long it is. */
 const List: Schema<readonly unknown[]> = /* @__PURE__ */ v.lazy((input) =>

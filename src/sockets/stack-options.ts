@@ -7,6 +7,7 @@ import type { AddressInput, IpAddress } from '../base/address.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import {
   AddressText,
+  chosen,
   hostFunction,
   hostObject,
   parseSchema,
@@ -106,13 +107,12 @@ const addresses = v.pipe(
     'expected at most one address of each IP version'
   )
 );
-const address = v.lazy((input) =>
-  Array.isArray(input)
-    ? addresses
-    : v.pipe(
-        AddressText,
-        v.transform((one) => [one])
-      )
+const oneAddress = v.pipe(
+  AddressText,
+  v.transform((one) => [one])
+);
+const address = chosen<readonly IpAddress[]>([oneAddress, addresses], (input) =>
+  Array.isArray(input) ? addresses : oneAddress
 );
 
 const { tunnelWaitMs, limits, mtu, offload, name } = SOCKET_STACK_DEFAULTS;

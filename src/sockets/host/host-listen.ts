@@ -5,7 +5,7 @@
  */
 import type { AddressInfo, ListenOptions, Server } from 'node:net';
 import * as v from 'valibot';
-import { type Schema, wholeNumber } from '../../base/schema.ts';
+import { chosen, type Schema, wholeNumber } from '../../base/schema.ts';
 import type { HostTargets } from './host-targets.ts';
 import { listenAtPath } from './unix-listen.ts';
 
@@ -93,7 +93,10 @@ const listenPath = v.strictObject({
   mode: v.optional(wholeNumber(0, 0o777), OWNER_ALONE),
 });
 
-export const HostListenSchema: Schema<HostPlace> = v.lazy((input) => {
-  if (typeof input !== 'object' || input === null) return listenNumber;
-  return 'path' in input ? listenPath : listenPort;
-}) as unknown as Schema<HostPlace>;
+export const HostListenSchema: Schema<HostPlace> = chosen(
+  [listenNumber, listenPort, listenPath],
+  (input) => {
+    if (typeof input !== 'object' || input === null) return listenNumber;
+    return 'path' in input ? listenPath : listenPort;
+  }
+);

@@ -3,7 +3,7 @@
  * @module
  */
 import * as v from 'valibot';
-import { parseSchema, type Schema, wholeNumber } from '../../base/schema.ts';
+import { chosen, parseSchema, type Schema, wholeNumber } from '../../base/schema.ts';
 import { type ProxyCredentials, randomPassword } from './proxy-credentials.ts';
 
 export interface ProxyOptions {
@@ -72,7 +72,11 @@ const credentials = v.strictObject({
   password: text(MIN_PASSWORD_BYTES, /^\P{Cc}*$/u, 'control characters'),
 });
 const ProxyOptionsSchema = v.strictObject({
-  auth: v.optional(v.lazy((input) => (input === false ? v.literal(false) : credentials))),
+  auth: v.optional(
+    chosen<ProxyCredentials | false>([v.literal(false), credentials], (input) =>
+      input === false ? v.literal(false) : credentials
+    )
+  ),
   maxConnections: v.optional(wholeNumber(1, MAX_CONNECTIONS), PROXY_DEFAULTS.maxConnections),
   maxPending: v.optional(wholeNumber(1, MAX_CONNECTIONS), PROXY_DEFAULTS.maxPending),
 });
