@@ -37,6 +37,27 @@ export class ConfigError extends PresenceError {
   }
 }
 
+/** The operator names something that is not there. */
+export class NotFoundError extends PresenceError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_PRESENCE_NOT_FOUND', message, options);
+  }
+}
+
+/** The request contradicts what is there: another owner keeps the record, or other records need it. */
+export class ConflictError extends PresenceError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_PRESENCE_CONFLICT', message, options);
+  }
+}
+
+/** A record has not the version that the caller expects, because somebody else has changed it. */
+export class VersionMismatchError extends PresenceError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_PRESENCE_VERSION_MISMATCH', message, options);
+  }
+}
+
 /** A pool, lease or reservation does not allow the request. */
 export class AllocatorError extends PresenceError {}
 

@@ -3,12 +3,12 @@
  * @module
  */
 import { parseSchema } from '../base/schema.ts';
-import { ConfigError } from '../errors.ts';
+import { ConfigError, ConflictError, VersionMismatchError } from '../errors.ts';
 import type { Json, Write } from '../store/index.ts';
 import { FitCheck, type Place } from './check.ts';
 import type { Owner, Spec } from './model.ts';
 import { Proposal } from './proposal.ts';
-import { describe, keyOf } from './records.ts';
+import { describe, keyOf, PREFIX, versionOf } from './records.ts';
 import { AnyExposureSchema, DesiredListsSchema, ServiceSchema, SiteSchema } from './schema.ts';
 import { ShardedMap } from './sharded-map.ts';
 import type { DesiredTables, RecordChange } from './tables.ts';
@@ -69,9 +69,25 @@ export class ChangePlan {
   }
 
   /**
+   * Checks the version of one record before it is changed.
+   *
+   * @param version `absent` if there must be no record; undefined for any
+   * @throws {VersionMismatchError} if the record has another version.
+   */
+  expect(key: string, version: string | undefined): void {
+    if (version === undefined) return;
+    const record = this.#tables.records.get(key);
+    const present = record === undefined ? ABSENT : versionOf(record);
+    if (present === version) return;
+    const reason =
+      record === undefined ? 'it is not there' : 'it is there, and has been changed meanwhile';
+    throw new VersionMismatchError(`${key.slice(PREFIX.length)}: ${reason}; read it again`);
+  }
+
+  /**
    * Adds or replaces one record.
    *
-   * @throws {ConfigError} if it belongs to another owner.
+   * @throws {ConflictError} if it belongs to another owner.
    */
   put(spec: Spec): void {
     const key = keyOf(spec);
@@ -82,7 +98,7 @@ export class ChangePlan {
   /**
    * Removes one record.
    *
-   * @throws {ConfigError} if it belongs to another owner.
+   * @throws {ConflictError} if it belongs to another owner.
    */
   remove(key: string): void {
     this.#assertOwned(key);
@@ -116,9 +132,11 @@ export class ChangePlan {
   #assertOwned(key: string): void {
     const record = this.#tables.records.get(key);
     if (record === undefined || record.owner === this.#owner) return;
-    throw new ConfigError(
-      '',
+    throw new ConflictError(
       `${describe(record.spec)} is kept by the ${record.owner}; change it there`
     );
   }
 }
+
+/** The version of a record that is not there. */
+const ABSENT = 'absent';

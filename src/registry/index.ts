@@ -5,6 +5,7 @@
 export {
   CLOUD,
   type DesiredInput,
+  type DesiredRecord,
   type DesiredState,
   type Exposure,
   type ExposureInput,
@@ -16,6 +17,7 @@ export {
   nameWithin,
   type Owner,
   presenceFamily,
+  type RecordName,
   type SelectorExposure,
   type SelectorExposureInput,
   type Service,
@@ -23,6 +25,14 @@ export {
   type ServiceInput,
   type Site,
   type SiteInput,
+  type Spec,
+  type VersionedRecord,
 } from './model.ts';
-export { Registry, type RegistryEvents, type RegistryOptions } from './registry.ts';
+export type { RecordQuery } from './record-pages.ts';
+export {
+  type ChangeOptions,
+  Registry,
+  type RegistryEvents,
+  type RegistryOptions,
+} from './registry.ts';
 export { type DesiredSource, type ExposureId, exposureId, type Touched } from './source.ts';

@@ -207,6 +207,18 @@ export interface DesiredRecord {
   readonly spec: Spec;
 }
 
+/** Names a record: a site, a service, an exposure to one site, or an exposure with a selector. */
+export type RecordName =
+  | { readonly kind: 'site' | 'service' | 'selector'; readonly name: string }
+  | { readonly kind: 'exposure'; readonly site: string; readonly service: string };
+
+/** A record with its version, which is another one after each change of the record. */
+export interface VersionedRecord<T extends Spec = Spec> extends DesiredRecord {
+  readonly spec: T;
+  /** 16 letters, digits, `-` and `_`; the same for the same owner and spec. */
+  readonly version: string;
+}
+
 /**
  * Returns the IP version of a service's presence in a site: the service's own version if the site has a pool of that
  * version, else the version of its pools. The gateway then translates between the two.

@@ -3,6 +3,7 @@
  * `desired/site/<name>`, `desired/service/<name>`, `desired/exposure/<site>/<service>`, `desired/selector/<name>`.
  * @module
  */
+import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import { NameText, parseSchema, type Schema } from '../base/schema.ts';
 import { StoreError } from '../errors.ts';
@@ -11,6 +12,7 @@ import type {
   DesiredState,
   Exposure,
   Owner,
+  RecordName,
   SelectorExposure,
   Service,
   Site,
@@ -48,6 +50,32 @@ export function keyOf(spec: Spec): string {
   if ('siteSelector' in spec) return selectorKey(spec.name);
   if ('zone' in spec) return siteKey(spec.name);
   return 'ports' in spec ? serviceKey(spec.name) : exposureKey(spec);
+}
+
+/** Returns the key of a record that need not exist. */
+export function keyOfName(name: RecordName): string {
+  switch (name.kind) {
+    case 'site':
+      return siteKey(name.name);
+    case 'service':
+      return serviceKey(name.name);
+    case 'selector':
+      return selectorKey(name.name);
+    case 'exposure':
+      return exposureKey(name);
+  }
+}
+
+/** Returns the words that name a record which need not exist. */
+export function describeName(name: RecordName): string {
+  if (name.kind === 'exposure') return `the exposure of "${name.service}" to "${name.site}"`;
+  return `the ${name.kind === 'selector' ? 'exposure' : name.kind} "${name.name}"`;
+}
+
+/** Returns the version of a record. It depends on what the record says alone, so that it survives a restart. */
+export function versionOf({ owner, spec }: DesiredRecord): string {
+  const text = JSON.stringify([owner, spec]);
+  return createHash('sha256').update(text).digest('base64url').slice(0, VERSION_LENGTH);
 }
 
 /** Returns the words that name a record in a message. */
@@ -110,6 +138,9 @@ function parseRecord(key: string, value: unknown): DesiredRecord | undefined {
 function recordOf(spec: Schema<Spec>): Schema<DesiredRecord> {
   return v.strictObject({ owner: v.picklist(OWNERS), spec }) as unknown as Schema<DesiredRecord>;
 }
+
+/** 96 bits. */
+const VERSION_LENGTH = 16;
 
 const OWNERS: readonly Owner[] = ['file', 'admin'];
 

@@ -7,7 +7,7 @@ import { Emitter } from '../base/emitter.ts';
 import { checkClock, checkMethods, checkObject } from '../base/option-check.ts';
 import { NameText, parseSchema, type Schema } from '../base/schema.ts';
 import { SliceQueue, type Slices, slicesOf } from '../base/slices.ts';
-import { ApiMisuseError, ConfigError } from '../errors.ts';
+import { ApiMisuseError, ConfigError, ConflictError, NotFoundError } from '../errors.ts';
 import type { Change, Store } from '../store/index.ts';
 import { ChangePlan } from './change-plan.ts';
 import {
@@ -16,21 +16,26 @@ import {
   type Exposure,
   type ExposureKey,
   type Owner,
+  type RecordName,
   type SelectorExposure,
   type Service,
   type Site,
   type Spec,
+  type VersionedRecord,
 } from './model.ts';
+import { pageOf, type RecordQuery } from './record-pages.ts';
 import {
   describe,
   exposureKey,
   keyOf,
+  keyOfName,
   PREFIX,
   readRecord,
   selectorKey,
   serviceKey,
   siteKey,
   stateOf,
+  versionOf,
 } from './records.ts';
 import { AnyExposureSchema, ExposureKeySchema, ServiceSchema, SiteSchema } from './schema.ts';
 import type { DesiredSource, ExposureId, Touched } from './source.ts';
@@ -49,6 +54,14 @@ export interface RegistryEvents {
   change: [touched: Touched];
   /** Another writer has stored something that is not a record; it counts as absent. */
   problem: [problem: { readonly error: Error }];
+}
+
+/** On which condition one record is changed. */
+export interface ChangeOptions {
+  /**
+   * The version that the record must have (`VersionedRecord`), or `absent` if there must be none. Default: any.
+   */
+  readonly expect?: string | undefined;
 }
 
 /**
@@ -112,6 +125,17 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
     return this.#state.state;
   }
 
+  /** Returns a record as it was stated; undefined if there is none of that name. */
+  record(name: RecordName): VersionedRecord | undefined {
+    const record = this.#tables.records.get(keyOfName(name));
+    return record && { ...record, version: versionOf(record) };
+  }
+
+  /** Returns one page of records as they were stated, in the order of their names; see `RecordQuery`. */
+  page(query: RecordQuery): VersionedRecord[] {
+    return pageOf(this.#tables, query);
+  }
+
   site(name: string): Site | undefined {
     return this.#tables.site(name);
   }
@@ -169,12 +193,13 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
    *
    * @param site a `SiteInput`
    * @returns the site with its defaults
-   * @throws {ConfigError} naming the field that is wrong or the record that would no longer fit, or if the site belongs
-   *   to another owner; then nothing is changed.
+   * @throws {ConfigError} naming the field that is wrong or the record that would no longer fit; then nothing is changed.
+   * @throws {ConflictError} if the site belongs to another owner.
+   * @throws {VersionMismatchError} if the site has not the expected version.
    * @throws {StoreError} if it cannot be stored; then nothing is changed.
    */
-  putSite(site: unknown, owner: Owner): Promise<Site> {
-    return this.#put(SiteSchema, site, owner);
+  putSite(site: unknown, owner: Owner, options: ChangeOptions = {}): Promise<Site> {
+    return this.#put(SiteSchema, site, owner, options);
   }
 
   /**
@@ -182,19 +207,22 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
    * it: if it is added again while names may still be cached (`ttlSeconds`), an address there may stand for another host
    * than before.
    *
-   * @throws {ConfigError} if there is no such site, it is the cloud, it belongs to another owner, or records need it,
-   *   which the message lists; then nothing is changed.
+   * @throws {NotFoundError} if there is no such site.
+   * @throws {ConflictError} if it is the cloud, it belongs to another owner, or records need it, which the message
+   *   lists; then nothing is changed.
+   * @throws {VersionMismatchError} if the site has not the expected version.
    * @throws {StoreError} if that cannot be stored; then nothing is changed.
    */
-  removeSite(name: string, owner: Owner): Promise<void> {
+  removeSite(name: string, owner: Owner, { expect }: ChangeOptions = {}): Promise<void> {
     return this.#write(owner, (plan) => {
       parseSchema(NameText, name, 'name');
       if (name === CLOUD) {
-        throw new ConfigError('name', `"${name}" cannot be removed: every other site needs it`);
+        throw new ConflictError(`"${name}" cannot be removed: every other site needs it`);
       }
       const tables = this.#tables;
       const site = tables.site(name);
-      if (site === undefined) throw new ConfigError('name', `"${name}" is not a site`);
+      if (site === undefined) throw new NotFoundError(`"${name}" is not a site`);
+      plan.expect(siteKey(name), expect);
       plan.remove(siteKey(name));
       const explicit = [...tables.servicesTo(name)].map((each) => tables.explicit(each, name));
       this.#assertUnneeded(site, [...tables.servicesOf(name), ...explicit]);
@@ -205,27 +233,31 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
    * Adds a service, or changes the service of that name.
    *
    * @param service a `ServiceInput`
-   * @throws {ConfigError} naming the field that is wrong or the record that would no longer fit, or if the service
-   *   belongs to another owner; then nothing is changed.
+   * @throws {ConfigError} naming the field that is wrong or the record that would no longer fit; then nothing is changed.
+   * @throws {ConflictError} if the service belongs to another owner.
+   * @throws {VersionMismatchError} if the service has not the expected version.
    * @throws {StoreError} if it cannot be stored; then nothing is changed.
    */
-  putService(service: unknown, owner: Owner): Promise<Service> {
-    return this.#put(ServiceSchema, service, owner);
+  putService(service: unknown, owner: Owner, options: ChangeOptions = {}): Promise<Service> {
+    return this.#put(ServiceSchema, service, owner, options);
   }
 
   /**
    * Removes a service that no exposure needs.
    *
-   * @throws {ConfigError} if there is no such service, it belongs to another owner, or it is exposed, in which case the
-   *   message lists the exposures; then nothing is changed.
+   * @throws {NotFoundError} if there is no such service.
+   * @throws {ConflictError} if it belongs to another owner, or it is exposed, in which case the message lists the
+   *   exposures; then nothing is changed.
+   * @throws {VersionMismatchError} if the service has not the expected version.
    * @throws {StoreError} if that cannot be stored; then nothing is changed.
    */
-  removeService(name: string, owner: Owner): Promise<void> {
+  removeService(name: string, owner: Owner, { expect }: ChangeOptions = {}): Promise<void> {
     return this.#write(owner, (plan) => {
       parseSchema(NameText, name, 'name');
       const tables = this.#tables;
       const service = tables.service(name);
-      if (service === undefined) throw new ConfigError('name', `"${name}" is not a service`);
+      if (service === undefined) throw new NotFoundError(`"${name}" is not a service`);
+      plan.expect(serviceKey(name), expect);
       plan.remove(serviceKey(name));
       const explicit = [...tables.sitesOf(name)].map((site) => tables.explicit(name, site));
       this.#assertUnneeded(service, [...explicit, ...tables.selectorsOf(name)]);
@@ -236,31 +268,40 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
    * Adds an exposure, or changes the one of the same service in the same site, or of the same name if it has a selector.
    *
    * @param exposure an `ExposureInput` or a `SelectorExposureInput`
-   * @throws {ConfigError} if it is not a possible exposure, or belongs to another owner; then nothing is changed.
+   * @throws {ConfigError} if it is not a possible exposure; then nothing is changed.
+   * @throws {ConflictError} if it belongs to another owner.
+   * @throws {VersionMismatchError} if the exposure has not the expected version.
    * @throws {StoreError} if it cannot be stored; then nothing is changed.
    */
-  expose(exposure: unknown, owner: Owner): Promise<Exposure | SelectorExposure> {
-    return this.#put(AnyExposureSchema, exposure, owner);
+  expose(
+    exposure: unknown,
+    owner: Owner,
+    options: ChangeOptions = {}
+  ): Promise<Exposure | SelectorExposure> {
+    return this.#put(AnyExposureSchema, exposure, owner, options);
   }
 
   /**
    * Ends an exposure. If a selector takes the site for the same service, its exposure holds there from then on.
    *
-   * @throws {ConfigError} if there is no such exposure, it belongs to another owner, or what a selector exposes then
-   *   does not fit; then nothing is changed.
+   * @throws {NotFoundError} if there is no such exposure.
+   * @throws {ConflictError} if it belongs to another owner; then nothing is changed.
+   * @throws {ConfigError} if what a selector exposes then does not fit; then nothing is changed.
+   * @throws {VersionMismatchError} if the exposure has not the expected version.
    * @throws {StoreError} if that cannot be stored; then nothing is changed.
    */
-  unexpose(exposure: ExposureKey, owner: Owner): Promise<void> {
+  unexpose(exposure: ExposureKey, owner: Owner, { expect }: ChangeOptions = {}): Promise<void> {
     return this.#write(owner, (plan) => {
       const id = parseSchema(ExposureKeySchema, exposure);
       const key = 'name' in id ? selectorKey(id.name) : exposureKey(id);
+      plan.expect(key, expect);
       plan.remove(key);
       if (this.#tables.records.has(key)) return;
       const message =
         'name' in id
           ? `there is no exposure with the name "${id.name}"`
           : `"${id.service}" is not exposed to "${id.site}"`;
-      throw new ConfigError('', message);
+      throw new NotFoundError(message);
     });
   }
 
@@ -329,10 +370,16 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
   }
 
   /** Adds or changes one record. */
-  async #put<T extends Spec>(schema: Schema<T>, value: unknown, owner: Owner): Promise<T> {
+  async #put<T extends Spec>(
+    schema: Schema<T>,
+    value: unknown,
+    owner: Owner,
+    { expect }: ChangeOptions
+  ): Promise<T> {
     let spec: T | undefined;
     await this.#write(owner, (plan) => {
       spec = parseSchema(schema, value);
+      plan.expect(keyOf(spec), expect);
       plan.put(spec);
     });
     return spec!;
@@ -365,8 +412,7 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
     });
     const more = specs.length - named.length;
     const list = `${named.join(', ')}${more === 0 ? '' : ` and ${more} more`}`;
-    throw new ConfigError(
-      'name',
+    throw new ConflictError(
       `${describe(spec)} cannot be removed while it is needed by ${list}: remove these first, each where it is kept`
     );
   }

@@ -61,6 +61,14 @@ export class SortedMap<V> {
     return this.#order;
   }
 
+  /** Returns the keys behind `key` in their order. A key that is deleted meanwhile is among them. */
+  *keysAfter(key: string): Generator<string> {
+    const keys = this.keys();
+    for (let at = this.#placeOf(key); at < keys.length; at++) {
+      if (keys[at] !== key) yield keys[at]!;
+    }
+  }
+
   /** Returns the values in the order of their keys. A key that is deleted meanwhile is left out. */
   *values(): Generator<V> {
     for (const key of this.keys()) {

@@ -41,7 +41,7 @@ export class DesiredTables implements SourceView, DesiredSource {
   readonly #records = new ShardedMap<DesiredRecord>();
   readonly #sites = new SortedMap<Site>();
   readonly #services = new SortedMap<Service>();
-  readonly #selectors = new Map<string, SelectorExposure>();
+  readonly #selectors = new SortedMap<SelectorExposure>();
   readonly #labels = new LabelIndex();
   readonly #servicesOf = new Map<string, SortedMap<Service>>();
   /** Services by their home, and there by their address. */
@@ -84,6 +84,17 @@ export class DesiredTables implements SourceView, DesiredSource {
 
   service(name: string): Service | undefined {
     return this.#services.get(name);
+  }
+
+  /** Returns the names of records behind `name`, in their order. */
+  namesAfter(kind: 'site' | 'service' | 'selector', name: string): Iterable<string> {
+    const maps = { site: this.#sites, service: this.#services, selector: this.#selectors };
+    return maps[kind].keysAfter(name);
+  }
+
+  /** Returns the services behind `service` that are exposed to a site, also outside their time boxes, in their order. */
+  servicesAfter(site: string, service: string): Iterable<string> {
+    return this.#to.get(site)?.keysAfter(service) ?? [];
   }
 
   selector(name: string): SelectorExposure | undefined {

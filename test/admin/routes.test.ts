@@ -62,7 +62,7 @@ test.each<[route: string, body: Json | undefined, message: string]>([
   [
     'DELETE /v1/sites',
     { name: 'cloud' },
-    'name: "cloud" cannot be removed: every other site needs it',
+    '"cloud" cannot be removed: every other site needs it',
   ],
   ['DELETE /v1/services', { name: 'camera', site: 'site-a' }, 'site: is not a known key'],
   ['DELETE /v1/services', { name: 'camera' }, 'name: "camera" is not a service'],

@@ -5,7 +5,7 @@
  */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { ConfigError, StoreError } from '../../src/errors.ts';
+import { ConfigError, ConflictError, NotFoundError, StoreError } from '../../src/errors.ts';
 import {
   type DesiredState,
   type Owner,
@@ -339,7 +339,7 @@ class History {
       (fault: unknown) => fault
     );
     if (error instanceof StoreError && this.#store.isFailing) return;
-    if (error !== undefined && !(error instanceof ConfigError)) throw error;
+    if (error !== undefined && !isRefusal(error)) throw error;
     if (this.#isTrusted) {
       const told = `${error?.message ?? 'accepted'} after ${JSON.stringify([...after])}`;
       expect(error === undefined, told).toBe(isPossible && isFit);
@@ -422,3 +422,7 @@ test('a history of a registry', { timeout: timeoutOf(RUNS) }, async () => {
     { ...RUNS, unbiased: true }
   );
 });
+
+function isRefusal(error: unknown): error is Error {
+  return [ConfigError, ConflictError, NotFoundError].some((kind) => error instanceof kind);
+}

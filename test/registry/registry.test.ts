@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { IpPrefix } from '../../src/base/prefix.ts';
-import { ApiMisuseError, ConfigError, StoreError } from '../../src/errors.ts';
+import { ApiMisuseError, type ConfigError, PresenceError, StoreError } from '../../src/errors.ts';
 import {
   exposureName,
   type Owner,
@@ -55,8 +55,8 @@ async function faultOf(promise: Promise<unknown>): Promise<ConfigError> {
     () => new Error('was accepted'),
     (error: unknown) => error
   );
-  if (!(fault instanceof ConfigError)) throw fault;
-  return fault;
+  if (!(fault instanceof PresenceError)) throw fault;
+  return fault as ConfigError;
 }
 
 describe('apply', () => {
@@ -658,7 +658,7 @@ describe('sites and services at run time', () => {
     situation: string,
     ask: Ask,
     message: string,
-    path: string,
+    path: string | undefined,
   ])[] = [
     [
       'a site that is none',
@@ -688,7 +688,7 @@ describe('sites and services at run time', () => {
       'a site that the file keeps',
       (registry) => registry.putSite(site('site-a'), 'admin'),
       'the site "site-a" is kept by the file; change it there',
-      '',
+      undefined,
     ],
     [
       'a site that no longer holds a service of another owner',
@@ -724,7 +724,7 @@ describe('sites and services at run time', () => {
       'a service that the file keeps',
       (registry) => registry.putService(service('rabbitmq'), 'admin'),
       'the service "rabbitmq" is kept by the file; change it there',
-      '',
+      undefined,
     ],
     [
       'a service that moves to where it is exposed',
@@ -735,8 +735,8 @@ describe('sites and services at run time', () => {
     [
       'the removal of no site',
       (registry) => registry.removeSite('nowhere', 'admin'),
-      'name: "nowhere" is not a site',
-      'name',
+      '"nowhere" is not a site',
+      undefined,
     ],
     [
       'the removal of a site without a name',
@@ -747,38 +747,38 @@ describe('sites and services at run time', () => {
     [
       'the removal of the cloud',
       (registry) => registry.removeSite('cloud', 'file'),
-      'name: "cloud" cannot be removed: every other site needs it',
-      'name',
+      '"cloud" cannot be removed: every other site needs it',
+      undefined,
     ],
     [
       'the removal of a site that the file keeps',
       (registry) => registry.removeSite('site-b', 'admin'),
       'the site "site-b" is kept by the file; change it there',
-      '',
+      undefined,
     ],
     [
       'the removal of a site that is needed',
       (registry) => registry.removeSite('site-a', 'file'),
-      'name: the site "site-a" cannot be removed while it is needed by the exposure of "rabbitmq" to "site-a" (kept by the file): remove these first, each where it is kept',
-      'name',
+      'the site "site-a" cannot be removed while it is needed by the exposure of "rabbitmq" to "site-a" (kept by the file): remove these first, each where it is kept',
+      undefined,
     ],
     [
       'the removal of no service',
       (registry) => registry.removeService('none', 'admin'),
-      'name: "none" is not a service',
-      'name',
+      '"none" is not a service',
+      undefined,
     ],
     [
       'the removal of a service that the file keeps',
       (registry) => registry.removeService('metrics', 'admin'),
       'the service "metrics" is kept by the file; change it there',
-      '',
+      undefined,
     ],
     [
       'the removal of a service that is exposed',
       (registry) => registry.removeService('rabbitmq', 'file'),
-      'name: the service "rabbitmq" cannot be removed while it is needed by the exposure of "rabbitmq" to "site-a" (kept by the file): remove these first, each where it is kept',
-      'name',
+      'the service "rabbitmq" cannot be removed while it is needed by the exposure of "rabbitmq" to "site-a" (kept by the file): remove these first, each where it is kept',
+      undefined,
     ],
   ];
 
@@ -810,7 +810,7 @@ describe('sites and services at run time', () => {
     }
     const { message } = await faultOf(registry.removeSite('site-c', 'admin'));
     expect(message).toBe(
-      'name: the site "site-c" cannot be removed while it is needed by the service "camera-0" (kept by the admin), the service "camera-1" (kept by the admin), the service "camera-2" (kept by the admin), the service "camera-3" (kept by the admin), the exposure of "rabbitmq" to "site-c" (kept by the admin) and 1 more: remove these first, each where it is kept'
+      'the site "site-c" cannot be removed while it is needed by the service "camera-0" (kept by the admin), the service "camera-1" (kept by the admin), the service "camera-2" (kept by the admin), the service "camera-3" (kept by the admin), the exposure of "rabbitmq" to "site-c" (kept by the admin) and 1 more: remove these first, each where it is kept'
     );
   });
 

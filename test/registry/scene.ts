@@ -4,7 +4,7 @@
  */
 import { expect } from 'vitest';
 import type { Clock } from '../../src/base/clock.ts';
-import { ConfigError } from '../../src/errors.ts';
+import { ConfigError, PresenceError } from '../../src/errors.ts';
 import { Registry, type Touched } from '../../src/registry/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
 
@@ -72,7 +72,7 @@ export async function expectFault(write: Promise<unknown>, message: string): Pro
     () => new Error('was accepted'),
     (error: unknown) => error
   );
-  if (!(fault instanceof ConfigError)) throw fault;
+  if (!(fault instanceof PresenceError)) throw fault;
   expect(fault.message).toBe(message);
-  return fault.path;
+  return fault instanceof ConfigError ? fault.path : '';
 }

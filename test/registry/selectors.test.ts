@@ -171,7 +171,7 @@ describe('a selector that does not fit', () => {
     await registry.expose(MQ, 'admin');
     await expectFault(
       registry.removeService('mq', 'file'),
-      'name: the service "mq" cannot be removed while it is needed by the exposure "edge-mq" (kept by the admin): remove these first, each where it is kept'
+      'the service "mq" cannot be removed while it is needed by the exposure "edge-mq" (kept by the admin): remove these first, each where it is kept'
     );
     await expectFault(
       registry.apply({ ...DESIRED, services: [] }, 'file'),

@@ -168,7 +168,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'valibot',
   ],
   dns: ['dns-packet', 'node:crypto', 'node:dgram', 'node:events', 'node:net', 'valibot'],
-  registry: ['valibot'],
+  registry: ['node:crypto', 'valibot'],
   device: [
     'koffi',
     'node:child_process',
