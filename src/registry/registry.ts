@@ -7,7 +7,7 @@ import { Emitter } from '../base/emitter.ts';
 import { checkClock, checkMethods, checkObject } from '../base/option-check.ts';
 import { NameText, parseSchema, type Schema } from '../base/schema.ts';
 import { SliceQueue, type Slices, slicesOf } from '../base/slices.ts';
-import { ApiMisuseError, ConfigError, ConflictError, NotFoundError } from '../errors.ts';
+import { ApiMisuseError, ConflictError, NotFoundError } from '../errors.ts';
 import type { Change, Store } from '../store/index.ts';
 import { ChangePlan } from './change-plan.ts';
 import {

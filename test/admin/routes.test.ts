@@ -59,11 +59,7 @@ test.each<[route: string, body: Json | undefined, message: string]>([
   ['DELETE /v1/sites', 'site-a', 'expected a mapping, got "site-a"'],
   ['DELETE /v1/sites', {}, 'name: is missing'],
   ['DELETE /v1/sites', { name: 'site-a' }, 'name: "site-a" is not a site'],
-  [
-    'DELETE /v1/sites',
-    { name: 'cloud' },
-    '"cloud" cannot be removed: every other site needs it',
-  ],
+  ['DELETE /v1/sites', { name: 'cloud' }, '"cloud" cannot be removed: every other site needs it'],
   ['DELETE /v1/services', { name: 'camera', site: 'site-a' }, 'site: is not a known key'],
   ['DELETE /v1/services', { name: 'camera' }, 'name: "camera" is not a service'],
   ['DELETE /v1/exposures', { name: 'x', site: 'site-a' }, 'site: is not a known key'],
