@@ -83,9 +83,9 @@ export class CloudProcess extends GatewayProcess {
           text += chunk;
         });
         response.on('end', () => {
-          const answer = JSON.parse(text) as T & { message?: string };
-          if (response.statusCode === 200) resolve(answer);
-          else reject(new Error(`${method} ${path}: ${answer.message}`));
+          const answer = JSON.parse(text) as T & { detail?: string };
+          if (response.statusCode! < 300) resolve(answer);
+          else reject(new Error(`${method} ${path}: ${answer.detail}`));
         });
       });
       outgoing.on('error', reject);

@@ -165,7 +165,7 @@ export async function runSteps(report: Report, scene: Scene): Promise<void> {
 
   await report.step('expose', 'An exposure at run time reaches the edge', async () => {
     const start = performance.now();
-    await cloud.admin('POST', '/v1/exposures', { service: 'keystone', site: 'site-b' });
+    await cloud.admin('PUT', '/v1/exposures/site-b/keystone', {});
     await eventually('the new name at site B', () => b.resolve(`keystone.${ZONE}`));
     const elapsedMs = performance.now() - start;
     await b.get(`http://keystone.${ZONE}:5000/`);

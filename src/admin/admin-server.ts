@@ -1,6 +1,6 @@
 /**
- * A local HTTP server on a unix socket, for operators and their scripts: JSON in, JSON or PEM out. Everybody who can
- * open the socket may do everything; its file mode is 0600.
+ * A local HTTP server on a unix socket, for operators and their scripts. Everybody who can open the socket may do
+ * everything; its file mode is 0600.
  * @module
  */
 import { lstatSync, statSync, unlinkSync } from 'node:fs';
@@ -8,33 +8,22 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { checkFunction, checkObject, checkThat, checkWhole } from '../base/option-check.ts';
+import { parseSchema } from '../base/schema.ts';
 import { EnvironmentError, PresenceError } from '../errors.ts';
 import type { Json } from '../store/index.ts';
+import { type AdminRequest, type Handlers, Versioned } from './handler.ts';
+import type { AnyOperation, Call, Operations } from './operation.ts';
+import { AdminRequestError, PROBLEM_TYPE, problemOf } from './problem.ts';
+import { Router } from './router.ts';
 
-/** An answer that is sent as text, for programs such as `openssl`. */
-export class PemText {
-  readonly text: string;
-
-  constructor(text: string) {
-    this.text = text;
-  }
-}
-
-/** Answers one request, with JSON or a `PemText`. An error that it throws becomes an answer with status 400 or 500. */
-export type AdminHandler = (request: AdminRequest) => unknown;
-
-export interface AdminRequest {
-  readonly query: URLSearchParams;
-  /** Undefined for a request without a body. */
-  readonly body: Json | undefined;
-}
-
-export interface AdminServerOptions {
+export interface AdminServerOptions<T = Operations> {
   /** The path of the unix socket. */
   readonly socketPath: string;
-  /** The handlers by method and path, such as `'POST /v1/tokens'`. */
-  readonly routes: Readonly<Record<string, AdminHandler>>;
-  /** The longest body, in bytes; default 256 KiB. */
+  /** The table, such as `CLOUD_OPERATIONS`. */
+  readonly operations: T;
+  /** What answers them, such as `cloudHandlers(gateway)`. */
+  readonly handlers: Handlers<T>;
+  /** The longest body, in bytes; default 64 MiB, which a desired state of 200,000 exposures fits in. */
   readonly maxBodyBytes?: number;
   /** How long a client may take to send its request, and during `close` to read its answer, in ms; default 10,000. */
   readonly timeoutMs?: number;
@@ -45,29 +34,35 @@ export const ADMIN_SERVER_DEFAULTS: Readonly<{
   maxBodyBytes: number;
   /** In ms. */
   timeoutMs: number;
-}> = Object.freeze({ maxBodyBytes: 256 * 1024, timeoutMs: 10_000 });
+}> = Object.freeze({ maxBodyBytes: 64 * 1024 * 1024, timeoutMs: 10_000 });
 
-/** Answers each request by the handler of its method and path. */
+/** Answers each request by the handler of its operation. */
 export class AdminServer implements AsyncDisposable {
   readonly #server: Server;
-  readonly #routes: ReadonlyMap<string, AdminHandler>;
+  readonly #router: Router;
+  readonly #handlers: Readonly<Record<string, (request: AdminRequest<Call>) => unknown>>;
   readonly #maxBodyBytes: number;
   readonly #timeoutMs: number;
   /** The requests that were received completely and are being handled. */
   readonly #running = new Set<Promise<void>>();
   /** The answers that their clients have not read yet. */
   readonly #unread = new Set<Promise<void>>();
+  /** The bytes of the bodies that are being received. */
+  #receivedBytes = 0;
   #closing: Promise<void> | undefined;
 
   private constructor(options: AdminServerOptions) {
-    const { socketPath, routes } = options;
+    const { socketPath, operations, handlers } = options;
     const {
       maxBodyBytes = ADMIN_SERVER_DEFAULTS.maxBodyBytes,
       timeoutMs = ADMIN_SERVER_DEFAULTS.timeoutMs,
     } = options;
     checkThat('socketPath', socketPath, typeof socketPath === 'string', 'a text');
-    this.#routes = new Map(Object.entries(checkObject('routes', routes)));
-    for (const [route, handler] of this.#routes) checkFunction(`routes["${route}"]`, handler);
+    this.#router = new Router(checkObject('operations', operations));
+    this.#handlers = checkObject('handlers', handlers) as never;
+    for (const name of Object.keys(operations)) {
+      checkFunction(`handlers.${name}`, this.#handlers[name]);
+    }
     this.#maxBodyBytes = checkWhole('maxBodyBytes', maxBodyBytes, 0, MAX_BODY_BYTES);
     this.#timeoutMs = checkWhole('timeoutMs', timeoutMs, 1, MAX_TIMER_MS);
     const limits = {
@@ -84,9 +79,9 @@ export class AdminServer implements AsyncDisposable {
    * @throws {ApiMisuseError} naming the option that is wrong.
    * @throws {EnvironmentError} if the path is in use, or cannot be used.
    */
-  static async listen(options: AdminServerOptions): Promise<AdminServer> {
+  static async listen<T extends object>(options: AdminServerOptions<T>): Promise<AdminServer> {
     const { socketPath } = checkObject('options', options);
-    const admin = new AdminServer(options);
+    const admin = new AdminServer(options as unknown as AdminServerOptions);
     try {
       checkPath(socketPath);
       await removeStaleSocket(socketPath);
@@ -147,11 +142,11 @@ export class AdminServer implements AsyncDisposable {
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const closed = new Promise<void>((resolve) => response.once('close', resolve));
-    let body: Json | undefined;
+    let body: Buffer;
     try {
-      body = await this.#readBody(request);
+      body = await this.#read(request);
     } catch (error) {
-      respond(response, ...failure(error));
+      refuse(response, error);
       return;
     }
     const answered = this.#answer(request, response, body);
@@ -163,70 +158,123 @@ export class AdminServer implements AsyncDisposable {
     this.#unread.delete(closed);
   }
 
-  async #answer(
-    request: IncomingMessage,
-    response: ServerResponse,
-    body: Json | undefined
-  ): Promise<void> {
-    try {
-      const [path, query] = splitUrl(request.url ?? '/');
-      const handler = this.#routes.get(`${request.method} ${path}`);
-      if (handler === undefined) {
-        respond(response, 404, { message: `there is no ${request.method} ${path}` });
-      } else {
-        respond(response, 200, (await handler({ query, body })) ?? {});
-      }
-    } catch (error) {
-      respond(response, ...failure(error));
-    }
-  }
-
-  async #readBody(request: IncomingMessage): Promise<Json | undefined> {
-    const bytes = await readUpTo(this.#maxBodyBytes, request);
-    if (bytes.length === 0) return undefined;
-    try {
-      return JSON.parse(bytes.toString()) as Json;
-    } catch (error) {
-      throw new AdminRequestError(`the body is not JSON: ${(error as Error).message}`);
-    }
-  }
-}
-
-class AdminRequestError extends PresenceError {
-  constructor(message: string) {
-    super('ERR_PRESENCE_ADMIN_REQUEST', message);
-  }
-}
-
-/** @throws {TypeError} if the body is not JSON; then nothing was sent. */
-function respond(response: ServerResponse, status: number, body: unknown): void {
-  const isPem = body instanceof PemText;
-  const text = isPem ? body.text : `${JSON.stringify(body)}\n`;
-  const type = isPem ? 'application/x-pem-file' : 'application/json';
-  response.writeHead(status, { 'content-type': type, connection: 'close' });
-  response.end(text);
-}
-
-function failure(error: unknown): [status: number, body: Json] {
-  if (error instanceof PresenceError) {
-    return [400, { code: error.code, message: error.message }];
-  }
-  return [500, { message: error instanceof Error ? error.message : String(error) }];
-}
-
-/** Discards bytes beyond the limit, so that the client can still read the answer. */
-function readUpTo(maxBytes: number, request: IncomingMessage): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
+  /** Reads the body. All bodies that are being received have at most twice the bytes of the longest one. */
+  async #read(request: IncomingMessage): Promise<Buffer> {
     const chunks: Buffer[] = [];
     let length = 0;
-    request.on('data', (chunk: Buffer) => {
-      length += chunk.length;
-      if (length <= maxBytes) chunks.push(chunk);
-      else reject(new AdminRequestError(`the body is longer than ${maxBytes} bytes`));
+    const reading = new Promise<void>((resolve, reject) => {
+      const refuse = (status: number, message: string) => {
+        // The rest is discarded, so that the client can still read the answer.
+        request.off('data', take).resume();
+        reject(new AdminRequestError(status, message));
+      };
+      const take = (chunk: Buffer) => {
+        if (length + chunk.length > this.#maxBodyBytes) {
+          refuse(413, `the body is longer than ${this.#maxBodyBytes} bytes`);
+        } else if (this.#receivedBytes + chunk.length > 2 * this.#maxBodyBytes) {
+          refuse(503, 'the gateway is receiving other long requests; repeat this one');
+        } else {
+          length += chunk.length;
+          this.#receivedBytes += chunk.length;
+          chunks.push(chunk);
+        }
+      };
+      request.on('data', take);
+      request.on('end', resolve);
+      request.on('error', reject);
+      // The client may go away within the body.
+      request.on('close', () => reject(new AdminRequestError(400, 'the body is not complete')));
     });
-    request.on('end', () => resolve(Buffer.concat(chunks)));
-    request.on('error', reject);
-  });
+    try {
+      await reading;
+      return Buffer.concat(chunks);
+    } finally {
+      this.#receivedBytes -= length;
+    }
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse, body: Buffer): Promise<void> {
+    try {
+      const [path, query] = splitUrl(request.url ?? '/');
+      const { name, operation, params } = this.#router.match(request.method ?? '', path);
+      const answer = await this.#handlers[name]!({
+        params: operation.params && (parseSchema(operation.params, params) as object),
+        query: queryOf(operation, query),
+        body: bodyOf(operation, body),
+        expect: conditionOf(operation, request),
+      });
+      respond(response, operation, answer);
+    } catch (error) {
+      refuse(response, error);
+    }
+  }
+}
+
+function queryOf({ query: schema }: AnyOperation, query: URLSearchParams): object | undefined {
+  const given = new Map<string, string>();
+  for (const [key, value] of query) {
+    if (given.has(key)) throw new AdminRequestError(400, `the query has "${key}" twice`);
+    given.set(key, value);
+  }
+  if (schema !== undefined) return parseSchema(schema, Object.fromEntries(given)) as object;
+  const [key] = given.keys();
+  if (key === undefined) return undefined;
+  throw new AdminRequestError(400, `the query has "${key}", and this operation takes none`);
+}
+
+function bodyOf({ body: schema }: AnyOperation, body: Buffer): unknown {
+  if (schema === undefined) {
+    if (body.length === 0) return undefined;
+    throw new AdminRequestError(400, 'the request has a body, and this operation takes none');
+  }
+  let value: Json | undefined;
+  try {
+    if (body.length > 0) value = JSON.parse(body.toString()) as Json;
+  } catch (error) {
+    throw new AdminRequestError(400, `the body is not JSON: ${(error as Error).message}`);
+  }
+  return parseSchema(schema, value);
+}
+
+/** RFC 9110 sections 13.1.1 and 13.1.2, for one version. */
+function conditionOf(
+  { versioned = false, method }: AnyOperation,
+  { headers }: IncomingMessage
+): string | undefined {
+  const { 'if-match': match, 'if-none-match': noneMatch } = headers;
+  if (method === 'GET' || (match === undefined && noneMatch === undefined)) return undefined;
+  if (!versioned) throw new AdminRequestError(400, 'this operation has no versions to match');
+  if (noneMatch !== undefined) {
+    if (match === undefined && noneMatch === '*') return 'absent';
+    throw new AdminRequestError(400, 'expected If-Match, or If-None-Match: *');
+  }
+  if (match === '*') return 'present';
+  const version = /^"([\w-]{16})"$/.exec(match!)?.[1];
+  if (version !== undefined) return version;
+  throw new AdminRequestError(400, 'expected one ETag in If-Match, as it was answered');
+}
+
+/** @throws {TypeError} if the answer cannot be written as JSON; then nothing was sent. */
+function respond(response: ServerResponse, operation: AnyOperation, answer: unknown): void {
+  const { result, textType, creates = false } = operation;
+  response.setHeader('connection', 'close');
+  if (result === undefined) {
+    response.writeHead(204).end();
+    return;
+  }
+  const value = answer instanceof Versioned ? answer.value : answer;
+  const text = textType === undefined ? `${JSON.stringify(value)}\n` : String(value);
+  if (answer instanceof Versioned) response.setHeader('etag', `"${answer.version}"`);
+  response.setHeader('content-type', textType ?? 'application/json');
+  response.writeHead(creates ? 201 : 200).end(text);
+}
+
+function refuse(response: ServerResponse, error: unknown): void {
+  const problem = problemOf(error);
+  const allow = error instanceof AdminRequestError ? error.allow.join(', ') : '';
+  if (allow !== '') response.setHeader('allow', allow);
+  const headers = { 'content-type': PROBLEM_TYPE, connection: 'close' };
+  response.writeHead(problem.status, headers).end(`${JSON.stringify(problem)}\n`);
 }
 
 function splitUrl(url: string): [path: string, query: URLSearchParams] {

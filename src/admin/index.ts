@@ -1,13 +1,92 @@
 /**
- * The local HTTP interface for operators and their scripts.
+ * The local HTTP interface for operators and their scripts: the table of its operations, the server and the client.
  * @module
  */
 export {
   ADMIN_SERVER_DEFAULTS,
-  type AdminHandler,
-  type AdminRequest,
   AdminServer,
   type AdminServerOptions,
 } from './admin-server.ts';
-export { adminRoutes } from './routes.ts';
+export type {
+  BindingAnswer,
+  CaAnswer,
+  CaStatusAnswer,
+  CertificateAnswer,
+  DesiredAnswer,
+  ExposureAnswer,
+  NamesAnswer,
+  NewTokenAnswer,
+  Page,
+  PathAnswer,
+  PresenceAnswer,
+  ReceiptAnswer,
+  ReloadAnswer,
+  RevocationAnswer,
+  ScopeAnswer,
+  SelectorAnswer,
+  ServiceAnswer,
+  SiteAnswer,
+  SiteListAnswer,
+  TermsAnswer,
+  TokenAnswer,
+  WhoisAnswer,
+} from './answers.ts';
+export type {
+  DesiredBody,
+  ExplainBody,
+  ExposureBody,
+  MoveBody,
+  NamesQuestion,
+  PacketQuestion,
+  RevocationBody,
+  RolloverBody,
+  SelectorBody,
+  ServiceBody,
+  SiteBody,
+  TokenBody,
+} from './bodies.ts';
+export {
+  type AdminAnswer,
+  type AdminCall,
+  AdminClient,
+  type AdminClientOptions,
+  AdminProblemError,
+} from './client.ts';
+export { cloudHandlers } from './cloud-handlers.ts';
+export { CLOUD_OPERATIONS, type CloudOperations, type LookupQuery } from './cloud-operations.ts';
+export type {
+  DesiredOperations,
+  ExposureParams,
+  SelectorParams,
+  ServiceParams,
+  SiteParams,
+} from './desired-operations.ts';
+export { type EdgeTarget, type EdgeTargetStatus, edgeHandlers } from './edge-handlers.ts';
+export { EDGE_OPERATIONS, type EdgeOperations, type EnrolmentBody } from './edge-operations.ts';
+export type { ExplainAnswer } from './explanation.ts';
+export { type AdminRequest, type Handler, type Handlers, Versioned } from './handler.ts';
+export type {
+  AnyOperation,
+  Call,
+  CallOf,
+  Operation,
+  Operations,
+  Role,
+  Route,
+  WrittenAs,
+} from './operation.ts';
+export type { ExposureFilter, PageQuery, SiteFilter } from './page.ts';
+export { AdminRequestError, PROBLEM_TYPE, type Problem } from './problem.ts';
+export type {
+  CloudStatusAnswer,
+  ConnectedEdgeAnswer,
+  Counters,
+  DerivationAnswer,
+  EdgeStatusAnswer,
+  EndpointAnswer,
+  PoolAnswer,
+  PoolVersionAnswer,
+  SiteStatusAnswer,
+  WarningAnswer,
+} from './status.ts';
 export type { AdminTarget, CaStep, CaStepOptions, SiteTokenOptions } from './target.ts';

@@ -2,7 +2,7 @@
  * The cloud gateway as the admin interface sees it.
  * @module
  */
-import type { PresenceController } from '../control/index.ts';
+import type { PresenceController, SnapshotHost } from '../control/index.ts';
 import type {
   CaMaterial,
   CertificateAuthority,
@@ -12,6 +12,9 @@ import type {
 import type { Registry } from '../registry/index.ts';
 import type { Explanation, PathStatus } from '../translator/index.ts';
 import type { RevocationReceipt } from '../trust/index.ts';
+import type { CaAnswer, ReloadAnswer } from './answers.ts';
+import type { WrittenAs } from './operation.ts';
+import type { CloudStatusAnswer } from './status.ts';
 
 /** The steps of a CA rollover, in their order ([RFC 4210 section 4.4](https://www.rfc-editor.org/rfc/rfc4210#section-4.4)). */
 export type CaStep = 'prepare' | 'activate' | 'retire';
@@ -29,16 +32,17 @@ export interface SiteTokenOptions {
   readonly lifetimeMs?: number;
 }
 
-/** A cloud gateway, for `adminRoutes`. An error that a method throws becomes the answer to the operator. */
+/** A cloud gateway, for `cloudHandlers`. An error that a method throws becomes the answer to the operator. */
 export interface AdminTarget {
   readonly registry: Registry;
   readonly controller: PresenceController;
   readonly authority: CertificateAuthority;
   /** How many workers carry packets; `moveSite` takes their numbers, from 0. */
   readonly workerCount: number;
-  /** Returns an object that can be written as JSON. */
-  status(): Promise<object>;
+  status(): Promise<WrittenAs<CloudStatusAnswer>>;
   paths(): Promise<readonly PathStatus[]>;
+  /** Returns the hosts that a name resolves to at the cloud's own site; none if the name is not known. */
+  lookup(name: string): readonly SnapshotHost[];
   /** Explains what the translator would do with a packet that comes from the realm `realm`. */
   explain(packet: Uint8Array, realm: string): Promise<Explanation>;
   /** Returns a token with which the edge gateway of a site enrols once. */
@@ -49,10 +53,11 @@ export interface AdminTarget {
   revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt>;
   /** Lets a revoked site enrol again. */
   reinstate(site: string): Promise<void>;
+  caStatus(): WrittenAs<CaAnswer>;
   /** Takes one step of a CA rollover. */
   rotateCa(step: CaStep, options?: CaStepOptions): Promise<void>;
   /** Moves a site to another worker. */
   moveSite(site: string, worker: number): Promise<void>;
-  /** Reads the desired state of the configuration again, and returns the answer. */
-  reload(): Promise<object>;
+  /** Reads the desired state of the configuration again. */
+  reload(): Promise<ReloadAnswer>;
 }

@@ -312,10 +312,12 @@ export class LeaseTable {
     }
   }
 
-  /** Returns all presences. */
-  presences(): Presence[] {
-    return [...this.#state.realms.values()].flatMap((realm) =>
-      Array.from(realm.presences(), (held) => presenceOf(held, realm.formerUntil(held)))
+  /** Returns the presences in a realm, or all of them. */
+  presences(name?: string): Presence[] {
+    const { realms } = this.#state;
+    const one = name === undefined ? undefined : realms.get(name);
+    return (name === undefined ? [...realms.values()] : one === undefined ? [] : [one]).flatMap(
+      (realm) => Array.from(realm.presences(), (held) => presenceOf(held, realm.formerUntil(held)))
     );
   }
 

@@ -212,9 +212,9 @@ export class PresenceController
     return { site: endpoint.realm, address: endpoint.address, services };
   }
 
-  /** Returns the presences in use. */
-  presences(): Presence[] {
-    return this.#leases.presences();
+  /** Returns the presences in use in a realm, or in all of them. */
+  presences(realm?: string): Presence[] {
+    return this.#leases.presences(realm);
   }
 
   poolStats(site: string): PoolStatus | undefined {

@@ -5,9 +5,11 @@
 import {
   AdminServer,
   type AdminTarget,
-  adminRoutes,
   type CaStep,
   type CaStepOptions,
+  CLOUD_OPERATIONS,
+  cloudHandlers,
+  type ReloadAnswer,
   type SiteTokenOptions,
 } from '../admin/index.ts';
 import { type AddressInput, IpAddress } from '../base/address.ts';
@@ -317,7 +319,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /** Calls the option `reload` and returns its result. @throws {ConfigError} if the option is absent. */
-  async reload(): Promise<object> {
+  async reload(): Promise<ReloadAnswer> {
     this.#assertOpen();
     const { reload } = this.#options;
     if (reload === undefined)
@@ -369,8 +371,11 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
       onFault: (subject, fault) => this.#setFault(subject, fault),
     });
     if (adminSocket !== undefined) {
-      const routes = adminRoutes(this);
-      const admin = await AdminServer.listen({ socketPath: adminSocket, routes });
+      const admin = await AdminServer.listen({
+        socketPath: adminSocket,
+        operations: CLOUD_OPERATIONS,
+        handlers: cloudHandlers(this),
+      });
       this.#closing.add(() => admin.close());
     }
     signal?.throwIfAborted();

@@ -3,6 +3,7 @@
  * @module
  */
 import * as v from 'valibot';
+import type { ReloadAnswer } from '../admin/index.ts';
 import { formatHostPort, type HostPort, type HostPortInput } from '../base/host-port.ts';
 import { ListenSchema } from '../base/host-port-schema.ts';
 import {
@@ -82,13 +83,11 @@ export interface CloudGatewayOptions extends CommonOptions {
   readonly authorize?:
     | ((request: AuthorizeRequest) => string | undefined | Promise<string | undefined>)
     | undefined;
-  /** The path of a unix socket for the admin interface (`adminRoutes`). Default: there is none. */
-  readonly adminSocket?: string | undefined;
   /**
    * Reads the host program's configuration again when an operator requests it over the admin interface; returns the
    * answer for the operator. Default: such requests are refused.
    */
-  readonly reload?: (() => Promise<object>) | undefined;
+  readonly reload?: (() => Promise<ReloadAnswer>) | undefined;
 }
 
 export interface EnrolmentOptions {
@@ -158,10 +157,7 @@ const ENROLMENT_PORT = 7440;
 
 export interface ResolvedCloudOptions
   extends ResolvedCommonOptions,
-    Pick<
-      CloudGatewayOptions,
-      'trustDomain' | 'workerMain' | 'authorize' | 'adminSocket' | 'reload'
-    > {
+    Pick<CloudGatewayOptions, 'trustDomain' | 'workerMain' | 'authorize' | 'reload'> {
   readonly tunnel: HostPort;
   readonly enrolment: {
     readonly listen: HostPort | 'shared';
@@ -358,6 +354,5 @@ export const CloudOptionsSchema: Schema<Parsed> = v.strictObject({
     {}
   ),
   authorize: v.optional(hostFunction()),
-  adminSocket: v.optional(v.pipe(v.string(), v.regex(/./, 'a path'))),
   reload: v.optional(hostFunction()),
 }) as unknown as Schema<Parsed>;

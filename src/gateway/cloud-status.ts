@@ -30,7 +30,7 @@ export interface CloudAddresses {
 export interface CloudSiteStatus {
   readonly name: string;
   /** The number of the worker that holds the site; undefined for the cloud, which all workers hold. */
-  readonly process: number | undefined;
+  readonly worker: number | undefined;
   readonly revoked: boolean;
   /** Undefined while its edge is not connected. */
   readonly edge: ConnectedEdgeStatus | undefined;
@@ -45,7 +45,7 @@ export interface CloudStatus {
   readonly listener: WorkerPoolStatus['listener'];
   readonly dataPlane: WorkerPoolStatus['dataPlane'];
   readonly device: WorkerPoolStatus['device'];
-  readonly processes: WorkerPoolStatus['workers'];
+  readonly workers: WorkerPoolStatus['workers'];
   /** The counters of the sockets in this process; none unless the device is of the type `sockets`. */
   readonly sockets: Readonly<Record<string, number>>;
   readonly dns: Readonly<Record<string, number>>;
@@ -79,20 +79,19 @@ export async function statusOf(parts: CloudParts): Promise<CloudStatus> {
   const { registry, controller, control, enrolment, trust, workers, dns, audit, sockets } = parts;
   const { authority } = trust;
   const sites = Array.from(registry.sites(), ({ name }) => name);
-  const { verdicts, workers: processes, ...status } = await workers.status(sites);
+  const { verdicts, ...status } = await workers.status(sites);
   return {
     pid: process.pid,
     listening: addressesOf(parts),
     sites: sites.map((name) => ({
       name,
-      process: name === CLOUD ? undefined : workers.holderOf(name),
+      worker: name === CLOUD ? undefined : workers.holderOf(name),
       revoked: authority.isSiteRevoked(name),
       edge: control.status(name),
       pool: controller.poolStats(name),
       verdicts: verdicts[name],
     })),
     ...status,
-    processes,
     sockets: sockets.counters,
     dns: { ...dns?.counters },
     enrolment: { ...enrolment.counters },

@@ -26,6 +26,11 @@ export interface CommonOptions extends StateOptions {
   readonly device: DeviceOptions | SocketsDeviceOptions | PacketDevice;
   /** Where the gateway answers DNS queries for the names of its own site, and for which clients. Default: it does not. */
   readonly dns?: DnsOptions | undefined;
+  /**
+   * The path of a unix socket for the admin interface, for `AdminClient` or the command `virtual-presence`. Default: there
+   * is none.
+   */
+  readonly adminSocket?: string | undefined;
   /** Receives the log lines for an operator; it has the shape of pino. Default: nothing is logged. */
   readonly logger?: Logger | undefined;
   /** Default: the clocks of the system. */
@@ -40,6 +45,7 @@ export interface CommonOptions extends StateOptions {
 export interface ResolvedCommonOptions extends StateOptions {
   readonly device: ResolvedDeviceOptions | SocketsDeviceOptions | PacketDevice;
   readonly dns: ResolvedDnsOptions | undefined;
+  readonly adminSocket: string | undefined;
   readonly logger: Logger;
   readonly clock: Clock;
   readonly signal: AbortSignal | undefined;
@@ -72,6 +78,7 @@ export const COMMON_ENTRIES: v.ObjectEntries = {
   store: v.optional(hostObject<Store>('a store', ['get', 'list', 'commit', 'watch'])),
   secrets: v.optional(hostObject<Secrets>('secrets', ['get', 'commit'])),
   dns: v.optional(DnsOptionsSchema) as Schema<ResolvedDnsOptions | undefined>,
+  adminSocket: v.optional(v.pipe(v.string(), v.regex(/./, 'a path'))),
   logger: v.optional(
     hostObject<Logger>('a logger', ['debug', 'info', 'warn', 'error']),
     () => silentLogger

@@ -2,9 +2,9 @@
  * `EdgeGateway`: the gateway of one site, as an object of the host program.
  * @module
  */
+import { AdminServer, EDGE_OPERATIONS, type EdgeTarget, edgeHandlers } from '../admin/index.ts';
 import { CloseStack } from '../base/close-stack.ts';
 import { Emitter } from '../base/emitter.ts';
-import type { HostPort } from '../base/host-port.ts';
 import { checkText } from '../base/option-check.ts';
 import {
   ControlClient,
@@ -26,16 +26,15 @@ import {
 import { EdgeRoutes } from './edge-routes.ts';
 import { EdgeSession } from './edge-session.ts';
 import { EdgeSockets } from './edge-sockets.ts';
+import type { EdgeAddresses, EdgeState, EdgeStatus } from './edge-status.ts';
 import { FirstEnrolment } from './first-enrolment.ts';
 import { openSockets } from './gateway-sockets.ts';
-import { HostCheck, type HostConflict } from './host-check.ts';
+import { HostCheck } from './host-check.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
 import { expireNames, hostsNamed, serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
 import { type GivenToken, TokenSource } from './token-source.ts';
 import { closedError, type ReadyOptions, resultOrAbort, whenReady } from './when-ready.ts';
-
-export type EdgeState = 'enrolling' | 'connecting' | 'online' | 'rejected' | 'closed';
 
 /** A change of the state, or of the kind of failure within a state. */
 export interface EdgeStateChange {
@@ -51,45 +50,6 @@ export interface EdgeEvents {
   snapshot: [snapshot: Snapshot];
   /** Something other than the connection to the cloud failed; the gateway continues. */
   problem: [problem: { readonly error: Error }];
-}
-
-/** Where an edge gateway listens. */
-export interface EdgeAddresses {
-  /** Undefined without the option `dns`. */
-  readonly dns: HostPort | undefined;
-  /** Where a UDP device receives; undefined for other devices. */
-  readonly device?: HostPort;
-}
-
-export interface EdgeStatus {
-  /** Undefined before the first enrolment. */
-  readonly site: string | undefined;
-  readonly state: EdgeState;
-  readonly failure: Failure | undefined;
-  readonly addresses: EdgeAddresses;
-  /** The revision of the snapshot in force; undefined before the first, and when it has expired. */
-  readonly revision: number | undefined;
-  /**
-   * Until when the snapshot holds if there is no further contact with the cloud, or when it has expired, by the present
-   * wall clock; undefined before the first.
-   */
-  readonly validUntil: Date | undefined;
-  /** Why there is no snapshot in force any more, and what to do; undefined while there is one, and before the first. */
-  readonly expired: SnapshotExpiredError | undefined;
-  /** How many names the site has. */
-  readonly names: number;
-  /** Undefined while there is no tunnel. */
-  readonly tunnel:
-    | {
-        readonly remoteAddress: string;
-        /** How many connections carry packets. */
-        readonly connections: number;
-        readonly rttMs: number | undefined;
-      }
-    | undefined;
-  readonly counters: Readonly<Record<string, number>>;
-  /** What of the machine is in conflict with the pools of the site. */
-  readonly warnings: readonly HostConflict[];
 }
 
 /**
@@ -118,7 +78,7 @@ export interface EdgeStatus {
  * not answer, does not lead to `rejected`. An attempt that succeeds leads from `rejected` straight to `connecting` or
  * `online`.
  */
-export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable {
+export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, AsyncDisposable {
   readonly #options: ResolvedEdgeOptions;
   readonly #closing: CloseStack = new CloseStack();
   readonly #aborting: AbortController = new AbortController();
@@ -297,7 +257,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   }
 
   async #open(): Promise<void> {
-    const { device, dns, logger, clock, signal } = this.#options;
+    const { device, dns, adminSocket, logger, clock, signal } = this.#options;
     const isGiven = isPacketDevice(device);
     if (isGiven) this.#use(device);
     signal?.throwIfAborted();
@@ -333,6 +293,15 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
       this.#names = names;
       this.#closing.add(() => names.close());
       this.#sockets!.setOwnListeners([names.address]);
+      signal?.throwIfAborted();
+    }
+    if (adminSocket !== undefined) {
+      const admin = await AdminServer.listen({
+        socketPath: adminSocket,
+        operations: EDGE_OPERATIONS,
+        handlers: edgeHandlers(this),
+      });
+      this.#closing.add(() => admin.close());
       signal?.throwIfAborted();
     }
     if (credentials !== undefined && credentials.fault === undefined) {

@@ -71,14 +71,14 @@ export class ChangePlan {
   /**
    * Checks the version of one record before it is changed.
    *
-   * @param version `absent` if there must be no record; undefined for any
+   * @param version `absent` if there must be no record, `present` if there must be one; undefined for any
    * @throws {VersionMismatchError} if the record has another version.
    */
   expect(key: string, version: string | undefined): void {
     if (version === undefined) return;
     const record = this.#tables.records.get(key);
     const present = record === undefined ? ABSENT : versionOf(record);
-    if (present === version) return;
+    if (present === version || (version === PRESENT && record !== undefined)) return;
     const reason =
       record === undefined ? 'it is not there' : 'it is there, and has been changed meanwhile';
     throw new VersionMismatchError(`${key.slice(PREFIX.length)}: ${reason}; read it again`);
@@ -140,3 +140,5 @@ export class ChangePlan {
 
 /** The version of a record that is not there. */
 const ABSENT = 'absent';
+/** Any version of a record that is there. */
+const PRESENT = 'present';

@@ -59,7 +59,8 @@ export interface RegistryEvents {
 /** On which condition one record is changed. */
 export interface ChangeOptions {
   /**
-   * The version that the record must have (`VersionedRecord`), or `absent` if there must be none. Default: any.
+   * The version that the record must have (`VersionedRecord`), `absent` if there must be none, or `present` if there
+   * must be one, of any version. Default: any, and none.
    */
   readonly expect?: string | undefined;
 }

@@ -38,7 +38,7 @@ const MAX_ALIASES = 16;
 const MAX_BINDINGS = 8;
 const MAX_ALPN = 8;
 
-const LabelsSchema: Schema<Labels> = /* @__PURE__ */ v.pipe(
+export const LabelsSchema: Schema<Labels> = /* @__PURE__ */ v.pipe(
   v.record(NameText as v.GenericSchema<string, string>, NameText),
   v.maxEntries(
     MAX_LABELS,
@@ -109,7 +109,8 @@ const BindingSchema: Schema<ServiceBinding> = /* @__PURE__ */ v.strictObject({
   port: v.optional(wholeNumber(1, 65_535)),
 }) as Schema<ServiceBinding>;
 
-const TERMS = {
+/** The keys of the terms of an exposure. */
+export const TERM_ENTRIES: v.ObjectEntries = {
   service: NameText,
   dnsName: v.optional(DomainText),
   clients: v.optional(v.array(PrefixText)),
@@ -122,8 +123,8 @@ const TERMS = {
   notAfter: v.optional(InstantText),
 };
 
-export const SiteSchema: Schema<Site> = /* @__PURE__ */ v.strictObject({
-  name: NameText,
+/** The keys of a site besides its name. */
+export const SITE_ENTRIES: v.ObjectEntries = {
   sources: v.array(PrefixText),
   pools: v.array(PrefixText),
   reserved: v.optional(v.array(PrefixText), []),
@@ -135,25 +136,35 @@ export const SiteSchema: Schema<Site> = /* @__PURE__ */ v.strictObject({
   mtu: v.optional(wholeNumber(MIN_MTU, MAX_MTU)),
   reject: v.optional(v.picklist(['drop', 'unreachable', 'reset'])),
   labels: v.optional(LabelsSchema),
-}) as Schema<Site>;
+};
 
-export const ServiceSchema: Schema<Service> = /* @__PURE__ */ v.strictObject({
+export const SiteSchema: Schema<Site> = /* @__PURE__ */ v.strictObject({
   name: NameText,
+  ...SITE_ENTRIES,
+}) as unknown as Schema<Site>;
+
+/** The keys of a service besides its name. */
+export const SERVICE_ENTRIES: v.ObjectEntries = {
   site: NameText,
   address: AddressText,
   ports: v.array(PortText),
-}) as Schema<Service>;
+};
+
+export const ServiceSchema: Schema<Service> = /* @__PURE__ */ v.strictObject({
+  name: NameText,
+  ...SERVICE_ENTRIES,
+}) as unknown as Schema<Service>;
 
 export const ExposureSchema: Schema<Exposure> = /* @__PURE__ */ v.strictObject({
-  ...TERMS,
+  ...TERM_ENTRIES,
   site: NameText,
-}) as Schema<Exposure>;
+}) as unknown as Schema<Exposure>;
 
 export const SelectorExposureSchema: Schema<SelectorExposure> = /* @__PURE__ */ v.strictObject({
-  ...TERMS,
+  ...TERM_ENTRIES,
   name: NameText,
   siteSelector: LabelsSchema,
-}) as Schema<SelectorExposure>;
+}) as unknown as Schema<SelectorExposure>;
 
 /** An exposure to one site, or one with a selector, which has a name or a `siteSelector`. */
 export const AnyExposureSchema: Schema<Exposure | SelectorExposure> = /* @__PURE__ */ chosen(

@@ -5,13 +5,17 @@ import { request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import * as v from 'valibot';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
   ADMIN_SERVER_DEFAULTS,
-  type AdminHandler,
   AdminServer,
   type AdminServerOptions,
+  type Handler,
+  type Operation,
+  type Route,
 } from '../../src/admin/index.ts';
+import type { Schema } from '../../src/base/schema.ts';
 import { ApiMisuseError, ConfigError, EnvironmentError } from '../../src/errors.ts';
 
 let directory: string;
@@ -30,11 +34,33 @@ afterEach(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
+interface AnyCall {
+  readonly query: Readonly<Record<string, string>>;
+  readonly body: unknown;
+  readonly result: object;
+}
+type AnyHandler = Handler<AnyCall>;
+
+const ANYTHING = {
+  summary: 'A test.',
+  role: 'admin',
+  query: v.record(v.string(), v.string()) as Schema<Record<string, string>>,
+  body: v.optional(v.unknown()) as Schema<unknown>,
+  result: v.looseObject({}) as Schema<object>,
+} as const;
+
+/** Listens with handlers by method and path; each takes any query and body. */
 async function listen(
-  routes: Record<string, AdminHandler> = {},
+  routes: Record<string, AnyHandler> = {},
   options: { maxBodyBytes?: number; timeoutMs?: number } = {}
 ): Promise<AdminServer> {
-  server = await AdminServer.listen({ socketPath, routes, ...options });
+  const operations = Object.fromEntries(
+    Object.keys(routes).map((route): [string, Operation<AnyCall>] => {
+      const [method, path] = route.split(' ') as [Route['method'], Route['path']];
+      return [route, { ...ANYTHING, method, path }];
+    })
+  );
+  server = await AdminServer.listen({ socketPath, operations, handlers: routes, ...options });
   return server;
 }
 
@@ -103,7 +129,7 @@ describe('the socket', () => {
 
   test('is not replaced while another process listens', async () => {
     await listen({ 'GET /': () => ({ first: true }) });
-    const second = AdminServer.listen({ socketPath, routes: {} });
+    const second = AdminServer.listen({ socketPath, operations: {}, handlers: {} });
     await expect(second).rejects.toThrow(EnvironmentError);
     await expect(second).rejects.toThrow(
       `the admin socket ${socketPath} is in use by another process`
@@ -161,17 +187,17 @@ describe('the socket', () => {
 describe('a request', () => {
   test('is answered by the handler of its method and path', async () => {
     await listen({
-      'GET /v1/whois': ({ query, body }) => ({ address: query.get('address'), body }),
-      'POST /v1/echo': async ({ body }) => body,
-      'DELETE /v1/nothing': () => undefined,
+      'GET /v1/whois': ({ query, body }) => ({ address: query.address, body }),
+      'POST /v1/echo': async ({ body }) => ({ body }),
     });
     expect(await send('GET', '/v1/whois?address=10.0.0.5&x=%20')).toEqual({
       status: 200,
       type: 'application/json',
       body: { address: '10.0.0.5' },
     });
-    expect((await send('POST', '/v1/echo', '[1,{"a":"b"}]')).body).toEqual([1, { a: 'b' }]);
-    expect(await send('DELETE', '/v1/nothing')).toMatchObject({ status: 200, body: {} });
+    expect((await send('POST', '/v1/echo', '[1,{"a":"b"}]')).body).toEqual({
+      body: [1, { a: 'b' }],
+    });
   });
 
   const failing = (error: unknown) => () => {
@@ -180,24 +206,24 @@ describe('a request', () => {
   const circular: Record<string, unknown> = {};
   circular.self = circular;
 
-  test.each<[string, AdminHandler, number, object]>([
+  test.each<[string, AnyHandler, number, object]>([
     [
       'a fault of the operator',
       failing(new ConfigError('site', '"x" is not a site')),
       400,
-      { code: 'ERR_PRESENCE_CONFIG', message: 'site: "x" is not a site' },
+      { code: 'ERR_PRESENCE_CONFIG', detail: 'site: "x" is not a site', path: 'site' },
     ],
     [
       'a rejection',
       () => Promise.reject(new ConfigError('', 'no')),
       400,
-      { code: 'ERR_PRESENCE_CONFIG', message: 'no' },
+      { code: 'ERR_PRESENCE_CONFIG', detail: 'no' },
     ],
-    ['another error', failing(new TypeError('x is undefined')), 500, { message: 'x is undefined' }],
-    ['something that is no error', failing('text'), 500, { message: 'text' }],
-    ['nothing at all', failing(undefined), 500, { message: 'undefined' }],
-    ['a result that is not JSON', () => circular, 500, { message: expect.any(String) }],
-    ['a bigint', () => ({ a: 1n }), 500, { message: expect.any(String) }],
+    ['another error', failing(new TypeError('x is undefined')), 500, { detail: 'x is undefined' }],
+    ['something that is no error', failing('text'), 500, { detail: 'text' }],
+    ['nothing at all', failing(undefined), 500, { detail: 'undefined' }],
+    ['a result that is not JSON', () => circular, 500, { detail: expect.any(String) }],
+    ['a bigint', () => ({ a: 1n }), 500, { detail: expect.any(String) }],
   ])(
     'gets a status and a message when the handler gives %s',
     async (_what, handler, status, body) => {
@@ -208,18 +234,18 @@ describe('a request', () => {
   );
 
   test.each([
-    ['GET', '/nowhere'],
-    ['PUT', '/v1/status'],
-    ['GET', '/v1/status/'],
-    ['GET', '//'],
-    ['GET', '/__proto__'],
-    ['GET', '/%'],
-  ])('is answered with 404 without a handler: %s %s', async (method, path) => {
+    ['GET', '/nowhere', 404, 'there is no /nowhere'],
+    ['PUT', '/v1/status', 405, '/v1/status has no PUT, only GET'],
+    ['GET', '/v1/status/', 404, 'there is no /v1/status/'],
+    ['GET', '//', 404, 'there is no //'],
+    ['GET', '/v1/../v1/status', 404, 'there is no /v1/../v1/status'],
+    ['GET', '/v1/%2e%2e/status', 404, 'there is no /v1/%2e%2e/status'],
+    ['GET', '/__proto__', 404, 'there is no /__proto__'],
+    ['GET', '/%', 400, 'the path has "%", which is not percent-encoded text'],
+  ])('without an operation is refused: %s %s', async (method, path, status, detail) => {
     await listen({ 'GET /v1/status': () => ({}) });
-    expect(await send(method, path)).toMatchObject({
-      status: 404,
-      body: { message: `there is no ${method} ${path}` },
-    });
+    const type = 'application/problem+json';
+    expect(await send(method, path)).toMatchObject({ status, type, body: { status, detail } });
   });
 
   test('is refused with a body that is not JSON', async () => {
@@ -228,7 +254,7 @@ describe('a request', () => {
       status: 400,
       body: {
         code: 'ERR_PRESENCE_ADMIN_REQUEST',
-        message: expect.stringMatching(/^the body is not JSON: /),
+        detail: expect.stringMatching(/^the body is not JSON: /),
       },
     });
   });
@@ -240,8 +266,8 @@ describe('a request', () => {
     );
     expect((await send('POST', '/', JSON.stringify('x'.repeat(98)))).body).toEqual({ length: 98 });
     expect(await send('POST', '/', JSON.stringify('x'.repeat(99)))).toMatchObject({
-      status: 400,
-      body: { message: 'the body is longer than 100 bytes' },
+      status: 413,
+      body: { detail: 'the body is longer than 100 bytes' },
     });
   });
 
@@ -251,7 +277,7 @@ describe('a request', () => {
     socket.on('error', () => {});
     socket.write(`10000\r\n${'x'.repeat(0x10000)}\r\n`);
     const [first] = (await once(socket, 'data')) as [Buffer];
-    expect(first.toString()).toMatch(/^HTTP\/1\.1 400 /);
+    expect(first.toString()).toMatch(/^HTTP\/1\.1 413 /);
     expect(first.toString()).toContain('the body is longer than 1000 bytes');
   });
 
@@ -365,19 +391,20 @@ describe('AdminServer', () => {
   test.each<[options: object | undefined, message: string]>([
     [undefined, 'options must be an object, not undefined'],
     [{ socketPath: 5 }, 'socketPath must be a text, not 5'],
-    [{ routes: undefined }, 'routes must be an object, not undefined'],
-    [{ routes: { 'GET /': 5 } }, 'routes["GET /"] must be a function, not 5'],
+    [{ operations: undefined }, 'operations must be an object, not undefined'],
+    [{ handlers: undefined }, 'handlers must be an object, not undefined'],
+    [{ operations: { a: {} }, handlers: { a: 5 } }, 'handlers.a must be a function, not 5'],
     [{ maxBodyBytes: -1 }, 'maxBodyBytes must be a whole number from 0 to 536870912, not -1'],
     [{ timeoutMs: 0 }, 'timeoutMs must be a whole number from 1 to 2147483647, not 0'],
   ])('refuses %j before it creates a socket', async (options, message) => {
-    const whole = options && { socketPath, routes: {}, ...options };
+    const whole = options && { socketPath, operations: {}, handlers: {}, ...options };
     const listening = AdminServer.listen(whole as unknown as AdminServerOptions);
     await expect(listening).rejects.toThrow(new ApiMisuseError(message));
     expect(lstatSync(socketPath, { throwIfNoEntry: false })).toBeUndefined();
   });
 
   test('exports its defaults', () => {
-    expect(ADMIN_SERVER_DEFAULTS).toEqual({ maxBodyBytes: 262_144, timeoutMs: 10_000 });
+    expect(ADMIN_SERVER_DEFAULTS).toEqual({ maxBodyBytes: 67_108_864, timeoutMs: 10_000 });
   });
 
   test('closes once, also while a client does not read its answer', async () => {

@@ -131,7 +131,7 @@ describe.concurrent('environment', () => {
 
   async function newToken(request: object): Promise<string> {
     const { status, body } = await callAdmin('POST', '/v1/tokens', request);
-    expect(status, body.message).toBe(200);
+    expect(status, body.detail).toBe(201);
     return body.token!;
   }
 
@@ -236,12 +236,12 @@ describe.concurrent('environment', () => {
     const unknown = await callAdmin('POST', '/v1/tokens', { site: 'site-c' });
     expect(unknown).toMatchObject({
       status: 400,
-      body: { message: 'site: "site-c" is not a site' },
+      body: { path: 'site', detail: 'site: "site-c" is not a site' },
     });
     const itself = await callAdmin('POST', '/v1/tokens', { site: 'cloud' });
     expect(itself).toMatchObject({
       status: 400,
-      body: { message: expect.stringMatching(/"cloud"/) },
+      body: { detail: expect.stringMatching(/"cloud"/) },
     });
   });
 

@@ -158,8 +158,8 @@ test('a site that is revoked while it is not connected is refused until it is re
   expect(controller.snapshot('site-a')).toBeUndefined();
 
   const socket = join(home, 'admin.sock');
-  const answer = await admin(socket, 'DELETE', '/v1/revocations', { site: 'site-a' });
-  expect(answer.status).toBe(200);
+  const answer = await admin(socket, 'DELETE', '/v1/revocations/site-a');
+  expect(answer.status).toBe(204);
   expect(controller.snapshot('site-a')).toBeDefined();
 });
 

@@ -234,7 +234,7 @@ export class Scene {
   /** Sends a request to the cloud gateway's admin interface. */
   async callAdmin(method: string, path: string, body?: unknown): Promise<Record<string, unknown>> {
     const answer = await admin(this.#adminSocket, method, path, body);
-    if (answer.status !== 200) throw new Error(`${method} ${path}: ${answer.body.message}`);
+    if (answer.status >= 300) throw new Error(`${method} ${path}: ${answer.body.detail}`);
     return answer.body;
   }
 

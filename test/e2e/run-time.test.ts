@@ -90,8 +90,8 @@ afterAll(async () => {
 describe('exposures', () => {
   test('an exposure by the admin interface appears at the edge, and disappears again', async () => {
     expect(await lookUp('keystone')).toBe('ENOTFOUND');
-    const exposure = { service: 'keystone', site: 'site-a' };
-    expect(await callAdmin('POST', '/v1/exposures', exposure)).toMatchObject({ status: 200 });
+    const exposure = '/v1/exposures/site-a/keystone';
+    expect(await callAdmin('PUT', exposure, {})).toMatchObject({ status: 200 });
     const address = await found('keystone', AN_ADDRESS);
     expect(await lookUp('rabbitmq')).not.toBe(address);
 
@@ -102,30 +102,27 @@ describe('exposures', () => {
         services: ['keystone'],
       }
     );
-    expect(await callAdmin('DELETE', '/v1/exposures', exposure)).toMatchObject({ status: 200 });
+    expect(await callAdmin('DELETE', exposure)).toMatchObject({ status: 204 });
     await found('keystone', /^ENOTFOUND$/);
   });
 
   test.each([
-    [{ service: 'nothing', site: 'site-a' }, /"nothing" is not a service/],
-    [{ service: 'keystone', site: 'nowhere' }, /"nowhere" is not a site/],
-    [{ service: 'keystone' }, /^site: is missing/],
-    [{ service: 'keystone', site: 'site-a', dnsName: 'a..b' }, /^dnsName: .*"a\.\.b"/],
-    [{ service: 'keystone', site: 'site-a', colour: 'red' }, /^colour: is not a known key/],
-    [undefined, /mapping/],
-  ])('an impossible exposure, %j, is answered with 400 and a sentence', async (body, says) => {
-    const answer = await callAdmin('POST', '/v1/exposures', body);
+    ['site-a/nothing', {}, /"nothing" is not a service/],
+    ['nowhere/keystone', {}, /"nowhere" is not a site/],
+    ['site-a/keystone', { site: 'site-b' }, /^site: is "site-b", and the path has "site-a"/],
+    ['site-a/keystone', { dnsName: 'a..b' }, /^dnsName: .*"a\.\.b"/],
+    ['site-a/keystone', { colour: 'red' }, /^colour: is not a known key/],
+    ['site-a/keystone', undefined, /mapping/],
+  ])('an impossible exposure, %s with %j, is answered with 400', async (name, body, says) => {
+    const answer = await callAdmin('PUT', `/v1/exposures/${name}`, body);
     expect(answer.status, JSON.stringify(answer.body)).toBe(400);
-    expect(answer.body.message).toMatch(says);
+    expect(answer.body.detail).toMatch(says);
   });
 
   test('an exposure of the file cannot be ended by the admin interface', async () => {
-    const answer = await callAdmin('DELETE', '/v1/exposures', {
-      service: 'rabbitmq',
-      site: 'site-a',
-    });
-    expect(answer.status).toBe(400);
-    expect(answer.body.message).toMatch(/file/);
+    const answer = await callAdmin('DELETE', '/v1/exposures/site-a/rabbitmq');
+    expect(answer.status).toBe(409);
+    expect(answer.body.detail).toMatch(/file/);
     expect(await lookUp('rabbitmq')).toMatch(AN_ADDRESS);
   });
 });
@@ -165,13 +162,13 @@ describe('reload', () => {
     writeConfig(cloudHome, { ...config, colour: 'red' });
     const unknownKey = await callAdmin('POST', '/v1/reload');
     expect(unknownKey.status).toBe(400);
-    expect(unknownKey.body.message).toMatch(/gateway\.yaml:\d+: colour: is not a known key$/);
-    expect(unknownKey.body.message).not.toMatch(/gateway\.yaml.*gateway\.yaml/);
+    expect(unknownKey.body.detail).toMatch(/gateway\.yaml:\d+: colour: is not a known key$/);
+    expect(unknownKey.body.detail).not.toMatch(/gateway\.yaml.*gateway\.yaml/);
 
     rmSync(path);
     const missing = await callAdmin('POST', '/v1/reload');
     expect(missing.status).toBe(400);
-    expect(missing.body.message).toMatch(/cannot be read: it does not exist$/);
+    expect(missing.body.detail).toMatch(/cannot be read: it does not exist$/);
 
     writeConfig(cloudHome, config);
     expect(await callAdmin('POST', '/v1/reload')).toMatchObject({ status: 200 });
@@ -202,10 +199,11 @@ describe('reload', () => {
   });
 
   test('keeps the exposures of the admin interface', async () => {
-    expect(await callAdmin('POST', '/v1/exposures', keystone)).toMatchObject({ status: 200 });
+    const exposure = '/v1/exposures/site-a/keystone';
+    expect(await callAdmin('PUT', exposure, {})).toMatchObject({ status: 200 });
     expect(await callAdmin('POST', '/v1/reload')).toMatchObject({ status: 200 });
     await found('keystone', AN_ADDRESS);
-    expect(await callAdmin('DELETE', '/v1/exposures', keystone)).toMatchObject({ status: 200 });
+    expect(await callAdmin('DELETE', exposure)).toMatchObject({ status: 204 });
     await found('keystone', /^ENOTFOUND$/);
   });
 });
@@ -242,7 +240,7 @@ describe('revocation', () => {
     const since = edge.output.length;
     const receipt = await callAdmin('POST', '/v1/revocations', { site: 'site-a' });
     expect(receipt).toMatchObject({
-      status: 200,
+      status: 201,
       body: {
         scope: { site: 'site-a' },
         sites: ['site-a'],
@@ -262,8 +260,8 @@ describe('revocation', () => {
 
     const token = await callAdmin('POST', '/v1/tokens', { site: 'site-a' });
     expect(token).toMatchObject({
-      status: 400,
-      body: { message: 'site "site-a" is revoked; reinstate it first' },
+      status: 409,
+      body: { detail: 'site "site-a" is revoked; reinstate it first' },
     });
 
     expect((await edge.kill('SIGTERM')).code).toBe(0);
@@ -272,8 +270,8 @@ describe('revocation', () => {
     expect(refused.code).toBe(1);
     expect(refused.complaint).toMatch(/^edge-gateway: .*\(revoked\).*site-a[^\n]*$/);
 
-    expect(await callAdmin('DELETE', '/v1/revocations', { site: 'site-a' })).toMatchObject({
-      status: 200,
+    expect(await callAdmin('DELETE', '/v1/revocations/site-a')).toMatchObject({
+      status: 204,
     });
     startEdge();
     expect((await edge.ended).complaint).toMatch(/\(revoked\)/);
@@ -290,14 +288,15 @@ describe('admin interface', () => {
   test('reports unknown paths and unreadable input, and continues', async () => {
     expect(await callAdmin('GET', '/v1/nothing')).toMatchObject({
       status: 404,
-      body: { message: 'there is no GET /v1/nothing' },
+      body: { detail: 'there is no /v1/nothing' },
     });
     expect(await callAdmin('POST', '/v1/tokens', 'x'.repeat(300_000))).toMatchObject({
       status: 400,
+      body: { code: 'ERR_PRESENCE_CONFIG' },
     });
     expect(await callAdmin('GET', '/v1/whois?site=site-a&address=malformed')).toMatchObject({
       status: 400,
-      body: { message: '"malformed" is not an IP address' },
+      body: { path: 'address', detail: expect.stringContaining('"malformed"') },
     });
     for (const path of ['/v1/presences', '/v1/paths', '/v1/desired', '/v1/status']) {
       expect((await callAdmin('GET', path)).status).toBe(200);

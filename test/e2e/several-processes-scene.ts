@@ -55,10 +55,10 @@ export interface Status {
   readonly listening: CloudAddresses;
   readonly sites: readonly {
     readonly name: string;
-    readonly process?: number;
+    readonly worker?: number;
     readonly verdicts: Readonly<Record<string, number>>;
   }[];
-  readonly processes: readonly { readonly pid: number; readonly sites: readonly string[] }[];
+  readonly workers: readonly { readonly pid: number; readonly sites: readonly string[] }[];
 }
 
 export class Scene {
@@ -179,7 +179,7 @@ export class Scene {
     body?: unknown
   ): Promise<T> {
     const answer = await admin(join(this.#home, 'admin.sock'), method, path, body);
-    if (answer.status !== 200) throw new Error(`${method} ${path}: ${answer.body.message}`);
+    if (answer.status >= 300) throw new Error(`${method} ${path}: ${answer.body.detail}`);
     return answer.body as T;
   }
 
@@ -194,7 +194,7 @@ export class Scene {
   }
 
   async holderOf(site: string): Promise<number | undefined> {
-    return (await this.status()).sites.find(({ name }) => name === site)?.process;
+    return (await this.status()).sites.find(({ name }) => name === site)?.worker;
   }
 }
 

@@ -4,6 +4,7 @@
  * `several-processes-scene.ts` draws the networks.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Page, PathAnswer } from '../../src/admin/index.ts';
 import { eventually, killGateways, Workspace } from '../support/gateway-process.ts';
 import { type Host, Network, whatIsMissing } from '../support/network.ts';
 import {
@@ -48,10 +49,10 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
   });
 
   test('distributes its sites over all processes, with consecutive ports', async () => {
-    const { sites, processes: all, listening } = await scene.status();
+    const { sites, workers: all, listening } = await scene.status();
     const ports = listening.tunnels.map(({ port }) => port);
     expect(ports).toEqual([7443, 7444].slice(0, processes));
-    expect(sites.map(({ process }) => process)).toEqual([undefined, 0, processes - 1]);
+    expect(sites.map(({ worker }) => worker)).toEqual([undefined, 0, processes - 1]);
     expect(new Set(all.map(({ pid }) => pid)).size).toBe(processes);
     const links = await scene.gateway.sh('ip -o link show type tun');
     expect(links.trim().split('\n')).toHaveLength(processes);
@@ -140,7 +141,7 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
     });
 
     test('keeps the connections of a moved site: to the cloud, from it, and to another site', async () => {
-      const addresses = await scene.callAdmin<object[]>('GET', '/v1/presences');
+      const addresses = await scene.callAdmin('GET', '/v1/presences');
       const transfers = [
         new Transfer(hosts.a, at.service),
         new Transfer(hosts.service, at.hostA),
@@ -149,7 +150,7 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
       await Promise.all(transfers.map((transfer) => transfer.flows()));
       for (const to of [1, 0]) {
         const since = scene.edges.a.output.length;
-        await scene.callAdmin('POST', '/v1/moves', { site: 'site-a', process: to });
+        await scene.callAdmin('POST', '/v1/moves', { site: 'site-a', worker: to });
         await scene.edges.a.logged(/: up to /, since);
         expect(await scene.holderOf('site-a')).toBe(to);
         await Promise.all(transfers.map((transfer) => transfer.flows()));
@@ -161,9 +162,9 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
 
     test('refuses moves that are impossible', async () => {
       const move = (body: object) => scene.callAdmin('POST', '/v1/moves', body);
-      await expect(move({ site: 'site-a', process: 2 })).rejects.toThrow(/process: there are 2/);
-      await expect(move({ site: 'nowhere', process: 1 })).rejects.toThrow(/is not a site/);
-      await expect(move({ site: 'cloud', process: 1 })).rejects.toThrow(/no edge gateway/);
+      await expect(move({ site: 'site-a', worker: 2 })).rejects.toThrow(/worker: there are 2/);
+      await expect(move({ site: 'nowhere', worker: 1 })).rejects.toThrow(/is not a site/);
+      await expect(move({ site: 'cloud', worker: 1 })).rejects.toThrow(/no edge gateway/);
     });
   });
 
@@ -178,14 +179,14 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
           new Transfer(hosts.a, at.hostBOfA),
         ];
         await Promise.all(transfers.map((transfer) => transfer.flows()));
-        const { pid } = (await scene.status()).processes[number]!;
+        const { pid } = (await scene.status()).workers[number]!;
         const since = scene.cloud.output.length;
         await scene.gateway.sh(`kill -KILL ${pid}`);
         await scene.cloud.logged(new RegExp(`process ${number} is back`), since);
         await Promise.all(transfers.map((transfer) => transfer.flows(2, RESTART_DEADLINE_MS)));
         for (const transfer of transfers)
           expect(await transfer.end()).toMatchObject({ isWhole: true });
-        expect((await scene.status()).processes[number]!.pid).not.toBe(pid);
+        expect((await scene.status()).workers[number]!.pid).not.toBe(pid);
       }
     );
   });
@@ -193,7 +194,7 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
   test('keeps connections when all of its processes were killed', async () => {
     const transfers = [new Transfer(hosts.a, at.service), new Transfer(hosts.a, at.hostBOfA)];
     await Promise.all(transfers.map((transfer) => transfer.flows()));
-    const { processes: all } = await scene.status();
+    const { workers: all } = await scene.status();
     await scene.killCloud('KILL');
     // All processes end with the one that was killed.
     await eventually('the end of all processes', async () => {
@@ -215,7 +216,7 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
     const since = scene.edges.a.output.length;
     const receipt = await scene.callAdmin('POST', '/v1/revocations', { site: 'site-a' });
     expect(receipt).toMatchObject({ sites: ['site-a'], tunnelsClosed: 1 });
-    const paths = await scene.callAdmin<{ ingress: string; egress: string }[]>('GET', '/v1/paths');
+    const { items: paths } = await scene.callAdmin<Page<PathAnswer>>('GET', '/v1/paths');
     expect(paths.filter(({ ingress, egress }) => [ingress, egress].includes('site-a'))).toEqual([]);
     await scene.edges.a.logged(/refused, .*\(revoked\)/, since);
     await atB.flows();
@@ -264,14 +265,14 @@ describe.skipIf(isSkipped)(`a cloud gateway of 2 on ports of the system’s choi
     expect(await portsAtCloud(scene.gateways.a)).toEqual([first]);
     expect(await portsAtCloud(scene.gateways.b)).toEqual([second]);
     const since = scene.edges.a.output.length;
-    await scene.callAdmin('POST', '/v1/moves', { site: 'site-a', process: 1 });
+    await scene.callAdmin('POST', '/v1/moves', { site: 'site-a', worker: 1 });
     await scene.edges.a.logged(/: up to /, since);
     expect(await portsAtCloud(scene.gateways.a)).toEqual([second]);
   });
 
   test('restarts a killed process on its previous port', async () => {
     const ports = await portsOf();
-    const { pid } = (await scene.status()).processes[1]!;
+    const { pid } = (await scene.status()).workers[1]!;
     const since = scene.edges.b.output.length;
     await scene.gateway.sh(`kill -KILL ${pid}`);
     await scene.edges.b.logged(/: up to /, since);

@@ -127,7 +127,7 @@ describe('the key sockets', () => {
     const { forward } = await startEdge();
     expect(forward[1]).toBeNull();
     expect(edge.output).toMatch(/sockets\.forward\[1\]: does not listen yet, .* ENOTFOUND late\./);
-    await ask('POST', '/v1/exposures', { service: 'late', site: 'site-a' });
+    await ask('PUT', '/v1/exposures/site-a/late', {});
     await edge.logged(/forward: .*late\.sock" leads to late\./);
     const path = join(edgeHome, 'late.sock');
     expect(statSync(path).mode & 0o777).toBe(0o600);

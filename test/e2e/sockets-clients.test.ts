@@ -204,7 +204,7 @@ describe.skipIf(isSkipped)(`clients over the sockets of an edge gateway${reason}
     });
 
     async function expose(): Promise<void> {
-      await scene.callAdmin('POST', '/v1/exposures', { service: 'web', site: 'site-c' });
+      await scene.callAdmin('PUT', '/v1/exposures/site-c/web', {});
       await vi.waitFor(() => expect(other.lookup('web')).toHaveLength(1));
     }
 
@@ -215,7 +215,7 @@ describe.skipIf(isSkipped)(`clients over the sockets of an edge gateway${reason}
       const echoed = once(socket, 'data');
       socket.write(DATA);
       await echoed;
-      await scene.callAdmin('DELETE', '/v1/exposures', { service: 'web', site: 'site-c' });
+      await scene.callAdmin('DELETE', '/v1/exposures/site-c/web');
       expect(await failure).toMatchObject({
         code: 'ECONNRESET',
         cause: { message: expect.stringMatching(/withdrawn/) },

@@ -201,7 +201,7 @@ export class SocketsScene {
   /** Sends a request to the cloud gateway's admin interface. */
   async callAdmin(method: string, path: string, body?: unknown): Promise<Record<string, unknown>> {
     const answer = await admin(join(this.directory, 'cloud/admin.sock'), method, path, body);
-    if (answer.status !== 200) throw new Error(`${method} ${path}: ${answer.body.message}`);
+    if (answer.status >= 300) throw new Error(`${method} ${path}: ${answer.body.detail}`);
     return answer.body;
   }
 

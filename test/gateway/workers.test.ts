@@ -39,8 +39,8 @@ test.skipIf(skipReason !== undefined)(titled(title, skipReason), async () => {
 
   const changes: unknown[] = [];
   cloud.on('state', ({ state, reasons }) => changes.push([state, reasons]));
-  const { processes } = await cloud.status();
-  process.kill(processes[1]!.pid, 'SIGKILL');
+  const { workers } = await cloud.status();
+  process.kill(workers[1]!.pid, 'SIGKILL');
   await vi.waitFor(() => expect(changes).toHaveLength(2));
   expect(changes).toEqual([
     ['degraded', ['1 of 2 workers are down']],
@@ -54,7 +54,7 @@ test.skipIf(skipReason !== undefined)(titled(title, skipReason), async () => {
   // The restarted process, which holds the site now, learns of a revocation like the others.
   expect(await cloud.revoke({ site: 'site-a' })).toMatchObject({ tunnelsClosed: 1 });
 
-  const pids = (await cloud.status()).processes.map(({ pid }) => pid);
+  const pids = (await cloud.status()).workers.map(({ pid }) => pid);
   await cloud.close();
   expect(ip('-o', 'link')).not.toMatch(/vp/);
   expect(ip('route')).toBe('');

@@ -70,7 +70,7 @@ test('a site that takes every address it can leaves some for other sites, servic
   expect(taken).toBeGreaterThan(30);
   expect(taken).toBeLessThan(70);
 
-  await scene.callAdmin('POST', '/v1/exposures', { service: CAMERA.name, site: 'cloud' });
+  await scene.callAdmin('PUT', `/v1/exposures/cloud/${CAMERA.name}`, {});
   await expect
     .poll(() => scene.presenceOf(CAMERA.address, 'cloud', CAMERA.site).catch(() => undefined))
     .toBeDefined();
@@ -81,7 +81,7 @@ test('a site that takes every address it can leaves some for other sites, servic
   await scene.reload(desiredOf(['site-a', 'site-b', 'site-c']));
   await scene.checkEdge(await scene.enrol('site-c'), 'site-c');
 
-  const released = await scene.callAdmin('DELETE', '/v1/presences', { site: 'site-a' });
+  const released = await scene.callAdmin('DELETE', '/v1/sites/site-a/clients');
   expect(released.body).toEqual({ released: taken });
   expect(await clientsOf('site-a')).toBe(0);
 });

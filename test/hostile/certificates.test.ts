@@ -177,7 +177,7 @@ describe('a certificate', () => {
 describe('a revocation', () => {
   const revoke = async (scope: object): Promise<void> => {
     const { status, body } = await scene.callAdmin('POST', '/v1/revocations', scope);
-    expect(status, JSON.stringify(body)).toBe(200);
+    expect(status, JSON.stringify(body)).toBe(201);
   };
   const refused = async (what: string, credentials: Credentials): Promise<void> => {
     const outcome = await scene.attack(what, async () => {

@@ -12,6 +12,7 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Page } from '../../src/admin/index.ts';
 import {
   type Config,
   type Ending,
@@ -91,7 +92,8 @@ export class NeighboursScene {
     writeFileSync(join(home, 'site-a/token'), token, { mode: 0o600 });
     writeConfig(join(home, 'site-a'), edgeConfig());
     await scene.startGateway('site-a');
-    scene.#presences = await callAdmin<Presence[]>(socketPath, 'GET', '/v1/presences');
+    const { items } = await callAdmin<Page<Presence>>(socketPath, 'GET', '/v1/presences');
+    scene.#presences = items;
     return scene;
   }
 

@@ -12,6 +12,7 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Page } from '../../src/admin/index.ts';
 import { admin, type Config, GatewayProcess, writeConfig } from '../support/gateway-process.ts';
 import type { Host, Network } from '../support/network.ts';
 
@@ -36,7 +37,7 @@ export interface CloudStatus {
   readonly ca: { readonly rollover: string };
 }
 
-/** Sends a request to the admin interface of a cloud gateway. @throws for any status but 200. */
+/** Sends a request to the admin interface of a cloud gateway. @throws unless it succeeds. */
 export async function callAdmin<T>(
   socketPath: string,
   method: string,
@@ -44,7 +45,7 @@ export async function callAdmin<T>(
   body?: unknown
 ): Promise<T> {
   const answer = await admin(socketPath, method, path, body);
-  if (answer.status !== 200) throw new Error(`${method} ${path}: ${answer.body.message}`);
+  if (answer.status >= 300) throw new Error(`${method} ${path}: ${answer.body.detail}`);
   return answer.body as T;
 }
 
@@ -133,8 +134,8 @@ export class RenewalScene {
 
   /** Returns the presences of site B in the cloud, and those of the cloud there. */
   async presencesOfB(): Promise<readonly string[]> {
-    const all = await this.callAdmin<Presence[]>('GET', '/v1/presences');
-    return all
+    const { items } = await this.callAdmin<Page<Presence>>('GET', '/v1/presences');
+    return items
       .filter(({ realm, of }) => realm === 'site-b' || of.realm === 'site-b')
       .map(({ realm, address, of }) => `${of.realm} ${of.address} in ${realm}: ${address}`)
       .sort();

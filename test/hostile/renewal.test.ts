@@ -7,6 +7,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Page } from '../../src/admin/index.ts';
 import { resolve } from '../e2e/protocols-scene.ts';
 import {
   cloudConfig,
@@ -110,18 +111,18 @@ describe.skipIf(isSkipped)(
       const part = (SECONDS / 6) * 1000;
 
       await delay(part);
-      await scene.callAdmin('POST', '/v1/ca', { step: 'prepare' });
+      await scene.callAdmin('POST', '/v1/ca/rollover', { step: 'prepare' });
       await rolloverIs('prepared');
       await eventually(
         'site A to trust both CAs',
         () => certificatesIn(scene.pathOf('site-a/state/ca.pem')) === 2 || undefined
       );
       await delay(part);
-      await scene.callAdmin('POST', '/v1/ca', { step: 'activate' });
+      await scene.callAdmin('POST', '/v1/ca/rollover', { step: 'activate' });
       await rolloverIs('active');
       await eventually('site A to have a certificate of the new CA', isCurrent);
       await delay(part);
-      await scene.callAdmin('POST', '/v1/ca', { step: 'retire' });
+      await scene.callAdmin('POST', '/v1/ca/rollover', { step: 'retire' });
       await rolloverIs('none');
       await eventually(
         'site A to trust one CA',
@@ -194,7 +195,8 @@ describe('a CA rollover', () => {
   };
   const rollover = async (): Promise<string> =>
     (await askCloud<CloudStatus>('GET', '/v1/status')).ca.rollover;
-  const presences = (): Promise<Presence[]> => askCloud('GET', '/v1/presences');
+  const presences = async (): Promise<readonly Presence[]> =>
+    (await askCloud<Page<Presence>>('GET', '/v1/presences')).items;
 
   beforeAll(async () => {
     cloudHome = workspace.newDirectory();
@@ -231,12 +233,12 @@ describe('a CA rollover', () => {
     };
     let edge = startEdge();
     await edge.logged(/revision/);
-    await askCloud('POST', '/v1/ca', { step: 'prepare' });
+    await askCloud('POST', '/v1/ca/rollover', { step: 'prepare' });
     await trusted(2);
     await stopEdge(edge);
     await restart();
     expect(await rollover()).toBe('prepared');
-    await askCloud('POST', '/v1/ca', { step: 'activate' });
+    await askCloud('POST', '/v1/ca/rollover', { step: 'activate' });
     await restart();
     expect(await rollover()).toBe('active');
 
@@ -244,7 +246,7 @@ describe('a CA rollover', () => {
     edge = startEdge();
     await cloud.logged(/site-a: presents a renewed certificate/);
     await edge.logged(/certificate renewed/);
-    await askCloud('POST', '/v1/ca', { step: 'retire' });
+    await askCloud('POST', '/v1/ca/rollover', { step: 'retire' });
     await trusted(1);
     expect(await rollover()).toBe('none');
     expect(edge.output).not.toMatch(/: down,|refused|not renewed/);
@@ -262,7 +264,7 @@ describe('a CA rollover', () => {
     return edge.ended;
   };
   const steps = async (...names: string[]): Promise<void> => {
-    for (const step of names) await askCloud('POST', '/v1/ca', { step });
+    for (const step of names) await askCloud('POST', '/v1/ca/rollover', { step });
   };
   /** Stores a new token where the edge reads one, as an operator does. */
   const comeBack = async (): Promise<void> => {
@@ -304,10 +306,10 @@ describe('a CA rollover', () => {
       ['activate', 'no CA is prepared'],
       ['retire', 'there is no previous CA'],
     ]) {
-      await expect(askCloud('POST', '/v1/ca', { step })).rejects.toThrow(fault);
+      await expect(askCloud('POST', '/v1/ca/rollover', { step })).rejects.toThrow(fault);
     }
-    await askCloud('POST', '/v1/ca', { step: 'prepare' });
-    await expect(askCloud('POST', '/v1/ca', { step: 'prepare' })).rejects.toThrow(
+    await askCloud('POST', '/v1/ca/rollover', { step: 'prepare' });
+    await expect(askCloud('POST', '/v1/ca/rollover', { step: 'prepare' })).rejects.toThrow(
       /already in progress/
     );
     expect(await rollover()).toBe('prepared');

@@ -161,11 +161,12 @@ export class Scene {
   async reload(state: object): Promise<void> {
     writeConfig(this.home, { ...this.#config, desired: state });
     const { status, body } = await this.callAdmin('POST', '/v1/reload');
-    if (status !== 200) throw new Error(`the gateway did not reload: ${body.message}`);
+    if (status !== 200) throw new Error(`the gateway did not reload: ${body.detail}`);
   }
 
   async presences(): Promise<readonly Presence[]> {
-    return (await this.callAdmin('GET', '/v1/presences')).body as unknown as Presence[];
+    const { body } = await this.callAdmin('GET', '/v1/presences?limit=1000');
+    return body.items as Presence[];
   }
 
   /** Returns the address of a host in a realm. */
@@ -260,7 +261,7 @@ export class Scene {
 
 async function tokenFor(home: string, site: string): Promise<string> {
   const { body } = await admin(join(home, 'admin.sock'), 'POST', '/v1/tokens', { site });
-  if (body.token === undefined) throw new Error(`no token for ${site}: ${body.message}`);
+  if (body.token === undefined) throw new Error(`no token for ${site}: ${body.detail}`);
   return body.token;
 }
 

@@ -75,9 +75,8 @@ describe.skipIf(missing !== undefined)(missing ? `${title} (skipped: ${missing})
     await program.logged(/gateway ready/);
     presence = await eventually('the presence of the service', async () => {
       const { body } = await callAdmin('GET', '/v1/presences');
-      return (body as unknown as { realm: string; address: string }[]).find(
-        ({ realm }) => realm === 'site-a'
-      )?.address;
+      const items = body.items as { realm: string; address: string }[];
+      return items.find(({ realm }) => realm === 'site-a')?.address;
     });
   });
 

@@ -147,7 +147,7 @@ async function embedGateway(): Promise<void> {
     ...workerMainOption(),
   });
   cloud.on('state', ({ state, previous }) => print({ state: [previous, state] }));
-  const processes = async () => (await cloud.status()).processes;
+  const processes = async () => (await cloud.status()).workers;
   for (const { pid } of await processes()) printCommand(pid);
 
   const [device, lan] = MemoryDevice.pair();
@@ -165,7 +165,7 @@ async function embedGateway(): Promise<void> {
     cloud.on('state', ({ state }) => state === 'degraded' && resolve())
   );
   const { sites } = await cloud.status();
-  const holder = sites.find(({ name }) => name === SITE)!.process!;
+  const holder = sites.find(({ name }) => name === SITE)!.worker!;
   const before = await processes();
   process.kill(before[holder]!.pid, 'SIGKILL');
   await isDegraded;

@@ -183,7 +183,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:worker_threads',
     'valibot',
   ],
-  admin: ['node:fs', 'node:http', 'node:net', 'node:path', 'valibot'],
+  admin: ['node:fs', 'node:fs/promises', 'node:http', 'node:module', 'node:net', 'node:path', 'valibot'],
   worker: [
     'eventemitter3',
     'node:child_process',

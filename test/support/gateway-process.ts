@@ -9,7 +9,7 @@ import { request } from 'node:http';
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { json } from 'node:stream/consumers';
+import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import type { HostPort } from '../../src/base/host-port.ts';
@@ -221,7 +221,8 @@ export function writeConfig(directory: string, config: Config | string): string 
 
 export interface AdminAnswer {
   readonly status: number;
-  readonly body: Record<string, unknown> & { readonly message?: string; readonly token?: string };
+  /** What is answered, or a problem document; empty if there is nothing to answer. */
+  readonly body: Record<string, unknown> & { readonly detail?: string; readonly token?: string };
 }
 
 /** Sends a request to the admin interface of a cloud gateway. */
@@ -231,19 +232,18 @@ export function admin(
   path: string,
   body?: unknown
 ): Promise<AdminAnswer> {
-  const text = body === undefined ? '' : JSON.stringify(body);
+  const sent = body === undefined ? '' : JSON.stringify(body);
   // Without this header Node sends the body of a DELETE in a form that is not valid HTTP.
-  const headers = { 'content-length': Buffer.byteLength(text) };
+  const headers = { 'content-length': Buffer.byteLength(sent) };
   return new Promise((resolve, reject) => {
     const outgoing = request({ socketPath, method, path, headers }, (response) => {
-      json(response).then(
-        (answer) =>
-          resolve({ status: response.statusCode ?? 0, body: answer as AdminAnswer['body'] }),
-        reject
-      );
+      text(response).then((answer) => {
+        const { statusCode: status = 0 } = response;
+        resolve({ status, body: answer === '' ? {} : JSON.parse(answer) });
+      }, reject);
     });
     outgoing.on('error', reject);
-    outgoing.end(text);
+    outgoing.end(sent);
   });
 }
 

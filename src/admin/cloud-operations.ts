@@ -1,0 +1,231 @@
+/**
+ * The operations of a cloud gateway.
+ * @module
+ */
+import * as v from 'valibot';
+import type { IpAddress } from '../base/address.ts';
+import { AddressText, NameText } from '../base/schema.ts';
+import {
+  CaAnswer,
+  NamesAnswer,
+  NewTokenAnswer,
+  type Page,
+  PathAnswer,
+  PresenceAnswer,
+  pageSchema,
+  ReceiptAnswer,
+  ReloadAnswer,
+  RevocationAnswer,
+  TokenAnswer,
+  WhoisAnswer,
+} from './answers.ts';
+import { ExplainBody, MoveBody, RevocationBody, RolloverBody, TokenBody } from './bodies.ts';
+import {
+  DESIRED_OPERATIONS,
+  type DesiredOperations,
+  inSite,
+  type SiteParams,
+} from './desired-operations.ts';
+import { ExplainAnswer } from './explanation.ts';
+import type { Operation } from './operation.ts';
+import { SiteFilter } from './page.ts';
+import { CloudStatusAnswer } from './status.ts';
+
+/** Which name. */
+export interface LookupQuery {
+  /** A full domain name, or a name within the zone of the site. */
+  readonly name: string;
+  /** Default: the cloud's own site. */
+  readonly site?: string | undefined;
+}
+
+export interface CloudOperations extends DesiredOperations {
+  readonly getDocument: Operation<{ result: object }>;
+  readonly getStatus: Operation<{ result: CloudStatusAnswer }>;
+
+  readonly releaseClients: Operation<{ params: SiteParams; result: { released: number } }>;
+
+  readonly listTokens: Operation<{ query: SiteFilter; result: Page<TokenAnswer> }>;
+  readonly createToken: Operation<{ body: TokenBody; result: NewTokenAnswer }>;
+  readonly deleteToken: Operation<{ params: { token: string }; result: TokenAnswer }>;
+
+  readonly listRevocations: Operation<{ query: SiteFilter; result: Page<RevocationAnswer> }>;
+  readonly revoke: Operation<{ body: RevocationBody; result: ReceiptAnswer }>;
+  readonly reinstate: Operation<{ params: SiteParams }>;
+
+  readonly listPresences: Operation<{ query: SiteFilter; result: Page<PresenceAnswer> }>;
+  readonly listPaths: Operation<{ query: SiteFilter; result: Page<PathAnswer> }>;
+  readonly whois: Operation<{ query: { site: string; address: IpAddress }; result: WhoisAnswer }>;
+  readonly lookup: Operation<{ query: LookupQuery; result: NamesAnswer }>;
+  readonly explain: Operation<{ body: ExplainBody; result: ExplainAnswer }>;
+
+  readonly moveSite: Operation<{ body: MoveBody }>;
+  readonly reload: Operation<{ result: ReloadAnswer }>;
+  readonly getCa: Operation<{ result: CaAnswer }>;
+  readonly getTrustBundle: Operation<{ result: string }>;
+  readonly getCrl: Operation<{ result: string }>;
+  readonly rollCa: Operation<{ body: RolloverBody; result: CaAnswer }>;
+}
+
+export const CLOUD_OPERATIONS: CloudOperations = {
+  ...DESIRED_OPERATIONS,
+  getDocument: {
+    method: 'GET',
+    path: '/openapi.json',
+    summary: 'This interface as an OpenAPI 3.1 document',
+    role: 'viewer',
+    result: v.looseObject({}),
+  },
+  getStatus: {
+    method: 'GET',
+    path: '/v1/status',
+    summary: 'The gateway, its sites and its counters',
+    role: 'viewer',
+    result: CloudStatusAnswer,
+  },
+  releaseClients: {
+    method: 'DELETE',
+    path: '/v1/sites/{site}/clients',
+    summary: "Releases the addresses of a site's clients",
+    role: 'operator',
+    params: inSite,
+    result: v.object({ released: v.number() }),
+  },
+  listTokens: {
+    method: 'GET',
+    path: '/v1/tokens',
+    summary: 'The enrolment tokens, without their secrets',
+    role: 'viewer',
+    query: SiteFilter,
+    result: pageSchema(TokenAnswer),
+  },
+  createToken: {
+    method: 'POST',
+    path: '/v1/tokens',
+    summary: 'Makes a token with which the edge gateway of a site enrols once',
+    role: 'operator',
+    body: TokenBody,
+    result: NewTokenAnswer,
+    creates: true,
+  },
+  deleteToken: {
+    method: 'DELETE',
+    path: '/v1/tokens/{token}',
+    summary: 'Deletes a token, which is named by its id; nobody enrols with it any more',
+    role: 'operator',
+    params: v.strictObject({ token: v.pipe(v.string(), v.maxLength(64)) }),
+    result: TokenAnswer,
+  },
+  listRevocations: {
+    method: 'GET',
+    path: '/v1/revocations',
+    summary: 'What is revoked',
+    role: 'viewer',
+    query: SiteFilter,
+    result: pageSchema(RevocationAnswer),
+  },
+  revoke: {
+    method: 'POST',
+    path: '/v1/revocations',
+    summary: 'Revokes a site, a certificate or a key, and ends its tunnels',
+    role: 'operator',
+    body: RevocationBody,
+    result: ReceiptAnswer,
+    creates: true,
+  },
+  reinstate: {
+    method: 'DELETE',
+    path: '/v1/revocations/{site}',
+    summary: 'Lets a revoked site enrol again',
+    role: 'admin',
+    params: inSite,
+  },
+  listPresences: {
+    method: 'GET',
+    path: '/v1/presences',
+    summary: 'The presences in use; `site` is where they are',
+    role: 'viewer',
+    query: SiteFilter,
+    result: pageSchema(PresenceAnswer),
+  },
+  listPaths: {
+    method: 'GET',
+    path: '/v1/paths',
+    summary: 'The paths that have carried packets, with their counters',
+    role: 'viewer',
+    query: SiteFilter,
+    result: pageSchema(PathAnswer),
+  },
+  whois: {
+    method: 'GET',
+    path: '/v1/whois',
+    summary: 'The host that a presence stands for',
+    role: 'viewer',
+    query: v.strictObject({ site: NameText, address: AddressText }),
+    result: WhoisAnswer,
+  },
+  lookup: {
+    method: 'GET',
+    path: '/v1/lookup',
+    summary: 'What a name resolves to at a site',
+    role: 'viewer',
+    query: v.strictObject({
+      name: v.pipe(v.string(), v.minLength(1), v.maxLength(253)),
+      site: v.optional(NameText),
+    }),
+    result: NamesAnswer,
+  },
+  explain: {
+    method: 'POST',
+    path: '/v1/explain',
+    summary: 'What the gateway would do with a packet, and why',
+    role: 'viewer',
+    body: ExplainBody,
+    result: ExplainAnswer,
+  },
+  moveSite: {
+    method: 'POST',
+    path: '/v1/moves',
+    summary: 'Moves a site to another worker; its connections survive',
+    role: 'admin',
+    body: MoveBody,
+  },
+  reload: {
+    method: 'POST',
+    path: '/v1/reload',
+    summary: 'Reads the configuration again',
+    role: 'operator',
+    result: ReloadAnswer,
+  },
+  getCa: {
+    method: 'GET',
+    path: '/v1/ca',
+    summary: 'The CAs, and what the next step of a rollover waits for',
+    role: 'viewer',
+    result: CaAnswer,
+  },
+  getTrustBundle: {
+    method: 'GET',
+    path: '/v1/ca/bundle',
+    summary: 'The certificates of all CAs that are trusted now',
+    role: 'viewer',
+    result: v.string(),
+    textType: 'application/x-pem-file',
+  },
+  getCrl: {
+    method: 'GET',
+    path: '/v1/crl',
+    summary: 'The certificate revocation list',
+    role: 'viewer',
+    result: v.string(),
+    textType: 'application/x-pem-file',
+  },
+  rollCa: {
+    method: 'POST',
+    path: '/v1/ca/rollover',
+    summary: 'Takes one step of a CA rollover',
+    role: 'admin',
+    body: RolloverBody,
+    result: CaAnswer,
+  },
+};

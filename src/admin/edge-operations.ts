@@ -1,0 +1,58 @@
+/**
+ * The operations of an edge gateway.
+ * @module
+ */
+import * as v from 'valibot';
+import type { Schema } from '../base/schema.ts';
+import { NamesAnswer } from './answers.ts';
+import type { Operation } from './operation.ts';
+import { EdgeStatusAnswer } from './status.ts';
+
+export interface EnrolmentBody {
+  /** An enrolment token. */
+  readonly token: string;
+}
+
+export interface EdgeOperations {
+  readonly getDocument: Operation<{ result: object }>;
+  readonly getStatus: Operation<{ result: EdgeStatusAnswer }>;
+  readonly lookup: Operation<{ query: { name: string }; result: NamesAnswer }>;
+  readonly enrol: Operation<{ body: EnrolmentBody; result: EdgeStatusAnswer }>;
+}
+
+export const EnrolmentBody: Schema<EnrolmentBody> = v.strictObject({
+  token: v.pipe(v.string(), v.minLength(1), v.maxLength(8_192)),
+});
+
+export const EDGE_OPERATIONS: EdgeOperations = {
+  getDocument: {
+    method: 'GET',
+    path: '/openapi.json',
+    summary: 'This interface as an OpenAPI 3.1 document',
+    role: 'viewer',
+    result: v.looseObject({}),
+  },
+  getStatus: {
+    method: 'GET',
+    path: '/v1/status',
+    summary: 'The gateway, its tunnel and its counters',
+    role: 'viewer',
+    result: EdgeStatusAnswer,
+  },
+  lookup: {
+    method: 'GET',
+    path: '/v1/lookup',
+    summary: 'What a name resolves to at the site',
+    role: 'viewer',
+    query: v.strictObject({ name: v.pipe(v.string(), v.minLength(1), v.maxLength(253)) }),
+    result: NamesAnswer,
+  },
+  enrol: {
+    method: 'POST',
+    path: '/v1/enrolment',
+    summary: 'Redeems a token, for the first certificate or for another one',
+    role: 'admin',
+    body: EnrolmentBody,
+    result: EdgeStatusAnswer,
+  },
+};

@@ -1,0 +1,39 @@
+/**
+ * What answers the operations of a table: one function for each.
+ * @module
+ */
+import type { Call, CallOf, WrittenAs } from './operation.ts';
+
+/** A request after the schemas of its operation. */
+export interface AdminRequest<C extends Call> {
+  readonly params: C['params'];
+  readonly query: C['query'];
+  readonly body: C['body'];
+  /**
+   * The condition of a change, for `ChangeOptions`: the version in `If-Match`, `present` for `If-Match: *`, `absent` for
+   * `If-None-Match: *`; undefined if there is none.
+   */
+  readonly expect: string | undefined;
+}
+
+/** An answer with its `ETag`. */
+export class Versioned<T> {
+  readonly value: T;
+  readonly version: string;
+
+  constructor(value: T, version: string) {
+    this.value = value;
+    this.version = version;
+  }
+}
+
+/** What an operation without an answer returns is not sent. */
+type Answer<C extends Call> = 'result' extends keyof C
+  ? WrittenAs<C['result']> | Versioned<WrittenAs<C['result']>>
+  : unknown;
+
+/** Answers one operation. An error that it throws becomes a problem document. */
+export type Handler<C extends Call> = (request: AdminRequest<C>) => Answer<C> | Promise<Answer<C>>;
+
+/** A handler for each operation of a table. */
+export type Handlers<T> = { readonly [K in keyof T]: Handler<CallOf<T[K]>> };

@@ -1,0 +1,73 @@
+/**
+ * What an operation of the admin interface is: one entry of the tables `CLOUD_OPERATIONS` and `EDGE_OPERATIONS`. The
+ * server, the client, the OpenAPI documents and the command are made of the tables.
+ * @module
+ */
+import type { Schema } from '../base/schema.ts';
+
+/** Who may call an operation. `operator` may do what `viewer` may, and `admin` everything. */
+export type Role = 'viewer' | 'operator' | 'admin';
+
+/** The parts of an operation that have a type. What is absent has no parameters, no body, or no answer. */
+export interface Call {
+  /** The parameters in the path. */
+  readonly params?: object;
+  readonly query?: object;
+  /** What is sent: JSON. */
+  readonly body?: unknown;
+  /** What is answered: JSON, or a text if the operation has a `textType`. */
+  readonly result?: unknown;
+}
+
+/** An operation apart from its types. */
+export interface Route {
+  readonly method: 'GET' | 'PUT' | 'POST' | 'DELETE';
+  /** A parameter is one whole segment, such as `{site}` in `/v1/sites/{site}`. */
+  readonly path: `/${string}`;
+  /** One sentence for the reference. */
+  readonly summary: string;
+  readonly role: Role;
+  /** The content type of an answer that is no JSON. */
+  readonly textType?: 'application/x-pem-file' | undefined;
+  /** Whether the answer is one record with an `ETag`, which `If-Match` of a change is compared with. */
+  readonly versioned?: boolean | undefined;
+  /** Whether success creates something: it is answered by 201 instead of 200. */
+  readonly creates?: boolean | undefined;
+}
+
+type Part<C extends Call, K extends keyof Call> = K extends keyof C
+  ? { readonly [P in K]: Schema<C[K]> }
+  : { readonly [P in K]?: undefined };
+
+/**
+ * One operation: the route, and a schema for each part of the call. `params` and `query` are of texts; their schemas are
+ * objects.
+ */
+export type Operation<C extends Call = Call> = Route &
+  Part<C, 'params'> &
+  Part<C, 'query'> &
+  Part<C, 'body'> &
+  Part<C, 'result'> & {
+    /** The type of the call; there is no such value. */
+    readonly call?: C;
+  };
+
+/** An operation of any call, as the server and the documents see it. */
+export type AnyOperation = Route & {
+  readonly [K in keyof Call]?: Schema<unknown> | undefined;
+};
+
+/** Operations by their names, which are the `operationId`s of the OpenAPI document. */
+export type Operations = Readonly<Record<string, AnyOperation>>;
+
+/** The call of an operation. */
+export type CallOf<O> = O extends { readonly call?: infer C } ? NonNullable<C> : never;
+
+/** What JSON writes as `T`: a value such as an address stands for its text. */
+export type WrittenAs<T> = T extends string
+  ? T | { toJSON(): string }
+  : T extends readonly (infer E)[]
+    ? readonly WrittenAs<E>[]
+    : T extends object
+      ? { readonly [K in keyof T]: WrittenAs<T[K]> }
+      : T;

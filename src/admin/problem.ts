@@ -1,0 +1,97 @@
+/**
+ * Errors as answers: problem documents ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)) with the status that tells
+ * whose fault it is.
+ * @module
+ */
+import { STATUS_CODES } from 'node:http';
+import * as v from 'valibot';
+import type { Schema } from '../base/schema.ts';
+import { ConfigError, PresenceError } from '../errors.ts';
+
+/** The content type of a problem document. */
+export const PROBLEM_TYPE = 'application/problem+json';
+
+export interface Problem {
+  /** The name of the status. */
+  readonly title: string;
+  /** The status of the answer. */
+  readonly status: number;
+  /** One sentence that says what is wrong. */
+  readonly detail: string;
+  /** A stable identifier, `ERR_PRESENCE_...`. */
+  readonly code: string;
+  /** The key of the request that is wrong, for example `pools[0]`; absent if it concerns the whole. */
+  readonly path?: string | undefined;
+  /** One sentence that says what to do. */
+  readonly remedy?: string | undefined;
+}
+
+export const Problem: Schema<Problem> = v.object({
+  title: v.string(),
+  status: v.number(),
+  detail: v.string(),
+  code: v.string(),
+  path: v.optional(v.string()),
+  remedy: v.optional(v.string()),
+});
+
+/** A request that no operation takes. */
+export class AdminRequestError extends PresenceError {
+  readonly status: number;
+  /** The methods that the path has, for the status 405. */
+  readonly allow: readonly string[];
+
+  constructor(status: number, message: string, allow: readonly string[] = []) {
+    super('ERR_PRESENCE_ADMIN_REQUEST', message);
+    this.status = status;
+    this.allow = allow;
+  }
+}
+
+/** Returns the problem document for an error that reading a request or a handler has thrown. */
+export function problemOf(error: unknown): Problem {
+  if (!(error instanceof PresenceError)) {
+    const detail = error instanceof Error ? error.message : String(error);
+    const remedy = 'This is a fault of the gateway; report it with its log.';
+    return { ...titled(500), detail, code: 'ERR_PRESENCE_INTERNAL', remedy };
+  }
+  const { code, message: detail } = error;
+  const status = error instanceof AdminRequestError ? error.status : (STATUSES[code] ?? 500);
+  const path = error instanceof ConfigError && error.path !== '' ? error.path : undefined;
+  const remedy = REMEDIES[code];
+  return {
+    ...titled(status),
+    detail,
+    code,
+    ...(path !== undefined && { path }),
+    ...(remedy !== undefined && { remedy }),
+  };
+}
+
+function titled(status: number): Pick<Problem, 'title' | 'status'> {
+  return { title: STATUS_CODES[status]!, status };
+}
+
+/** The statuses of errors by their codes; any other error is a fault of the gateway (500). */
+const STATUSES: Readonly<Record<string, number>> = {
+  ERR_PRESENCE_CONFIG: 400,
+  ERR_PRESENCE_API_MISUSE: 400,
+  ERR_PRESENCE_NOT_FOUND: 404,
+  ERR_PRESENCE_CONFLICT: 409,
+  ERR_PRESENCE_CERTIFICATE: 409,
+  ERR_PRESENCE_STORE_CONFLICT: 409,
+  ERR_PRESENCE_POOL_EXHAUSTED: 409,
+  ERR_PRESENCE_QUOTA_EXCEEDED: 409,
+  ERR_PRESENCE_ADDRESS_UNAVAILABLE: 409,
+  ERR_PRESENCE_VERSION_MISMATCH: 412,
+  ERR_PRESENCE_STORE: 503,
+  ERR_PRESENCE_ENVIRONMENT: 503,
+  ERR_PRESENCE_CLOSED: 503,
+};
+
+const REMEDIES: Readonly<Record<string, string>> = {
+  ERR_PRESENCE_VERSION_MISMATCH: 'Read the record again, and repeat the change with its ETag.',
+  ERR_PRESENCE_STORE_CONFLICT: 'Another gateway has changed the same; repeat the request.',
+  ERR_PRESENCE_STORE: 'Check the state directory and its disk; nothing was changed.',
+  ERR_PRESENCE_POOL_EXHAUSTED: 'Give the site a larger pool, or release the addresses of clients.',
+};

@@ -1,0 +1,275 @@
+/**
+ * The operations of a cloud gateway, called over its socket by the client. The last test fails if the table has an
+ * operation that none of the others has called with success.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  type AdminAnswer,
+  type AdminCall,
+  AdminClient,
+  type CallOf,
+  CLOUD_OPERATIONS,
+  type CloudOperations,
+} from '../../src/admin/index.ts';
+import { parseSchema, type Schema } from '../../src/base/schema.ts';
+import type { CloudGateway } from '../../src/gateway/index.ts';
+import { desired, Gateways, Hosts, LAN, SERVICE } from '../gateway/scene.ts';
+
+const DAY_S = 86_400;
+const CAMERA = { site: 'site-b', address: '10.0.0.7', ports: ['tcp/554'] };
+
+const directory = mkdtempSync(join(tmpdir(), 'vp-admin-'));
+const socketPath = join(directory, 'admin.sock');
+const gateways = new Gateways();
+const hosts = new Hosts();
+const called = new Set<string>();
+const client = new AdminClient({ socketPath });
+let cloud: CloudGateway;
+
+beforeAll(async () => {
+  cloud = await gateways.cloud({
+    adminSocket: socketPath,
+    desired: desired('site-a', 'site-b'),
+    reload: async () => ({ needRestart: ['dns'] }),
+  });
+  const token = await cloud.createToken({ site: 'site-a' });
+  const edge = await gateways.edge({ token, device: hosts.device });
+  await edge.ready({ signal: AbortSignal.timeout(60_000) });
+});
+afterAll(async () => {
+  await gateways.close();
+  rmSync(directory, { recursive: true });
+});
+
+/** Calls an operation, and checks that the answer is what the table says. */
+async function call<K extends keyof CloudOperations>(
+  name: K,
+  parts: AdminCall<CallOf<CloudOperations[K]>>
+): Promise<AdminAnswer<CallOf<CloudOperations[K]>>> {
+  const answer = await client.call(name, parts);
+  const { result: schema } = CLOUD_OPERATIONS[name] as { readonly result?: Schema<unknown> };
+  if (schema === undefined) expect(answer.result).toBeUndefined();
+  else parseSchema(schema, answer.result);
+  called.add(name);
+  return answer;
+}
+
+describe('sites', () => {
+  const site = 'site-c';
+
+  test('are added, read, changed on a condition, listed and deleted', async () => {
+    const params = { site };
+    const body = { ...LAN, zone: 'c.test' };
+    const added = await call('putSite', { params, body, expect: 'absent' });
+    expect(added.result).toMatchObject({ name: site, ...body, owner: 'admin' });
+    const read = await call('getSite', { params });
+    expect(read).toEqual(added);
+    await expect(call('putSite', { params, body, expect: 'absent' })).rejects.toMatchObject({
+      problem: { status: 412, code: 'ERR_PRESENCE_VERSION_MISMATCH' },
+    });
+    const changed = await call('putSite', {
+      params,
+      body: { ...body, mtu: 1400 },
+      expect: read.version!,
+    });
+    expect(changed.version).not.toBe(read.version);
+    await expect(call('deleteSite', { params, expect: read.version! })).rejects.toMatchObject({
+      problem: { status: 412, remedy: expect.any(String) },
+    });
+    expect((await call('listSites', {})).result.items.map(({ name }) => name)).toEqual([
+      'cloud',
+      'site-a',
+      'site-b',
+      site,
+    ]);
+    await call('deleteSite', { params, expect: changed.version! });
+    await expect(call('getSite', { params })).rejects.toMatchObject({ problem: { status: 404 } });
+  });
+
+  test('are listed in pages', async () => {
+    const names: string[] = [];
+    let cursor: string | undefined;
+    do {
+      const { result } = await call('listSites', { query: { limit: 2, cursor } });
+      expect(result.items.length).toBeLessThanOrEqual(2);
+      names.push(...result.items.map(({ name }) => name));
+      cursor = result.next;
+    } while (cursor !== undefined);
+    expect(names).toEqual(['cloud', 'site-a', 'site-b']);
+  });
+
+  test('of the file are not changed', async () => {
+    const params = { site: 'site-a' };
+    const body = { ...LAN, mtu: 1400 };
+    await expect(call('putSite', { params, body })).rejects.toMatchObject({
+      problem: { status: 409, detail: 'the site "site-a" is kept by the file; change it there' },
+    });
+    await expect(call('deleteSite', { params })).rejects.toMatchObject({
+      problem: { status: 409 },
+    });
+  });
+
+  test('that others need are not deleted', async () => {
+    const params = { site: 'site-c' };
+    await call('putSite', { params, body: LAN });
+    await call('putService', { params: { service: 'lamp' }, body: { ...CAMERA, site: 'site-c' } });
+    await expect(call('deleteSite', { params })).rejects.toMatchObject({
+      problem: { status: 409 },
+    });
+    await call('deleteService', { params: { service: 'lamp' } });
+    await call('deleteSite', { params });
+  });
+});
+
+describe('services and exposures', () => {
+  test('are added, read, listed and deleted', async () => {
+    const params = { service: 'camera' };
+    const service = await call('putService', { params, body: CAMERA });
+    expect(await call('getService', { params })).toEqual(service);
+    const services = await call('listServices', { query: { site: 'site-b' } });
+    expect(services.result.items).toEqual([{ name: 'camera', ...CAMERA, owner: 'admin' }]);
+
+    const both = { site: 'site-a', service: 'camera' };
+    const exposure = await call('putExposure', { params: both, body: { dnsName: 'eye' } });
+    expect(exposure.result).toEqual({ ...both, dnsName: 'eye', owner: 'admin' });
+    expect(await call('getExposure', { params: both })).toEqual(exposure);
+    const { items } = (await call('listExposures', { query: { site: 'site-a' } })).result;
+    expect(items.map(({ service: name }) => name)).toEqual(['bus', 'camera']);
+    const ofBus = await call('listExposures', { query: { service: 'bus', limit: 1 } });
+    expect(ofBus.result).toMatchObject({ items: [{ site: 'site-a' }], next: 'site-a/bus' });
+
+    await expect(call('deleteService', { params })).rejects.toMatchObject({
+      problem: { status: 409 },
+    });
+    await call('deleteExposure', { params: both, expect: exposure.version! });
+    await expect(call('deleteExposure', { params: both })).rejects.toMatchObject({
+      problem: { status: 404 },
+    });
+    await call('deleteService', { params });
+  });
+
+  test('are exposed by labels', async () => {
+    const params = { selector: 'all-bus' };
+    const body = { service: 'bus', siteSelector: { tier: 'edge' } };
+    const selector = await call('putSelector', { params, body });
+    expect(selector.result).toEqual({ name: 'all-bus', ...body, owner: 'admin' });
+    expect(await call('getSelector', { params })).toEqual(selector);
+    expect((await call('listSelectors', {})).result.items).toEqual([selector.result]);
+    await call('deleteSelector', { params });
+    await expect(call('getSelector', { params })).rejects.toMatchObject({
+      problem: { status: 404 },
+    });
+  });
+
+  test('are replaced as a whole', async () => {
+    const lamp = { name: 'lamp', ...CAMERA };
+    const { result } = await call('putDesired', { body: { services: [lamp] } });
+    expect(result.services.map(({ name }) => name).sort()).toEqual(['bus', 'lamp']);
+    expect((await call('getDesired', {})).result).toEqual(result);
+    await call('putDesired', { body: {} });
+    expect((await call('getDesired', {})).result.services).toEqual([
+      { ...SERVICE, ports: ['udp/7'] },
+    ]);
+  });
+});
+
+describe('trust', () => {
+  test('tokens are made, listed without their secret, and deleted', async () => {
+    const body = { site: 'site-b', lifetimeSeconds: DAY_S };
+    const { token } = (await call('createToken', { body })).result;
+    const { items } = (await call('listTokens', { query: { site: 'site-b' } })).result;
+    expect(items).toMatchObject([{ site: 'site-b', state: 'valid' }]);
+    expect(token).not.toContain(JSON.stringify(items));
+    const params = { token: items[0]!.id };
+    expect((await call('deleteToken', { params })).result).toEqual(items[0]);
+    await expect(call('deleteToken', { params })).rejects.toMatchObject({
+      problem: { status: 404 },
+    });
+    await expect(gateways.edge({ token }).then((edge) => edge.ready())).rejects.toThrow(/token/);
+  });
+
+  test('a site is revoked and reinstated', async () => {
+    const { result } = await call('revoke', { body: { site: 'site-b', reason: 'keyCompromise' } });
+    expect(result).toMatchObject({ scope: { site: 'site-b' }, tunnelsClosed: 0 });
+    const { items } = (await call('listRevocations', {})).result;
+    expect(items).toMatchObject([{ site: 'site-b', reason: 'keyCompromise' }]);
+    await expect(call('createToken', { body: { site: 'site-b' } })).rejects.toMatchObject({
+      problem: { status: 409, detail: /reinstate/ },
+    });
+    await call('reinstate', { params: { site: 'site-b' } });
+    expect((await call('listRevocations', {})).result.items).toEqual([]);
+  });
+
+  test('the CA is replaced step by step', async () => {
+    const before = (await call('getCa', {})).result;
+    expect(before).toMatchObject({ rollover: 'none', outdated: { count: 0 } });
+    await expect(call('rollCa', { body: { step: 'activate' } })).rejects.toMatchObject({
+      problem: { status: 409 },
+    });
+    const prepared = (await call('rollCa', { body: { step: 'prepare' } })).result;
+    expect(prepared.next!.spki).not.toBe(before.current.spki);
+    expect(prepared.current).toEqual(before.current);
+    const bundle = (await call('getTrustBundle', {})).result;
+    expect(bundle.match(/BEGIN CERTIFICATE/g)!.length).toBeGreaterThan(1);
+    expect((await call('getCrl', {})).result).toContain('BEGIN X509 CRL');
+  });
+});
+
+describe('what is in force', () => {
+  test('is read: status, presences, paths, whois, lookup', async () => {
+    const { sites } = (await call('getStatus', {})).result;
+    expect(sites.map(({ name, edge }) => [name, edge !== undefined])).toEqual([
+      ['cloud', false],
+      ['site-a', true],
+      ['site-b', false],
+    ]);
+    const { items } = (await call('listPresences', { query: { site: 'site-a' } })).result;
+    expect(items).toMatchObject([{ realm: 'site-a', of: { realm: 'cloud', address: '10.0.0.5' } }]);
+    const { address } = items[0]!;
+    const everywhere = (await call('listPresences', { query: { limit: 1 } })).result;
+    expect(everywhere.items).toEqual(items);
+    const rest = await call('listPresences', { query: { cursor: everywhere.next } });
+    expect(rest.result).toMatchObject({ items: [{ realm: 'site-b' }] });
+
+    const whois = { site: 'site-a', address };
+    expect((await call('whois', { query: whois as never })).result).toEqual({
+      site: 'cloud',
+      address: '10.0.0.5',
+      services: ['bus'],
+    });
+    await expect(
+      call('whois', { query: { ...whois, address: '10.0.0.9' } as never })
+    ).rejects.toMatchObject({ problem: { status: 404 } });
+    const found = await call('lookup', { query: { name: 'bus', site: 'site-a' } });
+    expect(found.result.hosts).toMatchObject([{ addresses: [address], ports: ['udp/7'] }]);
+    expect((await call('listPaths', { query: { site: 'site-b' } })).result).toEqual({ items: [] });
+  });
+
+  test('is changed: clients released, a site moved, the configuration read again', async () => {
+    const released = await call('releaseClients', { params: { site: 'site-a' } });
+    expect(released.result).toEqual({ released: 0 });
+    await call('moveSite', { body: { site: 'site-a', worker: 0 } });
+    expect((await call('reload', {})).result).toEqual({ needRestart: ['dns'] });
+  });
+
+  test('is described by a document', async () => {
+    const { result } = await call('getDocument', {});
+    expect(result).toMatchObject({ openapi: '3.1.0' });
+  });
+});
+
+test('a packet is explained by its bytes', async () => {
+  const { result } = await call('explain', { body: { site: 'site-a', packet: '45' } });
+  expect(result).toMatchObject({ verdict: 'DropMalformed', reason: expect.any(String) });
+  await expect(call('explain', { body: { site: 'nowhere', packet: '45' } })).rejects.toMatchObject({
+    problem: { status: 400, path: 'site' },
+  });
+});
+
+test('each operation of the table was called with success', () => {
+  const missing = Object.keys(CLOUD_OPERATIONS).filter((name) => !called.has(name));
+  expect(missing).toEqual([]);
+});
