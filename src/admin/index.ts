@@ -10,4 +10,10 @@ export {
   type AdminServerOptions,
 } from './admin-server.ts';
 export { adminRoutes } from './routes.ts';
-export type { AdminTarget, CaStep, CaStepOptions, SiteTokenOptions } from './target.ts';
+export type {
+  AdminTarget,
+  CaStep,
+  CaStepOptions,
+  CloudCaStatus,
+  SiteTokenOptions,
+} from './target.ts';

@@ -8,6 +8,7 @@ import {
   adminRoutes,
   type CaStep,
   type CaStepOptions,
+  type CloudCaStatus,
   type SiteTokenOptions,
 } from '../admin/index.ts';
 import { type AddressInput, IpAddress } from '../base/address.ts';
@@ -15,14 +16,20 @@ import { CloseStack } from '../base/close-stack.ts';
 import { Emitter } from '../base/emitter.ts';
 import { checkText } from '../base/option-check.ts';
 import type { PresenceController, SnapshotHost, Whois } from '../control/index.ts';
-import { ConfigError } from '../errors.ts';
-import type { CertificateAuthority, RevocationReason, RevocationScope } from '../pki/index.ts';
+import { ConfigError, NotFoundError } from '../errors.ts';
 import type {
-  DesiredInput,
-  ExposureInput,
-  ExposureKey,
-  Registry,
-  SelectorExposureInput,
+  CertificateAuthority,
+  RevocationReason,
+  RevocationScope,
+  TokenEntry,
+} from '../pki/index.ts';
+import {
+  CLOUD,
+  type DesiredInput,
+  type ExposureInput,
+  type ExposureKey,
+  type Registry,
+  type SelectorExposureInput,
 } from '../registry/index.ts';
 import type { SocketStack } from '../sockets/index.ts';
 import type { Explanation, PathStatus } from '../translator/index.ts';
@@ -45,6 +52,7 @@ import {
 import { addressesOf, type CloudAddresses, type CloudStatus, statusOf } from './cloud-status.ts';
 import { closeGivenDevice } from './common-options.ts';
 import type { EdgeChange } from './edge-tunnels.ts';
+import { hostsNamed } from './site-names.ts';
 import { closedError, type ReadyOptions, whenReady } from './when-ready.ts';
 
 export type CloudState = 'ready' | 'degraded' | 'closed';
@@ -209,6 +217,20 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
+   * Deletes an enrolment token by its id, which `authority.tokens` lists: nobody can enrol with it any more.
+   *
+   * @returns the token as it was; `usedAt` says whether a site has enrolled with it before.
+   * @throws {NotFoundError} if there is no such token.
+   * @throws {StoreError} if it cannot be deleted.
+   */
+  async deleteToken(id: string): Promise<TokenEntry> {
+    const { trust, audit } = this.#parts;
+    const token = await trust.authority.deleteToken(checkText('id', id));
+    audit?.tokenDeletion(token.site, id, token.usedAt !== undefined);
+    return token;
+  }
+
+  /**
    * Revokes a site, a certificate or a key, and terminates its tunnels: `revoke({ site: 'site-a' }, 'keyCompromise')`.
    * When this resolves, none of its packets passes. The edge may learn of it later; its state becomes `rejected`, with a
    * failure of the kind `revoked`. The name of a site that does not exist (yet) is revoked too.
@@ -267,6 +289,15 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     await workers.terminate({ unwanted: true }, { code: CloseCode.Untrusted, reason });
   }
 
+  /** Returns the CAs, and what the next step of a rollover waits for. */
+  caStatus(): CloudCaStatus {
+    const { trust, tunnels } = this.#parts;
+    const { authority, caWarning: warning } = trust;
+    const sites = tunnels.sitesWith((certificate) => !authority.isCurrent(certificate)).sort();
+    const blocking = { count: sites.length, names: sites.slice(0, MAX_NAMES) };
+    return { ...authority.status(), warning, blocking };
+  }
+
   /**
    * Returns the endpoint that a presence stands for.
    *
@@ -281,12 +312,19 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Returns the hosts that a name resolves to at the cloud's own site; none if the name is not known.
+   * Returns the hosts that a name resolves to at a site; none if the name is not known there. A site whose edge has not
+   * received the latest snapshot yet may still answer as before.
    *
    * @param name a full domain name, or a name within the site's zone
+   * @param site default: the cloud's own site
+   * @throws {NotFoundError} if there is no such site.
    */
-  lookup(name: string): readonly SnapshotHost[] {
-    return this.#parts.names.lookup(checkText('name', name));
+  lookup(name: string, site: string = CLOUD): readonly SnapshotHost[] {
+    const { names, registry, controller } = this.#parts;
+    checkText('name', name);
+    if (site === CLOUD) return names.lookup(name);
+    if (registry.site(site) === undefined) throw new NotFoundError(`"${site}" is not a site`);
+    return hostsNamed(controller.snapshot(site), name);
   }
 
   /** Explains what the translator would do with a packet that comes from `site`, and why. */
@@ -403,3 +441,6 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     if (this.#opened === undefined || this.#state === 'closed') throw closedError();
   }
 }
+
+/** How many sites a list names at most. */
+const MAX_NAMES = 100;

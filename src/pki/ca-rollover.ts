@@ -47,6 +47,16 @@ export class CaRollover {
     return this.#current;
   }
 
+  /** The CA that is prepared. */
+  get next(): Ca | undefined {
+    return this.#next;
+  }
+
+  /** The CA that signed before. */
+  get previous(): Ca | undefined {
+    return this.#previous;
+  }
+
   get state(): RolloverState {
     if (this.#next !== undefined) return 'prepared';
     return this.#previous === undefined ? 'none' : 'active';
