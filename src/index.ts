@@ -7,7 +7,13 @@
  * @module virtual-presence
  */
 
-export type { AdminTarget, CaStep, CaStepOptions, SiteTokenOptions } from './admin/index.ts';
+export type {
+  AdminTarget,
+  CaStep,
+  CaStepOptions,
+  CloudCaStatus,
+  SiteTokenOptions,
+} from './admin/index.ts';
 export {
   AddressAllocator,
   type AddressAllocatorOptions,
@@ -106,25 +112,33 @@ export {
 export type { LogFields, Logger } from './observe/index.ts';
 export {
   type AuthorityEvents,
+  type AuthorityStatus,
+  type CaCertificateStatus,
   type CaMaterial,
+  type CaStatus,
   CertificateAuthority,
   type CertificateAuthorityOptions,
   type CertificateRecord,
   type Credentials,
+  type CrlStatus,
   type GatewayIdentity,
   type IssuedCertificate,
   type IssueOptions,
   type KeepStep,
   type KeyType,
+  type ListQuery,
   type RedeemOptions,
   type Redemption,
   type RevocationChanges,
+  type RevocationEntry,
   type RevocationReason,
   type RevocationRecord,
   type RevocationReport,
   type RevocationScope,
   type RevocationTable,
   type RolloverState,
+  type SiteList,
+  type TokenEntry,
   type TokenOptions,
 } from './pki/index.ts';
 export {

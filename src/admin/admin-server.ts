@@ -9,7 +9,7 @@ import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { checkFunction, checkObject, checkThat, checkWhole } from '../base/option-check.ts';
 import { parseSchema } from '../base/schema.ts';
-import { EnvironmentError, PresenceError } from '../errors.ts';
+import { ConfigError, EnvironmentError, PresenceError } from '../errors.ts';
 import type { Json } from '../store/index.ts';
 import { type AdminRequest, type Handlers, Versioned } from './handler.ts';
 import type { AnyOperation, Call, Operations } from './operation.ts';
@@ -58,11 +58,12 @@ export class AdminServer implements AsyncDisposable {
       timeoutMs = ADMIN_SERVER_DEFAULTS.timeoutMs,
     } = options;
     checkThat('socketPath', socketPath, typeof socketPath === 'string', 'a text');
-    this.#router = new Router(checkObject('operations', operations));
+    checkObject('operations', operations);
     this.#handlers = checkObject('handlers', handlers) as never;
     for (const name of Object.keys(operations)) {
       checkFunction(`handlers.${name}`, this.#handlers[name]);
     }
+    this.#router = new Router(operations);
     this.#maxBodyBytes = checkWhole('maxBodyBytes', maxBodyBytes, 0, MAX_BODY_BYTES);
     this.#timeoutMs = checkWhole('timeoutMs', timeoutMs, 1, MAX_TIMER_MS);
     const limits = {
@@ -128,7 +129,7 @@ export class AdminServer implements AsyncDisposable {
       // `listen` creates the socket at once, so with this umask nobody else can ever open it.
       const umask = process.umask(0o177);
       try {
-        this.#server.listen(socketPath, () => {
+        this.#server.listen({ path: socketPath, backlog: BACKLOG }, () => {
           this.#server.off('error', reject);
           // A client could not be accepted, for example because of a lack of file descriptors.
           this.#server.on('error', () => {});
@@ -233,6 +234,8 @@ function bodyOf({ body: schema }: AnyOperation, body: Buffer): unknown {
   } catch (error) {
     throw new AdminRequestError(400, `the body is not JSON: ${(error as Error).message}`);
   }
+  // The schema of an object whose keys are all optional takes a list too.
+  if (Array.isArray(value)) throw new ConfigError('', 'expected a mapping, got a list');
   return parseSchema(schema, value);
 }
 
@@ -330,6 +333,8 @@ function acceptsConnections(socketPath: string): Promise<boolean> {
   });
 }
 
+/** How many connections may wait; the kernel takes its own limit, 4096 by default, if that is lower. */
+const BACKLOG = 4096;
 /** A longer body would not fit into a string. */
 const MAX_BODY_BYTES = 2 ** 29;
 /** The longest delay of a Node timer. */

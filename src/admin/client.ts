@@ -154,4 +154,5 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'the socket does not exist; is the gateway running?',
   ECONNREFUSED: 'no process listens on the socket; is the gateway running?',
   EACCES: 'this user may not open the socket',
+  EAGAIN: 'too many others are waiting for it; try again',
 };

@@ -4,7 +4,7 @@
  */
 
 import { ConfigError, NotFoundError } from '../errors.ts';
-import type { ListQuery } from '../pki/index.ts';
+import type { ListQuery, RevocationEntry, TokenEntry } from '../pki/index.ts';
 import { CLOUD, type Registry, type Site } from '../registry/index.ts';
 import type { Presence } from '../translator/index.ts';
 import type { Page } from './answers.ts';
@@ -26,10 +26,10 @@ export function cloudHandlers(target: AdminTarget): Handlers<CloudOperations> {
       return { released: await target.releaseClients(edgeSite(registry, known(registry, site))) };
     },
     listTokens: ({ query }) =>
-      pageFrom(
+      pageFrom<TokenEntry>(
         query,
-        ({ id }) => id,
-        (of) => authority.tokens(of)
+        (of) => authority.tokens(of),
+        ({ id }) => id
       ),
     createToken: async ({ body: { site, lifetimeSeconds } }) => {
       const lifetime = lifetimeSeconds === undefined ? {} : { lifetimeMs: lifetimeSeconds * 1000 };
@@ -37,10 +37,10 @@ export function cloudHandlers(target: AdminTarget): Handlers<CloudOperations> {
     },
     deleteToken: ({ params: { token } }) => target.deleteToken(token),
     listRevocations: ({ query }) =>
-      pageFrom(
+      pageFrom<RevocationEntry>(
         query,
-        ({ key }) => key,
-        (of) => authority.revocations(of)
+        (of) => authority.revocations.page(of),
+        ({ key }) => key
       ),
     revoke: ({ body: { reason, ...scope } }) => target.revoke(scope, reason),
     reinstate: ({ params: { site } }) => target.reinstate(site),
@@ -106,8 +106,8 @@ function notASite(site: string): ConfigError {
 /** Returns a page of what `list` returns in the order of the keys. */
 function pageFrom<T>(
   { cursor, limit, site }: SiteFilter,
-  keyOf: (entry: T) => string,
-  list: (query: ListQuery) => readonly T[]
+  list: (query: ListQuery) => readonly T[],
+  keyOf: (entry: T) => string
 ): Page<T> {
   const found = list({ after: cursor, limit: limit + 1, site });
   const items = found.slice(0, limit);

@@ -89,4 +89,10 @@ export type {
   SiteStatusAnswer,
   WarningAnswer,
 } from './status.ts';
-export type { AdminTarget, CaStep, CaStepOptions, SiteTokenOptions } from './target.ts';
+export type {
+  AdminTarget,
+  CaStep,
+  CaStepOptions,
+  CloudCaStatus,
+  SiteTokenOptions,
+} from './target.ts';

@@ -56,7 +56,7 @@ export function problemOf(error: unknown): Problem {
     return { ...titled(500), detail, code: 'ERR_PRESENCE_INTERNAL', remedy };
   }
   const { code, message: detail } = error;
-  const status = error instanceof AdminRequestError ? error.status : (STATUSES[code] ?? 500);
+  const status = error instanceof AdminRequestError ? error.status : statusOf(code);
   const path = error instanceof ConfigError && error.path !== '' ? error.path : undefined;
   const remedy = REMEDIES[code];
   return {
@@ -68,6 +68,12 @@ export function problemOf(error: unknown): Problem {
   };
 }
 
+function statusOf(code: string): number {
+  // The cloud refuses a token, for one of many reasons.
+  const byDefault = code.startsWith('ERR_PRESENCE_ENROLMENT_') ? 409 : 500;
+  return STATUSES[code] ?? byDefault;
+}
+
 function titled(status: number): Pick<Problem, 'title' | 'status'> {
   return { title: STATUS_CODES[status]!, status };
 }
@@ -76,6 +82,7 @@ function titled(status: number): Pick<Problem, 'title' | 'status'> {
 const STATUSES: Readonly<Record<string, number>> = {
   ERR_PRESENCE_CONFIG: 400,
   ERR_PRESENCE_API_MISUSE: 400,
+  ERR_PRESENCE_ENROLMENT_MALFORMED: 400,
   ERR_PRESENCE_NOT_FOUND: 404,
   ERR_PRESENCE_CONFLICT: 409,
   ERR_PRESENCE_CERTIFICATE: 409,

@@ -40,7 +40,7 @@ export class Router {
   match(method: string, path: string): Match {
     const segments = path.split('/').slice(1).map(decode);
     const found = (this.#entries.get(segments.length) ?? []).filter((entry) =>
-      entry.segments.every((each, i) => isParam(each) || each === segments[i])
+      entry.segments.every((each, i) => (isParam(each) ? segments[i] !== '' : each === segments[i]))
     );
     // A text goes before a parameter: `/v1/ca/bundle` is not a CA of that name.
     const texts = ({ segments: all }: Entry) => all.filter((each) => !isParam(each)).length;

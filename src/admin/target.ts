@@ -4,15 +4,18 @@
  */
 import type { PresenceController, SnapshotHost } from '../control/index.ts';
 import type {
+  AuthorityStatus,
   CaMaterial,
   CertificateAuthority,
   RevocationReason,
   RevocationScope,
+  SiteList,
+  TokenEntry,
 } from '../pki/index.ts';
 import type { Registry } from '../registry/index.ts';
 import type { Explanation, PathStatus } from '../translator/index.ts';
 import type { RevocationReceipt } from '../trust/index.ts';
-import type { CaAnswer, ReloadAnswer } from './answers.ts';
+import type { ReloadAnswer } from './answers.ts';
 import type { WrittenAs } from './operation.ts';
 import type { CloudStatusAnswer } from './status.ts';
 
@@ -32,6 +35,14 @@ export interface SiteTokenOptions {
   readonly lifetimeMs?: number;
 }
 
+/** The CAs of a cloud gateway, and what the next step of a rollover waits for. */
+export interface CloudCaStatus extends AuthorityStatus {
+  /** What the operator has to do before the CA expires, from 60 days before that; else undefined. */
+  readonly warning: string | undefined;
+  /** The sites whose tunnels `retire` would close: it is refused without `force` while there are any. */
+  readonly blocking: SiteList;
+}
+
 /** A cloud gateway, for `cloudHandlers`. An error that a method throws becomes the answer to the operator. */
 export interface AdminTarget {
   readonly registry: Registry;
@@ -41,19 +52,21 @@ export interface AdminTarget {
   readonly workerCount: number;
   status(): Promise<WrittenAs<CloudStatusAnswer>>;
   paths(): Promise<readonly PathStatus[]>;
-  /** Returns the hosts that a name resolves to at the cloud's own site; none if the name is not known. */
-  lookup(name: string): readonly SnapshotHost[];
   /** Explains what the translator would do with a packet that comes from the realm `realm`. */
   explain(packet: Uint8Array, realm: string): Promise<Explanation>;
   /** Returns a token with which the edge gateway of a site enrols once. */
   createToken(options: SiteTokenOptions): Promise<string>;
+  /** Deletes a token by its id, and returns it as it was. */
+  deleteToken(id: string): Promise<TokenEntry>;
+  caStatus(): CloudCaStatus;
+  /** Returns the hosts that a name resolves to at a site; default: at the cloud's own site. */
+  lookup(name: string, site?: string): readonly SnapshotHost[];
   /** Releases the addresses of a site's clients, and returns their number. */
   releaseClients(site: string): Promise<number>;
   /** Revokes a site, a certificate or a key, and terminates its tunnels. */
   revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt>;
   /** Lets a revoked site enrol again. */
   reinstate(site: string): Promise<void>;
-  caStatus(): WrittenAs<CaAnswer>;
   /** Takes one step of a CA rollover. */
   rotateCa(step: CaStep, options?: CaStepOptions): Promise<void>;
   /** Moves a site to another worker. */

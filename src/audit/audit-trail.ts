@@ -97,6 +97,11 @@ export class AuditTrail extends EventEmitter<AuditTrailEvents> {
     this.#append({ kind: 'token', site });
   }
 
+  /** Writes that a token was deleted. @param isUsed whether a site had enrolled with it before */
+  tokenDeletion(site: string, id: string, isUsed: boolean): void {
+    this.#append({ kind: 'token', site, detail: { id, deleted: true, used: isUsed } });
+  }
+
   enrolment({ site, serial, remoteAddress, refused }: EnrolmentOutcome): void {
     const who = { ...(site && { site }), ...(serial && { serial }), remoteAddress };
     if (refused === undefined) this.#append({ kind: 'enrolment', ...who });

@@ -7,7 +7,7 @@ import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
 import { type Clock, systemClock } from '../base/clock.ts';
 import type { TrustProvider } from '../control/index.ts';
-import { ApiMisuseError, CertificateError } from '../errors.ts';
+import { ApiMisuseError, CertificateError, ConflictError } from '../errors.ts';
 import { type Logger, silentLogger } from '../observe/index.ts';
 import {
   type CaMaterial,
@@ -194,7 +194,7 @@ export class AuthorityKeeper
    */
   async prepare(next?: CaMaterial): Promise<void> {
     if (this.authority.rollover !== 'none') {
-      throw new ApiMisuseError(`a CA rollover is already in progress: ${this.authority.rollover}`);
+      throw new ConflictError(`a CA rollover is already in progress: ${this.authority.rollover}`);
     }
     const ca = next ?? newCa(this.#options);
     const kept = await atRest(ca, this.#options.passphrase);

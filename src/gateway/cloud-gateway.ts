@@ -8,6 +8,7 @@ import {
   type CaStep,
   type CaStepOptions,
   CLOUD_OPERATIONS,
+  type CloudCaStatus,
   cloudHandlers,
   type ReloadAnswer,
   type SiteTokenOptions,
@@ -17,14 +18,20 @@ import { CloseStack } from '../base/close-stack.ts';
 import { Emitter } from '../base/emitter.ts';
 import { checkText } from '../base/option-check.ts';
 import type { PresenceController, SnapshotHost, Whois } from '../control/index.ts';
-import { ConfigError } from '../errors.ts';
-import type { CertificateAuthority, RevocationReason, RevocationScope } from '../pki/index.ts';
+import { ConfigError, ConflictError, NotFoundError } from '../errors.ts';
 import type {
-  DesiredInput,
-  ExposureInput,
-  ExposureKey,
-  Registry,
-  SelectorExposureInput,
+  CertificateAuthority,
+  RevocationReason,
+  RevocationScope,
+  TokenEntry,
+} from '../pki/index.ts';
+import {
+  CLOUD,
+  type DesiredInput,
+  type ExposureInput,
+  type ExposureKey,
+  type Registry,
+  type SelectorExposureInput,
 } from '../registry/index.ts';
 import type { SocketStack } from '../sockets/index.ts';
 import type { Explanation, PathStatus } from '../translator/index.ts';
@@ -47,6 +54,7 @@ import {
 import { addressesOf, type CloudAddresses, type CloudStatus, statusOf } from './cloud-status.ts';
 import { closeGivenDevice } from './common-options.ts';
 import type { EdgeChange } from './edge-tunnels.ts';
+import { hostsNamed } from './site-names.ts';
 import { closedError, type ReadyOptions, whenReady } from './when-ready.ts';
 
 export type CloudState = 'ready' | 'degraded' | 'closed';
@@ -211,6 +219,20 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
+   * Deletes an enrolment token by its id, which `authority.tokens` lists: nobody can enrol with it any more.
+   *
+   * @returns the token as it was; `usedAt` says whether a site has enrolled with it before.
+   * @throws {NotFoundError} if there is no such token.
+   * @throws {StoreError} if it cannot be deleted.
+   */
+  async deleteToken(id: string): Promise<TokenEntry> {
+    const { trust, audit } = this.#parts;
+    const token = await trust.authority.deleteToken(checkText('id', id));
+    audit?.tokenDeletion(token.site, id, token.usedAt !== undefined);
+    return token;
+  }
+
+  /**
    * Revokes a site, a certificate or a key, and terminates its tunnels: `revoke({ site: 'site-a' }, 'keyCompromise')`.
    * When this resolves, none of its packets passes. The edge may learn of it later; its state becomes `rejected`, with a
    * failure of the kind `revoked`. The name of a site that does not exist (yet) is revoked too.
@@ -245,9 +267,9 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    * Takes one step of a CA rollover. After `prepare` all gateways trust the next CA too; after `activate` the next CA
    * signs and all gateways renew; after `retire` certificates of the previous CA are refused.
    *
-   * @throws {ConfigError} if there is no such step, or an option is not usable; also for `retire` without `force` while
-   *   a connected edge has not renewed.
-   * @throws {ApiMisuseError} if another step must come first.
+   * @throws {ConfigError} if there is no such step, or an option is not usable.
+   * @throws {ConflictError} if another step must come first, and for `retire` without `force` while a connected edge has
+   *   not renewed.
    */
   async rotateCa(step: CaStep, options: CaStepOptions = {}): Promise<void> {
     const { trust, tunnels, audit, workers } = this.#parts;
@@ -257,7 +279,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
       const outdated = tunnels.sitesWith((certificate) => !trust.authority.isCurrent(certificate));
       if (outdated.length > 0) {
         const sites = outdated.join(', ');
-        throw new ConfigError('step', `not renewed yet: ${sites}; "force" closes their tunnels`);
+        throw new ConflictError(`not renewed yet: ${sites}; "force" closes their tunnels`);
       }
     }
     if (step === 'prepare') await trust.prepare(ca);
@@ -267,6 +289,15 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     if (step !== 'retire') return;
     const reason = 'the CA of the certificate is retired';
     await workers.terminate({ unwanted: true }, { code: CloseCode.Untrusted, reason });
+  }
+
+  /** Returns the CAs, and what the next step of a rollover waits for. */
+  caStatus(): CloudCaStatus {
+    const { trust, tunnels } = this.#parts;
+    const { authority, caWarning: warning } = trust;
+    const sites = tunnels.sitesWith((certificate) => !authority.isCurrent(certificate)).sort();
+    const blocking = { count: sites.length, names: sites.slice(0, MAX_NAMES) };
+    return { ...authority.status(), warning, blocking };
   }
 
   /**
@@ -283,12 +314,19 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Returns the hosts that a name resolves to at the cloud's own site; none if the name is not known.
+   * Returns the hosts that a name resolves to at a site; none if the name is not known there. A site whose edge has not
+   * received the latest snapshot yet may still answer as before.
    *
    * @param name a full domain name, or a name within the site's zone
+   * @param site default: the cloud's own site
+   * @throws {NotFoundError} if there is no such site.
    */
-  lookup(name: string): readonly SnapshotHost[] {
-    return this.#parts.names.lookup(checkText('name', name));
+  lookup(name: string, site: string = CLOUD): readonly SnapshotHost[] {
+    const { names, registry, controller } = this.#parts;
+    checkText('name', name);
+    if (site === CLOUD) return names.lookup(name);
+    if (registry.site(site) === undefined) throw new NotFoundError(`"${site}" is not a site`);
+    return hostsNamed(controller.snapshot(site), name);
   }
 
   /** Explains what the translator would do with a packet that comes from `site`, and why. */
@@ -408,3 +446,6 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     if (this.#opened === undefined || this.#state === 'closed') throw closedError();
   }
 }
+
+/** How many sites a list names at most. */
+const MAX_NAMES = 100;

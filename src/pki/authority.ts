@@ -10,7 +10,7 @@ import type { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
 import type { Clock } from '../base/clock.ts';
 import { checkObject } from '../base/option-check.ts';
-import { ApiMisuseError, CertificateError, StoreConflictError } from '../errors.ts';
+import { CertificateError, ConflictError, StoreConflictError } from '../errors.ts';
 import type { Store } from '../store/store.ts';
 import {
   type AuthorityEvents,
@@ -26,14 +26,16 @@ import {
   TOKEN_DEFAULTS,
   type TokenOptions,
 } from './authority-options.ts';
+import { type AuthorityStatus, statusOf } from './authority-status.ts';
 import type { CaMaterial } from './ca.ts';
 import { CaRollover, type RolloverState } from './ca-rollover.ts';
 import { checkLifetime } from './certificate.ts';
-import { CertificateLedger } from './certificate-ledger.ts';
 import { Certifier } from './certifier.ts';
 import { commitInParts, deletionOf, mustNotExist, refusedAs } from './commits.ts';
 import { decryptPrivateKey, encryptPrivateKey } from './encrypted-key.ts';
 import { spkiHashOfCertificate } from './keys.ts';
+import type { Ledgers } from './ledgers.ts';
+import type { ListQuery } from './list-query.ts';
 import { checkSite, formatIdentity, type GatewayIdentity, identityOfCertificate } from './names.ts';
 import {
   type RevocationReason,
@@ -44,10 +46,9 @@ import {
 } from './revocation-index.ts';
 import { RevocationLists } from './revocation-list.ts';
 import { type RevocationReport, Revocations, serialOf } from './revocations.ts';
-import { RunningTime } from './running-time.ts';
 import { verifySigningRequest } from './signing-request.ts';
 import { formatToken } from './token.ts';
-import { TokenLedger, unknownToken } from './token-ledger.ts';
+import { type TokenEntry, unknownToken } from './token-ledger.ts';
 
 /**
  * A certificate authority for the gateways of one trust domain.
@@ -70,10 +71,8 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
 
   readonly #rollover: CaRollover;
   readonly #store: Store;
-  readonly #certificates: CertificateLedger;
-  readonly #tokens: TokenLedger;
+  readonly #ledgers: Ledgers;
   readonly #clock: Clock;
-  readonly #running: RunningTime;
   readonly #certificateLifetimeMs: number;
   readonly #crlLifetimeMs: number;
   readonly #certifier: Certifier;
@@ -81,12 +80,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   /** Whether a step of a rollover is being stored. */
   #isChanging = false;
 
-  private constructor(
-    rollover: CaRollover,
-    revocations: Revocations,
-    running: RunningTime,
-    settings: AuthoritySettings
-  ) {
+  private constructor(rollover: CaRollover, revocations: Revocations, settings: AuthoritySettings) {
     super();
     const { trustDomain, store, clock, certificateLifetimeMs, crlLifetimeMs } = settings;
     this.trustDomain = trustDomain;
@@ -94,13 +88,11 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     this.#rollover = rollover;
     this.#store = store;
     this.#clock = clock;
-    this.#running = running;
-    this.#certificates = new CertificateLedger(store, clock, running);
-    this.#tokens = new TokenLedger(store, clock, running);
+    this.#ledgers = revocations.ledgers;
     this.#certificateLifetimeMs = certificateLifetimeMs;
     this.#crlLifetimeMs = crlLifetimeMs;
     this.#lists = new RevocationLists(crlLifetimeMs);
-    this.#certifier = new Certifier({ trustDomain, rollover, store, revocations, clock, running });
+    this.#certifier = new Certifier({ trustDomain, rollover, store, revocations, clock });
     revocations.on('revoked', (scope) => this.emit('revoked', scope));
   }
 
@@ -120,9 +112,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
       options.previous && decrypted(options.previous),
     ]);
     const rollover = new CaRollover({ current, next, previous }, settings.trustDomain);
-    const running = await RunningTime.open(settings.store, settings.clock);
-    const revocations = await Revocations.open(settings);
-    return new CertificateAuthority(rollover, revocations, running, settings);
+    return new CertificateAuthority(rollover, await Revocations.open(settings), settings);
   }
 
   /** The chain of the current CA: the signing certificate first, the root last. */
@@ -202,7 +192,8 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     } = checkObject('the options of createToken', options);
     checkSite(site);
     checkLifetime('lifetimeMs', lifetimeMs);
-    const { id, secret, write } = this.#tokens.draft(site, lifetimeMs);
+    const { tokens } = this.#ledgers;
+    const { id, secret, write } = tokens.draft(site, lifetimeMs);
     const { trustDomain, spkiHash: caSpkiHash } = this;
     const text = formatToken({ endpoints, caSpkiHash, trustDomain, site, id, secret });
     try {
@@ -210,7 +201,29 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     } catch (error) {
       throw refusedAs(error, () => siteRevoked(site));
     }
+    await tokens.refresh(id);
     return text;
+  }
+
+  /**
+   * Returns the tokens that the store has, in the order of their ids; their secrets are not known. Expired tokens are
+   * among them until `prune`. Reads memory only: a token that another process has made may come a moment later.
+   *
+   * @throws {ApiMisuseError} if the query is invalid.
+   */
+  tokens(query: ListQuery): TokenEntry[] {
+    return this.#ledgers.tokens.page(query);
+  }
+
+  /**
+   * Deletes a token by its id: nobody can enrol with it any more. A certificate that it has brought stays valid.
+   *
+   * @returns the token as it was; `usedAt` says whether a site has enrolled with it before.
+   * @throws {NotFoundError} if there is no such token.
+   * @throws {StoreError} if it cannot be deleted.
+   */
+  deleteToken(id: string): Promise<TokenEntry> {
+    return this.#ledgers.tokens.delete(id);
   }
 
   /**
@@ -226,7 +239,8 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     { tokenId, secret, csrPem }: Redemption,
     { authorize }: RedeemOptions = {}
   ): Promise<IssuedCertificate> {
-    let { site, write } = await this.#tokens.redeemable(tokenId, secret);
+    const { tokens } = this.#ledgers;
+    let { site, write } = await tokens.redeemable(tokenId, secret);
     // The request is read after the token was checked, so that without a valid token it is not parsed at all.
     const publicKey = verifySigningRequest(csrPem);
     if (authorize !== undefined) {
@@ -234,7 +248,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
       this.#certifier.check(publicKey);
       await authorize(site);
       // The token may have expired or been used in the meantime.
-      ({ site, write } = await this.#tokens.redeemable(tokenId, secret));
+      ({ site, write } = await tokens.redeemable(tokenId, secret));
     }
     try {
       const identity: GatewayIdentity = { trustDomain: this.trustDomain, role: 'site', site };
@@ -243,7 +257,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
       });
     } catch (error) {
       // Either another process has used the token, which this reports, or the site was revoked.
-      if (error instanceof StoreConflictError) await this.#tokens.redeemable(tokenId, secret);
+      if (error instanceof StoreConflictError) await tokens.redeemable(tokenId, secret);
       throw refusedAs(error, unknownToken);
     }
   }
@@ -316,6 +330,11 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     return this.#rollover.state;
   }
 
+  /** Returns what the CAs are, and what a rollover waits for. */
+  status(): AuthorityStatus {
+    return statusOf(this.#rollover, this.revocations, this.#lists.latest);
+  }
+
   /**
    * Prepares the next CA. Its root joins the trust bundle now; it signs nothing yet. If it has the same root, as a new
    * intermediate does, the bundle does not change, and `retireCa` takes no trust away.
@@ -325,7 +344,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * @param keep stores the CAs as they are after the step. It is called when all checks have passed and before
    * anything has changed. If it throws, the method throws the same error, nothing has changed, and the step can be
    * repeated. Without it, the step has taken effect when the method returns, even before its promise settles.
-   * @throws {ApiMisuseError} if a CA is already prepared, the previous one is not retired, or another step is
+   * @throws {ConflictError} if a CA is already prepared, the previous one is not retired, or another step is
    * being stored.
    * @throws {CertificateError} as `open` does; also if the CA has expired or has the current CA's key.
    */
@@ -343,7 +362,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * if either of the two has an intermediate. In that case every gateway must have the new bundle before this step.
    *
    * @param keep as for `prepareCa`
-   * @throws {ApiMisuseError} if no CA is prepared, or another step is being stored.
+   * @throws {ConflictError} if no CA is prepared, or another step is being stored.
    * @throws {CertificateError} if the prepared CA has expired.
    */
   async activateCa(keep?: KeepStep): Promise<void> {
@@ -355,7 +374,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * signed.
    *
    * @param keep as for `prepareCa`
-   * @throws {ApiMisuseError} if there is no previous CA, or another step is being stored.
+   * @throws {ConflictError} if there is no previous CA, or another step is being stored.
    */
   async retireCa(keep?: KeepStep): Promise<void> {
     return this.#change(() => this.#rollover.retire(), keep);
@@ -364,7 +383,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   /** Takes one step of a rollover: checks it, stores it, then puts it into effect. */
   async #change(check: () => () => void, keep: KeepStep | undefined): Promise<void> {
     if (this.#isChanging) {
-      throw new ApiMisuseError('another step of the change of CA is being stored: wait for it');
+      throw new ConflictError('another step of the change of CA is being stored: wait for it');
     }
     const putInForce = check();
     if (keep !== undefined) {
@@ -402,9 +421,10 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * @returns how many entries were removed.
    */
   async prune(): Promise<number> {
-    await this.#running.save();
-    const expired = await this.#tokens.expiredKeys();
-    expired.push(...(await this.#certificates.expiredKeys()));
+    const { running, tokens, certificates } = this.#ledgers;
+    await running.save();
+    const expired = await tokens.expiredKeys();
+    expired.push(...(await certificates.expiredKeys()));
     await commitInParts(this.#store, expired.map(deletionOf));
     return expired.length;
   }

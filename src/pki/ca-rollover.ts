@@ -4,7 +4,7 @@
  * @module
  */
 import type { X509Certificate } from 'node:crypto';
-import { ApiMisuseError, CertificateError } from '../errors.ts';
+import { ApiMisuseError, CertificateError, ConflictError } from '../errors.ts';
 import { Ca, type CaMaterial } from './ca.ts';
 
 /** The step that a rollover has reached. */
@@ -47,6 +47,16 @@ export class CaRollover {
     return this.#current;
   }
 
+  /** The CA that is prepared. */
+  get next(): Ca | undefined {
+    return this.#next;
+  }
+
+  /** The CA that signed before. */
+  get previous(): Ca | undefined {
+    return this.#previous;
+  }
+
   get state(): RolloverState {
     if (this.#next !== undefined) return 'prepared';
     return this.#previous === undefined ? 'none' : 'active';
@@ -79,8 +89,8 @@ export class CaRollover {
    */
   prepare(material: CaMaterial, nowMs: number): () => void {
     const { state } = this;
-    if (state === 'prepared') throw new ApiMisuseError('a CA is prepared already');
-    if (state === 'active') throw new ApiMisuseError('the previous CA is not retired yet');
+    if (state === 'prepared') throw new ConflictError('a CA is prepared already');
+    if (state === 'active') throw new ConflictError('the previous CA is not retired yet');
     const next = this.#read(material);
     next.checkExpiry(nowMs);
     return () => {
@@ -91,7 +101,7 @@ export class CaRollover {
   /** @returns a function that makes the next CA the current one; it cannot fail. */
   activate(nowMs: number): () => void {
     const next = this.#next;
-    if (next === undefined) throw new ApiMisuseError('no CA is prepared');
+    if (next === undefined) throw new ConflictError('no CA is prepared');
     next.checkExpiry(nowMs);
     const crossPem = this.#crossFrom(this.#current, next);
     return () => {
@@ -104,7 +114,7 @@ export class CaRollover {
 
   /** @returns a function that drops the previous CA; it cannot fail. */
   retire(): () => void {
-    if (this.#previous === undefined) throw new ApiMisuseError('there is no previous CA');
+    if (this.#previous === undefined) throw new ConflictError('there is no previous CA');
     return () => {
       this.#previous = undefined;
       this.#crossPem = '';

@@ -82,6 +82,8 @@ export class Ca {
   readonly id: string;
   /** SHA-256 of the root key's SubjectPublicKeyInfo, base64url. */
   readonly rootId: string;
+  /** Whether this CA has issued a certificate. Each change of the CA asks about the certificates of all tunnels. */
+  readonly #issued = new WeakMap<X509Certificate, boolean>();
 
   /**
    * @throws {CertificateError} if the key cannot be read or does not belong to the first certificate, if the
@@ -135,7 +137,12 @@ export class Ca {
   }
 
   hasIssued(certificate: X509Certificate): boolean {
-    return this.signing.hasIssued(certificate);
+    let hasIssued = this.#issued.get(certificate);
+    if (hasIssued === undefined) {
+      hasIssued = this.signing.hasIssued(certificate);
+      this.#issued.set(certificate, hasIssued);
+    }
+    return hasIssued;
   }
 
   /**

@@ -9,8 +9,10 @@
  */
 import type { Clock } from '../base/clock.ts';
 import { CertificateError } from '../errors.ts';
-import type { Entry, Store, Write } from '../store/store.ts';
+import type { Entry, Json, Store, Write } from '../store/store.ts';
 import { DAY_MS } from './certificate.ts';
+import { EntryIndex } from './entry-index.ts';
+import { parseIdentity } from './names.ts';
 import type { RunningTime } from './running-time.ts';
 
 /** The stored record of an issued certificate. */
@@ -33,11 +35,24 @@ export class CertificateLedger {
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #running: RunningTime;
+  readonly #index: EntryIndex;
 
-  constructor(store: Store, clock: Clock, running: RunningTime) {
+  private constructor(store: Store, clock: Clock, running: RunningTime, index: EntryIndex) {
     this.#store = store;
     this.#clock = clock;
     this.#running = running;
+    this.#index = index;
+  }
+
+  /** @throws {StoreError} if the store cannot be read. */
+  static async open(store: Store, clock: Clock, running: RunningTime): Promise<CertificateLedger> {
+    const index = await EntryIndex.open(store, AREA, namesOf);
+    return new CertificateLedger(store, clock, running, index);
+  }
+
+  /** The write that marks a commit for `ofSite` and `ofKey`. */
+  get mark(): Write {
+    return this.#index.mark;
   }
 
   /** Returns the write that adds an entry. */
@@ -58,6 +73,25 @@ export class CertificateLedger {
     return recordOf(entry);
   }
 
+  /** Returns the certificates of a site; see `EntryIndex.find`. */
+  async ofSite(site: string, version: number): Promise<CertificateRecord[]> {
+    return (await this.#index.find(nameOfSite(site), version)).map(recordOf);
+  }
+
+  /** Returns the certificates for a key, by its hash; see `EntryIndex.find`. */
+  async ofKey(spkiHash: string, version: number): Promise<CertificateRecord[]> {
+    return (await this.#index.find(nameOfKey(spkiHash), version)).map(recordOf);
+  }
+
+  /** The certificate of each site that was recorded last. It costs as much as there are certificates. */
+  *newest(): Generator<readonly [site: string, record: CertificateRecord]> {
+    for (const [name, entries] of this.#index.named()) {
+      if (!name.startsWith(SITE)) continue;
+      const newest = entries.reduce((a, b) => (b.version > a.version ? b : a));
+      yield [name.slice(SITE.length), recordOf(newest)];
+    }
+  }
+
   /** Whether a certificate has not expired by the clock. It may be wrong: use this for display only. */
   isUnexpired({ notAfterMs }: CertificateRecord): boolean {
     return notAfterMs > this.#clock.wallMs();
@@ -75,19 +109,52 @@ export class CertificateLedger {
     return gone.map(({ serial }) => CERTIFICATES + serial);
   }
 
+  /** Stops following the store. Safe to call twice. */
+  close(): void {
+    this.#index.close();
+  }
+
   #hasExpired({ notBeforeMs, notAfterMs, recordedRunMs = 0 }: CertificateRecord): boolean {
     const ranMs = this.#running.ms - recordedRunMs;
     return this.#clock.wallMs() >= notAfterMs && ranMs >= notAfterMs - notBeforeMs + MARGIN_MS;
   }
 }
 
-export function recordOf(entry: Entry): CertificateRecord {
+/** Returns the site of a certificate; undefined for that of the cloud. */
+export function siteOf({ identity }: CertificateRecord): string | undefined {
+  const parsed = parseIdentity(identity);
+  return parsed.role === 'site' ? parsed.site : undefined;
+}
+
+function recordOf(entry: Entry): CertificateRecord {
   return entry.value as CertificateRecord;
 }
 
+/** Returns the names by which the record of a certificate is found. */
+function namesOf(value: Json): string[] {
+  const record = value as unknown as CertificateRecord;
+  const names = [nameOfKey(record.spkiHash)];
+  try {
+    const site = siteOf(record);
+    if (site !== undefined) names.push(nameOfSite(site));
+  } catch {
+    // A record whose identity cannot be read belongs to no site.
+  }
+  return names;
+}
+
+function nameOfSite(site: string): string {
+  return SITE + site;
+}
+
+function nameOfKey(spkiHash: string): string {
+  return `key ${spkiHash}`;
+}
+
+const SITE = 'site ';
 /** The area of the store. */
-export const CERTIFICATE_AREA = 'certificate';
-const CERTIFICATES = `${CERTIFICATE_AREA}/`;
+const AREA = 'certificate';
+const CERTIFICATES = `${AREA}/`;
 const SERIAL = /^[0-9a-f]{1,40}$/;
 /** Exceeds the difference in running time between processes on one store, which save it every hour. */
 const MARGIN_MS = DAY_MS;

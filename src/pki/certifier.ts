@@ -10,13 +10,11 @@ import type { IssuedCertificate } from './authority-options.ts';
 import type { Ca } from './ca.ts';
 import type { CaRollover } from './ca-rollover.ts';
 import { checkLifetime, randomSerial, signEndEntity, validityOf } from './certificate.ts';
-import { CertificateLedger } from './certificate-ledger.ts';
 import { mustNotExist } from './commits.ts';
 import { spkiHashOf } from './keys.ts';
 import { formatIdentity, type GatewayIdentity } from './names.ts';
 import { siteRevocationKey, spkiRevocationKey } from './revocation-index.ts';
 import type { Revocations } from './revocations.ts';
-import type { RunningTime } from './running-time.ts';
 
 export interface CertifierOptions {
   readonly trustDomain: string;
@@ -24,7 +22,6 @@ export interface CertifierOptions {
   readonly store: Store;
   readonly revocations: Revocations;
   readonly clock: Clock;
-  readonly running: RunningTime;
 }
 
 /** What is committed together with the record of a certificate, and how it is signed. */
@@ -38,11 +35,9 @@ export interface Conditions {
 
 export class Certifier {
   readonly #options: CertifierOptions;
-  readonly #certificates: CertificateLedger;
 
   constructor(options: CertifierOptions) {
     this.#options = options;
-    this.#certificates = new CertificateLedger(options.store, options.clock, options.running);
   }
 
   /**
@@ -91,7 +86,7 @@ export class Certifier {
     if (identity.role === 'site') guards.add(siteRevocationKey(identity.site));
     try {
       await store.commit([
-        this.#certificates.entry({ ...record, ...validity }),
+        revocations.ledgers.certificates.entry({ ...record, ...validity }),
         ...[...guards].map(mustNotExist),
         ...(write === undefined ? [] : [write]),
       ]);

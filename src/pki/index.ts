@@ -16,6 +16,12 @@ export {
   TOKEN_DEFAULTS,
   type TokenOptions,
 } from './authority-options.ts';
+export type {
+  AuthorityStatus,
+  CaCertificateStatus,
+  CaStatus,
+  SiteList,
+} from './authority-status.ts';
 export {
   type CaMaterial,
   GENERATE_CA_DEFAULTS,
@@ -45,6 +51,7 @@ export {
   type EnrolmentServerOptions,
 } from './enrolment-server-options.ts';
 export { type GatewayKey, generateGatewayKey, type KeyType } from './keys.ts';
+export type { ListQuery } from './list-query.ts';
 export {
   formatIdentity,
   type GatewayIdentity,
@@ -59,10 +66,12 @@ export {
   type RenewalState,
 } from './renewal-options.ts';
 export type {
+  RevocationEntry,
   RevocationReason,
   RevocationRecord,
   RevocationScope,
 } from './revocation-index.ts';
+export type { CrlStatus } from './revocation-list.ts';
 export type { RevocationChanges, RevocationTable } from './revocation-table.ts';
 export {
   isRevokedBy,
@@ -73,3 +82,4 @@ export {
 } from './revocations.ts';
 export { createSigningRequest } from './signing-request.ts';
 export { type EnrolmentToken, parseToken } from './token.ts';
+export type { TokenEntry } from './token-ledger.ts';

@@ -9,14 +9,28 @@ import { encodePem, enumerated, extension, integer, sequence, tagged, time } fro
 import { signatureAlgorithmOf, signed } from './keys.ts';
 import { REASON_CODES, type RevocationRecord } from './revocation-index.ts';
 
+/** The latest revocation list. */
+export interface CrlStatus {
+  /** The CRL number, which increases with every list; RFC 5280 section 5.2.3. */
+  readonly number: number;
+  readonly thisUpdate: Date;
+  readonly nextUpdate: Date;
+}
+
 /** Signs revocation lists, each with a higher number than the one before it, across restarts too. */
 export class RevocationLists {
   readonly #lifetimeMs: number;
   #lastNumber = 0;
+  #latest: CrlStatus | undefined;
 
   /** @param lifetimeMs how long a list is valid */
   constructor(lifetimeMs: number) {
     this.#lifetimeMs = lifetimeMs;
+  }
+
+  /** The latest list that this process has signed; undefined before the first one. */
+  get latest(): CrlStatus | undefined {
+    return this.#latest;
   }
 
   /**
@@ -27,22 +41,25 @@ export class RevocationLists {
   sign(cas: readonly Ca[], records: readonly RevocationRecord[], nowMs: number): string {
     this.#lastNumber = Math.max(this.#lastNumber + 1, Math.floor(nowMs));
     const times: Times = {
-      number: BigInt(this.#lastNumber),
+      number: this.#lastNumber,
       thisUpdateMs: backdated(nowMs, this.#lifetimeMs),
       nextUpdateMs: nowMs + this.#lifetimeMs,
     };
-    return cas
-      .map(({ id, issuer }) => {
-        const own = records.filter((it) => it.issuer === undefined || it.issuer === id);
-        return signRevocationList(issuer, own, times);
-      })
-      .join('');
+    const lists = cas.map(({ id, issuer }) => {
+      const own = records.filter((it) => it.issuer === undefined || it.issuer === id);
+      return signRevocationList(issuer, own, times);
+    });
+    this.#latest = {
+      number: times.number,
+      thisUpdate: new Date(times.thisUpdateMs),
+      nextUpdate: new Date(times.nextUpdateMs),
+    };
+    return lists.join('');
   }
 }
 
 interface Times {
-  /** The CRL number, which increases with every list; RFC 5280 section 5.2.3. */
-  readonly number: bigint;
+  readonly number: number;
   readonly thisUpdateMs: number;
   readonly nextUpdateMs: number;
 }
@@ -67,7 +84,10 @@ function signRevocationList(
     time(times.nextUpdateMs),
     // Section 5.1.2.6: an empty list has no field for entries.
     ...(entries.length > 0 ? [sequence(...entries)] : []),
-    tagged(0, sequence(authorityKeyId(issuer.keyId), extension(CRL_NUMBER, integer(times.number))))
+    tagged(
+      0,
+      sequence(authorityKeyId(issuer.keyId), extension(CRL_NUMBER, integer(BigInt(times.number))))
+    )
   );
   return encodePem('X509 CRL', signed(tbs, issuer.privateKey));
 }

@@ -16,20 +16,17 @@ import { EventEmitter } from 'eventemitter3';
 import type { Clock } from '../base/clock.ts';
 import { checkClock, checkMethods, checkObject } from '../base/option-check.ts';
 import { ApiMisuseError, CertificateError, StoreConflictError } from '../errors.ts';
-import type { Change, Entry, Json, Store, Write } from '../store/store.ts';
-import {
-  CERTIFICATE_AREA,
-  CertificateLedger,
-  type CertificateRecord,
-  recordOf,
-} from './certificate-ledger.ts';
+import type { Change, Entry, Store, Write } from '../store/store.ts';
+import { type CertificateRecord, siteOf } from './certificate-ledger.ts';
 import { commitInParts, deletionOf } from './commits.ts';
-import { EntryIndex } from './entry-index.ts';
 import { spkiHashOfCertificate } from './keys.ts';
-import { checkSite, identityOfCertificate, parseIdentity } from './names.ts';
+import { type Ledgers, openLedgers } from './ledgers.ts';
+import type { ListQuery } from './list-query.ts';
+import { checkSite, identityOfCertificate } from './names.ts';
 import {
   REASON_CODES,
   REVOCATIONS,
+  type RevocationEntry,
   RevocationIndex,
   type RevocationReason,
   type RevocationRecord,
@@ -39,8 +36,6 @@ import {
   spkiRevocationKey,
 } from './revocation-index.ts';
 import type { RevocationTable } from './revocation-table.ts';
-import { RunningTime } from './running-time.ts';
-import { siteOfToken, TOKEN_AREA, TokenLedger } from './token-ledger.ts';
 
 export interface RevocationsOptions {
   readonly store: Store;
@@ -117,26 +112,16 @@ export function serialOf(certificate: X509Certificate): string {
 export class Revocations extends EventEmitter<RevocationEvents> {
   readonly #store: Store;
   readonly #clock: Clock;
-  readonly #certificates: CertificateLedger;
-  readonly #tokens: TokenLedger;
-  readonly #certificatesBy: EntryIndex;
-  readonly #tokensBy: EntryIndex;
+  /** @internal */
+  readonly ledgers: Ledgers;
   readonly #index = new RevocationIndex();
   #unwatch: () => void = () => {};
 
-  private constructor(
-    store: Store,
-    clock: Clock,
-    running: RunningTime,
-    [certificatesBy, tokensBy]: readonly [EntryIndex, EntryIndex]
-  ) {
+  private constructor(store: Store, clock: Clock, ledgers: Ledgers) {
     super();
     this.#store = store;
     this.#clock = clock;
-    this.#certificates = new CertificateLedger(store, clock, running);
-    this.#tokens = new TokenLedger(store, clock, running);
-    this.#certificatesBy = certificatesBy;
-    this.#tokensBy = tokensBy;
+    this.ledgers = ledgers;
   }
 
   /**
@@ -149,17 +134,9 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     const { store } = checkObject('the options of Revocations', options);
     checkMethods('store', store, ['get', 'list', 'commit', 'watch']);
     const clock = checkClock(options.clock);
-    const running = await RunningTime.open(store, clock);
-    const certificatesBy = await EntryIndex.open(store, CERTIFICATE_AREA, namesOfCertificate);
-    try {
-      const tokensBy = await EntryIndex.open(store, TOKEN_AREA, (token) => [siteOfToken(token)]);
-      const opened = new Revocations(store, clock, running, [certificatesBy, tokensBy]);
-      await opened.#follow();
-      return opened;
-    } catch (error) {
-      certificatesBy.close();
-      throw error;
-    }
+    const opened = new Revocations(store, clock, await openLedgers(store, clock));
+    await opened.#follow();
+    return opened;
   }
 
   /**
@@ -187,10 +164,11 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     }
     if ('site' in scope) return this.#revokeSite(scope.site, reason);
     if ('spki' in scope) return this.#revokeKey(scope.spki, reason);
-    const one = await this.#certificates.find(scope.serial);
-    const first = await this.#revokeAll([one], reason, [this.#certificatesBy.mark]);
+    const { certificates } = this.ledgers;
+    const one = await certificates.find(scope.serial);
+    const first = await this.#revokeAll([one], reason, [certificates.mark]);
     const version = this.#index.versionOf(serialRevocationKey(one.serial));
-    const onSameKey = await this.#mayHold(nameOfKey(one.spkiHash), version);
+    const onSameKey = await this.#mayHold(certificates.ofKey(one.spkiHash, version));
     const others = onSameKey.filter(({ serial }) => serial !== one.serial);
     return this.#reportOf([...first, ...(await this.#revokeAll(others, reason))]);
   }
@@ -238,11 +216,21 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     return this.#index.records();
   }
 
+  /**
+   * Returns what is revoked, in the order of the keys of `RevocationEntry`. Reads memory only.
+   *
+   * @param query its `site` selects the revocation of a site and those of its certificates
+   * @throws {ApiMisuseError} if the query is invalid.
+   */
+  page(query: ListQuery): RevocationEntry[] {
+    return this.#index.page(query);
+  }
+
   /** Stops following the store, which stays open. Safe to call twice. */
   close(): Promise<void> {
     this.#unwatch();
-    this.#certificatesBy.close();
-    this.#tokensBy.close();
+    this.ledgers.certificates.close();
+    this.ledgers.tokens.close();
     this.removeAllListeners();
     return CLOSED;
   }
@@ -267,11 +255,12 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     checkSite(site);
     const version = await this.#markRevoked(siteRevocationKey(site), reason);
     // From now on nothing is issued to the site, so the lists are complete.
+    const { certificates: ledger, tokens: tokenLedger } = this.ledgers;
     const [tokens, ofSite] = await Promise.all([
-      this.#tokensBy.find(site, version),
-      this.#mayHold(nameOfSite(site), version),
+      tokenLedger.ofSite(site, version),
+      this.#mayHold(ledger.ofSite(site, version)),
     ]);
-    const tokensVoided = this.#tokens.countValid(tokens);
+    const tokensVoided = tokenLedger.countValid(tokens);
     const deletions = tokens.map(({ key }) => deletionOf(key));
     const certificates = await this.#revokeAll(ofSite, reason, deletions);
     return { certificates, tokensVoided, sites: [site], unexpired: [] };
@@ -283,33 +272,37 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     }
     const version = await this.#markRevoked(spkiRevocationKey(spki), reason);
     // From now on nothing is issued for the key, so the list is complete.
-    const onKey = await this.#mayHold(nameOfKey(spki), version);
+    const onKey = await this.#mayHold(this.ledgers.certificates.ofKey(spki, version));
     return this.#reportOf(await this.#revokeAll(onKey, reason));
   }
 
   /** Makes the report of a revocation of certificates that is already in effect. */
   async #reportOf(certificates: RevocationRecord[]): Promise<RevocationReport> {
     const sites = new Set(certificates.map(siteOf).filter((site) => site !== undefined));
-    const ofSites = [...sites].map((site) => this.#certificatesBy.find(nameOfSite(site), ANY));
-    const unexpired = (await Promise.all(ofSites))
-      .flatMap((entries) => entries.map(recordOf))
-      .filter((it) => this.#certificates.isUnexpired(it) && !this.#isRevokedRecord(it))
+    const { certificates: ledger } = this.ledgers;
+    const ofSites = await Promise.all([...sites].map((site) => ledger.ofSite(site, ANY)));
+    const unexpired = ofSites
+      .flat()
+      .filter((it) => ledger.isUnexpired(it) && !this.isRevokedRecord(it))
       .map(({ serial }) => serial);
     return { certificates, tokensVoided: 0, sites: [...sites], unexpired };
   }
 
-  /** Whether the certificate of a site is revoked, from its record. */
-  #isRevokedRecord(record: CertificateRecord): boolean {
+  /**
+   * Whether the certificate of a site is revoked, from its record.
+   *
+   * @internal
+   */
+  isRevokedRecord(record: CertificateRecord): boolean {
     const { serials, spkis, sites } = this.table;
     return (
       serials.has(record.serial) || spkis.has(record.spkiHash) || sites.has(siteOf(record) ?? '')
     );
   }
 
-  /** Returns the certificates with a name that may still be valid; no older one than this commit is missing. */
-  async #mayHold(name: string, version: number): Promise<CertificateRecord[]> {
-    const entries = await this.#certificatesBy.find(name, version);
-    return entries.map(recordOf).filter((record) => this.#certificates.mayHold(record));
+  /** Returns those of the certificates that may still be valid. */
+  async #mayHold(certificates: Promise<CertificateRecord[]>): Promise<CertificateRecord[]> {
+    return (await certificates).filter((record) => this.ledgers.certificates.mayHold(record));
   }
 
   /** Writes the entry, unless it exists. Returns its version, at which the areas have their marks. */
@@ -324,8 +317,8 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     } while (
       !(await this.#isCommitted([
         { key, value: { revokedAtMs: this.#clock.wallMs(), reason }, expect: 0 },
-        this.#certificatesBy.mark,
-        this.#tokensBy.mark,
+        this.ledgers.certificates.mark,
+        this.ledgers.tokens.mark,
       ]))
     );
     const [written] = await this.#readBack([key]);
@@ -382,32 +375,6 @@ export class Revocations extends EventEmitter<RevocationEvents> {
       else this.emit('reinstated', { site: change.reinstated });
     }
   }
-}
-
-function siteOf({ identity }: CertificateRecord): string | undefined {
-  const parsed = parseIdentity(identity);
-  return parsed.role === 'site' ? parsed.site : undefined;
-}
-
-/** Returns the names by which the record of a certificate is found. */
-function namesOfCertificate(value: Json): string[] {
-  const record = value as unknown as CertificateRecord;
-  const names = [nameOfKey(record.spkiHash)];
-  try {
-    const site = siteOf(record);
-    if (site !== undefined) names.push(nameOfSite(site));
-  } catch {
-    // A record whose identity cannot be read belongs to no site.
-  }
-  return names;
-}
-
-function nameOfSite(site: string): string {
-  return `site ${site}`;
-}
-
-function nameOfKey(spkiHash: string): string {
-  return `key ${spkiHash}`;
 }
 
 /** A version that every index has reached. */

@@ -10,9 +10,12 @@
  * @module
  */
 import type { Clock } from '../base/clock.ts';
-import { EnrolmentError } from '../errors.ts';
-import type { Entry, Json, Store, Write } from '../store/store.ts';
+import { EnrolmentError, NotFoundError, StoreConflictError } from '../errors.ts';
+import type { Entry, Store, Write } from '../store/store.ts';
 import { backdated } from './certificate.ts';
+import { deletionOf } from './commits.ts';
+import { EntryIndex } from './entry-index.ts';
+import { checkListQuery, type ListQuery } from './list-query.ts';
 import type { RunningTime } from './running-time.ts';
 import { hashSecret, isTokenId, randomSecret, randomTokenId, secretMatches } from './token.ts';
 
@@ -29,17 +32,43 @@ export interface RedeemableToken {
   readonly write: Write;
 }
 
+/** An enrolment token as an operator sees it. Its secret is known only to whoever has the text of the token. */
+export interface TokenEntry {
+  /** Names the token; it is no secret. It is the `id` of `parseToken`. */
+  readonly id: string;
+  readonly site: string;
+  /** Undefined for a token from before the store recorded it. */
+  readonly createdAt: Date | undefined;
+  readonly expiresAt: Date;
+  /** When a site enrolled with it; undefined until then. */
+  readonly usedAt: Date | undefined;
+  readonly state: 'valid' | 'used' | 'expired';
+}
+
 export class TokenLedger {
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #running: RunningTime;
+  readonly #index: EntryIndex;
   /** The running time at which each token made by this process expires, by token id. */
   readonly #endRunMs = new Map<string, number>();
 
-  constructor(store: Store, clock: Clock, running: RunningTime) {
+  private constructor(store: Store, clock: Clock, running: RunningTime, index: EntryIndex) {
     this.#store = store;
     this.#clock = clock;
     this.#running = running;
+    this.#index = index;
+  }
+
+  /** @throws {StoreError} if the store cannot be read. */
+  static async open(store: Store, clock: Clock, running: RunningTime): Promise<TokenLedger> {
+    const index = await EntryIndex.open(store, AREA, (value) => [(value as TokenRecord).site]);
+    return new TokenLedger(store, clock, running, index);
+  }
+
+  /** The write that marks a commit for `ofSite`. */
+  get mark(): Write {
+    return this.#index.mark;
   }
 
   /** Draws a new token. */
@@ -91,6 +120,39 @@ export class TokenLedger {
     return { site: record.site, write: { key: entry.key, value: used, expect: entry.version } };
   }
 
+  /** Returns the tokens in the order of their ids. @throws {ApiMisuseError} if the query is invalid. */
+  page(query: ListQuery): TokenEntry[] {
+    const { after, limit, site } = checkListQuery(query);
+    return this.#index.page(after, limit, site).map((entry) => this.#entryOf(tokenOf(entry)));
+  }
+
+  /** Reads a token that this process has just written, so that `page` has it. */
+  refresh(id: string): Promise<void> {
+    return this.#index.refresh(TOKENS + id);
+  }
+
+  /** Deletes a token. @throws {NotFoundError} if there is none. */
+  async delete(id: string): Promise<TokenEntry> {
+    for (;;) {
+      const entry = isTokenId(id) ? await this.#store.get(TOKENS + id) : undefined;
+      if (entry === undefined) throw new NotFoundError(`there is no enrolment token "${id}"`);
+      try {
+        await this.#store.commit([{ ...deletionOf(entry.key), expect: entry.version }]);
+      } catch (error) {
+        // A site has just enrolled with it, or another process has deleted it.
+        if (error instanceof StoreConflictError) continue;
+        throw error;
+      }
+      await this.refresh(id);
+      return this.#entryOf(tokenOf(entry));
+    }
+  }
+
+  /** Returns the entries of a site's tokens; see `EntryIndex.find`. */
+  ofSite(site: string, version: number): Promise<readonly Entry[]> {
+    return this.#index.find(site, version);
+  }
+
   /** Returns how many of these entries of tokens are still valid. */
   countValid(entries: readonly Entry[]): number {
     return entries.map(tokenOf).filter((it) => it.record.usedAtMs === null && !this.#isExpired(it))
@@ -104,16 +166,29 @@ export class TokenLedger {
     return expired.map(({ key }) => key);
   }
 
+  /** Stops following the store. Safe to call twice. */
+  close(): void {
+    this.#index.close();
+  }
+
+  #entryOf(token: StoredToken): TokenEntry {
+    const { site, createdAtMs, expiresAtMs, usedAtMs } = token.record;
+    const unused = this.#isExpired(token) ? 'expired' : 'valid';
+    return {
+      id: token.id,
+      site,
+      createdAt: createdAtMs === undefined ? undefined : new Date(createdAtMs),
+      expiresAt: new Date(expiresAtMs),
+      usedAt: usedAtMs === null ? undefined : new Date(usedAtMs),
+      state: usedAtMs === null ? unused : 'used',
+    };
+  }
+
   /** Whether the wall clock says so or, for a token made by this process, the monotonic clock. */
   #isExpired({ id, record: { expiresAtMs } }: Pick<StoredToken, 'id' | 'record'>): boolean {
     const endRunMs = this.#endRunMs.get(id) ?? Number.POSITIVE_INFINITY;
     return this.#clock.wallMs() >= expiresAtMs || this.#running.ms >= endRunMs;
   }
-}
-
-/** Returns the site that an entry of a token names. */
-export function siteOfToken(value: Json): string {
-  return (value as TokenRecord).site;
 }
 
 function tokenOf({ key, value }: Entry): StoredToken {
@@ -142,5 +217,5 @@ type TokenRecord = {
 };
 
 /** The area of the store. */
-export const TOKEN_AREA = 'token';
-const TOKENS = `${TOKEN_AREA}/`;
+const AREA = 'token';
+const TOKENS = `${AREA}/`;

@@ -2,6 +2,8 @@
  * All records of a desired state with their indexes, and the exposures that follow from them.
  * @module
  */
+
+import { SortedMap } from '../base/sorted-map.ts';
 import type { DesiredRecord, Exposure, SelectorExposure, Service, Site } from './model.ts';
 import { NameSets } from './name-sets.ts';
 import { claimsOf, countNames } from './names.ts';
@@ -15,7 +17,6 @@ import {
   sourceOf,
 } from './selector.ts';
 import { ShardedMap } from './sharded-map.ts';
-import { SortedMap } from './sorted-map.ts';
 import { type DesiredSource, type ExposureId, exposureId } from './source.ts';
 import { TimeBoxes } from './time-boxes.ts';
 

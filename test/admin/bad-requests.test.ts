@@ -75,7 +75,8 @@ describe.each(TABLE)('%s', (_, { method, path, params, query, body, versioned })
     expectRefused(await send(method, `${url}?colour=red`, needed), 400);
   });
 
-  test.skipIf(query === undefined)('refuses values of its query that are wrong', async () => {
+  test('refuses values of its query that are wrong', async () => {
+    if (query === undefined) return;
     for (const wrong of ['limit=0', 'limit=-1', 'limit=many', 'limit=1001', 'site=Not_a_name']) {
       expectRefused(await send(method, `${url}?${wrong}`), 400);
     }
@@ -83,24 +84,22 @@ describe.each(TABLE)('%s', (_, { method, path, params, query, body, versioned })
     expectRefused(await send(method, `${url}?site=site-a&site=site-a`), 400);
   });
 
-  test.skipIf(params === undefined)('refuses names in its path that are wrong', async () => {
+  test('refuses names in its path that are wrong', async () => {
+    if (params === undefined) return;
     for (const name of ['..', '%2e%2e', '%2F', 'a'.repeat(200), '%00', '*', '%f0%9f%92%a9']) {
       expectRefused(await send(method, filled(path, name), needed), 400, 404);
     }
     expectRefused(await send(method, filled(path, '%zz'), needed), 400);
   });
 
-  test.skipIf(body === undefined)('refuses bodies that are wrong', async () => {
+  test('refuses bodies that are wrong, and any if it takes none', async () => {
+    if (body === undefined) return expectRefused(await send(method, url, '{}'), 400);
     const wrong = ['', '{', 'null', '5', '"x"', '[]', '[[', '{"colour":"red"}', 'x'.repeat(10_000)];
     for (const each of wrong) expectRefused(await send(method, url, each), 400);
     const deep = '['.repeat(100_000) + ']'.repeat(100_000);
     expectRefused(await send(method, url, deep), 400);
-    const polluting = '{"__proto__":{"site":"site-a"},"constructor":{}}';
-    expectRefused(await send(method, url, polluting), 400);
-  });
-
-  test.skipIf(body !== undefined)('refuses a body, since it takes none', async () => {
-    expectRefused(await send(method, url, '{}'), 400);
+    await send(method, url, '{"__proto__":{"polluted":"1"},"constructor":{"polluted":"1"}}');
+    expect(({} as { polluted?: string }).polluted).toBeUndefined();
   });
 
   test('refuses conditions that it does not understand', async () => {

@@ -7,7 +7,12 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { ApiMisuseError, CertificateError, EnvironmentError } from '../../src/errors.ts';
+import {
+  ApiMisuseError,
+  CertificateError,
+  ConflictError,
+  EnvironmentError,
+} from '../../src/errors.ts';
 import { AuthorityKeeper, type AuthorityKeeperOptions } from '../../src/gateway/index.ts';
 import {
   createSigningRequest,
@@ -138,7 +143,7 @@ describe('a CA rollover on a disk that is full for a while', () => {
     const both = await Promise.allSettled([keeper.prepare(), keeper.prepare()]);
     expect(both.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
     expect(keeper.authority.rollover).toBe('prepared');
-    await expect(keeper.prepare()).rejects.toThrow(ApiMisuseError);
+    await expect(keeper.prepare()).rejects.toThrow(ConflictError);
     keeper.close();
   });
 });

@@ -31,6 +31,7 @@ import {
 const certificateOf = ({ certificatePem }: { certificatePem: string }) =>
   new X509Certificate(certificatePem);
 const misuse = expect.objectContaining({ code: 'ERR_PRESENCE_API_MISUSE' });
+const conflict = expect.objectContaining({ code: 'ERR_PRESENCE_CONFLICT' });
 const unfit = expect.objectContaining({ code: 'ERR_PRESENCE_CERTIFICATE' });
 
 interface Change extends Scene {
@@ -88,15 +89,15 @@ describe('a rollover', () => {
 
   test('refuses its steps in any other order', async () => {
     const { authority, next } = await change();
-    await expect(authority.activateCa()).rejects.toThrow(misuse);
-    await expect(authority.retireCa()).rejects.toThrow(misuse);
+    await expect(authority.activateCa()).rejects.toThrow(conflict);
+    await expect(authority.retireCa()).rejects.toThrow(conflict);
     await authority.prepareCa(next);
-    await expect(authority.prepareCa(next)).rejects.toThrow(misuse);
-    await expect(authority.retireCa()).rejects.toThrow(misuse);
+    await expect(authority.prepareCa(next)).rejects.toThrow(conflict);
+    await expect(authority.retireCa()).rejects.toThrow(conflict);
     await authority.activateCa();
-    await expect(authority.activateCa()).rejects.toThrow(misuse);
+    await expect(authority.activateCa()).rejects.toThrow(conflict);
     await expect(authority.prepareCa(generateCa({ trustDomain: TRUST_DOMAIN }))).rejects.toThrow(
-      misuse
+      conflict
     );
   });
 

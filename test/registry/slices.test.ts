@@ -1,7 +1,7 @@
 /** A large change comes in slices; and the maps that do not make a pause. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { SortedMap } from '../../src/registry/sorted-map.ts';
+import { SortedMap } from '../../src/base/sorted-map.ts';
 import { DESIRED, openScene, site } from './scene.ts';
 
 test('a write waits until a large change is taken', async () => {
