@@ -34,6 +34,7 @@ const SOURCES = [
   'CHANGELOG.md',
   'docs',
   'src',
+  'systemd',
   'tsup.config.ts',
   'tsconfig.json',
 ];
@@ -44,6 +45,7 @@ const CONTENTS: readonly RegExp[] = [
   /^LICENSE$/,
   /^CHANGELOG\.md$/,
   /^docs\/[A-Za-z-]+\.md$/,
+  /^systemd\/[a-z-]+\.service$/,
   // Entry points and what they share; `chunk-` is what esbuild calls that.
   /^dist\/[\w-]+\.c?js$/,
   /^dist\/[\w-]+\.d\.c?ts$/,

@@ -18,3 +18,10 @@ test('.ci/run and the workflow pin the same Node versions, and the README names 
   const named = versionsIn(/^Node (\d[\d, or]*)\./m.exec(read('README.md'))?.[1]);
   expect(named).toEqual(run.map((version) => version.split('.')[0]));
 });
+
+test('the Containerfile has one of these versions', () => {
+  const images = [...read('Containerfile').matchAll(/^FROM \S+\/node:([\d.]+)-/gm)];
+  const run = versionsIn(/^node_versions=\((.*)\)$/m.exec(read('.ci/run'))?.[1]);
+  expect(new Set(images.map(([, version]) => version)).size).toBe(1);
+  expect(run).toContain(images[0]![1]);
+});
