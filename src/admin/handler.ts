@@ -28,12 +28,14 @@ export class Versioned<T> {
 }
 
 /** What an operation without an answer returns is not sent. */
-type Answer<C extends Call> = 'result' extends keyof C
+export type HandlerAnswer<C extends Call> = 'result' extends keyof C
   ? WrittenAs<C['result']> | Versioned<WrittenAs<C['result']>>
   : unknown;
 
 /** Answers one operation. An error that it throws becomes a problem document. */
-export type Handler<C extends Call> = (request: AdminRequest<C>) => Answer<C> | Promise<Answer<C>>;
+export type Handler<C extends Call> = (
+  request: AdminRequest<C>
+) => HandlerAnswer<C> | Promise<HandlerAnswer<C>>;
 
 /** A handler for each operation of a table. */
 export type Handlers<T> = { readonly [K in keyof T]: Handler<CallOf<T[K]>> };

@@ -64,11 +64,18 @@ export type {
 export { type EdgeTarget, type EdgeTargetStatus, edgeHandlers } from './edge-handlers.ts';
 export { EDGE_OPERATIONS, type EdgeOperations, type EnrolmentBody } from './edge-operations.ts';
 export type { ExplainAnswer } from './explanation.ts';
-export { type AdminRequest, type Handler, type Handlers, Versioned } from './handler.ts';
+export {
+  type AdminRequest,
+  type Handler,
+  type HandlerAnswer,
+  type Handlers,
+  Versioned,
+} from './handler.ts';
 export type {
   AnyOperation,
   Call,
   CallOf,
+  CallPart,
   Operation,
   Operations,
   Role,

@@ -35,7 +35,8 @@ export interface Route {
   readonly creates?: boolean | undefined;
 }
 
-type Part<C extends Call, K extends keyof Call> = K extends keyof C
+/** The schema of one part of a call, if the call has that part. */
+export type CallPart<C extends Call, K extends keyof Call> = K extends keyof C
   ? { readonly [P in K]: Schema<C[K]> }
   : { readonly [P in K]?: undefined };
 
@@ -44,10 +45,10 @@ type Part<C extends Call, K extends keyof Call> = K extends keyof C
  * objects.
  */
 export type Operation<C extends Call = Call> = Route &
-  Part<C, 'params'> &
-  Part<C, 'query'> &
-  Part<C, 'body'> &
-  Part<C, 'result'> & {
+  CallPart<C, 'params'> &
+  CallPart<C, 'query'> &
+  CallPart<C, 'body'> &
+  CallPart<C, 'result'> & {
     /** The type of the call; there is no such value. */
     readonly call?: C;
   };

@@ -25,7 +25,7 @@ import pinned from './exports.json' with { type: 'json' };
 
 const ENTRIES = Object.keys(manifest.exports)
   // The program of a worker ends where anything except its host loads it.
-  .filter((path) => path !== './package.json' && path !== './worker-main')
+  .filter((path) => !/json|schemas/.test(path) && path !== './worker-main')
   .map((path) => path.replace(/^\./, manifest.name));
 const SOURCES = [
   'package.json',

@@ -113,6 +113,8 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/sockets/stack-options.ts': ['gateway'],
   // UDP chooses its ports as TCP does.
   'src/tcp/icmp-error.ts': ['sockets'],
+  // The admin interface checks records by the schemas of the registry, with their names in its paths.
+  'src/registry/schema.ts': ['admin'],
   // The keyed hash of tables.
   'src/tcp/isn.ts': ['sockets'],
   'src/tcp/port-table.ts': ['sockets'],
@@ -186,7 +188,15 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:worker_threads',
     'valibot',
   ],
-  admin: ['node:fs', 'node:fs/promises', 'node:http', 'node:module', 'node:net', 'node:path', 'valibot'],
+  admin: [
+    'node:fs',
+    'node:fs/promises',
+    'node:http',
+    'node:module',
+    'node:net',
+    'node:path',
+    'valibot',
+  ],
   worker: [
     'eventemitter3',
     'node:child_process',

@@ -8,7 +8,7 @@ import manifest from '../../package.json' with { type: 'json' };
 
 /** The entry points, `./dns` for one, without the program of a worker, which exports nothing. */
 export const ENTRIES: readonly string[] = Object.keys(manifest.exports).filter(
-  (path) => path !== './package.json' && path !== './worker-main'
+  (path) => !/json|schemas/.test(path) && path !== './worker-main'
 );
 
 /** The source file of an entry point. */
