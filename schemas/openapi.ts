@@ -93,7 +93,11 @@ function operationOf(name: string, operation: AnyOperation, schemas: JsonSchemas
 }
 
 function answerOf(operation: AnyOperation, schemas: JsonSchemas): JsonSchema {
-  const { result, textType, versioned = false, creates = false } = operation;
+  const { result, textType, streamType, versioned = false, creates = false } = operation;
+  if (streamType !== undefined) {
+    const schema = { type: 'string', contentMediaType: streamType };
+    return { 200: { description: 'Bytes, as they come.', content: { [streamType]: { schema } } } };
+  }
   if (result === undefined) return { 204: { description: 'Done.' } };
   const converted = schemas.convert(result);
   const headers = {

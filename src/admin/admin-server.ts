@@ -7,11 +7,12 @@ import { lstatSync, statSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
+import { pipeline } from 'node:stream';
 import { checkFunction, checkObject, checkThat, checkWhole } from '../base/option-check.ts';
 import { parseSchema } from '../base/schema.ts';
 import { ConfigError, EnvironmentError, PresenceError } from '../errors.ts';
 import type { Json } from '../store/index.ts';
-import { type AdminRequest, type Handlers, Versioned } from './handler.ts';
+import { type AdminRequest, type HandlerStream, type Handlers, Versioned } from './handler.ts';
 import type { AnyOperation, Call, Operations } from './operation.ts';
 import { AdminRequestError, PROBLEM_TYPE, problemOf } from './problem.ts';
 import { Router } from './router.ts';
@@ -49,6 +50,8 @@ export class AdminServer implements AsyncDisposable {
   readonly #unread = new Set<Promise<void>>();
   /** The bytes of the bodies that are being received. */
   #receivedBytes = 0;
+  /** Aborted when the server closes. */
+  readonly #ending = new AbortController();
   #closing: Promise<void> | undefined;
 
   private constructor(options: AdminServerOptions) {
@@ -112,6 +115,7 @@ export class AdminServer implements AsyncDisposable {
 
   async #close(): Promise<void> {
     const closed = new Promise((resolve) => this.#server.close(resolve));
+    this.#ending.abort(new EnvironmentError('the gateway closes'));
     await Promise.all(this.#running);
     let timer: NodeJS.Timeout | undefined;
     const timeout = new Promise<void>((resolve) => {
@@ -142,7 +146,14 @@ export class AdminServer implements AsyncDisposable {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const closed = new Promise<void>((resolve) => response.once('close', resolve));
+    const leaving = new AbortController();
+    const closed = new Promise<void>((resolve) => {
+      response.once('close', () => {
+        leaving.abort(new EnvironmentError('the client has gone away'));
+        resolve();
+      });
+    });
+    const signal = AbortSignal.any([leaving.signal, this.#ending.signal]);
     let body: Buffer;
     try {
       body = await this.#read(request);
@@ -150,7 +161,7 @@ export class AdminServer implements AsyncDisposable {
       refuse(response, error);
       return;
     }
-    const answered = this.#answer(request, response, body);
+    const answered = this.#answer(request, response, body, signal);
     this.#unread.add(closed);
     this.#running.add(answered);
     await answered;
@@ -194,7 +205,12 @@ export class AdminServer implements AsyncDisposable {
     }
   }
 
-  async #answer(request: IncomingMessage, response: ServerResponse, body: Buffer): Promise<void> {
+  async #answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    body: Buffer,
+    signal: AbortSignal
+  ): Promise<void> {
     try {
       const [path, query] = splitUrl(request.url ?? '/');
       const { name, operation, params } = this.#router.match(request.method ?? '', path);
@@ -203,6 +219,7 @@ export class AdminServer implements AsyncDisposable {
         query: queryOf(operation, query),
         body: bodyOf(operation, body),
         expect: conditionOf(operation, request),
+        signal,
       });
       respond(response, operation, answer);
     } catch (error) {
@@ -259,8 +276,14 @@ function conditionOf(
 
 /** @throws {TypeError} if the answer cannot be written as JSON; then nothing was sent. */
 function respond(response: ServerResponse, operation: AnyOperation, answer: unknown): void {
-  const { result, textType, creates = false } = operation;
+  const { result, textType, streamType, creates = false } = operation;
   response.setHeader('connection', 'close');
+  if (streamType !== undefined) {
+    response.writeHead(200, { 'content-type': streamType });
+    // A client that goes away, or a stream that fails, ends both; the client sees that the answer is not complete.
+    pipeline(answer as HandlerStream, response, () => {});
+    return;
+  }
   if (result === undefined) {
     response.writeHead(204).end();
     return;

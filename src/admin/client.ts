@@ -25,11 +25,19 @@ export type AdminCall<C extends Call> = Required<Pick<C, keyof C & ('params' | '
     readonly signal?: AbortSignal;
   };
 
+/** A call of any operation. */
+type SentCall = Call & Pick<AdminCall<object>, 'expect' | 'signal'>;
+
 export interface AdminAnswer<C extends Call> {
   readonly result: C['result'];
   /** The version of the record; undefined if the answer is not one record. */
   readonly version: string | undefined;
 }
+
+/** The names of the operations that answer with bytes. */
+export type StreamName<T> = {
+  [K in keyof T & string]: 'stream' extends keyof CallOf<T[K]> ? K : never;
+}[keyof T & string];
 
 /** A gateway has refused a request. `code` is that of the gateway's error. */
 export class AdminProblemError extends PresenceError {
@@ -73,9 +81,34 @@ export class AdminClient<T extends object = CloudOperations> {
     name: K,
     call: AdminCall<CallOf<T[K]>>
   ): Promise<AdminAnswer<CallOf<T[K]>>> {
+    const { signal } = call;
+    const response = await this.#request(name, call as SentCall);
+    const content = await this.#read(response, signal);
+    const { 'content-type': type, etag } = response.headers;
+    const result = type === 'application/json' ? this.#parse(content) : content || undefined;
+    return { result: result as never, version: etag?.replace(/^"|"$/g, '') };
+  }
+
+  /**
+   * Calls an operation that answers with bytes, and returns them piece by piece. A loop that is left ends the call.
+   *
+   * @throws {AdminProblemError} if the gateway refuses the request.
+   * @throws {EnvironmentError} if there is no gateway; also within the loop, if the answer ends too early.
+   * @throws {ApiMisuseError} if there is no such operation.
+   */
+  async stream<K extends StreamName<T>>(
+    name: K,
+    call: AdminCall<CallOf<T[K]>>
+  ): Promise<AsyncIterable<Uint8Array>> {
+    const response = await this.#request(name, call as SentCall);
+    return this.#pieces(response, call.signal);
+  }
+
+  /** Sends a request, and returns the response to one that was not refused. */
+  async #request(name: string, call: SentCall): Promise<IncomingMessage> {
     const operation = this.#operations[name];
     if (operation === undefined) throw new ApiMisuseError(`there is no operation "${name}"`);
-    const { params, query, body, expect, signal } = call as unknown as AdminCall<Required<Call>>;
+    const { params, query, body, expect, signal } = call;
     const text = body === undefined ? undefined : JSON.stringify(body);
     const options: RequestOptions = {
       socketPath: this.#socketPath,
@@ -90,36 +123,42 @@ export class AdminClient<T extends object = CloudOperations> {
       },
       ...(signal && { signal }),
     };
-    const { status, headers, content } = await this.#exchange(options, text, signal);
-    const type = headers['content-type'];
-    if (type === PROBLEM_TYPE) throw new AdminProblemError(this.#parse(content) as Problem);
-    if (status >= 300) throw new EnvironmentError(`${this.#socketPath} answered ${status}`);
-    const result = type === 'application/json' ? this.#parse(content) : content || undefined;
-    const version = headers.etag?.replace(/^"|"$/g, '');
-    return { result: result as never, version };
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+      startRequest(options, resolve).once('error', reject).end(text);
+    }).catch((error) => this.#fail(error, signal));
+    const { statusCode: status = 0, headers } = response;
+    if (status < 300) return response;
+    const content = await this.#read(response, signal);
+    if (headers['content-type'] === PROBLEM_TYPE) {
+      throw new AdminProblemError(this.#parse(content) as Problem);
+    }
+    throw new EnvironmentError(`${this.#socketPath} answered ${status}`);
   }
 
-  async #exchange(
-    options: RequestOptions,
-    text: string | undefined,
+  async #read(response: IncomingMessage, signal: AbortSignal | undefined): Promise<string> {
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of this.#pieces(response, signal)) chunks.push(chunk);
+    return Buffer.concat(chunks).toString();
+  }
+
+  async *#pieces(
+    response: IncomingMessage,
     signal: AbortSignal | undefined
-  ): Promise<{ status: number; headers: IncomingMessage['headers']; content: string }> {
+  ): AsyncGenerator<Uint8Array> {
     try {
-      const response = await new Promise<IncomingMessage>((resolve, reject) => {
-        startRequest(options, resolve).once('error', reject).end(text);
-      });
-      const chunks: Buffer[] = [];
-      for await (const chunk of response) chunks.push(chunk as Buffer);
-      const content = Buffer.concat(chunks).toString();
-      return { status: response.statusCode!, headers: response.headers, content };
+      for await (const chunk of response) yield chunk as Buffer;
     } catch (error) {
-      signal?.throwIfAborted();
-      const { code, message } = error as NodeJS.ErrnoException;
-      const reason = REASONS[code ?? ''] ?? message;
-      throw new EnvironmentError(`cannot ask the gateway at ${this.#socketPath}: ${reason}`, {
-        cause: error,
-      });
+      this.#fail(error, signal);
     }
+  }
+
+  #fail(error: unknown, signal: AbortSignal | undefined): never {
+    signal?.throwIfAborted();
+    const { code, message } = error as NodeJS.ErrnoException;
+    const reason = REASONS[code ?? ''] ?? message;
+    throw new EnvironmentError(`cannot ask the gateway at ${this.#socketPath}: ${reason}`, {
+      cause: error,
+    });
   }
 
   #parse(content: string): unknown {

@@ -14,6 +14,8 @@ export interface AdminRequest<C extends Call> {
    * `If-None-Match: *`; undefined if there is none.
    */
   readonly expect: string | undefined;
+  /** Aborted when the client goes away, and when the server closes. */
+  readonly signal: AbortSignal;
 }
 
 /** An answer with its `ETag`. */
@@ -27,10 +29,15 @@ export class Versioned<T> {
   }
 }
 
+/** The bytes of an answer, piece by piece; `return` is called if they are not read to the end. */
+export type HandlerStream = AsyncIterable<Uint8Array>;
+
 /** What an operation without an answer returns is not sent. */
 export type HandlerAnswer<C extends Call> = 'result' extends keyof C
   ? WrittenAs<C['result']> | Versioned<WrittenAs<C['result']>>
-  : unknown;
+  : 'stream' extends keyof C
+    ? HandlerStream
+    : unknown;
 
 /** Answers one operation. An error that it throws becomes a problem document. */
 export type Handler<C extends Call> = (

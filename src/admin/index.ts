@@ -51,6 +51,7 @@ export {
   AdminClient,
   type AdminClientOptions,
   AdminProblemError,
+  type StreamName,
 } from './client.ts';
 export { cloudHandlers } from './cloud-handlers.ts';
 export { CLOUD_OPERATIONS, type CloudOperations, type LookupQuery } from './cloud-operations.ts';
@@ -68,19 +69,21 @@ export {
   type AdminRequest,
   type Handler,
   type HandlerAnswer,
+  type HandlerStream,
   type Handlers,
   Versioned,
 } from './handler.ts';
-export type {
-  AnyOperation,
-  Call,
-  CallOf,
-  CallPart,
-  Operation,
-  Operations,
-  Role,
-  Route,
-  WrittenAs,
+export {
+  type AnyOperation,
+  type Call,
+  type CallOf,
+  type CallPart,
+  type Operation,
+  type Operations,
+  PCAPNG_TYPE,
+  type Role,
+  type Route,
+  type WrittenAs,
 } from './operation.ts';
 export type { ExposureFilter, PageQuery, SiteFilter } from './page.ts';
 export { AdminRequestError, PROBLEM_TYPE, type Problem } from './problem.ts';

@@ -5,6 +5,9 @@
  */
 import type { Schema } from '../base/schema.ts';
 
+/** The content type of a capture file; none is registered, and this one is common. */
+export const PCAPNG_TYPE = 'application/x-pcapng';
+
 /** Who may call an operation. `operator` may do what `viewer` may, and `admin` everything. */
 export type Role = 'viewer' | 'operator' | 'admin';
 
@@ -17,6 +20,8 @@ export interface Call {
   readonly body?: unknown;
   /** What is answered: JSON, or a text if the operation has a `textType`. */
   readonly result?: unknown;
+  /** What is answered if the operation has a `streamType`. */
+  readonly stream?: AsyncIterable<Uint8Array>;
 }
 
 /** An operation apart from its types. */
@@ -27,8 +32,10 @@ export interface Route {
   /** One sentence for the reference. */
   readonly summary: string;
   readonly role: Role;
-  /** The content type of an answer that is no JSON. */
+  /** The content type of an answer that is a text and no JSON. */
   readonly textType?: 'application/x-pem-file' | undefined;
+  /** The content type of an answer that is bytes, piece by piece, as they come. It has no schema. */
+  readonly streamType?: typeof PCAPNG_TYPE | undefined;
   /** Whether the answer is one record with an `ETag`, which `If-Match` of a change is compared with. */
   readonly versioned?: boolean | undefined;
   /** Whether success creates something: it is answered by 201 instead of 200. */
@@ -55,7 +62,7 @@ export type Operation<C extends Call = Call> = Route &
 
 /** An operation of any call, as the server and the documents see it. */
 export type AnyOperation = Route & {
-  readonly [K in keyof Call]?: Schema<unknown> | undefined;
+  readonly [K in Exclude<keyof Call, 'stream'>]?: Schema<unknown> | undefined;
 };
 
 /** Operations by their names, which are the `operationId`s of the OpenAPI document. */

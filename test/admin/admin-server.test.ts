@@ -195,9 +195,7 @@ describe('a request', () => {
       type: 'application/json',
       body: { address: '10.0.0.5' },
     });
-    expect((await send('POST', '/v1/echo', '[1,{"a":"b"}]')).body).toEqual({
-      body: [1, { a: 'b' }],
-    });
+    expect((await send('POST', '/v1/echo', '{"a":[1]}')).body).toEqual({ body: { a: [1] } });
   });
 
   const failing = (error: unknown) => () => {
