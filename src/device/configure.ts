@@ -66,7 +66,7 @@ export interface RouteSetting {
  *
  * Rules and settings of a process that was killed stay; the next call for the same interface takes them
  * over. When a second call in one process fails, the rules and settings of the first stay in force.
- * `docs/SECURITY.md` lists everything that is set on the machine.
+ * `docs/threat-model.md` lists everything that is set on the machine.
  *
  * @throws {ApiMisuseError} if a name, an address, a prefix or the MTU is invalid.
  * @throws {EnvironmentError} if a LAN interface does not exist (nothing is changed then), `ip` is missing or fails

@@ -258,8 +258,8 @@ describe('references', () => {
     expect(missing).toEqual([]);
   });
 
-  test('the tests that the tables of docs/SECURITY.md name exist', () => {
-    const text = read('docs/SECURITY.md');
+  test('the tests that the tables of docs/threat-model.md name exist', () => {
+    const text = read('docs/threat-model.md');
     const limits = text.slice(text.indexOf('## Limits'), text.indexOf('## Dependencies'));
     const folders = readdirSync(join(REPOSITORY, 'test')).filter((name) =>
       statSync(join(REPOSITORY, 'test', name)).isDirectory()

@@ -10,7 +10,7 @@ export const REPOSITORY: string = fileURLToPath(new URL('../..', import.meta.url
 
 const SKIPPED = /(^|\/)(node_modules|dist|coverage|\.git|docs\/api)(\/|$)/;
 
-/** The README, the pages of docs/ and the README of every folder, as paths within the repository. */
+/** The pages at the root, the pages of docs/ and the README of every folder, as paths within the repository. */
 export const DOCUMENTS: readonly string[] = readdirSync(REPOSITORY, { withFileTypes: true })
   .filter(({ name }) => !SKIPPED.test(name))
   .flatMap((entry) =>
@@ -20,7 +20,11 @@ export const DOCUMENTS: readonly string[] = readdirSync(REPOSITORY, { withFileTy
         )
       : [entry.name]
   )
-  .filter((path) => !SKIPPED.test(path) && /^docs\/[^/]*\.md$|(^|\/)README\.md$/.test(path))
+  .filter(
+    (path) =>
+      !SKIPPED.test(path) &&
+      /^docs\/[^/]*\.md$|(^|\/)README\.md$|^(CONTRIBUTING|SECURITY)\.md$/.test(path)
+  )
   .sort();
 
 export function read(document: string): string {

@@ -32,6 +32,7 @@ const SOURCES = [
   'README.md',
   'LICENSE',
   'CHANGELOG.md',
+  'SECURITY.md',
   'docs',
   'src',
   'systemd',
@@ -44,6 +45,7 @@ const CONTENTS: readonly RegExp[] = [
   /^README\.md$/,
   /^LICENSE$/,
   /^CHANGELOG\.md$/,
+  /^SECURITY\.md$/,
   /^docs\/[A-Za-z-]+\.md$/,
   /^systemd\/[a-z-]+\.service$/,
   // Entry points and what they share; `chunk-` is what esbuild calls that.
