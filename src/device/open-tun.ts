@@ -8,7 +8,7 @@ import { LinuxTun } from './linux-tun.ts';
 export interface TunDeviceOptions {
   /** Name of the interface, at most 15 characters. */
   readonly name: string;
-  /** In bytes; default 1500. */
+  /** The longest packet in bytes, from 1280 to 65,535; default 1500. */
   readonly mtu?: number;
   /**
    * Prefixes to route to the TUN: the pools of the gateway's own site. By default they are

@@ -24,6 +24,7 @@ import { STACK_SETTINGS_ENTRIES } from '../sockets/stack-options.ts';
  * connections and servers, and services are reached by the sockets of this machine.
  */
 export interface SocketsDeviceOptions extends SocketStackSettings {
+  /** Sockets in this process instead of a device, without privileges. */
   readonly type: 'sockets';
   /**
    * The services of this site that clients of other realms may reach through an edge gateway, if the cloud exposes

@@ -12,6 +12,7 @@ export const CLOUD = 'cloud';
 
 /** A network with its addresses and limits. */
 export interface Site {
+  /** The name of the site, which is a DNS label. The site of the cloud is `cloud`. */
   readonly name: string;
   /** Prefixes of the real hosts that may take part, as clients or services. */
   readonly sources: readonly IpPrefix[];
@@ -56,15 +57,19 @@ export type Labels = Readonly<Record<string, string>>;
 
 /** A named service of a real host in one site, its home. */
 export interface Service {
+  /** The name of the service, which is a DNS label. */
   readonly name: string;
+  /** The site where it is at home. */
   readonly site: string;
+  /** Its real address: one of the `sources` of its site. */
   readonly address: IpAddress;
-  /** `tcp/5672`, `udp/8000-8100` (likewise `udplite`, `sctp`), `icmp` (echo) or `ip/47`. */
+  /** What it offers: `tcp/5672`, `udp/8000-8100` (likewise `udplite`, `sctp`), `icmp` (echo) or `ip/47`. */
   readonly ports: readonly PortRange[];
 }
 
 /** What an exposure says apart from where it holds. */
 export interface ExposureTerms {
+  /** The service that becomes visible. */
   readonly service: string;
   /**
    * The DNS name within the site's zone; the service's name if absent. Two services may share a name if one has an
@@ -138,6 +143,7 @@ export interface ServiceBinding {
   readonly target: string;
   /** Identifiers of protocols, such as `h2`: at most 8, each of 1 to 63 letters, digits, `.`, `-`, `_` and `/`. */
   readonly alpn?: readonly string[] | undefined;
+  /** The port of the service, if it is not the one of the protocol. */
   readonly port?: number | undefined;
 }
 
@@ -187,8 +193,14 @@ export interface SelectorExposureInput
 
 /** A desired state as a caller gives it. */
 export interface DesiredInput {
+  /** The networks that take part. One of them has the name `cloud`. */
   readonly sites: readonly SiteInput[];
+  /** The services of the cloud and of the sites; default none. */
   readonly services?: readonly ServiceInput[] | undefined;
+  /**
+   * Where services are visible: each entry with `site` holds at that site, and each with `siteSelector` at the sites with
+   * these labels. Default none.
+   */
   readonly exposures?: readonly (ExposureInput | SelectorExposureInput)[] | undefined;
 }
 

@@ -128,6 +128,7 @@ const { proxyProtocol, loopbackSource, flowIdleMs, keepAliveMs, limits } = SOCKE
 
 const AddressKey = v.pipe(
   v.string(),
+  v.metadata({ pattern: '^[0-9a-fA-F:.]+$' }),
   v.check(
     (key) => v.is(AddressText, key),
     ({ input }) => `expected addresses as keys, got ${input}`
