@@ -91,7 +91,7 @@ export const DeviceOptionsSchema: Schema<ResolvedDeviceOptions> = /* @__PURE__ *
     ),
     v.strictObject({
       type: v.literal('unix'),
-      path: v.pipe(v.string(), v.regex(/./, 'a path')),
+      path: v.pipe(v.string(), v.regex(/./, 'a path'), v.metadata({ title: 'path' })),
       role: v.picklist(['listen', 'connect']),
       mtu,
     }),

@@ -24,11 +24,11 @@ export interface ResolverRules {
   readonly forward?: readonly ForwardRule[] | undefined;
   /**
    * The clients that may ask; all others are refused. Each entry is a prefix (`192.0.2.0/24`), an address, or a word:
-   * `sources` means the prefixes of the last `setSources`, `loopback` means this machine's loopback addresses.
-   * Default `['sources', 'loopback']`; before the first `setSources` that is loopback only.
+   * `sources` means the sources of the site, which `setSources` sets, and `loopback` this machine's loopback addresses.
+   * Default `['sources', 'loopback']`; as long as the sources are not known, that is loopback only.
    */
   readonly allow?: readonly string[] | undefined;
-  /** Limits the rate of answers by UDP to one network. Default `RESPONSE_RATE_DEFAULTS`. */
+  /** Limits the rate of answers by UDP to one network. Default: see `RESPONSE_RATE_DEFAULTS`. */
   readonly rateLimit?: ResponseRateOptions | undefined;
 }
 

@@ -160,14 +160,19 @@ export interface DesiredState {
 export interface SiteInput
   extends Pick<Site, 'name' | 'zone'>,
     Partial<Omit<Site, 'name' | 'zone' | 'sources' | 'pools' | 'reserved'>> {
+  /** Prefixes of the real hosts that may take part, as clients or services. */
   readonly sources: readonly PrefixInput[];
+  /** Prefixes of the site's presences; real hosts with such an address take no part. */
   readonly pools: readonly PrefixInput[];
+  /** Addresses in the pools that no presence gets, for example the gateway's own; default none. */
   readonly reserved?: readonly PrefixInput[];
 }
 
 /** A service as a caller gives it: addresses and ports are values or text. */
 export interface ServiceInput extends Omit<Service, 'address' | 'ports'> {
+  /** Its real address: one of the `sources` of its site. */
   readonly address: AddressInput;
+  /** What it offers: `tcp/5672`, `udp/8000-8100` (likewise `udplite`, `sctp`), `icmp` (echo) or `ip/47`. */
   readonly ports: readonly PortInput[];
 }
 
@@ -177,9 +182,19 @@ export interface ServiceInput extends Omit<Service, 'address' | 'ports'> {
  */
 export interface ExposureTermsInput
   extends Omit<ExposureTerms, 'clients' | 'address' | 'https' | 'svcb'> {
+  /**
+   * Prefixes of the clients' real addresses, of the IP version of the service's presence in the site. Default: every
+   * source of the site.
+   */
   readonly clients?: readonly PrefixInput[] | undefined;
+  /**
+   * The service's presence in the site: an address of its pools that is not reserved. Services of one host with presences
+   * of one IP version have the same presence. Default: any free address.
+   */
   readonly address?: AddressInput | undefined;
+  /** HTTPS records, at most 8 ([RFC 9460 section 9](https://www.rfc-editor.org/rfc/rfc9460#section-9)); default none. */
   readonly https?: readonly Partial<ServiceBinding>[] | undefined;
+  /** SVCB records, at most 8 ([RFC 9460 section 2](https://www.rfc-editor.org/rfc/rfc9460#section-2)); default none. */
   readonly svcb?: readonly Partial<ServiceBinding>[] | undefined;
 }
 
