@@ -1,18 +1,18 @@
 /**
- * `cloud-gateway`: a cloud gateway in a program of your own, to copy. It runs without root: clients and services are
+ * `cloud-gateway DIRECTORY [PORT]`: a cloud gateway in a program of your own, to copy. It runs without root: clients and services are
  * sockets of this machine. The command `virtual-presence cloud cloud.yaml` does the same with a file.
  * @module
  */
 import { CloudGateway, type DesiredInput } from 'virtual-presence';
 
-const [stateDirectory = './cloud'] = process.argv.slice(2);
+const [stateDirectory = './cloud', port = '5672'] = process.argv.slice(2);
 const realm = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'], zone: 'openstack.test' };
 const desired: DesiredInput = {
   sites: [
     { name: 'cloud', ...realm },
     { name: 'site-a', ...realm },
   ],
-  services: [{ name: 'rabbitmq', site: 'cloud', address: '10.0.0.5', ports: ['tcp/5672'] }],
+  services: [{ name: 'rabbitmq', site: 'cloud', address: '10.0.0.5', ports: [`tcp/${port}`] }],
   exposures: [{ service: 'rabbitmq', site: 'site-a' }],
 };
 

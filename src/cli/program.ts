@@ -6,6 +6,7 @@ import { Command } from 'commander';
 import { VERSION } from '../base/version.ts';
 import { registerCloud } from './commands/cloud.ts';
 import { registerEdge } from './commands/edge.ts';
+import { registerInit } from './commands/init.ts';
 import { type ExitCode, endingOf } from './exit.ts';
 import type { Io } from './io.ts';
 
@@ -13,7 +14,7 @@ import type { Io } from './io.ts';
 export type Register = (program: Command, io: Io) => void;
 
 /** One line for each file of `commands/`, in the order of the help. */
-const REGISTERS: readonly Register[] = [registerCloud, registerEdge];
+const REGISTERS: readonly Register[] = [registerInit, registerCloud, registerEdge];
 
 export const NAME = 'virtual-presence';
 

@@ -74,7 +74,7 @@ describe('a cloud gateway’s file', () => {
       expect(complaint).toMatch(
         /^virtual-presence: "abcdefghijklmn10" is not an interface name: [^\n]*$/
       );
-      expect(code).toBe(2);
+      expect(code).toBe(1);
     }
   );
 });
