@@ -7,8 +7,11 @@ import * as v from 'valibot';
 import type { HostPort } from './host-port.ts';
 import { chosen, type Schema } from './schema.ts';
 
-// It stands here because the schemas below read it when the module is loaded.
+// These stand here because the schemas below read them when the module is loaded.
 const MAX_PORT = 65_535;
+/** The numbers up to `MAX_PORT`, with leading zeros up to five digits. */
+const PORT_PATTERN =
+  '([0-9]{1,4}|[0-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])';
 
 /** A host and a port to connect to. */
 export const HostPortSchema: Schema<HostPort> = /* @__PURE__ */ hostPort(1);
@@ -31,6 +34,7 @@ function hostPort(leastPort: number): Schema<HostPort> {
     ),
     v.metadata({
       title: 'host and port',
+      pattern: `^(\\[[0-9a-fA-F:.]+\\]|[a-zA-Z0-9.-]+):${leastPort === 0 ? '' : '(?!0+$)'}${PORT_PATTERN}$`,
       examples: ['192.0.2.1:7443', '[2001:db8::1]:7443', 'cloud.example.org:7443'],
     }),
     v.transform((value) => {
@@ -39,7 +43,8 @@ function hostPort(leastPort: number): Schema<HostPort> {
       return { host, port: Number(value.slice(at + 1)) };
     })
   );
-  const pair = v.strictObject({ host: v.string(), port: v.number() });
+  const bounds = { type: 'integer', minimum: leastPort, maximum: MAX_PORT };
+  const pair = v.strictObject({ host: v.string(), port: v.pipe(v.number(), v.metadata(bounds)) });
   return v.pipe(
     chosen<HostPort>([text, pair], (input) => (isPlainObject(input) ? pair : text)),
     v.check(
@@ -53,6 +58,8 @@ function hostPort(leastPort: number): Schema<HostPort> {
 function withAddress(schema: Schema<HostPort>): Schema<HostPort> {
   return v.pipe(
     schema,
+    // A JSON Schema applies it to a text only.
+    v.metadata({ title: 'address and port', pattern: '^(\\[[0-9a-fA-F:.]+\\]|[0-9.]+):[0-9]+$' }),
     v.check(({ host }) => isIP(host) !== 0, 'expected an IP address, not a name, before the port')
   );
 }

@@ -152,7 +152,8 @@ export const NameText: Schema<string> = /* @__PURE__ */ v.pipe(
   v.regex(
     /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/,
     'a name of lower-case letters, digits and hyphens'
-  )
+  ),
+  v.metadata({ title: 'name', examples: ['site-a', 'rabbitmq'] })
 ) as Schema<string>;
 
 /** A domain name of one or more labels. */
@@ -162,7 +163,8 @@ export const DomainText: Schema<string> = /* @__PURE__ */ v.pipe(
   v.regex(
     /^[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?)*$/,
     'a domain name such as rabbitmq.example.org'
-  )
+  ),
+  v.metadata({ title: 'domain name', examples: ['rabbitmq.example.org'] })
 ) as Schema<string>;
 
 /** A whole number from `first` to `last`. */

@@ -4,60 +4,122 @@
  * @module
  */
 import * as v from 'valibot';
-import type { CloudGatewayOptions, Schema } from '../gateway/index.ts';
-import { type ConfigFile, notInFiles } from './config-file.ts';
+import { chosen, type Schema } from '../base/schema.ts';
+import type { DeviceOptions } from '../device/index.ts';
+import { AUTHORITY_ENTRIES, CLOUD_ENTRIES } from '../gateway/cloud-options.ts';
+import {
+  CLOUD_GATEWAY_DEFAULTS,
+  type CloudGatewayOptions,
+  type CloudTrustOptions,
+  type LeaseOptions,
+  type SocketsDeviceOptions,
+} from '../gateway/index.ts';
+import { CloudDeviceSchema } from '../gateway/sockets-options.ts';
+import type { DesiredInput } from '../registry/index.ts';
+import { AnyExposureSchema, ServiceSchema, SiteSchema } from '../registry/schema.ts';
+import { COMMON_FILE_ENTRIES, type CommonKeys, PathText } from './common-file.ts';
+import type { ConfigFile } from './config-file.ts';
 import { readPassphrase } from './files.ts';
-import { inMs, seconds } from './seconds.ts';
-import { checkSidecars, type SidecarKeys, SidecarsSchema } from './sidecars.ts';
+import { inMs, inSeconds, seconds, YEAR } from './seconds.ts';
+import { checkSidecars } from './sidecars.ts';
 
-/** The keys of the file that this module reads. The library checks all other keys. */
-export interface CloudKeys {
-  readonly stateDirectory: string;
+/** The keys of the file. */
+export interface CloudKeys extends CommonKeys {
+  /**
+   * A lower-case DNS name that is a part of every certificate: `spiffe://<trustDomain>/site/<name>`. It is never looked
+   * up, and has nothing to do with the zones of the sites.
+   */
+  readonly trustDomain: string;
+  /** The path of the unix socket of the admin interface, which only its owner may use; 107 bytes at most. */
   readonly adminSocket: string;
-  readonly device: { readonly path?: string | undefined };
-  readonly trust: {
-    readonly certificateLifetimeSeconds?: number | undefined;
-    readonly passphraseFile?: string | undefined;
-  };
-  readonly leases: {
-    readonly idleSeconds?: number | undefined;
-    readonly pressedIdleSeconds?: number | undefined;
-    readonly overlapSeconds?: number | undefined;
-  };
-  readonly sockets?: SidecarKeys | undefined;
-  readonly desired: object;
+  /**
+   * How many processes carry packets, each with its own TUN and tunnel port; `auto`: one less than the number of cores.
+   * Several need a device of the type `tun`. With one, it is the process of the gateway itself.
+   */
+  readonly workers: number | 'auto';
+  /** What leads to the hosts of the cloud's own site. */
+  readonly device: DeviceOptions | SocketsDeviceOptions;
+  /** Where edges connect. Worker n listens on this port plus n. With port 0 each worker takes a free port, see the log. */
+  readonly tunnel: CloudGatewayOptions['tunnel'];
+  /** Where edges enrol. */
+  readonly enrolment: NonNullable<CloudGatewayOptions['enrolment']>;
+  /** The limits of connections to each tunnel port. Raise them if many edges have one address, as behind a NAT. */
+  readonly limits: NonNullable<CloudGatewayOptions['limits']>;
+  /** The CA, which is generated at the first start, and its certificates. */
+  readonly trust: TrustKeys;
+  /** How long clients may keep the address of a name; a released address is not used again before this time. */
+  readonly ttlSeconds: number;
+  /** When addresses of clients are released. */
+  readonly leases: LeaseKeys;
+  /** The desired state: which services are visible where. */
+  readonly desired: DesiredInput;
 }
 
-/** The keys that differ from the library's options in name or unit. */
-export const CloudFileSchema: Schema<CloudKeys> = v.looseObject({
-  stateDirectory: v.string(),
-  adminSocket: v.string(),
-  device: v.looseObject({ path: v.optional(v.string()) }),
-  trust: v.optional(
-    v.looseObject({
-      certificateLifetimeSeconds: v.optional(seconds(5)),
-      passphraseFile: v.optional(v.string()),
-      certificateLifetimeMs: notInFiles,
-      passphrase: notInFiles,
-    }),
-    {}
-  ),
-  leases: v.optional(
-    v.looseObject({
-      idleSeconds: v.optional(seconds(60)),
-      pressedIdleSeconds: v.optional(seconds(60)),
-      overlapSeconds: v.optional(seconds(0)),
-      overlapMs: notInFiles,
-      idleMs: notInFiles,
-      pressedIdleMs: notInFiles,
-    }),
-    {}
-  ),
-  sockets: v.optional(SidecarsSchema),
-  desired: v.looseObject({}),
-  logger: notInFiles,
-  reload: notInFiles,
+export interface TrustKeys extends Pick<CloudTrustOptions, 'keyType' | 'intermediate'> {
+  /** Lifetime of the gateways' certificates, which are renewed after two thirds of it; default 30 days. */
+  readonly certificateLifetimeSeconds: number;
+  /**
+   * A file with the passphrase that encrypts the private keys of the CAs in the state directory. A plain key that is
+   * there already is encrypted too. Default: they are stored in the clear.
+   */
+  readonly passphraseFile?: string | undefined;
+}
+
+export interface LeaseKeys extends Pick<LeaseOptions, 'releaseRevoked'> {
+  /** An address of a client is released after this time without a packet; default 30 days. */
+  readonly idleSeconds: number;
+  /**
+   * The same while the client's site has nearly as many addresses as it can have; not longer than `idleSeconds`. Default
+   * one day.
+   */
+  readonly pressedIdleSeconds?: number | undefined;
+  /**
+   * How long the addresses that a site's pools do not have any more stay valid beside the new ones: live connections go
+   * on until then. Default: the TTL and five minutes more.
+   */
+  readonly overlapSeconds?: number | undefined;
+}
+
+const { trust, leases } = CLOUD_GATEWAY_DEFAULTS;
+
+/** What a JSON Schema says of the desired state. */
+const DesiredSchema = v.strictObject({
+  sites: v.array(SiteSchema),
+  services: v.optional(v.array(ServiceSchema), []),
+  exposures: v.optional(v.array(AnyExposureSchema), []),
 });
+/** Checks nothing within: the library does that, in slices, because there may be very many records. */
+const AnyMapping = v.looseObject({});
+
+export const CloudFileSchema: Schema<CloudKeys> = v.strictObject({
+  ...COMMON_FILE_ENTRIES,
+  trustDomain: CLOUD_ENTRIES.trustDomain!,
+  adminSocket: PathText,
+  workers: CLOUD_ENTRIES.workers!,
+  device: CloudDeviceSchema,
+  tunnel: CLOUD_ENTRIES.tunnel!,
+  enrolment: CLOUD_ENTRIES.enrolment!,
+  limits: CLOUD_ENTRIES.limits!,
+  trust: v.optional(
+    v.strictObject({
+      ...AUTHORITY_ENTRIES,
+      certificateLifetimeSeconds: v.optional(seconds(5), inSeconds(trust.certificateLifetimeMs)),
+      passphraseFile: v.optional(PathText),
+    }),
+    {}
+  ),
+  ttlSeconds: CLOUD_ENTRIES.ttlSeconds!,
+  leases: v.optional(
+    v.strictObject({
+      idleSeconds: v.optional(seconds(60), inSeconds(leases.idleMs)),
+      pressedIdleSeconds: v.optional(seconds(60)),
+      overlapSeconds: v.optional(seconds(0, YEAR)),
+      releaseRevoked: v.optional(v.boolean(), leases.releaseRevoked),
+    }),
+    {}
+  ),
+  desired: chosen([DesiredSchema as Schema<unknown>], () => AnyMapping as Schema<unknown>),
+}) as unknown as Schema<CloudKeys>;
 
 /** From options of the library to keys of the file, for the messages of errors. */
 export const CLOUD_RENAMED: Readonly<Record<string, string>> = {
@@ -71,7 +133,7 @@ export type CloudHostOptions = Pick<CloudGatewayOptions, 'logger' | 'reload'> & 
   readonly passphrase?: string | undefined;
 };
 
-/** @throws {ConfigError} with file, line and key, if a key that this module reads is wrong. */
+/** @throws {ConfigError} with file, line and key, if a key is wrong. The desired state is not checked. */
 export async function readCloudKeys(file: ConfigFile): Promise<CloudKeys> {
   const keys = file.read(CloudFileSchema);
   await file.locate(() => checkSidecars(keys.device, keys.sockets));
@@ -86,13 +148,13 @@ export async function readCloudKeys(file: ConfigFile): Promise<CloudKeys> {
  */
 export async function readCloudPassphrase(
   file: ConfigFile,
-  { trust: { passphraseFile: path } }: CloudKeys
+  { trust: { passphraseFile: path } }: Pick<CloudKeys, 'trust'>
 ): Promise<string | undefined> {
   if (path === undefined) return undefined;
   return file.locate(() => readPassphrase('trust.passphraseFile', file.resolve(path)));
 }
 
-/** Returns the options of the library. The library checks them. */
+/** Returns the options of the library, which checks how they go with each other. */
 export function cloudOptions(
   file: ConfigFile,
   { trust, leases, sockets: _, ...rest }: CloudKeys,
@@ -100,7 +162,7 @@ export function cloudOptions(
 ): CloudGatewayOptions {
   const { certificateLifetimeSeconds, passphraseFile: __, ...otherTrust } = trust;
   const { idleSeconds, pressedIdleSeconds, overlapSeconds, ...otherLeases } = leases;
-  const options = {
+  return {
     ...rest,
     stateDirectory: file.resolve(rest.stateDirectory),
     adminSocket: file.resolve(rest.adminSocket),
@@ -114,5 +176,4 @@ export function cloudOptions(
     },
     ...host,
   };
-  return options as unknown as CloudGatewayOptions;
 }

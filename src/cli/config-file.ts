@@ -3,19 +3,11 @@
  * @module
  */
 import { dirname, resolve } from 'node:path';
-import * as v from 'valibot';
+import type * as v from 'valibot';
 import { isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
 import { ConfigError } from '../errors.ts';
 import { parseSchema } from '../gateway/index.ts';
 import { readText } from './files.ts';
-
-/** The schema of an option of the library that is not a key of the file. */
-export const notInFiles: v.OptionalSchema<v.GenericSchema, undefined> = v.optional(
-  v.pipe(
-    v.unknown(),
-    v.check(() => false, 'is not a known key')
-  )
-);
 
 /** A configuration file: its values, and the line of each key for the messages of errors. */
 export class ConfigFile {
@@ -85,8 +77,8 @@ export class ConfigFile {
   }
 
   /** Returns the mapping with the absolute form of its `path`, if it has one. */
-  withPath<T extends { readonly path?: string | undefined }>(mapping: T): T {
-    const { path } = mapping;
+  withPath<T extends object>(mapping: T): T {
+    const { path } = mapping as { readonly path?: string };
     return path === undefined ? mapping : { ...mapping, path: this.resolve(path) };
   }
 

@@ -4,51 +4,78 @@
  * @module
  */
 import * as v from 'valibot';
-import type { EdgeGatewayOptions, Schema } from '../gateway/index.ts';
+import type { Schema } from '../base/schema.ts';
+import type { DeviceOptions } from '../device/index.ts';
+import { EDGE_ENTRIES } from '../gateway/edge-options.ts';
+import {
+  EDGE_GATEWAY_DEFAULTS,
+  type EdgeGatewayOptions,
+  type SocketsDeviceOptions,
+} from '../gateway/index.ts';
+import { EdgeDeviceSchema } from '../gateway/sockets-options.ts';
 import { proxyFromEnvironment } from '../tunnel/index.ts';
-import { type ConfigFile, notInFiles } from './config-file.ts';
+import { COMMON_FILE_ENTRIES, type CommonKeys, PathText } from './common-file.ts';
+import type { ConfigFile } from './config-file.ts';
 import { readText } from './files.ts';
-import { inMs, seconds } from './seconds.ts';
-import { checkSidecars, type SidecarKeys, SidecarsSchema } from './sidecars.ts';
+import { inMs, inSeconds, seconds } from './seconds.ts';
+import { checkSidecars } from './sidecars.ts';
 
-/** The keys of the file that this module reads. The library checks all other keys. */
-export interface EdgeKeys {
-  readonly stateDirectory: string;
+/** The keys of the file. */
+export interface EdgeKeys extends CommonKeys {
+  /**
+   * A file with a token of the cloud's admin interface. It is needed at the first start, and again after the certificate
+   * has expired or was revoked; it is read each time.
+   */
   readonly tokenFile: string;
+  /** What leads to the hosts of the site. */
+  readonly device: DeviceOptions | SocketsDeviceOptions;
+  /** The tunnel endpoints of the cloud gateway, tried in this order. Default: those that the cloud sent at the enrolment. */
+  readonly cloud?: EdgeGatewayOptions['cloud'];
+  /**
+   * The HTTP proxy that leads to the cloud's tunnel and to its enrolment; `environment`: the one that `https_proxy` and
+   * `no_proxy` name. User and password are percent-encoded; only the owner should be able to read this file then.
+   * Default: no proxy.
+   */
   readonly proxy?: string | undefined;
-  readonly snapshotValidSeconds?: number | undefined;
-  readonly device: { readonly path?: string | undefined };
-  readonly sockets?: SidecarKeys | undefined;
+  /**
+   * How long the last snapshot holds without contact with the cloud; then the edge stops answering names. Default 7 days.
+   */
+  readonly snapshotValidSeconds: number;
 }
 
-/** The keys that differ from the library's options in name or unit. */
-export const EdgeFileSchema: Schema<EdgeKeys> = v.looseObject({
-  stateDirectory: v.string(),
-  tokenFile: v.string(),
-  proxy: v.optional(v.string()),
-  snapshotValidSeconds: v.optional(seconds(60)),
-  snapshotValidMs: notInFiles,
-  device: v.looseObject({ path: v.optional(v.string()) }),
-  sockets: v.optional(SidecarsSchema),
-  token: notInFiles,
-  logger: notInFiles,
-});
+export const EdgeFileSchema: Schema<EdgeKeys> = v.strictObject({
+  ...COMMON_FILE_ENTRIES,
+  tokenFile: PathText,
+  device: EdgeDeviceSchema,
+  cloud: EDGE_ENTRIES.cloud!,
+  proxy: v.optional(
+    v.pipe(
+      v.string(),
+      v.metadata({
+        title: 'URL of a proxy, or environment',
+        pattern: '^(environment|http://.+)$',
+        examples: ['http://user:password@proxy.example.org:3128', 'environment'],
+      })
+    )
+  ),
+  snapshotValidSeconds: v.optional(seconds(60), inSeconds(EDGE_GATEWAY_DEFAULTS.snapshotValidMs)),
+}) as unknown as Schema<EdgeKeys>;
 
-/** @throws {ConfigError} with file, line and key, if a key that this module reads is wrong. */
+/** @throws {ConfigError} with file, line and key, if a key is wrong. */
 export async function readEdgeKeys(file: ConfigFile): Promise<EdgeKeys> {
   const keys = file.read(EdgeFileSchema);
   await file.locate(() => checkSidecars(keys.device, keys.sockets));
   return keys;
 }
 
-/** Returns the options of the library. The library checks them. The token is read when it is needed. */
+/** Returns the options of the library, which checks how they go with each other. The token is read when it is needed. */
 export function edgeOptions(
   file: ConfigFile,
   { tokenFile, proxy, snapshotValidSeconds, sockets: _, ...rest }: EdgeKeys,
   host: Pick<EdgeGatewayOptions, 'logger'>
 ): EdgeGatewayOptions {
   const tokenPath = file.resolve(tokenFile);
-  const options = {
+  return {
     ...rest,
     stateDirectory: file.resolve(rest.stateDirectory),
     device: file.withPath(rest.device),
@@ -57,5 +84,4 @@ export function edgeOptions(
     snapshotValidMs: inMs(snapshotValidSeconds),
     ...host,
   };
-  return options as unknown as EdgeGatewayOptions;
 }

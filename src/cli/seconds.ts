@@ -2,18 +2,20 @@
  * Durations in a gateway's file: seconds there, milliseconds in the library.
  * @module
  */
-import * as v from 'valibot';
+import { type Schema, wholeNumber } from '../base/schema.ts';
 
-/** The schema of a duration from `least` seconds to ten years. */
-export function seconds(least: number): v.GenericSchema<number, number> {
-  const most = 10 * 365 * 86_400;
-  const isOne = (value: number) => Number.isInteger(value) && value >= least && value <= most;
-  return v.pipe(
-    v.number(),
-    v.check(isOne, ({ input }) => `expected a whole number from ${least} to ${most}, got ${input}`)
-  );
+const DAY = 86_400;
+export const YEAR: number = 365 * DAY;
+
+/** The schema of a duration from `least` seconds to `most`; default ten years. */
+export function seconds(least: number, most: number = 10 * YEAR): Schema<number> {
+  return wholeNumber(least, most);
 }
 
 export function inMs(seconds: number | undefined): number | undefined {
   return seconds === undefined ? undefined : seconds * 1000;
+}
+
+export function inSeconds(ms: number): number {
+  return ms / 1000;
 }

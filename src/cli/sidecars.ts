@@ -6,77 +6,96 @@
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
+import type { PrefixInput } from '../base/prefix.ts';
+import type { Schema } from '../base/schema.ts';
 import { ConfigError } from '../errors.ts';
 import type { Logger } from '../observe/index.ts';
-import type { SocketStack } from '../sockets/index.ts';
+import { FORWARD_TARGET_ENTRIES } from '../sockets/forward/forward.ts';
+import { FORWARD_OPTIONS_ENTRIES } from '../sockets/forward/forward-server.ts';
+import { PUBLISH_ENTRIES } from '../sockets/forward/publish.ts';
+import { HostListenSchema } from '../sockets/host/host-listen.ts';
+import type { HostListen, SocketStack } from '../sockets/index.ts';
+import { PROXY_BOUNDS_ENTRIES } from '../sockets/proxy/proxy-options.ts';
 import type { ConfigFile } from './config-file.ts';
 import { readSecret, replaceFile, writeSecret } from './files.ts';
 
-/** A port of 127.0.0.1, `{ host, port }` or `{ path, mode }`. */
-type Listen = number | { readonly path?: string | undefined };
-const ListenSchema: v.GenericSchema<unknown, Listen> = v.union([
-  v.number(),
-  v.looseObject({ path: v.optional(v.string()) }),
-]);
-
-interface Bounds {
-  readonly maxConnections?: number | undefined;
-}
-
 export interface SidecarKeys {
+  /** Every TCP service of the zone at a loopback address of its own, with its own ports; on Linux alone. */
   readonly publish?: PublishKeys | undefined;
+  /** Services that have a port or a unix socket of this machine. Each listens once its name is in the zone. */
   readonly forward: readonly ForwardKeys[];
+  /** A proxy for SOCKS5 and HTTP CONNECT, for names of the zone and addresses of the pools. */
   readonly proxy?: ProxyKeys | undefined;
 }
 
-interface PublishKeys extends Bounds {
-  readonly loopback?: string | undefined;
+/** The bounds are those of all services together. */
+export interface PublishKeys {
+  /** The prefix of the loopback addresses: 4 or more within 127.0.0.0/8, without 127.0.0.1. A name keeps its address. */
+  readonly loopback: PrefixInput;
+  /** A file of its own that gets addresses and names, as in /etc/hosts, now and at every change. Default: none. */
   readonly hostsFile?: string | undefined;
-  readonly maxListeners?: number | undefined;
+  /** How many ports are listened on at most. Services with few ports come first. */
+  readonly maxListeners: number;
+  /** How many connections may be open at once; more are reset. */
+  readonly maxConnections: number;
 }
 
-interface ForwardKeys extends Bounds {
-  readonly listen: Listen;
+export interface ForwardKeys {
+  /** Where it listens: a port of 127.0.0.1, an address and a port, or a unix socket. */
+  readonly listen: HostListen;
+  /** The name of the service in the zone, or the address of a presence. */
   readonly host: string;
+  /** The port of the service. */
   readonly port: number;
+  /** How many connections may be open at once; more are reset. */
+  readonly maxConnections: number;
 }
 
-interface ProxyKeys extends Bounds {
-  readonly listen: Listen;
+export interface ProxyKeys {
+  /** Where it listens: a port of 127.0.0.1, an address and a port, or a unix socket. */
+  readonly listen: HostListen;
+  /**
+   * Whether clients must give the user name `presence` and the password of `passwordFile`; without that, everybody who can
+   * connect may use the proxy.
+   */
   readonly auth: boolean;
+  /** One line with the password, mode 0600. If there is no file, it is created with a random password. */
   readonly passwordFile?: string | undefined;
+  /** How many connections may be open at once; more are reset. */
+  readonly maxConnections: number;
 }
 
-/** The library checks the values. */
-export const SidecarsSchema: v.GenericSchema<unknown, SidecarKeys> = v.strictObject({
+const path = v.pipe(v.string(), v.regex(/./, 'a path'), v.metadata({ title: 'path' }));
+const { loopback, maxListeners } = PUBLISH_ENTRIES;
+
+export const SidecarsSchema: Schema<SidecarKeys> = v.strictObject({
   publish: v.optional(
     v.strictObject({
-      loopback: v.optional(v.string()),
-      hostsFile: v.optional(v.string()),
-      maxListeners: v.optional(v.number()),
-      maxConnections: v.optional(v.number()),
+      loopback: loopback!,
+      hostsFile: v.optional(path),
+      maxListeners: maxListeners!,
+      maxConnections: FORWARD_OPTIONS_ENTRIES.maxConnections!,
     })
   ),
   forward: v.optional(
     v.array(
       v.strictObject({
-        listen: ListenSchema,
-        host: v.string(),
-        port: v.number(),
-        maxConnections: v.optional(v.number()),
+        listen: HostListenSchema,
+        ...FORWARD_TARGET_ENTRIES,
+        maxConnections: FORWARD_OPTIONS_ENTRIES.maxConnections!,
       })
     ),
     []
   ),
   proxy: v.optional(
     v.strictObject({
-      listen: ListenSchema,
+      listen: HostListenSchema,
       auth: v.optional(v.boolean(), true),
-      passwordFile: v.optional(v.string()),
-      maxConnections: v.optional(v.number()),
+      passwordFile: v.optional(path),
+      maxConnections: PROXY_BOUNDS_ENTRIES.maxConnections!,
     })
   ),
-});
+}) as unknown as Schema<SidecarKeys>;
 
 /** Where the sidecars listen, as they are in the log line of a ready gateway. */
 export interface SidecarAddresses {
@@ -183,7 +202,7 @@ async function startForward(
   const target = { host, port };
   const start = async (): Promise<object | string> => {
     const { address } = await file.locate(
-      () => listening(() => sockets.forward(placeOf(file, listen) as never, target, options), host),
+      () => listening(() => sockets.forward(placeOf(file, listen), target, options), host),
       { within: key, renamed: { 'target.host': 'host', 'target.port': 'port' } }
     );
     const where = shortAddress(address);
@@ -229,7 +248,7 @@ async function startProxy(
     async () => {
       const password = path && readSecret('passwordFile', path);
       const credentials = password === undefined ? {} : { auth: { username: USERNAME, password } };
-      const place = placeOf(file, listen) as never;
+      const place = placeOf(file, listen);
       return await listening(() =>
         sockets.proxy(place, { ...options, ...(auth ? credentials : { auth: false }) })
       );
@@ -241,8 +260,8 @@ async function startProxy(
   return shortAddress(proxy.address);
 }
 
-function placeOf(file: ConfigFile, listen: Listen): unknown {
-  return typeof listen === 'number' ? listen : file.withPath(listen);
+function placeOf(file: ConfigFile, listen: HostListen): HostListen {
+  return typeof listen === 'object' && 'path' in listen ? file.withPath(listen) : listen;
 }
 
 /** Turns a system error that is not about the target into one of the key `listen`. */

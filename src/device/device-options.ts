@@ -13,22 +13,28 @@ import { SocketDevice } from './socket.ts';
 
 /** Which device to open. */
 export type DeviceOptions =
-  | ({ readonly type: 'tun' } & TunDeviceOptions)
+  | ({
+      /** A TUN, which is an interface of this machine's kernel; on Linux alone. */
+      readonly type: 'tun';
+    } & TunDeviceOptions)
   | {
+      /** Another program, which has each packet in a UDP datagram. */
       readonly type: 'udp';
       /** The IP address and port that receive; port 0 takes a free port. */
       readonly local: HostPortInput;
       /** The IP address and port of the peer; datagrams from other sources are dropped. */
       readonly peer: HostPortInput;
-      /** In bytes, from 1280 to 65,535; default 1500. */
+      /** The longest packet in bytes, from 1280 to 65,535; default 1500. */
       readonly mtu?: number;
     }
   | {
+      /** Another program at a unix stream socket, where each packet is behind its length: 32 bits, big-endian. */
       readonly type: 'unix';
-      /** At most 107 bytes. */
+      /** The path of the socket, at most 107 bytes. */
       readonly path: string;
+      /** Whether the gateway or the other program makes the socket. */
       readonly role: 'listen' | 'connect';
-      /** In bytes, from 1280 to 65,535; default 1500. */
+      /** The longest packet in bytes, from 1280 to 65,535; default 1500. */
       readonly mtu?: number;
     };
 
@@ -55,7 +61,8 @@ const mtu = /* @__PURE__ */ v.optional(
 );
 const interfaceName = /* @__PURE__ */ v.pipe(
   v.string(),
-  v.regex(/^[^\s/:]{1,15}$/, 'an interface name of 1 to 15 characters')
+  v.regex(/^[^\s/:]{1,15}$/, 'an interface name of 1 to 15 characters'),
+  v.metadata({ title: 'name of an interface' })
 );
 
 /** Reads `DeviceOptions`, also from a file: an error has the path of the option. */
@@ -84,7 +91,7 @@ export const DeviceOptionsSchema: Schema<ResolvedDeviceOptions> = /* @__PURE__ *
     ),
     v.strictObject({
       type: v.literal('unix'),
-      path: v.pipe(v.string(), v.regex(/./, 'a path')),
+      path: v.pipe(v.string(), v.regex(/./, 'a path'), v.metadata({ title: 'path' })),
       role: v.picklist(['listen', 'connect']),
       mtu,
     }),

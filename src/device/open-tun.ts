@@ -8,11 +8,11 @@ import { LinuxTun } from './linux-tun.ts';
 export interface TunDeviceOptions {
   /** Name of the interface, at most 15 characters. */
   readonly name: string;
-  /** In bytes; default 1500. */
+  /** The longest packet in bytes, from 1280 to 65,535; default 1500. */
   readonly mtu?: number;
   /**
-   * Prefixes to route to the TUN: the pools of the gateway's own site. By default they are
-   * not known yet, and `LinuxTun.setRoutes` sets them later. An empty list means that there are none.
+   * Prefixes to route to the TUN; an empty list means none. Default: the pools of its own site for a gateway, which follows
+   * their changes; otherwise none until `LinuxTun.setRoutes`.
    */
   readonly routes?: readonly PrefixInput[];
   /** LAN interfaces on which the kernel answers ARP for the routes. Default none. */

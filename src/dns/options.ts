@@ -6,11 +6,17 @@ import * as v from 'valibot';
 import { systemClock } from '../base/clock.ts';
 import type { HostPort, HostPortInput } from '../base/host-port.ts';
 import { ListenAddressSchema } from '../base/host-port-schema.ts';
-import type { Schema } from '../base/schema.ts';
+import { chosen, PrefixText, type Schema } from '../base/schema.ts';
 import { ConfigError } from '../errors.ts';
 import { ClientTable } from './client-table.ts';
 import { type ForwardRule, ForwardTable } from './forward-rules.ts';
-import { ResponseRate, type ResponseRateOptions } from './response-rate.ts';
+import {
+  MAX_PER_SECOND,
+  MAX_SLIP,
+  RESPONSE_RATE_DEFAULTS as RATES,
+  ResponseRate,
+  type ResponseRateOptions,
+} from './response-rate.ts';
 
 /** The rules of a resolver: the clients that may ask, the upstreams, and the rate of answers by UDP. */
 export interface ResolverRules {
@@ -18,11 +24,11 @@ export interface ResolverRules {
   readonly forward?: readonly ForwardRule[] | undefined;
   /**
    * The clients that may ask; all others are refused. Each entry is a prefix (`192.0.2.0/24`), an address, or a word:
-   * `sources` means the prefixes of the last `setSources`, `loopback` means this machine's loopback addresses.
-   * Default `['sources', 'loopback']`; before the first `setSources` that is loopback only.
+   * `sources` means the sources of the site, which `setSources` sets, and `loopback` this machine's loopback addresses.
+   * Default `['sources', 'loopback']`; as long as the sources are not known, that is loopback only.
    */
   readonly allow?: readonly string[] | undefined;
-  /** Limits the rate of answers by UDP to one network. Default `RESPONSE_RATE_DEFAULTS`. */
+  /** Limits the rate of answers by UDP to one network. Default: see `RESPONSE_RATE_DEFAULTS`. */
   readonly rateLimit?: ResponseRateOptions | undefined;
 }
 
@@ -40,19 +46,47 @@ export interface ResolvedDnsOptions extends ResolverRules {
   readonly forward: readonly ForwardRule[];
 }
 
+/** The clients that may ask if none are named. */
+export const DEFAULT_ALLOW: readonly string[] = Object.freeze(['sources', 'loopback']);
+
+/**
+ * Says in a JSON Schema what the resolver itself checks, with its own messages. Every value that it accepts is within.
+ */
+const said = <T>(schema: Schema<T>, form: Readonly<Record<string, unknown>>): Schema<T> =>
+  v.pipe(schema, v.metadata(form)) as Schema<T>;
+const rate = (least: number, most: number): Schema<number> =>
+  said(v.number(), { type: 'integer', minimum: least, maximum: most });
+const client = chosen<string>([v.picklist(['sources', 'loopback']), PrefixText], () => v.string());
+
 const RULES = {
   forward: v.optional(
-    v.array(v.strictObject({ suffix: v.string(), upstreams: v.array(v.string()) })),
+    v.array(
+      v.strictObject({
+        suffix: said(v.string(), { title: 'domain name', examples: ['.', 'example.org'] }),
+        upstreams: said(
+          v.array(
+            said(v.string(), {
+              title: 'address, or address and port',
+              pattern:
+                '^(\\[[0-9a-fA-F:.]+\\](:[0-9]{1,5})?|[0-9.]+(:[0-9]{1,5})?|[0-9a-fA-F:.]+)$',
+              examples: ['192.0.2.53', '192.0.2.53:5353', '[2001:db8::53]:5353'],
+            })
+          ),
+          { minItems: 1 }
+        ),
+      })
+    ),
     []
   ),
-  allow: v.optional(v.array(v.string())),
+  allow: v.optional(v.array(client), [...DEFAULT_ALLOW]),
   rateLimit: v.optional(
     v.strictObject({
-      responsesPerSecond: v.optional(v.number()),
-      errorsPerSecond: v.optional(v.number()),
-      slip: v.optional(v.number()),
-      exempt: v.optional(v.array(v.string())),
-    })
+      responsesPerSecond: v.optional(rate(1, MAX_PER_SECOND), RATES.responsesPerSecond),
+      errorsPerSecond: v.optional(rate(1, MAX_PER_SECOND), RATES.errorsPerSecond),
+      slip: v.optional(rate(0, MAX_SLIP), RATES.slip),
+      exempt: v.optional(v.array(client), [...RATES.exempt]),
+    }),
+    {}
   ),
 };
 

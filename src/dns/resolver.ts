@@ -32,7 +32,7 @@ import {
   readUint16,
 } from './message.ts';
 import { OptRecords } from './opt-records.ts';
-import { type ResolverRules, ResolverRulesSchema } from './options.ts';
+import { DEFAULT_ALLOW, type ResolverRules, ResolverRulesSchema } from './options.ts';
 import { RecordType } from './record.ts';
 import { RESPONSE_RATE_DEFAULTS, ResponseRate } from './response-rate.ts';
 import type { Zone } from './zone.ts';
@@ -70,7 +70,7 @@ export const SITE_RESOLVER_DEFAULTS: Readonly<{
   maxQueryBytes: number;
   maxForwarding: number;
 }> = Object.freeze({
-  allow: Object.freeze(['sources', 'loopback']),
+  allow: DEFAULT_ALLOW,
   forward: Object.freeze([]),
   maxUdpBytes: 1232,
   maxQueryBytes: 4096,

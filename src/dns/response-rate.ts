@@ -87,8 +87,8 @@ function perBlock(name: string, perSecond: number): RateLimit {
   return new RateLimit(perSecond, perSecond, MAX_BLOCKS);
 }
 
-const MAX_PER_SECOND = 1_000_000;
+export const MAX_PER_SECOND = 1_000_000;
 /** The same limit as in BIND. */
-const MAX_SLIP = 10;
+export const MAX_SLIP = 10;
 /** The number of networks that each of the two rates remembers, about 2 MiB. BIND's `max-table-size` is 20,000. */
 const MAX_BLOCKS = 16_384;

@@ -19,6 +19,7 @@ import { isPacketDevice } from '../device/index.ts';
 import { ConfigError } from '../errors.ts';
 import type { KeyType } from '../pki/index.ts';
 import type { DesiredInput } from '../registry/index.ts';
+import { LISTEN_DEFAULTS } from '../tunnel/index.ts';
 import {
   type ConnectionLimits,
   WORKER_POOL_DEFAULTS,
@@ -263,7 +264,14 @@ const YEAR_MS: number = 365 * 86_400_000;
 const MINUTE_MS = 60_000;
 const { trust: TRUST } = CLOUD_GATEWAY_DEFAULTS;
 
-export const CloudOptionsSchema: Schema<Parsed> = v.strictObject({
+/** The options of a CA that is generated, apart from the lifetime of its certificates. */
+export const AUTHORITY_ENTRIES: v.ObjectEntries = {
+  keyType: v.optional(v.picklist(['p256', 'ed25519', 'rsa']), TRUST.keyType),
+  intermediate: v.optional(v.boolean(), TRUST.intermediate),
+};
+
+/** The entries of the schema, for the schema of a file that has some of them. */
+export const CLOUD_ENTRIES: v.ObjectEntries = {
   ...COMMON_ENTRIES,
   trustDomain: v.pipe(DomainText, v.regex(/^[a-z0-9.-]+$/, 'a lower-case domain name')),
   tunnel: ListenSchema,
@@ -308,17 +316,16 @@ export const CloudOptionsSchema: Schema<Parsed> = v.strictObject({
   workerMain: v.optional(v.union([v.string(), v.instance(URL)], 'expected a path or a URL')),
   limits: v.optional(
     v.strictObject({
-      maxHandshakes: v.optional(wholeNumber(1, 65_536)),
-      maxConnectionRate: v.optional(wholeNumber(1, 1_000_000)),
-      maxTunnelRate: v.optional(wholeNumber(1, 1_000_000)),
-      maxTunnelBurst: v.optional(wholeNumber(1, 1_000_000)),
+      maxHandshakes: v.optional(wholeNumber(1, 65_536), LISTEN_DEFAULTS.maxHandshakes),
+      maxConnectionRate: v.optional(wholeNumber(1, 1_000_000), LISTEN_DEFAULTS.maxConnectionRate),
+      maxTunnelRate: v.optional(wholeNumber(1, 1_000_000), LISTEN_DEFAULTS.maxTunnelRate),
+      maxTunnelBurst: v.optional(wholeNumber(1, 1_000_000), LISTEN_DEFAULTS.maxTunnelBurst),
     }),
     {}
   ),
   trust: v.optional(
     v.strictObject({
-      keyType: v.optional(v.picklist(['p256', 'ed25519', 'rsa']), TRUST.keyType),
-      intermediate: v.optional(v.boolean(), TRUST.intermediate),
+      ...AUTHORITY_ENTRIES,
       certificateLifetimeMs: v.optional(
         wholeNumber(5_000, 10 * YEAR_MS),
         TRUST.certificateLifetimeMs
@@ -355,4 +362,8 @@ export const CloudOptionsSchema: Schema<Parsed> = v.strictObject({
   ),
   authorize: v.optional(hostFunction()),
   reload: v.optional(hostFunction()),
-}) as unknown as Schema<Parsed>;
+};
+
+export const CloudOptionsSchema: Schema<Parsed> = v.strictObject(
+  CLOUD_ENTRIES
+) as unknown as Schema<Parsed>;

@@ -75,7 +75,8 @@ const textOrFunction = chosen<never>([v.string()], (value) =>
   typeof value === 'function' ? hostFunction() : v.string()
 );
 
-export const EdgeOptionsSchema: Schema<Parsed> = v.strictObject({
+/** The entries of the schema, for the schema of a file that has some of them. */
+export const EDGE_ENTRIES: v.ObjectEntries = {
   ...COMMON_ENTRIES,
   token: v.optional(textOrFunction),
   cloud: v.optional(
@@ -86,4 +87,8 @@ export const EdgeOptionsSchema: Schema<Parsed> = v.strictObject({
     wholeNumber(MINUTE_MS, 10 * YEAR_MS),
     EDGE_GATEWAY_DEFAULTS.snapshotValidMs
   ),
-}) as unknown as Schema<Parsed>;
+};
+
+export const EdgeOptionsSchema: Schema<Parsed> = v.strictObject(
+  EDGE_ENTRIES
+) as unknown as Schema<Parsed>;

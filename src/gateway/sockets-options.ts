@@ -24,6 +24,7 @@ import { STACK_SETTINGS_ENTRIES } from '../sockets/stack-options.ts';
  * connections and servers, and services are reached by the sockets of this machine.
  */
 export interface SocketsDeviceOptions extends SocketStackSettings {
+  /** Sockets in this process instead of a device, without privileges. */
   readonly type: 'sockets';
   /**
    * The services of this site that clients of other realms may reach through an edge gateway, if the cloud exposes
@@ -71,29 +72,48 @@ interface ParsedSocketsDevice {
     | undefined;
 }
 
-const socketsDevice = v.strictObject({
-  type: v.literal('sockets'),
-  ...STACK_SETTINGS_ENTRIES,
-  services: v.optional(
-    v.array(
-      v.strictObject({
-        address: AddressText,
-        ports: v.array(PortText),
-        proxyProtocol: v.optional(v.boolean()),
-      })
-    )
-  ),
-  backend: v.optional(
+const SOCKETS = { type: v.literal('sockets'), ...STACK_SETTINGS_ENTRIES };
+const services = v.optional(
+  v.array(
     v.strictObject({
-      ...BACKEND_SETTINGS_ENTRIES,
-      proxyProtocol: v.optional(v.union([v.boolean(), v.array(NameText)])),
+      address: AddressText,
+      ports: v.array(PortText),
+      proxyProtocol: v.optional(v.boolean()),
     })
-  ),
-});
-const deviceOptions = v.variant('type', [
-  DeviceOptionsSchema as unknown as typeof socketsDevice,
-  socketsDevice,
-]);
+  )
+);
+const backend = v.optional(
+  v.strictObject({
+    ...BACKEND_SETTINGS_ENTRIES,
+    proxyProtocol: v.optional(v.union([v.boolean(), v.array(NameText)]), false),
+  })
+);
+
+type Entries = { readonly type: v.LiteralSchema<'sockets', undefined> } & v.ObjectEntries;
+
+function devicesWith(entries: Entries): Schema<ResolvedDeviceOptions | SocketsDeviceOptions> {
+  const sockets = v.strictObject(entries);
+  const all = [DeviceOptionsSchema as unknown as typeof sockets, sockets] as const;
+  return v.variant('type', all) as unknown as Schema<ResolvedDeviceOptions | SocketsDeviceOptions>;
+}
+
+const deviceOptions = devicesWith({ ...SOCKETS, services, backend });
+/** What a cloud gateway takes of that, for a JSON Schema; the messages of `checkCloudDevice` are better. */
+export const CloudDeviceSchema: Schema<ResolvedDeviceOptions | SocketsDeviceOptions> = chosen(
+  [devicesWith({ ...SOCKETS, backend })],
+  () => deviceOptions
+);
+/** What an edge gateway takes of that, for a JSON Schema; the messages of `checkEdgeDevice` are better. */
+export const EdgeDeviceSchema: Schema<ResolvedDeviceOptions | SocketsDeviceOptions> = chosen(
+  [
+    devicesWith({
+      ...SOCKETS,
+      services,
+      backend: v.optional(v.strictObject(BACKEND_SETTINGS_ENTRIES)),
+    }),
+  ],
+  () => deviceOptions
+);
 
 /** Takes a device of the host program as it is. */
 export const DeviceSchema: Schema<ResolvedDeviceOptions | SocketsDeviceOptions> = chosen(

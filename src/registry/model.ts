@@ -12,6 +12,7 @@ export const CLOUD = 'cloud';
 
 /** A network with its addresses and limits. */
 export interface Site {
+  /** The name of the site, which is a DNS label. The site of the cloud is `cloud`. */
   readonly name: string;
   /** Prefixes of the real hosts that may take part, as clients or services. */
   readonly sources: readonly IpPrefix[];
@@ -56,15 +57,19 @@ export type Labels = Readonly<Record<string, string>>;
 
 /** A named service of a real host in one site, its home. */
 export interface Service {
+  /** The name of the service, which is a DNS label. */
   readonly name: string;
+  /** The site where it is at home. */
   readonly site: string;
+  /** Its real address: one of the `sources` of its site. */
   readonly address: IpAddress;
-  /** `tcp/5672`, `udp/8000-8100` (likewise `udplite`, `sctp`), `icmp` (echo) or `ip/47`. */
+  /** What it offers: `tcp/5672`, `udp/8000-8100` (likewise `udplite`, `sctp`), `icmp` (echo) or `ip/47`. */
   readonly ports: readonly PortRange[];
 }
 
 /** What an exposure says apart from where it holds. */
 export interface ExposureTerms {
+  /** The service that becomes visible. */
   readonly service: string;
   /**
    * The DNS name within the site's zone; the service's name if absent. Two services may share a name if one has an
@@ -138,6 +143,7 @@ export interface ServiceBinding {
   readonly target: string;
   /** Identifiers of protocols, such as `h2`: at most 8, each of 1 to 63 letters, digits, `.`, `-`, `_` and `/`. */
   readonly alpn?: readonly string[] | undefined;
+  /** The port of the service, if it is not the one of the protocol. */
   readonly port?: number | undefined;
 }
 
@@ -154,14 +160,19 @@ export interface DesiredState {
 export interface SiteInput
   extends Pick<Site, 'name' | 'zone'>,
     Partial<Omit<Site, 'name' | 'zone' | 'sources' | 'pools' | 'reserved'>> {
+  /** Prefixes of the real hosts that may take part, as clients or services. */
   readonly sources: readonly PrefixInput[];
+  /** Prefixes of the site's presences; real hosts with such an address take no part. */
   readonly pools: readonly PrefixInput[];
+  /** Addresses in the pools that no presence gets, for example the gateway's own; default none. */
   readonly reserved?: readonly PrefixInput[];
 }
 
 /** A service as a caller gives it: addresses and ports are values or text. */
 export interface ServiceInput extends Omit<Service, 'address' | 'ports'> {
+  /** Its real address: one of the `sources` of its site. */
   readonly address: AddressInput;
+  /** What it offers: `tcp/5672`, `udp/8000-8100` (likewise `udplite`, `sctp`), `icmp` (echo) or `ip/47`. */
   readonly ports: readonly PortInput[];
 }
 
@@ -171,9 +182,19 @@ export interface ServiceInput extends Omit<Service, 'address' | 'ports'> {
  */
 export interface ExposureTermsInput
   extends Omit<ExposureTerms, 'clients' | 'address' | 'https' | 'svcb'> {
+  /**
+   * Prefixes of the clients' real addresses, of the IP version of the service's presence in the site. Default: every
+   * source of the site.
+   */
   readonly clients?: readonly PrefixInput[] | undefined;
+  /**
+   * The service's presence in the site: an address of its pools that is not reserved. Services of one host with presences
+   * of one IP version have the same presence. Default: any free address.
+   */
   readonly address?: AddressInput | undefined;
+  /** HTTPS records, at most 8 ([RFC 9460 section 9](https://www.rfc-editor.org/rfc/rfc9460#section-9)); default none. */
   readonly https?: readonly Partial<ServiceBinding>[] | undefined;
+  /** SVCB records, at most 8 ([RFC 9460 section 2](https://www.rfc-editor.org/rfc/rfc9460#section-2)); default none. */
   readonly svcb?: readonly Partial<ServiceBinding>[] | undefined;
 }
 
@@ -187,8 +208,14 @@ export interface SelectorExposureInput
 
 /** A desired state as a caller gives it. */
 export interface DesiredInput {
+  /** The networks that take part. One of them has the name `cloud`. */
   readonly sites: readonly SiteInput[];
+  /** The services of the cloud and of the sites; default none. */
   readonly services?: readonly ServiceInput[] | undefined;
+  /**
+   * Where services are visible: each entry with `site` holds at that site, and each with `siteSelector` at the sites with
+   * these labels. Default none.
+   */
   readonly exposures?: readonly (ExposureInput | SelectorExposureInput)[] | undefined;
 }
 

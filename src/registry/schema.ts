@@ -116,7 +116,7 @@ export const TERM_ENTRIES: v.ObjectEntries = {
   clients: v.optional(v.array(PrefixText)),
   address: v.optional(AddressText),
   aliases: v.optional(v.pipe(v.array(DomainText), v.maxLength(MAX_ALIASES))),
-  wildcard: v.optional(v.boolean()),
+  wildcard: v.optional(v.pipe(v.boolean(), v.metadata({ default: false }))),
   https: v.optional(v.pipe(v.array(BindingSchema), v.maxLength(MAX_BINDINGS))),
   svcb: v.optional(v.pipe(v.array(BindingSchema), v.maxLength(MAX_BINDINGS))),
   notBefore: v.optional(InstantText),
@@ -134,7 +134,9 @@ export const SITE_ENTRIES: v.ObjectEntries = {
   serviceReserve: v.optional(wholeNumber(0, 2 ** 32)),
   clientShare: v.optional(wholeNumber(0, 2 ** 32)),
   mtu: v.optional(wholeNumber(MIN_MTU, MAX_MTU)),
-  reject: v.optional(v.picklist(['drop', 'unreachable', 'reset'])),
+  reject: v.optional(
+    v.pipe(v.picklist(['drop', 'unreachable', 'reset']), v.metadata({ default: 'drop' }))
+  ),
   labels: v.optional(LabelsSchema),
 };
 

@@ -106,7 +106,7 @@ export interface HandshakeLimits {
    * Connections whose TLS has begun and whose handshake is under way, at most; default 128. When one more comes, the
    * oldest one of the address that has most of them is terminated; if it is one more of an address that has some, it waits
    * while theirs make progress. Eight times as many may wait for their TLS to begin; more are reset, and so are those that
-   * have waited for half of `handshakeTimeoutMs`.
+   * have waited for half of the time that a handshake may take (`handshakeTimeoutMs`).
    */
   readonly maxHandshakes?: number;
   /**

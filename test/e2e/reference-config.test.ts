@@ -96,6 +96,6 @@ test.each([CLOUD, EDGE])('what is a comment in %s is valid too: the key sockets'
   expect(parseSchema(SidecarsSchema, sockets)).toMatchObject({
     publish: { hostsFile: './hosts' },
     forward: [{ port: expect.any(Number) }],
-    proxy: { listen: 1080, auth: true },
+    proxy: { listen: { host: '127.0.0.1', port: 1080 }, auth: true },
   });
 });

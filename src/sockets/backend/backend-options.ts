@@ -49,7 +49,7 @@ export interface SocketBackendSettings {
   readonly flowIdleMs?: number | undefined;
   /** After how many ms without traffic both sides are probed, 0 to 2,147,483,647; default 60,000. 0: never. */
   readonly keepAliveMs?: number | undefined;
-  /** Default: see `SocketBackendLimits`. */
+  /** The bounds of connections that begin, and of UDP flows. Default: see `SocketBackendLimits`. */
   readonly limits?: SocketBackendLimits | undefined;
 }
 
@@ -128,6 +128,7 @@ const { proxyProtocol, loopbackSource, flowIdleMs, keepAliveMs, limits } = SOCKE
 
 const AddressKey = v.pipe(
   v.string(),
+  v.metadata({ pattern: '^[0-9a-fA-F:.]+$' }),
   v.check(
     (key) => v.is(AddressText, key),
     ({ input }) => `expected addresses as keys, got ${input}`

@@ -112,10 +112,12 @@ function downError({ closedBy }: SocketHost, { host, port }: ForwardTarget): Err
   return systemError('ENETDOWN', 'connect', { address: host, port, cause: closedBy });
 }
 
-const TargetSchema: Schema<ForwardTarget> = v.strictObject({
+/** The entries of a target, for a schema that has others too. */
+export const FORWARD_TARGET_ENTRIES: v.ObjectEntries = {
   host: v.pipe(v.string(), v.nonEmpty('expected a name of the zone or an address')),
   port: wholeNumber(1, 65_535),
-});
+};
+const TargetSchema = v.strictObject(FORWARD_TARGET_ENTRIES) as unknown as Schema<ForwardTarget>;
 const OptionsSchema = v.strictObject(
   FORWARD_OPTIONS_ENTRIES
 ) as unknown as Schema<ResolvedForwardOptions>;

@@ -302,7 +302,8 @@ export async function publish(
 const LOOPBACK = IpPrefix.parse('127.0.0.0/8');
 const LOCALHOST = IpPrefix.parse('127.0.0.1/32');
 
-const OptionsSchema = v.strictObject({
+/** The entries of `PublishOptions`, for a schema that has others too. */
+export const PUBLISH_ENTRIES: v.ObjectEntries = {
   ...FORWARD_OPTIONS_ENTRIES,
   loopback: v.optional(
     v.pipe(
@@ -319,7 +320,8 @@ const OptionsSchema = v.strictObject({
     PUBLISH_DEFAULTS.loopback
   ),
   maxListeners: v.optional(wholeNumber(1, 65_535), PUBLISH_DEFAULTS.maxListeners),
-}) as unknown as Schema<ResolvedPublishOptions>;
+};
+const OptionsSchema = v.strictObject(PUBLISH_ENTRIES) as unknown as Schema<ResolvedPublishOptions>;
 
 /** A name that may stand in a file of hosts. */
 const HOST_NAME = /^[a-z0-9_.-]+$/;

@@ -89,8 +89,12 @@ const listenPort = v.strictObject({
   port: wholeNumber(0, 65_535),
 });
 const listenPath = v.strictObject({
-  path: v.pipe(v.string(), v.regex(/^[^\0]+$/, 'a path without null bytes')),
-  mode: v.optional(wholeNumber(0, 0o777), OWNER_ALONE),
+  path: v.pipe(
+    v.string(),
+    v.regex(/^[^\0]+$/, 'a path without null bytes'),
+    v.metadata({ title: 'path' })
+  ),
+  mode: v.optional(v.pipe(wholeNumber(0, 0o777), v.metadata({ title: 'mode' })), OWNER_ALONE),
 });
 
 export const HostListenSchema: Schema<HostPlace> = chosen(

@@ -71,12 +71,16 @@ const credentials = v.strictObject({
   username: text(1, /^[^\p{Cc}:]*$/u, 'colons and control characters'),
   password: text(MIN_PASSWORD_BYTES, /^\P{Cc}*$/u, 'control characters'),
 });
+/** The bounds of a proxy, for a schema that has others too. */
+export const PROXY_BOUNDS_ENTRIES: v.ObjectEntries = {
+  maxConnections: v.optional(wholeNumber(1, MAX_CONNECTIONS), PROXY_DEFAULTS.maxConnections),
+  maxPending: v.optional(wholeNumber(1, MAX_CONNECTIONS), PROXY_DEFAULTS.maxPending),
+};
 const ProxyOptionsSchema = v.strictObject({
   auth: v.optional(
     chosen<ProxyCredentials | false>([v.literal(false), credentials], (input) =>
       input === false ? v.literal(false) : credentials
     )
   ),
-  maxConnections: v.optional(wholeNumber(1, MAX_CONNECTIONS), PROXY_DEFAULTS.maxConnections),
-  maxPending: v.optional(wholeNumber(1, MAX_CONNECTIONS), PROXY_DEFAULTS.maxPending),
-});
+  ...PROXY_BOUNDS_ENTRIES,
+}) as unknown as Schema<Omit<ResolvedProxyOptions, 'credentials'> & Pick<ProxyOptions, 'auth'>>;

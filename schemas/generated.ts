@@ -1,0 +1,23 @@
+/**
+ * The files that are made from schemas and docstrings. Whoever changes those runs `npm run schemas`; a test compares.
+ * @module
+ */
+import { referenceOf } from './config-reference.ts';
+import { configSchemaOf, SIDES, type Side, sourceOf } from './config-schema.ts';
+import type { JsonSchema } from './json-schema.ts';
+import { TypeDocs } from './type-docs.ts';
+
+/** Returns the text of each file by its path in the project. */
+export function generated(): ReadonlyMap<string, string> {
+  const schemas = Object.fromEntries(
+    SIDES.map((side) => [side, configSchemaOf(side, new TypeDocs(sourceOf(side)))])
+  ) as Record<Side, JsonSchema>;
+  return new Map([
+    ...SIDES.map((side): [string, string] => [`schemas/${side}.json`, json(schemas[side])]),
+    ['docs/configuration.md', referenceOf(schemas)],
+  ]);
+}
+
+function json(value: object): string {
+  return `${JSON.stringify(value, undefined, 2)}\n`;
+}
