@@ -22,14 +22,17 @@ const modules = [
   'worker',
 ];
 
+const entries: Record<string, string> = {
+  index: 'src/index.ts',
+  ...Object.fromEntries(modules.map((name) => [name, `src/${name}/index.ts`])),
+  errors: 'src/errors.ts',
+  // The program that a worker's process runs.
+  'worker-main': 'src/worker/worker-main.ts',
+};
+
 export const options: Options = {
-  entry: {
-    index: 'src/index.ts',
-    ...Object.fromEntries(modules.map((name) => [name, `src/${name}/index.ts`])),
-    errors: 'src/errors.ts',
-    // The program that a worker's process runs.
-    'worker-main': 'src/worker/worker-main.ts',
-  },
+  // The command is a program alone: nobody imports it.
+  entry: { ...entries, cli: 'src/cli/main.ts' },
   format: 'esm',
   target: 'node20',
   // Names and lines of what is built can be read, and the sources are not in the package.
@@ -44,12 +47,14 @@ export const options: Options = {
   },
 };
 
+const library: Options = { ...options, entry: entries };
+
 /**
- * The same as CommonJS. esbuild makes it of each file when that is split off as ESM: tsup's own way initialises the
+ * The same as CommonJS, without the command. esbuild makes it of each file when that is split off as ESM: tsup's own way initialises the
  * public fields of a class after the private ones, whatever their order is.
  */
 const commonJs: Options = {
-  ...options,
+  ...library,
   outExtension: () => ({ js: '.cjs' }),
   // CommonJS has no `import.meta`; `src/worker/worker-entry.ts` takes a path as well as a URL.
   define: { 'import.meta.url': '__filename' },
@@ -69,7 +74,7 @@ const commonJs: Options = {
   ],
 };
 
-const declarations: Options = { ...options, format: ['esm', 'cjs'], dts: { only: true } };
+const declarations: Options = { ...library, format: ['esm', 'cjs'], dts: { only: true } };
 
 // They run at the same time, so none of them may empty the folder: `npm run build` does that.
 const builds: Options[] = [options, commonJs, declarations];

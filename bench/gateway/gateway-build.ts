@@ -1,5 +1,5 @@
 /**
- * Builds the reference gateways like the package, for plain Node: under the loader of this benchmark every access
+ * Builds the command like the package, for plain Node: under the loader of this benchmark every access
  * to a typed array is slower.
  * @module
  */
@@ -8,10 +8,11 @@ import { join } from 'node:path';
 import { build } from 'tsup';
 import { options } from '../../tsup.config.ts';
 
-/** Paths of programs for Node. */
+/** What Node runs. */
 export interface GatewayPrograms {
-  readonly cloud: string;
-  readonly edge: string;
+  /** The program and its command; the path of a configuration file follows. */
+  readonly cloud: readonly string[];
+  readonly edge: readonly string[];
   /** Both data planes in one process, for `--quick`. */
   readonly quick: string;
 }
@@ -26,13 +27,11 @@ export async function buildGateways(): Promise<GatewayPrograms> {
     ...options,
     config: false,
     entry: {
-      cloud: join(root, 'examples/cloud-gateway/main.ts'),
-      edge: join(root, 'examples/edge-gateway/main.ts'),
+      'virtual-presence': join(root, 'src/cli/main.ts'),
       // What the cloud gateway runs where it has several processes; it looks for it beside itself.
       'worker-main': join(root, 'src/worker/worker-main.ts'),
       quick: join(import.meta.dirname, 'quick.ts'),
     },
-    external: ['koffi', 'yaml'],
     outDir: output,
     format: 'esm',
     dts: false,
@@ -40,5 +39,6 @@ export async function buildGateways(): Promise<GatewayPrograms> {
     silent: true,
   });
   const at = (name: string) => join(output, `${name}.js`);
-  return { cloud: at('cloud'), edge: at('edge'), quick: at('quick') };
+  const command = at('virtual-presence');
+  return { cloud: [command, 'cloud'], edge: [command, 'edge'], quick: at('quick') };
 }

@@ -25,7 +25,7 @@ export interface SitesOptions {
   readonly directory: string;
   readonly congestion: string;
   /** Built for Node. */
-  readonly programs: { readonly cloud: string; readonly farm: string };
+  readonly programs: { readonly cloud: readonly string[]; readonly farm: string };
   /** Arguments for Node in front of the cloud gateway's program. */
   readonly nodeOptions?: readonly string[];
   /** How many sites the cloud gateway knows. */
@@ -89,7 +89,7 @@ export class SitesScene {
       // There are no aliases, because the gateway takes a limited number of them.
       const text = stringify(cloudConfig(directory, sites), { aliasDuplicateObjects: false });
       writeFileSync(config, text);
-      const command = [process.execPath, ...nodeOptions, programs.cloud, config];
+      const command = [process.execPath, ...nodeOptions, ...programs.cloud, config];
       const cloudProgram = cloud!.start(command, seconds);
       await cloudProgram.printed(/gateway ready/, 30_000);
       return new SitesScene(network, options, { farm: farm!, service: service! }, cloudProgram);

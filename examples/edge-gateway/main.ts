@@ -1,67 +1,23 @@
 /**
- * `edge-gateway CONFIG.yaml`: runs until SIGTERM. `edge.yaml` in this folder shows every key.
+ * `edge-gateway DIRECTORY [PORT]`: an edge gateway in a program of your own, to copy. It runs without root, and leads a port of this
+ * machine to a service of the cloud. The command `virtual-presence edge edge.yaml` does the same with a file. The first
+ * start needs VP_TOKEN.
  * @module
  */
-import * as v from 'valibot';
 import { EdgeGateway } from 'virtual-presence';
-import { proxyFromEnvironment } from 'virtual-presence/tunnel';
-import { ConfigFile, notInFiles } from '../program/config-file.ts';
-import { readText } from '../program/files.ts';
-import { logger, readyLine, run } from '../program/run.ts';
-import { inMs, seconds } from '../program/seconds.ts';
-import { checkSidecars, SidecarsSchema, startSidecars } from '../program/sidecars.ts';
 
-/** The keys that differ from the library's options in name. The library checks all other keys. */
-const EdgeFile = v.looseObject({
-  stateDirectory: v.string(),
-  tokenFile: v.string(),
-  proxy: v.optional(v.string()),
-  snapshotValidSeconds: v.optional(seconds(60)),
-  snapshotValidMs: notInFiles,
-  device: v.looseObject({ path: v.optional(v.string()) }),
-  sockets: v.optional(SidecarsSchema),
-  token: notInFiles,
-  logger: notInFiles,
+const [stateDirectory = './edge', port = '5672'] = process.argv.slice(2);
+const log = (_: object, message: string): void => console.error(message);
+const edge = await EdgeGateway.start({
+  stateDirectory, // key, certificate, last snapshot
+  token: process.env.VP_TOKEN, // needed when there is no certificate yet
+  device: { type: 'sockets' },
+  logger: { debug: () => {}, info: log, warn: log, error: log },
 });
+edge.on('problem', ({ error }) => console.error(error.message));
+process.once('SIGTERM', () => edge.close());
 
-await run('edge-gateway', async (path) => {
-  const file = new ConfigFile(path);
-  const { tokenFile, proxy, snapshotValidSeconds, sockets, ...rest } = file.read(EdgeFile);
-  await file.locate(() => checkSidecars(rest.device, sockets));
-  const tokenPath = file.resolve(tokenFile);
-  const options = {
-    ...rest,
-    stateDirectory: file.resolve(rest.stateDirectory),
-    device: file.withPath(rest.device),
-    token: () => readText('the token file', tokenPath),
-    proxy: proxy === 'environment' ? proxyFromEnvironment : proxy,
-    snapshotValidMs: inMs(snapshotValidSeconds),
-    logger,
-  };
-  const gateway = await file.locate(() => EdgeGateway.start(options as never));
-  const sidecars = await startSidecars(file, sockets, gateway);
-
-  // An edge that is rejected before it was ever online has a wrong configuration, and the program ends. Later the
-  // program goes on, because a new token is enough.
-  const failed = new Promise<never>((_, reject) => {
-    let wasOnline = false;
-    let isLogged = false;
-    const follow = (): void => {
-      const { state, failure, site } = gateway;
-      wasOnline ||= state === 'online';
-      if (site !== undefined && !isLogged) {
-        isLogged = true;
-        const addresses = { ...gateway.addresses, ...sidecars };
-        logger.info({ site }, readyLine(`edge gateway of ${site}`, addresses));
-      }
-      if (state !== 'rejected' || wasOnline) return;
-      const { error, remedy } = failure!;
-      if (remedy === 'token') error.message += `; put a new token into ${tokenPath}`;
-      reject(error);
-    };
-    gateway.on('state', follow);
-    follow();
-  });
-  failed.catch(() => {});
-  return { failed, close: () => gateway.close() };
-});
+// Rejects with the reason if the cloud refuses this gateway; a service manager starts it again.
+await edge.ready();
+const { address } = await edge.sockets.forward(0, { host: 'rabbitmq', port: Number(port) });
+console.log(JSON.stringify(address));

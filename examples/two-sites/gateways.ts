@@ -1,5 +1,5 @@
 /**
- * The gateways of the scene: the reference programs, each in its own process.
+ * The gateways of the scene: the command `virtual-presence`, each in its own process.
  * @module
  */
 import type { ChildProcess } from 'node:child_process';
@@ -26,9 +26,9 @@ export class GatewayProcess {
   readonly child: ChildProcess;
   log = '';
 
-  constructor(host: Pick<Place, 'spawn'>, program: string, configPath: string) {
-    const main = `examples/${program}/main.ts`;
-    this.child = host.spawn([process.execPath, '--import', 'tsx', main, configPath]);
+  constructor(host: Pick<Place, 'spawn'>, command: 'cloud' | 'edge', configPath: string) {
+    const program = ['--import', 'tsx', 'src/cli/main.ts'];
+    this.child = host.spawn([process.execPath, ...program, command, configPath]);
     for (const stream of [this.child.stdout!, this.child.stderr!]) {
       stream.on('data', (chunk: Buffer) => {
         this.log += chunk;
@@ -70,7 +70,7 @@ export class CloudProcess extends GatewayProcess {
       desired: DESIRED,
     };
     writeFileSync(join(home, 'cloud.yaml'), stringify({ ...common, ...config }));
-    super(host, 'cloud-gateway', join(home, 'cloud.yaml'));
+    super(host, 'cloud', join(home, 'cloud.yaml'));
     this.#adminSocket = join(home, 'admin.sock');
   }
 
@@ -114,5 +114,5 @@ export function startEdge(
   writeFileSync(join(home, 'token'), token, { mode: 0o600 });
   const common = { stateDirectory: './state', tokenFile: './token' };
   writeFileSync(join(home, 'edge.yaml'), stringify({ ...common, ...config }));
-  return new GatewayProcess(host, 'edge-gateway', join(home, 'edge.yaml'));
+  return new GatewayProcess(host, 'edge', join(home, 'edge.yaml'));
 }

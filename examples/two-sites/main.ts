@@ -4,7 +4,7 @@
  * It runs itself in new namespaces (user, network, mount, PID), so it needs no root, changes nothing outside and
  * leaves nothing behind. If the system forbids that, it prints what is missing and runs the same programs with devices
  * of the type `sockets`, which need no namespaces; `--rootless` does the same. With `--json`, standard output is one JSON
- * object. `VP_DEMO_PROCESSES=2` in the environment spreads the cloud gateway over two processes, if it has a TUN.
+ * object. `VP_DEMO_WORKERS=2` in the environment spreads the cloud gateway over two processes, if it has a TUN.
  * SIGTERM, SIGINT or SIGHUP ends the demo with all processes that it has started.
  * @module
  */

@@ -31,7 +31,7 @@ export async function runScene(report: Report, directory: string): Promise<void>
   await b.start('console', ['compute host of site B', '6080', '6081']);
 
   const cloud = new CloudProcess(cloudGateway, directory, {
-    processes: Number(process.env.VP_DEMO_PROCESSES ?? 1),
+    workers: Number(process.env.VP_DEMO_WORKERS ?? 1),
     device,
     tunnel: `${CLOUD_WAN}:7443`,
     enrolment: { listen: `${CLOUD_WAN}:7440`, endpoints: [`https://${CLOUD_WAN}:7440`] },

@@ -56,7 +56,7 @@ export async function runSteps(report: Report, scene: Scene): Promise<void> {
     };
     for (const line of await Promise.all([start('a'), start('b')])) say(line);
     const again = scene.startImpostor(tokens.a!);
-    const refusal = await again.logged(/edge-gateway: /);
+    const refusal = await again.logged(/virtual-presence: /);
     say(`the token of site A once more: ${refusal}`);
     expect(/used/.test(refusal), 'a used token was not refused');
     return 'two certificates, two tunnels; the used token is refused';

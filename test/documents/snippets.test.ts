@@ -8,6 +8,7 @@ import { dirname, join, normalize } from 'node:path';
 import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
 import manifest from '../../package.json' with { type: 'json' };
+import { createProgram, ioOfProcess } from '../../src/cli/index.ts';
 import { readClose, readHello, readWelcome } from '../../src/tunnel/messages.ts';
 import { moduleOf, readTree } from '../structure/source-tree.ts';
 import { blocksOf, codeOf, DOCUMENTS, EXCERPTS, PROGRAMS, REPOSITORY, read } from './snippets.ts';
@@ -86,11 +87,41 @@ describe('commands', () => {
     if (command.startsWith('npx vitest run ')) {
       return expect(existsSync(join(REPOSITORY, words.at(-1)!))).toBe(true);
     }
+    if (words[0] === 'npx' && words[1] === 'virtual-presence') return expectCommand(words.slice(2));
     const path = /http:\/\/admin(\/v1\/\w+)/.exec(command)?.[1];
     expect(path, 'a command that is not known').toBeDefined();
     const method = / -d /.test(command) ? 'POST' : 'GET';
     expect(adminRoutes()).toContain(`${method} ${path}`);
   });
+
+  /** Checks that `virtual-presence` has this command, with these options and as many arguments. */
+  function expectCommand(words: readonly string[]): void {
+    const rest = [...words];
+    let command = createProgram(ioOfProcess());
+    for (;;) {
+      const next = command.commands.find((each) => each.name() === rest[0]);
+      if (next === undefined) break;
+      command = next;
+      rest.shift();
+    }
+    const given: string[] = [];
+    for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
+      if (!word.startsWith('-') || word === '-') {
+        given.push(word);
+        continue;
+      }
+      const [flag] = word.split('=');
+      const option = command.options.find(({ long, short }) => flag === long || flag === short);
+      expect(option, `${command.name()} ${flag}`).toBeDefined();
+      if (option!.required && !word.includes('=')) rest.shift();
+    }
+    const expected = command.registeredArguments;
+    const least = expected.filter(({ required }) => required).length;
+    expect(given.length, command.name()).toBeGreaterThanOrEqual(least);
+    if (!expected.some(({ variadic }) => variadic)) {
+      expect(given.length, command.name()).toBeLessThanOrEqual(expected.length);
+    }
+  }
 
   /** Checks that there is this npm script, and that its program knows the options. */
   function expectScript(name: string, words: readonly string[]): void {

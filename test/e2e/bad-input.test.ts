@@ -1,5 +1,5 @@
 /**
- * A gateway that is started with any input runs, or ends with one clear sentence and exit code 1.
+ * A gateway that is started with any input runs, or ends with one clear sentence and the exit code of its kind.
  */
 import { spawnSync } from 'node:child_process';
 import { createSocket, type Socket } from 'node:dgram';
@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ExitCode } from '../../src/cli/index.ts';
 import {
   admin,
   type Config,
@@ -37,24 +38,26 @@ afterAll(async () => {
   workspace.remove();
 });
 
-/** Expects one sentence of the program and nothing else. */
-function expectSentence({ code, complaint }: Ending, program: Program): string {
+/** Expects one sentence of the command and nothing else. */
+function expectSentence({ code, complaint }: Ending, exitCode: ExitCode): string {
   const lines = complaint.split('\n');
   expect(lines, complaint).toHaveLength(1);
   expect(lines[0]).not.toMatch(/^\s*at |node:internal|Error:/);
-  expect(lines[0]!.startsWith(`${program}: `), complaint).toBe(true);
-  expect(code).toBe(1);
-  return lines[0]!.slice(`${program}: `.length);
+  expect(lines[0]!.startsWith(NAME), complaint).toBe(true);
+  expect(code, complaint).toBe(exitCode);
+  return lines[0]!.slice(NAME.length);
 }
+
+const NAME = 'virtual-presence: ';
 
 /** A gateway with this configuration ends before it dials. */
 const NO_TUNNEL = 9;
 
 function goodConfig(program: Program): Config {
-  return program === 'cloud-gateway' ? cloudConfig() : edgeConfig(NO_TUNNEL);
+  return program === 'cloud' ? cloudConfig() : edgeConfig(NO_TUNNEL);
 }
 
-const PROGRAMS: readonly Program[] = ['cloud-gateway', 'edge-gateway'];
+const PROGRAMS: readonly Program[] = ['cloud', 'edge'];
 
 describe.concurrent.each(PROGRAMS)('%s, configuration', (program) => {
   const texts: readonly [fault: string, text: string, says: RegExp][] = [
@@ -66,24 +69,26 @@ describe.concurrent.each(PROGRAMS)('%s, configuration', (program) => {
   ];
   test.each(texts)('a file that %s ends the gateway, with file and line', async (_, text, says) => {
     const path = writeConfig(workspace.newDirectory(), text);
-    const sentence = expectSentence(await outcome(program, [path]), program);
+    const sentence = expectSentence(await outcome(program, [path]), ExitCode.Usage);
     expect(sentence.replace(path, 'FILE')).toMatch(says);
   });
 
-  test('no argument, or two, ends it with the usage', async () => {
-    for (const args of [[], ['a.yaml', 'b.yaml']]) {
-      const sentence = expectSentence(await outcome(program, args), program);
-      expect(sentence).toBe(`usage: ${program} CONFIG.yaml`);
+  test('no argument, or two, ends it with a sentence', async () => {
+    for (const [args, says] of [
+      [[], "missing required argument 'file'"],
+      [['a.yaml', 'b.yaml'], `too many arguments for '${program}'. Expected 1 argument but got 2.`],
+    ] as const) {
+      expect(expectSentence(await outcome(program, args), ExitCode.Usage)).toBe(says);
     }
   });
 
   test('a path that does not exist, or is a directory, ends it with the path', async () => {
     const directory = workspace.newDirectory();
     const missing = join(directory, 'missing.yaml');
-    expect(expectSentence(await outcome(program, [missing]), program)).toBe(
+    expect(expectSentence(await outcome(program, [missing]), ExitCode.Usage)).toBe(
       `the configuration ${missing} cannot be read: it does not exist`
     );
-    expect(expectSentence(await outcome(program, [directory]), program)).toBe(
+    expect(expectSentence(await outcome(program, [directory]), ExitCode.Usage)).toBe(
       `the configuration ${directory} cannot be read: it is a directory`
     );
   });
@@ -92,22 +97,19 @@ describe.concurrent.each(PROGRAMS)('%s, configuration', (program) => {
     const fifo = join(workspace.newDirectory(), 'fifo.yaml');
     spawnSync('mkfifo', [fifo]);
     for (const path of [fifo, '/dev/null']) {
-      expect(expectSentence(await outcome(program, [path]), program)).toBe(
+      expect(expectSentence(await outcome(program, [path]), ExitCode.Usage)).toBe(
         `the configuration ${path} cannot be read: it is not a regular file`
       );
     }
   });
 
-  const faults = [
-    ...FAULTS_OF_BOTH,
-    ...(program === 'cloud-gateway' ? FAULTS_OF_CLOUD : FAULTS_OF_EDGE),
-  ];
+  const faults = [...FAULTS_OF_BOTH, ...(program === 'cloud' ? FAULTS_OF_CLOUD : FAULTS_OF_EDGE)];
   const named = faults.map((fault): [string, ConfigFault] => [fault.fault, fault]);
   test.each(named)('%s ends it with line and key', async (_, fault) => {
     const config = goodConfig(program);
     fault.spoil(config);
     const path = writeConfig(workspace.newDirectory(), config);
-    const sentence = expectSentence(await outcome(program, [path]), program);
+    const sentence = expectSentence(await outcome(program, [path]), ExitCode.Usage);
     const lines = readFileSync(path, 'utf8').split('\n');
     const { line, key } = fault;
     const number = line === undefined ? -1 : lines.findLastIndex((each) => each.includes(line));
@@ -144,11 +146,11 @@ describe.concurrent('environment', () => {
   }
 
   function startEdge(home: string): GatewayProcess {
-    return new GatewayProcess('edge-gateway', [join(home, 'gateway.yaml')]);
+    return new GatewayProcess('edge', [join(home, 'gateway.yaml')]);
   }
 
-  async function refusedEdge(home: string): Promise<string> {
-    return expectSentence(await startEdge(home).ended, 'edge-gateway');
+  async function refusedEdge(home: string, exitCode: ExitCode = ExitCode.Failed): Promise<string> {
+    return expectSentence(await startEdge(home).ended, exitCode);
   }
 
   /** Returns a directory whose edge has enrolled, was online, and was terminated. */
@@ -160,13 +162,16 @@ describe.concurrent('environment', () => {
     return home;
   }
 
-  async function refusedCloud(change: (config: Config) => void): Promise<string> {
+  async function refusedCloud(
+    change: (config: Config) => void,
+    exitCode: ExitCode = ExitCode.Failed
+  ): Promise<string> {
     const home = workspace.newDirectory();
     const config = cloudConfig();
     change(config);
-    const ending = await outcome('cloud-gateway', [writeConfig(home, config)]);
+    const ending = await outcome('cloud', [writeConfig(home, config)]);
     expect(existsSync(join(home, 'admin.sock'))).toBe(false);
-    return expectSentence(ending, 'cloud-gateway');
+    return expectSentence(ending, exitCode);
   }
 
   test('a token can be used only once', async () => {
@@ -174,7 +179,7 @@ describe.concurrent('environment', () => {
     const first = startEdge(edgeHome(token));
     await first.logged(/: up to /);
     const home = edgeHome(token);
-    expect(await refusedEdge(home)).toBe(
+    expect(await refusedEdge(home, ExitCode.Refused)).toBe(
       `the enrolment token has been used; put a new token into ${join(home, 'token')}`
     );
     await first.kill('SIGTERM');
@@ -185,7 +190,9 @@ describe.concurrent('environment', () => {
     const expiresBefore = Date.now() + 1000;
     const home = edgeHome(token);
     await eventually('the expiry', () => Date.now() > expiresBefore || undefined);
-    expect(await refusedEdge(home)).toMatch(/^the enrolment token expired at \d{4}-/);
+    expect(await refusedEdge(home, ExitCode.Refused)).toMatch(
+      /^the enrolment token expired at \d{4}-/
+    );
   });
 
   test.each([
@@ -193,7 +200,7 @@ describe.concurrent('environment', () => {
     ['vp1.e30', 'the enrolment token is damaged'],
     ['', 'not an enrolment token'],
   ])('a token file with the content "%s" is refused', async (token, sentence) => {
-    expect(await refusedEdge(edgeHome(token))).toContain(sentence);
+    expect(await refusedEdge(edgeHome(token), ExitCode.Usage)).toContain(sentence);
   });
 
   test('a missing token file is named', async () => {
@@ -302,7 +309,9 @@ describe.concurrent('environment', () => {
     expect(await admin(socket, 'POST', '/v1/reload')).toMatchObject({ status: 200 });
     await up.logged(/refuses the tunnel \(unknown-site\)/);
     await up.kill('SIGTERM');
-    expect(await refusedEdge(edge)).toMatch(/refuses the tunnel \(unknown-site\): .*"site-b"/);
+    expect(await refusedEdge(edge, ExitCode.Refused)).toMatch(
+      /refuses the tunnel \(unknown-site\): .*"site-b"/
+    );
     await other.process.kill('SIGTERM');
   });
 
@@ -343,17 +352,17 @@ describe.concurrent('environment', () => {
     const socket = join(cloudHome, 'admin.sock');
     const home = workspace.newDirectory();
     const path = writeConfig(home, { ...cloudConfig(), adminSocket: socket });
-    expect(expectSentence(await outcome('cloud-gateway', [path]), 'cloud-gateway')).toBe(
+    expect(expectSentence(await outcome('cloud', [path]), ExitCode.Failed)).toBe(
       `the admin socket ${socket} is in use by another process`
     );
     expect((await callAdmin('GET', '/v1/status')).status).toBe(200);
 
     writeConfig(home, cloudConfig());
-    const killed = new GatewayProcess('cloud-gateway', [path]);
+    const killed = new GatewayProcess('cloud', [path]);
     await killed.logged(/ready/);
     await killed.kill('SIGKILL');
     expect(existsSync(join(home, 'admin.sock'))).toBe(true);
-    const next = new GatewayProcess('cloud-gateway', [path]);
+    const next = new GatewayProcess('cloud', [path]);
     await next.logged(/ready/);
     expect(await next.kill('SIGTERM')).toMatchObject({ code: 0, complaint: '' });
     expect(existsSync(join(home, 'admin.sock'))).toBe(false);
@@ -386,7 +395,7 @@ describe.concurrent('environment', () => {
   test('a state directory is created with its parents, for its owner only', async () => {
     const home = workspace.newDirectory();
     const config = { ...cloudConfig(), stateDirectory: './a/b/state' };
-    const gateway = new GatewayProcess('cloud-gateway', [writeConfig(home, config)]);
+    const gateway = new GatewayProcess('cloud', [writeConfig(home, config)]);
     await gateway.logged(/ready/);
     for (const path of ['a', 'a/b', 'a/b/state']) {
       expect(statSync(join(home, path)).mode & 0o777).toBe(0o700);
@@ -420,7 +429,7 @@ describe.concurrent('environment', () => {
     const damaged = intact.replace('site-b', 'site-x');
     writeFileSync(journal, damaged);
     const path = writeConfig(home, cloudConfig());
-    const sentence = expectSentence(await outcome('cloud-gateway', [path]), 'cloud-gateway');
+    const sentence = expectSentence(await outcome('cloud', [path]), ExitCode.Failed);
     expect(sentence).toMatch(/^line 2 of .*store\.journal is damaged/);
     expect(readFileSync(journal, 'utf8')).toBe(damaged);
   });
@@ -434,7 +443,7 @@ describe.concurrent('environment', () => {
       readFileSync(join(cloudHome, 'state/ca-key.pem'))
     );
     const path = writeConfig(home, cloudConfig());
-    const sentence = expectSentence(await outcome('cloud-gateway', [path]), 'cloud-gateway');
+    const sentence = expectSentence(await outcome('cloud', [path]), ExitCode.Failed);
     expect(sentence).toMatch(/CA certificate/);
   });
 
@@ -445,12 +454,12 @@ describe.concurrent('environment', () => {
       const device = { type: 'tun', name: 'vp-nobody' };
       const home = workspace.newDirectory();
       const path = writeConfig(home, { ...cloudConfig(), device });
-      const cloudEnding = await outcome('cloud-gateway', [path], withoutTun);
-      expect(expectSentence(cloudEnding, 'cloud-gateway')).toMatch(NO_TUN);
+      const cloudEnding = await outcome('cloud', [path], withoutTun);
+      expect(expectSentence(cloudEnding, ExitCode.Failed)).toMatch(NO_TUN);
 
       const edge = edgeHome(await newToken({ site: 'site-a' }), { device });
-      const edgeEnding = await outcome('edge-gateway', [join(edge, 'gateway.yaml')], withoutTun);
-      expect(expectSentence(edgeEnding, 'edge-gateway')).toMatch(NO_TUN);
+      const edgeEnding = await outcome('edge', [join(edge, 'gateway.yaml')], withoutTun);
+      expect(expectSentence(edgeEnding, ExitCode.Failed)).toMatch(NO_TUN);
     }
   );
 
@@ -462,13 +471,13 @@ describe.concurrent('environment', () => {
       chmodSync(workspace.path, 0o755);
       chmodSync(home, 0o755);
       const path = writeConfig(home, cloudConfig());
-      const noState = await outcome('cloud-gateway', [path], asNobody);
-      expect(expectSentence(noState, 'cloud-gateway')).toBe(
+      const noState = await outcome('cloud', [path], asNobody);
+      expect(expectSentence(noState, ExitCode.Failed)).toBe(
         `the state directory ${home}/state cannot be made: this user may not`
       );
       chmodSync(path, 0o600);
-      const noConfig = await outcome('cloud-gateway', [path], asNobody);
-      expect(expectSentence(noConfig, 'cloud-gateway')).toBe(
+      const noConfig = await outcome('cloud', [path], asNobody);
+      expect(expectSentence(noConfig, ExitCode.Usage)).toBe(
         `the configuration ${path} cannot be read: this user may not`
       );
     }
@@ -476,7 +485,7 @@ describe.concurrent('environment', () => {
 
   test('a gateway that is terminated during its start exits with 0 and leaves nothing', async () => {
     const home = workspace.newDirectory();
-    const starting = new GatewayProcess('cloud-gateway', [writeConfig(home, cloudConfig())]);
+    const starting = new GatewayProcess('cloud', [writeConfig(home, cloudConfig())]);
     // The store is opened early; after that follow the CA, four ports and a socket until "ready".
     await eventually('a store', () => existsSync(join(home, 'state')) || undefined);
     expect(await starting.kill('SIGTERM')).toMatchObject({ code: 0, complaint: '' });
@@ -501,7 +510,7 @@ describe.concurrent('environment', () => {
     const home = workspace.newDirectory();
     const path = writeConfig(home, cloudConfig());
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-      const gateway = new GatewayProcess('cloud-gateway', [path]);
+      const gateway = new GatewayProcess('cloud', [path]);
       await gateway.logged(/ready/);
       expect(await gateway.kill(signal)).toMatchObject({ code: 0, complaint: '' });
       expect(existsSync(join(home, 'admin.sock'))).toBe(false);
@@ -538,7 +547,7 @@ function commandWithoutTun(): string[] | undefined {
 /** A command that runs another one as a user who may read everything here and write nothing. */
 function commandAsNobody(): string[] | undefined {
   const command = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
-  const read = "require('fs').readFileSync('examples/cloud-gateway/main.ts')";
+  const read = "require('fs').readFileSync('src/cli/main.ts')";
   const probe = spawnSync(command[0]!, [...command.slice(1), process.execPath, '-e', read]);
   return probe.status === 0 ? command : undefined;
 }

@@ -110,9 +110,9 @@ export const FAULTS_OF_BOTH: readonly ConfigFault[] = [
 export const FAULTS_OF_CLOUD: readonly ConfigFault[] = [
   {
     fault: 'a key that a program has and a file has not',
-    spoil: set('workers', 2),
-    line: 'workers: 2',
-    key: 'workers',
+    spoil: set('logger', 2),
+    line: 'logger: 2',
+    key: 'logger',
     says: /^is not a known key$/,
   },
   {

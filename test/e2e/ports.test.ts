@@ -26,7 +26,7 @@ afterAll(async () => {
 describe('port 0', () => {
   test('takes a free port for each listener, which the gateway reports and an edge uses', async () => {
     const home = workspace.newDirectory();
-    const cloud = new GatewayProcess('cloud-gateway', [writeConfig(home, cloudConfig())]);
+    const cloud = new GatewayProcess('cloud', [writeConfig(home, cloudConfig())]);
     const listening = await cloud.listening<CloudAddresses>();
     const { tunnels, enrolment, dns, device } = listening;
     const ports = [...tunnels, enrolment, dns].map(({ port }) => port);
@@ -49,7 +49,7 @@ describe('port 0', () => {
     const edgeHome = workspace.newDirectory();
     const path = writeConfig(edgeHome, edgeConfig(tunnels[0]!.port));
     writeFileSync(join(edgeHome, 'token'), body.token!);
-    const edge = new GatewayProcess('edge-gateway', [path]);
+    const edge = new GatewayProcess('edge', [path]);
     const atEdge = await edge.listening();
     expect(atEdge.device).toMatchObject({ host: '127.0.0.1' });
     await edge.logged(/revision \d+, [1-9]/);

@@ -205,7 +205,7 @@ export class Scene {
       desired: DESIRED,
     };
     const configPath = writeConfig(cloudHome, cloudConfig);
-    await new GatewayProcess('cloud-gateway', [configPath], gw.wrapper).logged(/gateway ready/);
+    await new GatewayProcess('cloud', [configPath], gw.wrapper).logged(/gateway ready/);
     const scene = new Scene(hosts, adminSocket, cloudConfig);
 
     const edge = async (site: SiteName, host: Host, device: Config, dns: string): Promise<void> => {
@@ -220,7 +220,7 @@ export class Scene {
         dns: { listen: dns },
       };
       const args = [writeConfig(path, config)];
-      await new GatewayProcess('edge-gateway', args, host.wrapper).logged(/revision \d+, [1-9]/);
+      await new GatewayProcess('edge', args, host.wrapper).logged(/revision \d+, [1-9]/);
     };
     await Promise.all([
       edge('site-a', gwA, device4Narrow, '10.0.0.1:53'),

@@ -68,11 +68,7 @@ describe.skipIf(missing !== undefined)('an edge behind a proxy', () => {
       enrolment: { listen: 'shared', endpoints: [`https://${CLOUD_ADDRESS}:0`] },
       trust: { certificateLifetimeSeconds: LIFETIME_SECONDS },
     };
-    cloud = new GatewayProcess(
-      'cloud-gateway',
-      [writeConfig(directory, config)],
-      cloudHost.wrapper
-    );
+    cloud = new GatewayProcess('cloud', [writeConfig(directory, config)], cloudHost.wrapper);
     const listening = await cloud.listening<CloudAddresses>();
     cloudPort = listening.tunnels[0]!.port;
     expect(listening.enrolment).toEqual({ host: CLOUD_ADDRESS, port: cloudPort });
@@ -109,7 +105,7 @@ describe.skipIf(missing !== undefined)('an edge behind a proxy', () => {
   test('has no other path to the cloud', async () => {
     const file = await edgeFile(undefined);
     // The edge keeps trying until the network ends.
-    const edge = new GatewayProcess('edge-gateway', [file], edgeHost.wrapper);
+    const edge = new GatewayProcess('edge', [file], edgeHost.wrapper);
     await edge.logged(/ not enrolled: no enrolment endpoint answers: /);
   });
 
@@ -118,7 +114,7 @@ describe.skipIf(missing !== undefined)('an edge behind a proxy', () => {
     ['with a wrong password', 'edge:wrong-word@', 'it refuses the credentials (status 401)'],
   ])('gets the refusal of the proxy %s', async (_, user, reason) => {
     const file = await edgeFile(`http://${user}192.0.2.1:${PROXY_PORT}`);
-    const { code, complaint } = await outcome('edge-gateway', [file], edgeHost.wrapper);
+    const { code, complaint } = await outcome('edge', [file], edgeHost.wrapper);
     expect(code).not.toBe(0);
     expect(complaint).toContain(`proxy 192.0.2.1:${PROXY_PORT}: ${reason}`);
     expect(complaint).not.toContain('wrong-word');
@@ -126,7 +122,7 @@ describe.skipIf(missing !== undefined)('an edge behind a proxy', () => {
 
   test('enrols, is online, renews, and is online again after the proxy was down', async () => {
     const file = await edgeFile(`http://edge:pass-word@192.0.2.1:${PROXY_PORT}`);
-    const edge = new GatewayProcess('edge-gateway', [file], edgeHost.wrapper);
+    const edge = new GatewayProcess('edge', [file], edgeHost.wrapper);
     const line = await edge.logged(/site-a: up to /);
     expect(line).toContain(`up to ${CLOUD_ADDRESS} through the proxy 192.0.2.1, `);
     await edge.logged(/certificate renewed/);

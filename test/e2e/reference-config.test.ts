@@ -5,8 +5,8 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { SidecarsSchema } from '../../examples/program/sidecars.ts';
 import { parseSchema } from '../../src/base/schema.ts';
+import { SidecarsSchema } from '../../src/cli/sidecars.ts';
 import { DeviceOptionsSchema } from '../../src/device/index.ts';
 import { CloudOptionsSchema } from '../../src/gateway/cloud-options.ts';
 import { EdgeOptionsSchema } from '../../src/gateway/edge-options.ts';
@@ -48,7 +48,6 @@ function keysOf(node: SchemaNode): string[] {
 const OF_PROGRAMS = ['store', 'secrets', 'logger', 'clock', 'signal', 'authorize', 'reload'];
 /** Options with another name or unit in the files. */
 const IN_FILES: Readonly<Record<string, string>> = {
-  workers: 'processes',
   certificateLifetimeMs: 'certificateLifetimeSeconds',
   passphrase: 'passphraseFile',
   idleMs: 'idleSeconds',

@@ -34,7 +34,7 @@ describe.skipIf(isSkipped)(title, () => {
   let client: Host;
 
   const startCloud = async (): Promise<void> => {
-    cloud = new GatewayProcess('cloud-gateway', [configPath], gateway.wrapper);
+    cloud = new GatewayProcess('cloud', [configPath], gateway.wrapper);
     await cloud.logged(/gateway ready/);
   };
 
@@ -106,7 +106,7 @@ describe.skipIf(isSkipped)(title, () => {
       device: DEVICE,
       dns: { listen: '10.0.0.1:53' },
     });
-    edge = new GatewayProcess('edge-gateway', [edgeConfig], edgeHost.wrapper);
+    edge = new GatewayProcess('edge', [edgeConfig], edgeHost.wrapper);
     await edge.logged(/revision \d+, [1-9]/);
   });
 

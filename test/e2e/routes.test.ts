@@ -60,7 +60,7 @@ describe.skipIf(isSkipped).each([1, 2])(
       trustDomain: ZONE,
       stateDirectory: './state',
       adminSocket: './admin.sock',
-      processes,
+      workers: processes,
       device,
       tunnel: `${CLOUD_WAN}:7443`,
       leases: { overlapSeconds },
@@ -141,7 +141,7 @@ describe.skipIf(isSkipped).each([1, 2])(
 
       home = workspace.newDirectory();
       cloudFile = writeConfig(home, configOfCloud());
-      cloud = new GatewayProcess('cloud-gateway', [cloudFile], cloudGateway.wrapper);
+      cloud = new GatewayProcess('cloud', [cloudFile], cloudGateway.wrapper);
       await cloud.logged(/gateway ready/);
       const { body } = await admin(join(home, 'admin.sock'), 'POST', '/v1/tokens', {
         site: 'site-a',
@@ -154,7 +154,7 @@ describe.skipIf(isSkipped).each([1, 2])(
         device,
         dns: { listen: '10.0.0.1:53' },
       });
-      edge = new GatewayProcess('edge-gateway', [edgeFile], edgeGateway.wrapper);
+      edge = new GatewayProcess('edge', [edgeFile], edgeGateway.wrapper);
       await edge.logged(/revision \d+, 1 names/);
     });
 
@@ -218,7 +218,7 @@ describe.skipIf(isSkipped).each([1, 2])(
         const { body } = await callAdmin('GET', '/v1/status');
         await cloudGateway.sh(`kill -TERM ${body.pid}`);
         await cloud.ended;
-        cloud = new GatewayProcess('cloud-gateway', [cloudFile], cloudGateway.wrapper);
+        cloud = new GatewayProcess('cloud', [cloudFile], cloudGateway.wrapper);
         await cloud.logged(/gateway ready/);
         await edge.logged(/: up to /, since);
         await expectRoutes(edgeGateway, [`${NEXT_POOL} dev vp0`]);

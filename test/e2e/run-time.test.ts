@@ -39,7 +39,7 @@ async function startCloud(): Promise<void> {
 }
 
 function startEdge(): void {
-  edge = new GatewayProcess('edge-gateway', [join(edgeHome, 'gateway.yaml')]);
+  edge = new GatewayProcess('edge', [join(edgeHome, 'gateway.yaml')]);
 }
 
 async function writeToken(): Promise<void> {
@@ -143,7 +143,7 @@ describe('reload', () => {
     writeConfig(cloudHome, withExposures(rabbitmq, keystone));
     let since = cloud.output.length;
     cloud.child.kill('SIGHUP');
-    await cloud.logged(/Z reloaded$/, since);
+    await cloud.logged(/Z info reloaded$/, since);
     await found('keystone', AN_ADDRESS);
 
     const path = writeConfig(cloudHome, withExposures(rabbitmq, unknown));
@@ -152,7 +152,9 @@ describe('reload', () => {
     since = cloud.output.length;
     cloud.child.kill('SIGHUP');
     expect(await cloud.logged(/not reloaded/, since)).toMatch(
-      new RegExp(`Z not reloaded: ${path}:${line}: desired\\.exposures\\[1\\]\\.service: "nothing"`)
+      new RegExp(
+        `Z error not reloaded: ${path}:${line}: desired\\.exposures\\[1\\]\\.service: "nothing"`
+      )
     );
     expect(await lookUp('keystone')).toMatch(AN_ADDRESS);
   });
@@ -190,7 +192,7 @@ describe('reload', () => {
     });
     const since = cloud.output.length;
     cloud.child.kill('SIGHUP');
-    await cloud.logged(/Z changed, and needs a restart: dns, ttlSeconds$/, since);
+    await cloud.logged(/Z warn changed, and needs a restart: dns, ttlSeconds$/, since);
 
     // A key with its default value has not changed.
     writeConfig(cloudHome, { ...config, ttlSeconds: 30 });
@@ -269,8 +271,8 @@ describe('revocation', () => {
     expect((await edge.kill('SIGTERM')).code).toBe(0);
     startEdge();
     const refused = await edge.ended;
-    expect(refused.code).toBe(1);
-    expect(refused.complaint).toMatch(/^edge-gateway: .*\(revoked\).*site-a[^\n]*$/);
+    expect(refused.code).toBe(3);
+    expect(refused.complaint).toMatch(/^virtual-presence: .*\(revoked\).*site-a[^\n]*$/);
 
     expect(await callAdmin('DELETE', '/v1/revocations', { site: 'site-a' })).toMatchObject({
       status: 200,

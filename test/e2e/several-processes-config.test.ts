@@ -26,17 +26,17 @@ const TUN = { type: 'tun', name: 'vp0' };
 
 describe('a cloud gateway’s file', () => {
   const faults: [change: Config, says: RegExp][] = [
-    [{ processes: 0 }, /:\d+: processes: expected a whole number from 1 to 64/],
-    [{ processes: 65, device: TUN }, /:\d+: processes: expected a whole number from 1 to 64/],
-    [{ processes: 'many' }, /:\d+: processes: expected "auto" or a number, got "many"/],
-    [{ processes: 2 }, /:\d+: processes: 2 need a device of type tun, one for each$/],
+    [{ workers: 0 }, /:\d+: workers: expected a whole number from 1 to 64/],
+    [{ workers: 65, device: TUN }, /:\d+: workers: expected a whole number from 1 to 64/],
+    [{ workers: 'many' }, /:\d+: workers: expected "auto" or a number, got "many"/],
+    [{ workers: 2 }, /:\d+: workers: 2 need a device of type tun, one for each$/],
     [
-      { processes: 3, device: TUN, tunnel: '127.0.0.1:65534' },
+      { workers: 3, device: TUN, tunnel: '127.0.0.1:65534' },
       /:\d+: tunnel: 3 workers need as many ports, up to 65536$/,
     ],
     [
       {
-        processes: 2,
+        workers: 2,
         device: TUN,
         tunnel: '127.0.0.1:7443',
         enrolment: { listen: '127.0.0.1:7444', endpoints: ['https://127.0.0.1:7444'] },
@@ -45,7 +45,7 @@ describe('a cloud gateway’s file', () => {
     ],
     [
       {
-        processes: 2,
+        workers: 2,
         device: TUN,
         enrolment: { listen: 'shared', endpoints: ['https://127.0.0.1:7443'] },
       },
@@ -55,10 +55,10 @@ describe('a cloud gateway’s file', () => {
   test.each(faults)('is refused with %j', async (change, says) => {
     const config = { ...cloudConfig(), ...change };
     const path = writeConfig(workspace.newDirectory(), config);
-    const { code, complaint } = await outcome('cloud-gateway', [path]);
-    expect(complaint).toMatch(/^cloud-gateway: [^\n]*$/);
+    const { code, complaint } = await outcome('cloud', [path]);
+    expect(complaint).toMatch(/^virtual-presence: [^\n]*$/);
     expect(complaint).toMatch(says);
-    expect(code).toBe(1);
+    expect(code).toBe(2);
   });
 
   test.skipIf(isSkipped)(
@@ -66,13 +66,13 @@ describe('a cloud gateway’s file', () => {
     async () => {
       // The name of the second TUN, whose number has one digit more, is too long for Linux.
       const device = { ...TUN, name: 'abcdefghijklmn9' };
-      const config = { ...cloudConfig(), processes: 2, device };
+      const config = { ...cloudConfig(), workers: 2, device };
       const path = writeConfig(workspace.newDirectory(), config);
       const user = process.getuid?.() === 0 ? [] : ['--user', '--map-root-user'];
       const wrapper = ['unshare', ...user, '--net'];
-      const { code, complaint } = await outcome('cloud-gateway', [path], wrapper);
+      const { code, complaint } = await outcome('cloud', [path], wrapper);
       expect(complaint).toMatch(
-        /^cloud-gateway: "abcdefghijklmn10" is not an interface name: [^\n]*$/
+        /^virtual-presence: "abcdefghijklmn10" is not an interface name: [^\n]*$/
       );
       expect(code).toBe(1);
     }

@@ -25,7 +25,7 @@ test.skipIf(isSkipped)(`the scene of two sites shows every step with two process
       cwd: REPOSITORY,
       encoding: 'utf8',
       timeout: 150_000,
-      env: { ...process.env, VP_DEMO_PROCESSES: '2' },
+      env: { ...process.env, VP_DEMO_WORKERS: '2' },
     }
   );
   const { steps } = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as { steps: Step[] };

@@ -129,7 +129,7 @@ export class Scene {
       trustDomain: ZONE,
       stateDirectory: './state',
       adminSocket: './admin.sock',
-      processes,
+      workers: processes,
       device,
       tunnel: `${CLOUD_WAN}:${firstPort}`,
       enrolment: { listen: `${CLOUD_WAN}:7440`, endpoints: [`https://${CLOUD_WAN}:7440`] },
@@ -152,7 +152,7 @@ export class Scene {
         device,
         dns: { listen: '10.0.0.1:53' },
       };
-      const process = new GatewayProcess('edge-gateway', [writeConfig(path, config)], host.wrapper);
+      const process = new GatewayProcess('edge', [writeConfig(path, config)], host.wrapper);
       await process.logged(/revision \d+, [1-9]/);
       return process;
     };
@@ -244,7 +244,7 @@ export class Transfer {
 
 async function startCloud(gateway: Host, home: string): Promise<GatewayProcess> {
   const path = join(home, 'gateway.yaml');
-  const cloud = new GatewayProcess('cloud-gateway', [path], gateway.wrapper);
+  const cloud = new GatewayProcess('cloud', [path], gateway.wrapper);
   await cloud.logged(/gateway ready/);
   return cloud;
 }

@@ -51,7 +51,7 @@ const ask = (method: string, path: string, body: object) =>
   admin(join(cloudHome, 'admin.sock'), method, path, body);
 
 async function startEdge(): Promise<Listening> {
-  edge = new GatewayProcess('edge-gateway', [join(edgeHome, 'gateway.yaml')]);
+  edge = new GatewayProcess('edge', [join(edgeHome, 'gateway.yaml')]);
   const listening = await edge.listening<Listening>();
   await edge.logged(/published: bus/);
   return listening;
@@ -75,7 +75,7 @@ beforeAll(async () => {
     exposures: [{ service: 'bus', site: 'site-a' }],
   };
   writeConfig(cloudHome, { ...cloudConfig(), device: DEVICE, desired });
-  cloud = new GatewayProcess('cloud-gateway', [join(cloudHome, 'gateway.yaml')]);
+  cloud = new GatewayProcess('cloud', [join(cloudHome, 'gateway.yaml')]);
   await cloud.listening();
   const { body } = await ask('POST', '/v1/tokens', { site: 'site-a' });
   writeFileSync(join(edgeHome, 'token'), body.token!);
@@ -213,11 +213,11 @@ describe('a mistake in the key sockets', () => {
     }
     const config: Config = { ...edgeConfig(1), device: { type: 'sockets' } };
     change(config);
-    const { code, complaint } = await outcome('edge-gateway', [writeConfig(directory, config)]);
-    expect(complaint).toMatch(/^edge-gateway: [^\n]*$/);
+    const { code, complaint } = await outcome('edge', [writeConfig(directory, config)]);
+    expect(complaint).toMatch(/^virtual-presence: [^\n]*$/);
     expect(complaint).toMatch(says);
     expect(complaint).not.toContain('too-short');
-    expect(code).toBe(1);
+    expect(code).toBe(2);
     expect(existsSync(join(directory, 'new'))).toBe(false);
   });
 });

@@ -146,7 +146,7 @@ export class SocketsScene {
         dns: { listen: '10.0.0.1:53' },
         desired: DESIRED,
       });
-      const cloud = new GatewayProcess('cloud-gateway', [configPath], gateway.wrapper);
+      const cloud = new GatewayProcess('cloud', [configPath], gateway.wrapper);
       await Promise.all([cloud.logged(/gateway ready/), services]);
       return new SocketsScene({
         service,
@@ -235,7 +235,7 @@ export class SocketsScene {
 
   /** Starts the cloud gateway again. */
   async restart(): Promise<void> {
-    this.cloud = new GatewayProcess('cloud-gateway', [this.#configPath], this.gateway.wrapper);
+    this.cloud = new GatewayProcess('cloud', [this.#configPath], this.gateway.wrapper);
     await this.cloud.logged(/gateway ready/);
   }
 
@@ -253,8 +253,8 @@ export class SocketsScene {
       device: DEVICE,
       dns: { listen: '10.0.0.1:53' },
     };
-    const edge = new GatewayProcess('edge-gateway', [writeConfig(home, config)], gateway.wrapper);
-    await Promise.all([edge.logged(/Z site-b: up to /), services]);
+    const edge = new GatewayProcess('edge', [writeConfig(home, config)], gateway.wrapper);
+    await Promise.all([edge.logged(/Z info site-b: up to /), services]);
     return host;
   }
 

@@ -102,7 +102,7 @@ class Edge {
   }
 
   start(): void {
-    this.process = new GatewayProcess('edge-gateway', [join(this.home, 'gateway.yaml')]);
+    this.process = new GatewayProcess('edge', [join(this.home, 'gateway.yaml')]);
   }
 
   get certificate(): X509Certificate {
@@ -161,10 +161,12 @@ describe('the CA', () => {
     await cloud.process.kill('SIGTERM');
     writeFileSync(join(cloud.home, 'passphrase'), 'wrong');
     const path = join(cloud.home, 'gateway.yaml');
-    const wrong = await new GatewayProcess('cloud-gateway', [path]).ended;
-    expect(wrong.complaint).toMatch(/^cloud-gateway: the CA certificates in .*private key[^\n]*$/);
+    const wrong = await new GatewayProcess('cloud', [path]).ended;
+    expect(wrong.complaint).toMatch(
+      /^virtual-presence: the CA certificates in .*private key[^\n]*$/
+    );
     writeFileSync(join(cloud.home, 'passphrase'), '\n');
-    const empty = await new GatewayProcess('cloud-gateway', [path]).ended;
+    const empty = await new GatewayProcess('cloud', [path]).ended;
     expect(empty.complaint).toMatch(/trust\.passphraseFile: the passphrase file .* is empty$/);
   });
 

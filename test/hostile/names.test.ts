@@ -71,7 +71,7 @@ describe.skipIf(skipReason !== '')(`names under attack${skipReason}`, () => {
     const path = writeConfig(home, configOf(REALM.sources));
     const script = `${SET_UP} && exec "$0" "$@"`;
     const wrapper = ['unshare', ...NEW_NAMESPACE, 'sh', '-c', script];
-    gateway = new GatewayProcess('cloud-gateway', [path], wrapper);
+    gateway = new GatewayProcess('cloud', [path], wrapper);
     await gateway.logged(/ready/);
   });
 
@@ -155,7 +155,7 @@ describe.skipIf(skipReason !== '')(`names under attack${skipReason}`, () => {
       ...edgeConfig(tunnels[0]!.port),
       dns: { listen: `${EDGE}:53` },
     });
-    const edge = new GatewayProcess('edge-gateway', [path], inside());
+    const edge = new GatewayProcess('edge', [path], inside());
     await edge.logged(/site-a: revision/);
     const rcodes = async (): Promise<[number, number]> => [
       await attack<number>('query', CLIENT),

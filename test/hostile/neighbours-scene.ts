@@ -96,7 +96,7 @@ export class NeighboursScene {
   }
 
   async startGateway(side: Side): Promise<GatewayProcess> {
-    const program = side === 'cloud' ? 'cloud-gateway' : 'edge-gateway';
+    const program = side === 'cloud' ? 'cloud' : 'edge';
     const path = join(this.#home, side, 'gateway.yaml');
     const { wrapper } = this.machines[side].gateway;
     const gateway = new GatewayProcess(program, [path], wrapper);

@@ -108,7 +108,7 @@ export class RenewalScene {
 
     const config = cloudConfig(lifetimeSeconds);
     const configPath = writeConfig(join(home, 'cloud'), config);
-    const cloud = new GatewayProcess('cloud-gateway', [configPath], gw.wrapper);
+    const cloud = new GatewayProcess('cloud', [configPath], gw.wrapper);
     await cloud.logged(/gateway ready/);
     const device = { ...TUN, proxyArp: ['lan0'] };
     writeConfig(join(home, 'site-a'), edgeConfig(device, '10.0.0.1:53'));
@@ -166,7 +166,7 @@ async function writeToken(home: string, site: string): Promise<void> {
 }
 
 function startEdge(home: string, site: string, host: Host): GatewayProcess {
-  return new GatewayProcess('edge-gateway', [join(home, site, 'gateway.yaml')], host.wrapper);
+  return new GatewayProcess('edge', [join(home, site, 'gateway.yaml')], host.wrapper);
 }
 
 const ZONE = 'openstack.test';

@@ -159,7 +159,9 @@ describe.skipIf(isSkipped)(
       await delay(Math.max(0, Date.parse(validTo) - Date.now()));
       const { code, complaint } = await scene.startB().ended;
       expect(code).toBe(1);
-      expect(complaint).toMatch(/^edge-gateway: \S+certificate\.pem expired on .*new token into/);
+      expect(complaint).toMatch(
+        /^virtual-presence: \S+certificate\.pem expired on .*new token into/
+      );
       expect(complaint).not.toContain('\n');
 
       await scene.newTokenForB();
@@ -185,7 +187,7 @@ describe('a CA rollover', () => {
     relay.target = started.tunnelPort;
   };
   const startEdge = (): GatewayProcess =>
-    new GatewayProcess('edge-gateway', [join(edgeHome, 'gateway.yaml')]);
+    new GatewayProcess('edge', [join(edgeHome, 'gateway.yaml')]);
   const askCloud = <T>(method: string, path: string, body?: unknown): Promise<T> =>
     callAdmin(join(cloudHome, 'admin.sock'), method, path, body);
   const newToken = async (): Promise<void> => {
@@ -278,7 +280,7 @@ describe('a CA rollover', () => {
     const { code, complaint } = await endingOf(startEdge());
     expect(code).toBe(1);
     expect(complaint).toMatch(
-      /^edge-gateway: no tunnel, the certificates do not fit: [^\n]+; put a new token into \S+$/
+      /^virtual-presence: no tunnel, the certificates do not fit: [^\n]+; put a new token into \S+$/
     );
     await comeBack();
     expect(await presences()).toEqual(before);
@@ -294,7 +296,7 @@ describe('a CA rollover', () => {
     await steps('activate', 'retire');
     const { code, complaint } = await endingOf(startEdge());
     expect(code).toBe(1);
-    expect(complaint).toMatch(/^edge-gateway: [^\n]*certificate[^\n]*$/);
+    expect(complaint).toMatch(/^virtual-presence: [^\n]*certificate[^\n]*$/);
     await comeBack();
     expect(await presences()).toEqual(before);
   });

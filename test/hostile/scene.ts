@@ -125,7 +125,7 @@ export class Scene {
     const device = { type: 'unix', path, role: 'listen' };
     const config = { ...cloudConfig(), device };
     writeConfig(home, { ...config, desired: state });
-    const gateway = new GatewayProcess('cloud-gateway', [join(home, 'gateway.yaml')]);
+    const gateway = new GatewayProcess('cloud', [join(home, 'gateway.yaml')]);
     let bystander: Bystander | undefined;
     try {
       const { tunnels, enrolment } = await gateway.listening<CloudAddresses>();

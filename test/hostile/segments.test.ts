@@ -67,11 +67,7 @@ describe.skipIf(missing !== undefined)(missing ? `${title} (skipped: ${missing})
         exposures: [{ service: 'bus', site: 'site-a' }],
       },
     };
-    const program = new GatewayProcess(
-      'cloud-gateway',
-      [writeConfig(home, config)],
-      gateway.wrapper
-    );
+    const program = new GatewayProcess('cloud', [writeConfig(home, config)], gateway.wrapper);
     await program.logged(/gateway ready/);
     presence = await eventually('the presence of the service', async () => {
       const { body } = await callAdmin('GET', '/v1/presences');

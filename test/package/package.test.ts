@@ -49,8 +49,13 @@ const CONTENTS: readonly RegExp[] = [
   /^dist\/[\w-]+\.d\.c?ts$/,
 ];
 
-/** What the package needs in any case: `koffi` is not among it. */
-const PURE_DEPENDENCIES = [...Object.keys(manifest.dependencies), '@leichtgewicht/ip-codec'];
+/** What the command alone needs. */
+const OF_THE_COMMAND = ['commander', 'yaml'];
+/** What the library needs in any case: `koffi` is not among it. */
+const PURE_DEPENDENCIES = [
+  ...Object.keys(manifest.dependencies).filter((name) => !OF_THE_COMMAND.includes(name)),
+  '@leichtgewicht/ip-codec',
+];
 
 const root = mkdtempSync(join(tmpdir(), 'vp-package-'));
 const host = join(root, 'host');
@@ -212,16 +217,20 @@ describe('what a host loads', () => {
   test.each([
     ['import', 'root.mjs', (entry: string) => `await import('${entry}')`],
     ['require', 'root.cjs', (entry: string) => `require('${entry}')`],
-  ])('everything loads without yaml, koffi and the program of a worker, by %s', (_, file, load) => {
-    const folder = hostWith('bare-host', PURE_DEPENDENCIES);
-    for (const extension of ['js', 'cjs']) {
-      const dist = join(folder, 'node_modules', manifest.name, 'dist');
-      rmSync(join(dist, `worker-main.${extension}`), { force: true });
+  ])(
+    'everything loads without what the command needs, koffi and the program of a worker, by %s',
+    (_, file, load) => {
+      const folder = hostWith('bare-host', PURE_DEPENDENCIES);
+      for (const extension of ['js', 'cjs']) {
+        const dist = join(folder, 'node_modules', manifest.name, 'dist');
+        rmSync(join(dist, `worker-main.${extension}`), { force: true });
+      }
+      const packages = readdirSync(join(folder, 'node_modules'));
+      expect(packages.filter((name) => OF_THE_COMMAND.includes(name))).toEqual([]);
+      const loading = ENTRIES.map((entry) => load(entry)).join(';\n');
+      expect(run<string>(file, `${loading};\nconsole.log('"loaded"');`, folder)).toBe('loaded');
     }
-    expect(readdirSync(join(folder, 'node_modules'))).not.toContain('yaml');
-    const loading = ENTRIES.map((entry) => load(entry)).join(';\n');
-    expect(run<string>(file, `${loading};\nconsole.log('"loaded"');`, folder)).toBe('loaded');
-  });
+  );
 
   test('everything loads without koffi, which a TUN alone needs', () => {
     const folder = hostWith('no-koffi-host', PURE_DEPENDENCIES);

@@ -61,6 +61,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'tunnel',
     'worker',
   ],
+  cli: ['base', 'errors', 'gateway', 'observe', 'sockets', 'tunnel'],
   index: [
     'admin',
     'allocator',
@@ -87,6 +88,8 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
 /** Files other than `index.ts` that modules may be entered by, and who may. */
 const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/tunnel/frame.ts': ['dataplane'],
+  // The command checks an option before it opens anything.
+  'src/gateway/edge-options.ts': ['cli'],
   // What an operator's options for a TUN mean, for TUNs that several workers open.
   'src/device/open-tun.ts': ['worker'],
   // What of the machine may be in conflict with pools.
@@ -202,14 +205,24 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   gateway: ['eventemitter3', 'node:crypto', 'node:path', 'valibot'],
   tunnel: ['eventemitter3', 'node:crypto', 'node:net', 'node:stream', 'node:tls', 'valibot'],
   control: ['eventemitter3', 'node:crypto', 'valibot'],
+  cli: [
+    'commander',
+    'node:fs',
+    'node:net',
+    'node:path',
+    'node:stream',
+    'node:timers/promises',
+    'node:util',
+    'valibot',
+    'yaml',
+  ],
 };
 
 const EXAMPLE_ARROWS: Readonly<Record<string, readonly string[]>> = {
-  program: [],
   agent: [],
-  'cloud-gateway': ['program'],
-  'edge-gateway': ['program'],
-  'two-sites': ['cloud-gateway', 'edge-gateway', 'program'],
+  'cloud-gateway': [],
+  'edge-gateway': [],
+  'two-sites': [],
 };
 
 /** Its files have nothing in common but their place, so each is imported by its own name. */

@@ -1,5 +1,5 @@
 /**
- * Bundles the reference gateways once for a run of the tests. A bundled program starts in a quarter of the time that
+ * Bundles the command once for a run of the tests. A bundled program starts in a quarter of the time that
  * it takes as TypeScript, and the tests start some hundreds of them.
  * @module
  */
@@ -17,8 +17,7 @@ export default async function setup(): Promise<() => void> {
   chmodSync(directory, 0o755);
   await build({
     entryPoints: {
-      'cloud-gateway': 'examples/cloud-gateway/main.ts',
-      'edge-gateway': 'examples/edge-gateway/main.ts',
+      'virtual-presence': 'src/cli/main.ts',
       // A gateway looks for the program of its workers beside itself.
       'worker-main': 'src/worker/worker-main.ts',
     },

@@ -1,5 +1,5 @@
 /**
- * The reference gateways as child processes on loopback, with UDP devices: no root, no namespaces.
+ * Gateways as child processes that the command `virtual-presence` runs, on loopback, with UDP devices: no root, no namespaces.
  * @module
  */
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -15,7 +15,8 @@ import { stringify } from 'yaml';
 import type { HostPort } from '../../src/base/host-port.ts';
 import type { CloudAddresses, EdgeAddresses } from '../../src/gateway/index.ts';
 
-export type Program = 'cloud-gateway' | 'edge-gateway';
+/** The command that runs a gateway. */
+export type Program = 'cloud' | 'edge';
 
 /** How a program ended. */
 export interface Ending {
@@ -96,11 +97,11 @@ export class GatewayProcess {
   }
 }
 
-/** The arguments with which Node runs a program: the bundled one if there is one, or else its source. */
+/** The arguments with which Node runs the command: the bundled one if there is one, or else its source. */
 function programArgs(program: Program): readonly string[] {
   const directory = process.env.VP_BUNDLED_GATEWAYS;
-  if (directory !== undefined) return [`${directory}/${program}.mjs`];
-  return ['--import', 'tsx', `examples/${program}/main.ts`];
+  if (directory !== undefined) return [`${directory}/virtual-presence.mjs`, program];
+  return ['--import', 'tsx', 'src/cli/main.ts', program];
 }
 
 const running = new Set<GatewayProcess>();
@@ -139,7 +140,7 @@ export class Workspace {
 export async function startCloud(
   configPath: string
 ): Promise<{ readonly process: GatewayProcess; readonly tunnelPort: number }> {
-  const process = new GatewayProcess('cloud-gateway', [configPath]);
+  const process = new GatewayProcess('cloud', [configPath]);
   const { tunnels } = await process.listening<CloudAddresses>();
   return { process, tunnelPort: tunnels[0]!.port };
 }

@@ -56,7 +56,7 @@ export async function startCloud(
       desired: desired(serviceLan.host, ports),
     })
   );
-  const program = cloud.start([process.execPath, programs.cloud, config], LIFETIME_SECONDS);
+  const program = cloud.start([process.execPath, ...programs.cloud, config], LIFETIME_SECONDS);
   await program.printed(/gateway ready/);
   const { status, body } = await admin(adminSocket, 'POST', '/v1/tokens', { site: SITE });
   if (status !== 200) throw new Error(`no token: ${body.message}`);
@@ -82,7 +82,7 @@ export async function startEdge(
       dns: { listen: `${clientLan.gateway}:53` },
     })
   );
-  const program = edge.start([process.execPath, programs.edge, config], LIFETIME_SECONDS);
+  const program = edge.start([process.execPath, ...programs.edge, config], LIFETIME_SECONDS);
   await program.printed(/revision \d+, [1-9]/);
   return program;
 }

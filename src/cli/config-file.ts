@@ -4,9 +4,9 @@
  */
 import { dirname, resolve } from 'node:path';
 import * as v from 'valibot';
-import { ConfigError } from 'virtual-presence/errors';
-import { parseSchema } from 'virtual-presence/gateway';
 import { isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
+import { ConfigError } from '../errors.ts';
+import { parseSchema } from '../gateway/index.ts';
 import { readText } from './files.ts';
 
 /** The schema of an option of the library that is not a key of the file. */
@@ -24,13 +24,10 @@ export class ConfigFile {
   readonly #values: unknown;
   readonly #lines = new LineCounter();
 
-  /**
-   * @throws {EnvironmentError} if the file cannot be read.
-   * @throws {ConfigError} if it is not a YAML mapping.
-   */
+  /** @throws {ConfigError} if the file cannot be read, or is not a YAML mapping. */
   constructor(path: string) {
     this.path = path;
-    const text = readText('the configuration', path);
+    const text = readConfiguration(path);
     this.#document = parseDocument(text, { lineCounter: this.#lines, prettyErrors: false });
     const [fault] = this.#document.errors;
     if (fault !== undefined) {
@@ -114,6 +111,14 @@ export class ConfigFile {
 
   #placeOf(offset: number): string {
     return `${this.path}:${this.#lines.linePos(offset).line}`;
+  }
+}
+
+function readConfiguration(path: string): string {
+  try {
+    return readText('the configuration', path);
+  } catch (cause) {
+    throw new ConfigError('', (cause as Error).message, { cause });
   }
 }
 

@@ -6,11 +6,11 @@
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import * as v from 'valibot';
-import type { SocketStack } from 'virtual-presence';
-import { ConfigError } from 'virtual-presence/errors';
+import { ConfigError } from '../errors.ts';
+import type { Logger } from '../observe/index.ts';
+import type { SocketStack } from '../sockets/index.ts';
 import type { ConfigFile } from './config-file.ts';
 import { readSecret, replaceFile, writeSecret } from './files.ts';
-import { logger } from './run.ts';
 
 /** A port of 127.0.0.1, `{ host, port }` or `{ path, mode }`. */
 type Listen = number | { readonly path?: string | undefined };
@@ -113,16 +113,17 @@ export function checkSidecars(device: object, keys: SidecarKeys | undefined): vo
 export async function startSidecars(
   file: ConfigFile,
   keys: SidecarKeys | undefined,
-  gateway: Gateway
+  gateway: Gateway,
+  logger: Logger
 ): Promise<SidecarAddresses> {
   if (keys === undefined) return {};
   const { publish, forward, proxy } = keys;
   const { sockets } = gateway;
   try {
-    if (publish !== undefined) await startPublication(file, publish, sockets);
+    if (publish !== undefined) await startPublication(file, publish, sockets, logger);
     const forwards: (object | string | null)[] = [];
     for (const [i, each] of forward.entries()) {
-      forwards.push(await startForward(file, `sockets.forward[${i}]`, each, sockets));
+      forwards.push(await startForward(file, `sockets.forward[${i}]`, each, sockets, logger));
     }
     const proxyAddress = proxy && (await startProxy(file, proxy, sockets));
     return {
@@ -138,7 +139,8 @@ export async function startSidecars(
 async function startPublication(
   file: ConfigFile,
   { hostsFile, ...options }: PublishKeys,
-  sockets: SocketStack
+  sockets: SocketStack,
+  logger: Logger
 ): Promise<void> {
   const publication = await file.locate(() => sockets.publish(options), {
     within: 'sockets.publish',
@@ -154,7 +156,10 @@ async function startPublication(
       return [...published, ...others.map((not) => `not ${name} ${not.ports}: ${not.reason}`)];
     });
     const text = now.join('; ');
-    if (text !== before) logger.info({}, `published: ${text === '' ? 'nothing' : text}`);
+    if (text !== before) {
+      const message = `published: ${text === '' ? 'nothing' : text}`;
+      logger.info({ event: 'sockets.published' }, message);
+    }
     before = text;
   };
   await file.locate(update);
@@ -162,7 +167,7 @@ async function startPublication(
     try {
       update();
     } catch (error) {
-      logger.warn({}, (error as Error).message);
+      logger.warn({ event: 'sockets.hosts-not-written', err: error }, (error as Error).message);
     }
   });
 }
@@ -172,7 +177,8 @@ async function startForward(
   file: ConfigFile,
   key: string,
   { listen, host, port, ...options }: ForwardKeys,
-  sockets: SocketStack
+  sockets: SocketStack,
+  logger: Logger
 ): Promise<object | string | null> {
   const target = { host, port };
   const start = async (): Promise<object | string> => {
@@ -181,7 +187,8 @@ async function startForward(
       { within: key, renamed: { 'target.host': 'host', 'target.port': 'port' } }
     );
     const where = shortAddress(address);
-    logger.info({}, `forward: ${JSON.stringify(where)} leads to ${host}:${port}`);
+    const message = `forward: ${JSON.stringify(where)} leads to ${host}:${port}`;
+    logger.info({ event: 'sockets.forward' }, message);
     return where;
   };
   const again = async (): Promise<void> => {
@@ -193,7 +200,7 @@ async function startForward(
       } catch (error) {
         if (isOfTarget(error, host)) continue;
         // The gateway is closed, or the port is taken meanwhile.
-        logger.warn({}, (error as Error).message);
+        logger.warn({ event: 'sockets.no-forward', err: error }, (error as Error).message);
         return;
       }
     }
@@ -203,7 +210,10 @@ async function startForward(
   } catch (error) {
     if (!isOfTarget(error, host)) throw error;
     const { message } = error as Error;
-    logger.warn({}, `${key}: does not listen yet, and is tried again: ${message}`);
+    logger.warn(
+      { event: 'sockets.forward-waits' },
+      `${key}: does not listen yet, and is tried again: ${message}`
+    );
     void again();
     return null;
   }

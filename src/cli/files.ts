@@ -3,7 +3,7 @@
  * @module
  */
 import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
-import { ConfigError, EnvironmentError } from 'virtual-presence/errors';
+import { ConfigError, EnvironmentError } from '../errors.ts';
 
 /** @throws {EnvironmentError} if the file cannot be read. */
 export function readText(what: string, path: string): string {

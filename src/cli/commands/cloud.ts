@@ -1,0 +1,71 @@
+/**
+ * `cloud FILE`: runs a cloud gateway.
+ * @module
+ */
+import type { Command } from 'commander';
+import { CloudGateway, resolveCloudOptions } from '../../gateway/index.ts';
+import type { Logger } from '../../observe/index.ts';
+import {
+  CLOUD_RENAMED,
+  type CloudHostOptions,
+  type CloudKeys,
+  cloudOptions,
+  readCloudKeys,
+  readCloudPassphrase,
+} from '../cloud-file.ts';
+import { ConfigFile } from '../config-file.ts';
+import type { Io } from '../io.ts';
+import { type LogOptions, openLogger, withLogOptions } from '../log.ts';
+import { changedKeys, type FileState, logNeedRestart } from '../restart-keys.ts';
+import { type Running, readyLine, runGateway } from '../run-gateway.ts';
+import { startSidecars } from '../sidecars.ts';
+
+export function registerCloud(program: Command, io: Io): void {
+  const command = program
+    .command('cloud')
+    .summary('run a cloud gateway')
+    .description(
+      'Runs a cloud gateway until SIGTERM or SIGINT. SIGHUP reads the desired state of its file again.'
+    )
+    .argument('<file>', 'its configuration, in YAML or JSON');
+  withLogOptions(command).action(async (path: string, options: LogOptions) => {
+    const logger = openLogger(io, options);
+    await runGateway(io, logger, () => start(path, logger));
+  });
+}
+
+async function start(path: string, logger: Logger): Promise<Running> {
+  const file = new ConfigFile(path);
+  const keys = await readCloudKeys(file);
+  const passphrase = await readCloudPassphrase(file, keys);
+  const reload = async (): Promise<{ readonly needRestart: readonly string[] }> => {
+    const again = new ConfigFile(path);
+    const next = await readCloudKeys(again);
+    const after = await stateOf(again, next, host);
+    await again.locate(() => gateway.apply(next.desired as never), { within: 'desired' });
+    const needRestart = changedKeys(before, after).filter((key) => key !== 'desired');
+    logNeedRestart(logger, needRestart);
+    return { needRestart };
+  };
+  const host: CloudHostOptions = { passphrase, reload, logger };
+  const before = await stateOf(file, keys, host);
+  const gateway = await file.locate(() => CloudGateway.start(cloudOptions(file, keys, host)), {
+    renamed: CLOUD_RENAMED,
+  });
+  const sidecars = await startSidecars(file, keys.sockets, gateway, logger);
+  const listening = { ...gateway.addresses, ...sidecars };
+  logger.info({ event: 'gateway.ready', listening }, readyLine('cloud gateway', listening));
+  return { reload, close: () => gateway.close() };
+}
+
+/** @throws {ConfigError} with file, line and key, if an option is wrong. */
+async function stateOf(
+  file: ConfigFile,
+  keys: CloudKeys,
+  host: CloudHostOptions
+): Promise<FileState> {
+  const options = await file.locate(() => resolveCloudOptions(cloudOptions(file, keys, host)), {
+    renamed: CLOUD_RENAMED,
+  });
+  return { keys, options: { ...options, sockets: keys.sockets } };
+}

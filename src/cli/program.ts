@@ -1,0 +1,58 @@
+/**
+ * The tree of all commands, and how one of them is run.
+ * @module
+ */
+import { Command } from 'commander';
+import { VERSION } from '../base/version.ts';
+import { registerCloud } from './commands/cloud.ts';
+import { registerEdge } from './commands/edge.ts';
+import { type ExitCode, endingOf } from './exit.ts';
+import type { Io } from './io.ts';
+
+/** Adds commands to the tree. */
+export type Register = (program: Command, io: Io) => void;
+
+/** One line for each file of `commands/`, in the order of the help. */
+const REGISTERS: readonly Register[] = [registerCloud, registerEdge];
+
+export const NAME = 'virtual-presence';
+
+/** Builds the tree. Nothing is read or written. */
+export function createProgram(io: Io): Command {
+  const program = new Command(NAME)
+    .description('Runs gateways that make services of a cloud and its sites present in each other.')
+    .version(VERSION)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => io.stdout.write(text),
+      writeErr: (text) => io.stderr.write(text),
+      // `runProgram` prints the sentence.
+      outputError: () => {},
+    })
+    .helpCommand('help [command]', 'show the help of a command')
+    .showSuggestionAfterError();
+  for (const register of REGISTERS) register(program, io);
+  return program;
+}
+
+/**
+ * Runs a command to its end.
+ *
+ * @param args the arguments, without the names of Node and of the program
+ * @returns the exit code. What went wrong has been written to standard error.
+ */
+export async function runProgram(args: readonly string[], io: Io): Promise<ExitCode> {
+  try {
+    await createProgram(io).parseAsync(args, { from: 'user' });
+    return 0;
+  } catch (error) {
+    return report(error, io);
+  }
+}
+
+/** Writes why a command has not succeeded, and returns its exit code. */
+export function report(error: unknown, io: Pick<Io, 'stderr'>): ExitCode {
+  const { exitCode, message } = endingOf(error);
+  if (message !== undefined) io.stderr.write(`${NAME}: ${message}\n`);
+  return exitCode;
+}
