@@ -4,6 +4,7 @@
  */
 import { Command } from 'commander';
 import { VERSION } from '../base/version.ts';
+import { registerBench } from './commands/bench.ts';
 import { registerCloud } from './commands/cloud.ts';
 import { registerEdge } from './commands/edge.ts';
 import { type ExitCode, endingOf } from './exit.ts';
@@ -13,7 +14,7 @@ import type { Io } from './io.ts';
 export type Register = (program: Command, io: Io) => void;
 
 /** One line for each file of `commands/`, in the order of the help. */
-const REGISTERS: readonly Register[] = [registerCloud, registerEdge];
+const REGISTERS: readonly Register[] = [registerCloud, registerEdge, registerBench];
 
 export const NAME = 'virtual-presence';
 

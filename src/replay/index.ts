@@ -17,5 +17,5 @@ export {
   replayCapture,
 } from './replay.ts';
 export type { PlanSource } from './replay-plan.ts';
-export { printReport } from './report-text.ts';
+export { reportLines } from './report-text.ts';
 export type { ClassTime, Timing, TimingEffort } from './timing.ts';

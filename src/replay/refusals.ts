@@ -1,11 +1,11 @@
 /**
- * The packets that would not pass, in groups: by verdict, and where a service is missing also by its address and port.
- * Each group has its first packets as examples, the translator's explanation of the first one, and what to do. The number
+ * The packets that would not pass, in groups: by the service that is missing, else by verdict. Each group has its first packets as examples, the translator's explanation of the first one, and what to do. The number
  * of groups is bounded.
  * @module
  */
 import { formatHostPort } from '../base/host-port.ts';
 import { FragmentPart, PacketKind, Parse } from '../packet/fields.ts';
+import type { PacketHeader } from '../packet/header.ts';
 import { VERDICT_NAMES, Verdict, type VerdictName } from '../translator/index.ts';
 import type { PreparedPacket } from './prepared-packet.ts';
 import type { PlanSource } from './replay-plan.ts';
@@ -21,6 +21,7 @@ export interface RefusedPacket {
 }
 
 export interface Refusal {
+  /** The verdict on the first of them. Where a service is missing, those on its answers are others. */
   readonly verdict: VerdictName;
   readonly packets: number;
   /** What the translator says about the first of them. */
@@ -51,22 +52,21 @@ export class Refusals {
    * Counts a packet.
    *
    * @param packet the packet as it was captured
-   * @param isReply whether it goes to the client of its conversation, so that its source is the service
+   * @param service what `describeService` returns
    * @param explain says why the translator refuses it; called for the first packet of a group
    */
   add(
     verdict: Verdict,
     packet: RefusedPacket,
     isToGroup: boolean,
-    isReply: boolean,
+    service: string,
     explain: () => string
   ): void {
-    const service = `${isReply ? packet.from : packet.to} by ${packet.protocol}`;
     const isAboutService =
       verdict === Verdict.DropNoPresence || verdict === Verdict.DropNotPermitted;
-    const detail = isToGroup ? 'group' : isAboutService ? service : '';
-    let key = `${verdict} ${detail}`;
-    if (!this.#groups.has(key) && this.#groups.size >= MAX_GROUPS) key = `${verdict} others`;
+    // Without a service, requests have no presence to go to, and answers are not permitted.
+    let key = isToGroup ? 'group' : isAboutService ? service : `${verdict}`;
+    if (!this.#groups.has(key) && this.#groups.size >= MAX_GROUPS) key = `${verdict}, others`;
     let group = this.#groups.get(key);
     if (group === undefined) {
       const remedy = this.#remedyOf(verdict, service, isToGroup);
@@ -119,16 +119,40 @@ export function describePacket(packet: PreparedPacket): Omit<RefusedPacket, 'num
   const { header, outcome } = packet;
   if (outcome !== Parse.Ok) return { from: '', to: '', protocol: '' };
   const width = header.family === 4 ? 4 : 16;
-  const hasPorts = header.part !== FragmentPart.Later && header.kind < PacketKind.Other;
   const end = (offset: number, port: number): string => {
     const host = packet.addressAt(offset).toString();
-    return hasPorts ? formatHostPort({ host, port }) : host;
+    return hasPorts(header) ? formatHostPort({ host, port }) : host;
   };
   return {
     from: end(header.source, header.sourcePort),
     to: end(header.source + width, header.destinationPort),
-    protocol: PROTOCOL_NAMES.get(header.protocol) ?? `ip/${header.protocol}`,
+    protocol: protocolOf(header),
   };
+}
+
+/**
+ * Names the service of the conversation that a packet belongs to, for example `tcp/5672 of 10.0.0.5`. For an ICMP error
+ * it is the conversation of the packet that it quotes.
+ *
+ * @param isReply whether the packet goes to the client
+ */
+export function describeService(packet: PreparedPacket, isReply: boolean): string {
+  const { header, quote, hasQuote, outcome } = packet;
+  if (outcome !== Parse.Ok) return '';
+  const about = hasQuote ? quote : header;
+  const isFromService = hasQuote ? !isReply : isReply;
+  const width = header.family === 4 ? 4 : 16;
+  const address = packet.addressAt(isFromService ? about.source : about.source + width);
+  const port = isFromService ? about.sourcePort : about.destinationPort;
+  return `${protocolOf(about)}${hasPorts(about) ? `/${port}` : ''} of ${address}`;
+}
+
+function hasPorts({ part, kind }: PacketHeader): boolean {
+  return part !== FragmentPart.Later && kind < PacketKind.Other;
+}
+
+function protocolOf({ protocol }: PacketHeader): string {
+  return PROTOCOL_NAMES.get(protocol) ?? `ip/${protocol}`;
 }
 
 const MAX_GROUPS = 1000;

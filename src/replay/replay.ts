@@ -24,7 +24,7 @@ import { LinkLayer } from './link-layer.ts';
 import { PacketSample } from './packet-sample.ts';
 import { Placement } from './placement.ts';
 import { PreparedPacket } from './prepared-packet.ts';
-import { describePacket, type Refusal, Refusals } from './refusals.ts';
+import { describePacket, describeService, type Refusal, Refusals } from './refusals.ts';
 import {
   type PlannedService,
   type PlanSource,
@@ -256,8 +256,8 @@ class SecondLook {
     // As it was captured, with the real destination.
     this.#packet.prepare(captured, at);
     const original = describePacket(this.#packet);
-    const isReply = !toGroup && this.#placement.isReply;
-    this.refusals.add(verdict, { number: captured.number, ...original }, toGroup, isReply, () => {
+    const service = describeService(this.#packet, this.#placement.isReply);
+    this.refusals.add(verdict, { number: captured.number, ...original }, toGroup, service, () => {
       return translator.explain(placed, this.plan.realmNames[place]).reason;
     });
   }

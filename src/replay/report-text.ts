@@ -7,8 +7,8 @@ import type { Refusal } from './refusals.ts';
 import type { ReplayReport } from './replay.ts';
 import type { ClassTime, Timing } from './timing.ts';
 
-/** Prints a report. Figures are rounded; the report itself has all digits. */
-export function printReport({ replay, here, reference }: BenchmarkReport): string {
+/** Returns the lines of a report. Figures are rounded; the report itself has all digits. */
+export function reportLines({ replay, here, reference }: BenchmarkReport): string[] {
   const lines = replay === undefined ? [] : [...aboutCapture(replay), ...aboutRefusals(replay)];
   lines.push('speed: CPU time of translate on one core', '');
   lines.push(...speedTable(replay?.timing, here.timing, reference.timing));
@@ -19,7 +19,7 @@ export function printReport({ replay, here, reference }: BenchmarkReport): strin
     lines.push('mix: 64, 576 and 1500 bytes, 7 to 4 to 1, half TCP and half UDP');
     lines.push(...aboutSample(replay));
   }
-  return `${lines.join('\n')}\n`;
+  return lines;
 }
 
 function aboutCapture({ capture, plan, judged, verdicts, notJudged }: ReplayReport): string[] {

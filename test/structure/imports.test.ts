@@ -61,7 +61,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'tunnel',
     'worker',
   ],
-  cli: ['base', 'errors', 'gateway', 'observe', 'sockets', 'tunnel'],
+  cli: ['base', 'errors', 'gateway', 'observe', 'registry', 'replay', 'sockets', 'store', 'tunnel'],
   index: [
     'admin',
     'allocator',
