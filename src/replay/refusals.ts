@@ -16,7 +16,7 @@ export interface RefusedPacket {
   /** Source and destination in the capture, with ports; empty if its headers are wrong. */
   readonly from: string;
   readonly to: string;
-  /** For example `tcp`, `icmp` or `ip/47`; empty if its headers are wrong. */
+  /** For example `tcp`, `icmp`, `icmp type 5` or `ip/47`; empty if its headers are wrong. */
   readonly protocol: string;
 }
 
@@ -116,17 +116,19 @@ export class Refusals {
 
 /** Describes a packet as it is now. */
 export function describePacket(packet: PreparedPacket): Omit<RefusedPacket, 'number'> {
-  const { header, outcome } = packet;
-  if (outcome !== Parse.Ok) return { from: '', to: '', protocol: '' };
+  const { header, outcome, view } = packet;
+  if (outcome === Parse.Malformed) return { from: '', to: '', protocol: '' };
   const width = header.family === 4 ? 4 : 16;
   const end = (offset: number, port: number): string => {
     const host = packet.addressAt(offset).toString();
-    return hasPorts(header) ? formatHostPort({ host, port }) : host;
+    return outcome === Parse.Ok && hasPorts(header) ? formatHostPort({ host, port }) : host;
   };
+  const protocol = protocolOf(header);
+  const isUnknownIcmp = outcome === Parse.Unsupported && protocol === 'icmp';
   return {
     from: end(header.source, header.sourcePort),
     to: end(header.source + width, header.destinationPort),
-    protocol: protocolOf(header),
+    protocol: isUnknownIcmp ? `icmp type ${view.getUint8(header.transport)}` : protocol,
   };
 }
 
