@@ -166,6 +166,18 @@ export class EnvironmentError extends PresenceError {
   }
 }
 
+/** A capture cannot be used: it is cut, damaged, empty, or in a format or of a kind that is not supported. */
+export class CaptureError extends PresenceError {
+  /** The byte of the file at which the fault is. */
+  readonly offset: number;
+
+  /** @param message what is wrong, and what to do */
+  constructor(offset: number, message: string) {
+    super('ERR_PRESENCE_CAPTURE', message);
+    this.offset = offset;
+  }
+}
+
 /** Why encrypted secrets cannot be read. */
 export type PassphraseFault =
   /** They are encrypted, and no passphrase was given. */

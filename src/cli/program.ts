@@ -4,6 +4,7 @@
  */
 import { Command } from 'commander';
 import { VERSION } from '../base/version.ts';
+import { registerBench } from './commands/bench.ts';
 import { registerCloud } from './commands/cloud.ts';
 import { registerCompletion } from './commands/completion.ts';
 import { registerEdge } from './commands/edge.ts';
@@ -19,6 +20,7 @@ const REGISTERS: readonly Register[] = [
   registerInit,
   registerCloud,
   registerEdge,
+  registerBench,
   registerCompletion,
 ];
 

@@ -27,6 +27,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   trust: ['base', 'errors', 'pki'],
   audit: ['base', 'errors', 'pki', 'registry', 'store', 'trust'],
   dataplane: ['base', 'device', 'errors', 'packet', 'translator', 'tunnel'],
+  replay: ['base', 'errors', 'packet', 'registry', 'translator'],
   worker: [
     'base',
     'control',
@@ -61,6 +62,8 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'worker',
   ],
   cli: [
+    'admin',
+    'audit',
     'base',
     'device',
     'errors',
@@ -68,6 +71,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'observe',
     'pki',
     'registry',
+    'replay',
     'sockets',
     'store',
     'tunnel',
@@ -109,11 +113,11 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/device/contract.ts': ['sockets'],
   // The offsets and sums of packets are for the modules on the packet path, and not public. A translator
   // needs no segmenter either.
-  'src/packet/checksum.ts': ['sockets', 'tcp', 'translator'],
-  'src/packet/fields.ts': ['sockets', 'tcp', 'translator'],
+  'src/packet/checksum.ts': ['replay', 'sockets', 'tcp', 'translator'],
+  'src/packet/fields.ts': ['replay', 'sockets', 'tcp', 'translator'],
   'src/packet/flow-hash.ts': ['tunnel'],
-  'src/packet/header.ts': ['sockets', 'tcp', 'translator'],
-  'src/packet/ip-writer.ts': ['sockets', 'tcp', 'translator'],
+  'src/packet/header.ts': ['replay', 'sockets', 'tcp', 'translator'],
+  'src/packet/ip-writer.ts': ['replay', 'sockets', 'tcp', 'translator'],
   'src/packet/ipv6-extensions.ts': ['sockets', 'translator'],
   'src/packet/pcapng.ts': ['translator'],
   'src/packet/segments.ts': ['sockets', 'tcp', 'translator'],
@@ -142,6 +146,8 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/store/lock.ts': ['audit', 'sockets'],
   // A plan as values, for what divides it; and as text, for what sends it to another process.
   'src/translator/plan.ts': ['control', 'worker'],
+  // What a capture shows is rewritten as the translator rewrites it.
+  'src/translator/rewrite.ts': ['replay'],
   // The interface alone.
   'src/store/store.ts': ['audit', 'pki', 'tunnel'],
 };
@@ -171,6 +177,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:util',
     'valibot',
   ],
+  replay: ['node:fs/promises', 'node:os'],
   trust: ['eventemitter3'],
   audit: ['eventemitter3', 'node:crypto', 'node:fs', 'node:fs/promises', 'node:path'],
   store: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:net', 'node:path', 'node:zlib'],
