@@ -14,6 +14,11 @@ import {
 import { type DnsOptions, DnsOptionsSchema, type ResolvedDnsOptions } from '../dns/index.ts';
 import { type Logger, silentLogger } from '../observe/index.ts';
 import type { Secrets, Store } from '../store/index.ts';
+import {
+  type MetricsOptions,
+  MetricsOptionsSchema,
+  type ResolvedMetricsOptions,
+} from './metrics-options.ts';
 import { DeviceSchema, type SocketsDeviceOptions } from './sockets-options.ts';
 import type { StateOptions } from './state.ts';
 
@@ -26,6 +31,8 @@ export interface CommonOptions extends StateOptions {
   readonly device: DeviceOptions | SocketsDeviceOptions | PacketDevice;
   /** Where the gateway answers DNS queries for the names of its own site, and for which clients. Default: it does not. */
   readonly dns?: DnsOptions | undefined;
+  /** Where metrics, health and readiness are served. Default: nowhere. */
+  readonly metrics?: MetricsOptions | undefined;
   /** Receives the log lines for an operator; it has the shape of pino. Default: nothing is logged. */
   readonly logger?: Logger | undefined;
   /** Default: the clocks of the system. */
@@ -40,6 +47,7 @@ export interface CommonOptions extends StateOptions {
 export interface ResolvedCommonOptions extends StateOptions {
   readonly device: ResolvedDeviceOptions | SocketsDeviceOptions | PacketDevice;
   readonly dns: ResolvedDnsOptions | undefined;
+  readonly metrics: ResolvedMetricsOptions | undefined;
   readonly logger: Logger;
   readonly clock: Clock;
   readonly signal: AbortSignal | undefined;
@@ -72,6 +80,7 @@ export const COMMON_ENTRIES: v.ObjectEntries = {
   store: v.optional(hostObject<Store>('a store', ['get', 'list', 'commit', 'watch'])),
   secrets: v.optional(hostObject<Secrets>('secrets', ['get', 'commit'])),
   dns: v.optional(DnsOptionsSchema) as Schema<ResolvedDnsOptions | undefined>,
+  metrics: v.optional(MetricsOptionsSchema),
   logger: v.optional(
     hostObject<Logger>('a logger', ['debug', 'info', 'warn', 'error']),
     () => silentLogger

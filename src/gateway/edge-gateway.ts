@@ -4,7 +4,6 @@
  */
 import { CloseStack } from '../base/close-stack.ts';
 import { Emitter } from '../base/emitter.ts';
-import type { HostPort } from '../base/host-port.ts';
 import { checkText } from '../base/option-check.ts';
 import {
   ControlClient,
@@ -15,9 +14,12 @@ import {
 import { deviceAddress, isPacketDevice, openDevice, type PacketDevice } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
 import type { SnapshotExpiredError } from '../errors.ts';
+import type { MetricFamily, MetricsServer, Readiness } from '../observe/index.ts';
 import type { SocketStack } from '../sockets/index.ts';
 import type { Failure } from '../tunnel/index.ts';
+import { serveMetrics } from './common-metrics.ts';
 import { closeGivenDevice } from './common-options.ts';
+import { EdgeMetrics } from './edge-metrics.ts';
 import {
   type EdgeGatewayOptions,
   type ResolvedEdgeOptions,
@@ -26,16 +28,21 @@ import {
 import { EdgeRoutes } from './edge-routes.ts';
 import { EdgeSession } from './edge-session.ts';
 import { EdgeSockets } from './edge-sockets.ts';
+import {
+  countersOf,
+  type EdgeAddresses,
+  type EdgeState,
+  type EdgeStatus,
+  edgeReadiness,
+} from './edge-status.ts';
 import { FirstEnrolment } from './first-enrolment.ts';
 import { openSockets } from './gateway-sockets.ts';
-import { HostCheck, type HostConflict } from './host-check.ts';
+import { HostCheck } from './host-check.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
 import { expireNames, hostsNamed, serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
 import { type GivenToken, TokenSource } from './token-source.ts';
 import { closedError, type ReadyOptions, resultOrAbort, whenReady } from './when-ready.ts';
-
-export type EdgeState = 'enrolling' | 'connecting' | 'online' | 'rejected' | 'closed';
 
 /** A change of the state, or of the kind of failure within a state. */
 export interface EdgeStateChange {
@@ -51,45 +58,6 @@ export interface EdgeEvents {
   snapshot: [snapshot: Snapshot];
   /** Something other than the connection to the cloud failed; the gateway continues. */
   problem: [problem: { readonly error: Error }];
-}
-
-/** Where an edge gateway listens. */
-export interface EdgeAddresses {
-  /** Undefined without the option `dns`. */
-  readonly dns: HostPort | undefined;
-  /** Where a UDP device receives; undefined for other devices. */
-  readonly device?: HostPort;
-}
-
-export interface EdgeStatus {
-  /** Undefined before the first enrolment. */
-  readonly site: string | undefined;
-  readonly state: EdgeState;
-  readonly failure: Failure | undefined;
-  readonly addresses: EdgeAddresses;
-  /** The revision of the snapshot in force; undefined before the first, and when it has expired. */
-  readonly revision: number | undefined;
-  /**
-   * Until when the snapshot holds if there is no further contact with the cloud, or when it has expired, by the present
-   * wall clock; undefined before the first.
-   */
-  readonly validUntil: Date | undefined;
-  /** Why there is no snapshot in force any more, and what to do; undefined while there is one, and before the first. */
-  readonly expired: SnapshotExpiredError | undefined;
-  /** How many names the site has. */
-  readonly names: number;
-  /** Undefined while there is no tunnel. */
-  readonly tunnel:
-    | {
-        readonly remoteAddress: string;
-        /** How many connections carry packets. */
-        readonly connections: number;
-        readonly rttMs: number | undefined;
-      }
-    | undefined;
-  readonly counters: Readonly<Record<string, number>>;
-  /** What of the machine is in conflict with the pools of the site. */
-  readonly warnings: readonly HostConflict[];
 }
 
 /**
@@ -124,7 +92,10 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   readonly #aborting: AbortController = new AbortController();
   readonly #tokens: TokenSource;
   readonly #hostCheck: HostCheck;
-  #persistent!: GatewayState;
+  readonly #metrics = new EdgeMetrics();
+  #metricsServer: MetricsServer | undefined;
+  /** Present once it is open. */
+  #persistent: GatewayState | undefined;
   #device!: PacketDevice;
   /** Present once there is a device. */
   #sockets: EdgeSockets | undefined;
@@ -196,7 +167,9 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   }
 
   get addresses(): EdgeAddresses {
-    return { dns: this.#names?.address, ...deviceAddress(this.#device) };
+    const metrics = this.#metricsServer?.address;
+    const device = deviceAddress(this.#device);
+    return { dns: this.#names?.address, ...device, ...(metrics && { metrics }) };
   }
 
   /**
@@ -261,6 +234,23 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     };
   }
 
+  /** Returns what is measured now. `encodeMetrics` writes it as text; the option `metrics` serves that. */
+  async metrics(): Promise<readonly MetricFamily[]> {
+    if (this.#isClosed) throw closedError();
+    return this.#measure();
+  }
+
+  /**
+   * Whether the gateway can do its work now, and if not, why. It may be called in every state. An edge that answers from
+   * the snapshot of an earlier run is ready, also while its tunnel is down.
+   */
+  readiness(): Readiness {
+    const { state, failure } = this;
+    const expired = this.#expired;
+    const revision = this.#snapshot?.revision;
+    return edgeReadiness(this.#persistent?.store, { state, failure, expired, revision });
+  }
+
   /**
    * Resolves when packets can flow: the tunnel is up, and a snapshot is in force. In `enrolling` and `connecting` it
    * waits, without limit unless `signal` ends it.
@@ -301,10 +291,17 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     const isGiven = isPacketDevice(device);
     if (isGiven) this.#use(device);
     signal?.throwIfAborted();
-    this.#persistent = await openState(this.#options, this.#closing);
+    this.#closing.add(() => this.#metrics.close());
+    this.#metricsServer = await serveMetrics(this.#options.metrics, this.#closing, {
+      metrics: async () => this.#measure(),
+      readiness: () => this.readiness(),
+      clock,
+    });
+    const persistent = await openState(this.#options, this.#closing);
+    this.#persistent = persistent;
     signal?.throwIfAborted();
     const options: SiteCredentialsOptions = {
-      secrets: this.#persistent.secrets,
+      secrets: persistent.secrets,
       token: () => this.#tokens.current(),
       enrol: (token) => this.#tokens.redeem(token),
       clock,
@@ -384,7 +381,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
   /** Answers names from the snapshot of an earlier run, while there is no usable certificate. */
   async #serveLastSnapshot(site: string): Promise<void> {
     const { clock, snapshotValidMs } = this.#options;
-    const { store } = this.#persistent;
+    const { store } = this.#persistent!;
     this.#site = site;
     const kept = await ControlClient.open({ site, store, clock, snapshotValidMs });
     this.#kept = kept;
@@ -401,17 +398,14 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     await this.#kept?.close();
     const session = await EdgeSession.open({
       credentials,
-      store: this.#persistent.store,
+      store: this.#persistent!.store,
       device: this.#device,
       cloud,
       proxy,
       snapshotValidMs,
       clock,
       logger,
-      counters: () => ({
-        ...prefixed('dns.', this.#names?.counters ?? {}),
-        ...prefixed('sockets.', this.#sockets!.counters),
-      }),
+      counters: () => countersOf(this.#names, this.#sockets!),
       onSnapshot: (snapshot) => this.#onSnapshot(snapshot),
       onExpired: (expiry) => this.#onExpired(expiry),
       onState: (state, failure) => this.#set(state, failure),
@@ -449,6 +443,21 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     this.emit('problem', { error });
   }
 
+  #measure(): readonly MetricFamily[] {
+    return this.#metrics.families({
+      readiness: this.readiness(),
+      store: this.#persistent?.store,
+      dns: this.#names,
+      session: this.#session,
+      status: {
+        site: this.#site,
+        revision: this.#snapshot?.revision,
+        validUntil: (this.#session ?? this.#kept)?.validUntil,
+      },
+      enrolments: this.#tokens.redemptions,
+    });
+  }
+
   get #isClosed(): boolean {
     return this.#state === 'closed';
   }
@@ -462,13 +471,4 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     this.#sockets?.follow(state === 'rejected', failure);
     if (hasChanged) this.emit('state', { state, previous, failure });
   }
-}
-
-function prefixed(
-  prefix: string,
-  counters: Readonly<Record<string, number>>
-): Record<string, number> {
-  return Object.fromEntries(
-    Object.entries(counters).map(([name, count]) => [`${prefix}${name}`, count])
-  );
 }
