@@ -48,7 +48,8 @@ export class CloudMetrics {
       const some = sites.slice(at, at + SITES_PER_CALL);
       await slices.next();
       statuses = await parts.workers.statuses(some);
-      await slices.all(scrape.addSites(some, statuses));
+      const steps = scrape.addSites(some, statuses);
+      while (!slices.run(steps)) await slices.next();
     }
     scrape.addSums();
     this.#sums.keep(new Set([...sites, LISTENER, DATA_PLANE]));

@@ -21,7 +21,9 @@ export async function encodeMetrics(
   clock: Clock = systemClock
 ): Promise<Buffer> {
   const parts: Buffer[] = [];
-  await slicesOf(clock).all(encode(families, parts));
+  const slices = slicesOf(clock);
+  const steps = encode(families, parts);
+  while (!slices.run(steps)) await slices.next();
   return Buffer.concat(parts);
 }
 
