@@ -106,10 +106,27 @@ export {
   type EnrolmentOptions,
   type HostConflict,
   type LeaseOptions,
+  type MetricsOptions,
   type SocketsDeviceOptions,
   type StateOptions,
 } from './gateway/index.ts';
-export type { LogFields, Logger } from './observe/index.ts';
+export {
+  encodeMetrics,
+  type HistogramBucket,
+  type HistogramFamily,
+  type HistogramSample,
+  type LogFields,
+  type Logger,
+  METRICS_CONTENT_TYPE,
+  type MetricFamily,
+  type MetricHead,
+  type MetricLabels,
+  type MetricSample,
+  type Readiness,
+  type ReadinessReason,
+  type ReadinessSubject,
+  type ValueFamily,
+} from './observe/index.ts';
 export {
   type AuthorityEvents,
   type AuthorityStatus,

@@ -31,6 +31,7 @@ const modules: readonly string[] = [
   'test/device/',
   'test/dns/dig.test.ts',
   'test/gateway/',
+  'test/observe/gateway-metrics.test.ts',
   'test/packet/header.test.ts',
   'test/packet/segmenter-linux.test.ts',
   'test/packet/segmenter-malformed.test.ts',

@@ -74,6 +74,11 @@ export class AddressAllocator {
     };
   }
 
+  /** Returns how many addresses of the pools are never leased: reserved ones, network and broadcast addresses. */
+  reservedOf(family: Family): number {
+    return this.#leases.poolsOf(family).reduce((sum, pool) => sum + pool.reserved, 0);
+  }
+
   /** Notes which addresses have left the quarantine by now. */
   endRests(): void {
     this.#leases.endAllRests();

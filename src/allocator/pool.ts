@@ -15,6 +15,8 @@ export class Pool implements Place {
   readonly last: number;
   /** How many addresses it has for leases. */
   readonly capacity: number;
+  /** How many of its addresses are never leased. */
+  readonly reserved: number;
   readonly number: number;
   readonly resting: number;
   /** The list of addresses that have left the quarantine and that any key may have, the longest free first. */
@@ -57,6 +59,7 @@ export class Pool implements Place {
         sum - Math.max(0, Math.min(last, this.last) - Math.max(first, this.first) + 1),
       this.last - this.first + 1
     );
+    this.reserved = size - this.capacity;
     this.number = records.addPlace(this);
     this.resting = records.addList();
     this.rested = records.addList();

@@ -6,7 +6,7 @@
 import type { Family } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { Slices } from '../base/slices.ts';
-import { PresenceError } from '../errors.ts';
+import { PoolExhaustedError, PresenceError, QuotaExceededError } from '../errors.ts';
 import type { DerivedState } from './derivation-check.ts';
 
 /** A host was refused a presence because it is not a client of any service there. */
@@ -14,6 +14,18 @@ export class NotAdmittedError extends PresenceError {
   constructor(message: string) {
     super('ERR_PRESENCE_NOT_ADMITTED', message);
   }
+}
+
+/** Requests for presences by outcome, cumulative. */
+export interface AdmissionCounters {
+  admitted: number;
+  /** The host is no client there, or a site is suspended. */
+  refused: number;
+  /** The site has as many clients, or as many addresses, as it may. */
+  quotaExceeded: number;
+  poolExhausted: number;
+  /** The presence could not be stored, or the controller was closed. */
+  failed: number;
 }
 
 export interface AdmissionsOptions {
@@ -27,6 +39,13 @@ export interface AdmissionsOptions {
 }
 
 export class Admissions {
+  readonly counters: AdmissionCounters = {
+    admitted: 0,
+    refused: 0,
+    quotaExceeded: 0,
+    poolExhausted: 0,
+    failed: 0,
+  };
   readonly #options: AdmissionsOptions;
   /** Keyed by realm, IP version and client: what is under way. */
   readonly #admissions = new Map<string, Promise<void>>();
@@ -53,6 +72,10 @@ export class Admissions {
         void this.#options.enqueue(() => this.#admitArrivals());
       }).finally(() => this.#admissions.delete(key));
       this.#admissions.set(key, admission);
+      admission.then(
+        () => this.counters.admitted++,
+        (error: unknown) => this.counters[outcomeOf(error)]++
+      );
     }
     return admission;
   }
@@ -116,6 +139,12 @@ export class Admissions {
     for (const each of leased) leases.check(each.realm, client, each.family, maxClients);
     for (const each of leased) leases.admit(each.realm, client, each.family, maxClients);
   }
+}
+
+function outcomeOf(error: unknown): keyof AdmissionCounters {
+  if (error instanceof NotAdmittedError) return 'refused';
+  if (error instanceof QuotaExceededError) return 'quotaExceeded';
+  return error instanceof PoolExhaustedError ? 'poolExhausted' : 'failed';
 }
 
 interface Arrival {

@@ -22,6 +22,12 @@ export interface PresenceControllerEvents {
   warning: [warning: PoolWarning];
 }
 
+/** What a derivation has to say beside its result. */
+export interface Derivation {
+  readonly problems: readonly Error[];
+  readonly warnings: readonly PoolWarning[];
+}
+
 /** The host that a presence stands for. */
 export interface Whois {
   readonly site: string;

@@ -2,6 +2,8 @@
  * Derives presences from the desired state, and exchanges messages with the edges.
  * @module
  */
+
+export type { AdmissionCounters } from './admissions.ts';
 export { NotAdmittedError } from './admissions.ts';
 export {
   CONTROL_CLIENT_DEFAULTS,
@@ -44,6 +46,7 @@ export type { PoolStatus, PoolVersionStatus, PoolWarning } from './pool-watch.ts
 export { PresenceController } from './presence-controller.ts';
 export { type PresenceUse, PresenceUses } from './presence-uses.ts';
 export type { RenewalCounters, TrustProvider } from './renewal-service.ts';
+export type { ControlMeasures, PoolMeasures, SiteMeasures } from './site-measures.ts';
 export { type RouteChange, type SiteRoute, SiteRoutes } from './site-routes.ts';
 export {
   type NameChanges,

@@ -62,6 +62,10 @@ export class LeaseFit {
     return this.#failures.in(realm).has(key);
   }
 
+  hasFailures(realm: string): boolean {
+    return this.#failures.in(realm).size > 0;
+  }
+
   /** In how many ms the next overlap ends; infinite if none lasts. */
   get overlapEndsInMs(): number {
     const { realms, clock } = this.#state;

@@ -129,6 +129,11 @@ export class LeaseTable {
     return this.#fit.hasFailed(realm, key);
   }
 
+  /** Returns whether any service of a realm has no address, or not the one that it asks for. */
+  hasFailures(realm: string): boolean {
+    return this.#fit.hasFailures(realm);
+  }
+
   /** In how many ms the next overlap of replaced pools ends; infinite if none lasts. */
   get overlapEndsInMs(): number {
     return this.#fit.overlapEndsInMs;

@@ -11,7 +11,7 @@ import { type AllocatorError, ApiMisuseError } from '../errors.ts';
 import type { Registry, Touched } from '../registry/index.ts';
 import type { Presence } from '../translator/index.ts';
 import { Admissions } from './admissions.ts';
-import type { PresenceControllerEvents, Whois } from './controller-events.ts';
+import type { Derivation, PresenceControllerEvents, Whois } from './controller-events.ts';
 import {
   type PlanTarget,
   type PresenceControllerOptions,
@@ -27,6 +27,7 @@ import { type OpenedState, openState } from './opened-state.ts';
 import { PendingPlan } from './pending-plan.ts';
 import { planOf } from './plan.ts';
 import { type PoolStatus, type PoolWarning, PoolWatch } from './pool-watch.ts';
+import { type ControlMeasures, MeasuredState } from './site-measures.ts';
 import { type SiteView, viewOf } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
 import { SnapshotPublisher } from './snapshot-publisher.ts';
@@ -41,6 +42,8 @@ export class PresenceController
   extends EventEmitter<PresenceControllerEvents>
   implements AsyncDisposable
 {
+  /** Numbers for monitoring. */
+  readonly measures: ControlMeasures;
   readonly #registry: Registry;
   readonly #translator: PlanTarget;
   readonly #transit: string | undefined;
@@ -92,6 +95,7 @@ export class PresenceController
       enqueue: (work) => this.#enqueue(work),
       store: () => this.#storeAndCheck(),
     });
+    this.measures = new MeasuredState(state, this.#admissions.counters);
     this.#snapshots = new SnapshotPublisher({
       ...options,
       viewOf: (site) => this.#viewOf(site),
@@ -467,11 +471,6 @@ export class PresenceController
     const isLive = (realm: string) => this.#isLive(realm);
     return site && viewOf(site, this.#options.ttlSeconds, this.#desired, this.#leases, isLive);
   }
-}
-
-interface Derivation {
-  readonly problems: readonly Error[];
-  readonly warnings: readonly PoolWarning[];
 }
 
 /** How many sites are fitted at once in any case. */

@@ -60,6 +60,11 @@ export class SnapshotPublisher {
     return (view && hashOf(view)) === this.#published.get(site)?.hash;
   }
 
+  /** Returns the revision of the last snapshot of a site; undefined if there is none, or its view may have changed since. */
+  revisionOf(site: string): number | undefined {
+    return this.#dirty.has(site) ? undefined : this.#published.get(site)?.revision;
+  }
+
   /**
    * Returns the snapshot of a site as it is now; undefined for a site without one. If it has changed, this publishes
    * it, and nothing of other sites.

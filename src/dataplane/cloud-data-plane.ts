@@ -182,6 +182,11 @@ export class CloudDataPlane {
     return () => this.#detach(realm, tunnel);
   }
 
+  /** Returns how many packets of a site wait until their clients have a presence. */
+  pendingPackets(site: string): number {
+    return this.#pending.packetsOf(this.#translator.realm(site));
+  }
+
   #detach(realm: number, tunnel: Tunnel): void {
     tunnel.onPacket = ignore;
     tunnel.onBatchEnd = ignore;

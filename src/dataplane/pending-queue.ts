@@ -66,6 +66,11 @@ export class PendingQueue {
     return 'first';
   }
 
+  /** Returns how many packets of a realm are queued. */
+  packetsOf(ingress: number): number {
+    return this.#totals.get(ingress)?.packets ?? 0;
+  }
+
   /**
    * Removes and returns the packets of a client in the order they came, each with the headroom in front.
    */

@@ -16,6 +16,7 @@ import type { Clock } from '../base/clock.ts';
 import { checkClock, checkMethods, checkObject } from '../base/option-check.ts';
 import type { PrefixInput } from '../base/prefix.ts';
 import { parseSchema } from '../base/schema.ts';
+import { Histogram, type HistogramSample } from '../observe/index.ts';
 import { type Client, ClientTable } from './client-table.ts';
 import { FairShare } from './fair-share.ts';
 import { type ForwardRule, ForwardTable, type Upstream } from './forward-rules.ts';
@@ -130,6 +131,10 @@ export class SiteResolver implements AsyncDisposable {
     overloaded: 0,
     overShare: 0,
   };
+  /** The answers by response code; the last ones got no answer. */
+  readonly #rcodes = new Float64Array(NO_ANSWER + 1);
+  readonly #forwardSeconds = new Histogram();
+  readonly #clock: Clock;
   readonly #forwardTable: ForwardTable;
   readonly #forwarder: Forwarder;
   readonly #ownForwarder: DnsForwarder | undefined;
@@ -161,6 +166,7 @@ export class SiteResolver implements AsyncDisposable {
       rateLimit = {},
     } = parseSchema(ResolverRulesSchema, options);
     this.#zone = zone;
+    this.#clock = clock;
     this.#forwardTable = new ForwardTable(forward);
     this.#recursion = this.#forwardTable.size > 0 ? RECURSION_AVAILABLE : 0;
     this.#ownForwarder = forwarder === undefined ? new DnsForwarder() : undefined;
@@ -192,6 +198,24 @@ export class SiteResolver implements AsyncDisposable {
 
   get counters(): Readonly<SiteResolverCounters> {
     return this.#counters;
+  }
+
+  /**
+   * Returns how many messages were answered with each response code, in the small letters of `NOERROR` and the others,
+   * and how many got no answer (`none`). Of BADVERS only the lower bits are in the header, so it counts as `noerror`.
+   */
+  get responses(): Readonly<Record<string, number>> {
+    const named: Record<string, number> = {};
+    for (const [rcode, count] of this.#rcodes.entries()) {
+      const name = RCODE_NAMES[rcode] ?? 'other';
+      named[name] = (named[name] ?? 0) + count;
+    }
+    return named;
+  }
+
+  /** Returns how long it took until an upstream had answered, or none had, in seconds. */
+  get forwardTimes(): HistogramSample {
+    return this.#forwardSeconds.sample();
   }
 
   /**
@@ -240,6 +264,16 @@ export class SiteResolver implements AsyncDisposable {
    *   came by UDP beyond the rate of the client's network.
    */
   resolve(
+    query: Uint8Array,
+    transport: DnsTransport,
+    address: string
+  ): Uint8Array | undefined | Promise<Uint8Array | undefined> {
+    const answer = this.#answer(query, transport, address);
+    if (!(answer instanceof Promise)) return this.#count(answer);
+    return answer.then((later) => this.#count(later));
+  }
+
+  #answer(
     query: Uint8Array,
     transport: DnsTransport,
     address: string
@@ -300,6 +334,12 @@ export class SiteResolver implements AsyncDisposable {
     return this.close();
   }
 
+  /** Counts an answer by its response code, whose low four bits are in its header (RFC 1035 section 4.1.1). */
+  #count(answer: Uint8Array | undefined): Uint8Array | undefined {
+    this.#rcodes[answer === undefined ? NO_ANSWER : answer[3]! & 0xf]!++;
+    return answer;
+  }
+
   #refuse(query: Query, transport: DnsTransport): Uint8Array {
     this.#counters.refused++;
     return this.#encode(query, transport, Rcode.Refused);
@@ -316,6 +356,7 @@ export class SiteResolver implements AsyncDisposable {
       if (!this.#forwarding.isFull) this.#counters.overShare++;
       return this.#fail(query, transport);
     }
+    const startMs = this.#clock.monotonicMs();
     try {
       const reply = await this.#forwarder.exchange(query, upstreams);
       return reply === undefined
@@ -326,6 +367,7 @@ export class SiteResolver implements AsyncDisposable {
       return this.#fail(query, transport);
     } finally {
       this.#forwarding.release(name);
+      this.#forwardSeconds.record((this.#clock.monotonicMs() - startMs) / 1000);
     }
   }
 
@@ -394,4 +436,15 @@ function isMetaType(type: number): boolean {
 }
 
 const CLASS_IN = 1;
+/** Behind the response codes of a header, which have four bits. */
+const NO_ANSWER = 16;
+const RCODE_NAMES: Readonly<Record<number, string>> = {
+  0: 'noerror',
+  1: 'formerr',
+  2: 'servfail',
+  3: 'nxdomain',
+  4: 'notimp',
+  5: 'refused',
+  [NO_ANSWER]: 'none',
+};
 const NO_RECORDS = { answers: [], authority: [], additional: [] };

@@ -7,6 +7,7 @@ import type { HostPort } from '../base/host-port.ts';
 import { checkObject } from '../base/option-check.ts';
 import type { PrefixInput } from '../base/prefix.ts';
 import { parseSchema } from '../base/schema.ts';
+import type { HistogramSample } from '../observe/index.ts';
 import { DnsListener, type DnsListenerCounters } from './listener.ts';
 import { type DnsOptions, DnsOptionsSchema } from './options.ts';
 import { SiteResolver, type SiteResolverCounters } from './resolver.ts';
@@ -55,6 +56,16 @@ export class DnsServer implements AsyncDisposable {
   /** The counters of the resolver and of the listener, cumulative. */
   get counters(): Readonly<SiteResolverCounters & DnsListenerCounters> {
     return { ...this.#resolver.counters, ...this.#listener.counters };
+  }
+
+  /** The answers by response code, see `SiteResolver.responses`. */
+  get responses(): Readonly<Record<string, number>> {
+    return this.#resolver.responses;
+  }
+
+  /** How long forwarded queries took, see `SiteResolver.forwardTimes`. */
+  get forwardTimes(): HistogramSample {
+    return this.#resolver.forwardTimes;
   }
 
   /** Replaces the zone, as `SiteResolver.setZone` does. */

@@ -224,6 +224,11 @@ export class AuthorityKeeper
     return this.authority.notAfter;
   }
 
+  /** When the gateway's own certificate expires. */
+  get certificateNotAfter(): Date {
+    return this.#certificate.notAfter;
+  }
+
   /** A warning for the operator, from 60 days before the CA expires; undefined before that. */
   get caWarning(): string | undefined {
     const { caNotAfter } = this;

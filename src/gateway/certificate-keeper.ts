@@ -57,7 +57,12 @@ export class CertificateKeeper {
     return this.#renewer.credentials;
   }
 
-  /** The end of the certificate's validity, for a log line. */
+  /** The end of the certificate's validity. */
+  get notAfter(): Date {
+    return this.#renewer.notAfter;
+  }
+
+  /** The same for a log line. */
   get validUntil(): string {
     return `valid until ${this.#renewer.notAfter.toISOString()}`;
   }

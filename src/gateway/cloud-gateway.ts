@@ -19,6 +19,7 @@ import { Emitter } from '../base/emitter.ts';
 import { checkText } from '../base/option-check.ts';
 import type { PresenceController, SnapshotHost, Whois } from '../control/index.ts';
 import { ConfigError, ConflictError, NotFoundError } from '../errors.ts';
+import type { MetricFamily, Readiness } from '../observe/index.ts';
 import type {
   CertificateAuthority,
   RevocationReason,
@@ -37,12 +38,14 @@ import type { SocketStack } from '../sockets/index.ts';
 import type { Explanation, PathStatus } from '../translator/index.ts';
 import type { RevocationReceipt } from '../trust/index.ts';
 import { CloseCode } from '../tunnel/index.ts';
+import { CloudMetrics } from './cloud-metrics.ts';
 import {
   type CloudGatewayOptions,
   type ResolvedCloudOptions,
   resolveCloudOptions,
 } from './cloud-options.ts';
 import { applyDesired, type CloudParts, openCloudParts } from './cloud-parts.ts';
+import { cloudReadiness } from './cloud-readiness.ts';
 import {
   caStepOf,
   caStepOptionsOf,
@@ -52,6 +55,7 @@ import {
   tokenOptionsOf,
 } from './cloud-requests.ts';
 import { addressesOf, type CloudAddresses, type CloudStatus, statusOf } from './cloud-status.ts';
+import { serveMetrics } from './common-metrics.ts';
 import { closeGivenDevice } from './common-options.ts';
 import type { EdgeChange } from './edge-tunnels.ts';
 import { hostsNamed } from './site-names.ts';
@@ -94,6 +98,7 @@ export interface CloudEvents {
 export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, AsyncDisposable {
   readonly #options: ResolvedCloudOptions;
   readonly #closing: CloseStack = new CloseStack();
+  readonly #metrics: CloudMetrics;
   /** The present faults, one sentence each, by subject: `ca` or `workers`. */
   readonly #faults = new Map<string, string>();
   #opened: CloudParts | undefined;
@@ -102,6 +107,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   private constructor(options: ResolvedCloudOptions) {
     super();
     this.#options = options;
+    this.#metrics = new CloudMetrics(options);
   }
 
   /**
@@ -248,6 +254,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     scopeOf(scope);
     audit?.revocationBegins(scope, reason);
     const receipt = await revoker.revoke(scope, reason);
+    this.#metrics.lastRevocationMs = receipt.elapsedMs;
     audit?.revocation(receipt);
     const { tunnelsClosed, elapsedMs } = receipt;
     const what = Object.values(scope)[0];
@@ -370,6 +377,18 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
+   * Returns what is measured now, of all workers. `encodeMetrics` writes it as text; the option `metrics` serves that.
+   */
+  async metrics(): Promise<readonly MetricFamily[]> {
+    return this.#metrics.families(this.#parts, this.readiness());
+  }
+
+  /** Whether the gateway can do its work now, and if not, why. It may be called in every state. */
+  readiness(): Readiness {
+    return cloudReadiness(this.#isOpen ? this.#opened : undefined, this.#faults);
+  }
+
+  /**
    * Resolves when the state is `ready`. It is `ready` after `start` unless the CA has expired.
    *
    * @throws the reason of `signal`, if that is aborted first.
@@ -402,12 +421,22 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   async #open(): Promise<void> {
-    const { signal, adminSocket, logger } = this.#options;
-    this.#opened = await openCloudParts(this.#options, this.#closing, {
+    const { signal, adminSocket, logger, clock } = this.#options;
+    this.#closing.add(() => this.#metrics.close());
+    const metrics = await serveMetrics(this.#options.metrics, this.#closing, {
+      metrics: () => {
+        const parts = this.#isOpen ? this.#opened : undefined;
+        return this.#metrics.families(parts, this.readiness());
+      },
+      readiness: () => this.readiness(),
+      clock,
+    });
+    const parts = await openCloudParts(this.#options, this.#closing, {
       onEdge: (change) => void this.emit('edge', change),
       onProblem: (error, site) => void this.emit('problem', { error, ...(site && { site }) }),
       onFault: (subject, fault) => this.#setFault(subject, fault),
     });
+    this.#opened = { ...parts, metrics };
     if (adminSocket !== undefined) {
       const admin = await AdminServer.listen({
         socketPath: adminSocket,
@@ -442,8 +471,12 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     return this.#opened!;
   }
 
+  get #isOpen(): boolean {
+    return this.#opened !== undefined && this.#state !== 'closed';
+  }
+
   #assertOpen(): void {
-    if (this.#opened === undefined || this.#state === 'closed') throw closedError();
+    if (!this.#isOpen) throw closedError();
   }
 }
 

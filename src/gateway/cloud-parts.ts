@@ -23,7 +23,7 @@ import {
 } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
 import { ConfigError } from '../errors.ts';
-import type { Logger } from '../observe/index.ts';
+import type { Logger, MetricsServer } from '../observe/index.ts';
 import { type CertificateAuthority, EnrolmentServer } from '../pki/index.ts';
 import { CLOUD, Registry } from '../registry/index.ts';
 import type { Store } from '../store/index.ts';
@@ -38,9 +38,13 @@ import { CloudSockets } from './cloud-sockets.ts';
 import { createPool } from './cloud-workers.ts';
 import { type EdgeChange, EdgeTunnels } from './edge-tunnels.ts';
 import { openSockets } from './gateway-sockets.ts';
+import type { MeasuredStore } from './measured-store.ts';
 import { type GatewayState, openState } from './state.ts';
 
 export interface CloudParts {
+  readonly store: MeasuredStore;
+  /** Undefined without the option `metrics`. */
+  readonly metrics: MetricsServer | undefined;
   readonly registry: Registry;
   readonly controller: PresenceController;
   readonly trust: AuthorityKeeper;
@@ -87,7 +91,7 @@ export async function openCloudParts(
   options: ResolvedCloudOptions,
   closing: CloseStack,
   hooks: CloudHooks
-): Promise<CloudParts> {
+): Promise<Omit<CloudParts, 'metrics'>> {
   const { logger, clock, signal } = options;
   const device = stackOr(options.device, clock);
   const given = isPacketDevice(device) ? new GivenDevice(device) : undefined;
@@ -197,6 +201,7 @@ export async function openCloudParts(
   const enrolmentAddress = (): HostPort => apart ?? workers.addresses[0]!.tunnel;
   sockets.setOwnListeners([...own, apart]);
   return {
+    store,
     registry,
     controller,
     trust,

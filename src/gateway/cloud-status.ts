@@ -25,6 +25,8 @@ export interface CloudAddresses {
   readonly dns?: HostPort;
   /** Where a UDP device receives; undefined for other devices. */
   readonly device?: HostPort;
+  /** Undefined without the option `metrics`. */
+  readonly metrics?: HostPort;
 }
 
 export interface CloudSiteStatus {
@@ -65,13 +67,19 @@ export interface CloudStatus {
   readonly warnings: readonly (PoolWarning | HostConflict)[];
 }
 
-export function addressesOf({ workers, dns, enrolmentAddress }: CloudParts): CloudAddresses {
+export function addressesOf({
+  workers,
+  dns,
+  enrolmentAddress,
+  metrics,
+}: CloudParts): CloudAddresses {
   const device = workers.addresses[0]?.device;
   return {
     tunnels: workers.addresses.map(({ tunnel }) => tunnel),
     enrolment: enrolmentAddress(),
     ...(dns && { dns: dns.address }),
     ...(device && { device }),
+    ...(metrics && { metrics: metrics.address }),
   };
 }
 

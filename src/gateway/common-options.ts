@@ -14,6 +14,11 @@ import {
 import { type DnsOptions, DnsOptionsSchema, type ResolvedDnsOptions } from '../dns/index.ts';
 import { type Logger, silentLogger } from '../observe/index.ts';
 import type { Secrets, Store } from '../store/index.ts';
+import {
+  type MetricsOptions,
+  MetricsOptionsSchema,
+  type ResolvedMetricsOptions,
+} from './metrics-options.ts';
 import { DeviceSchema, type SocketsDeviceOptions } from './sockets-options.ts';
 import type { StateOptions } from './state.ts';
 
@@ -31,6 +36,8 @@ export interface CommonOptions extends StateOptions {
    * is none.
    */
   readonly adminSocket?: string | undefined;
+  /** Where metrics, health and readiness are served. Default: nowhere. */
+  readonly metrics?: MetricsOptions | undefined;
   /** Receives the log lines for an operator; it has the shape of pino. Default: nothing is logged. */
   readonly logger?: Logger | undefined;
   /** Default: the clocks of the system. */
@@ -46,6 +53,7 @@ export interface ResolvedCommonOptions extends StateOptions {
   readonly device: ResolvedDeviceOptions | SocketsDeviceOptions | PacketDevice;
   readonly dns: ResolvedDnsOptions | undefined;
   readonly adminSocket: string | undefined;
+  readonly metrics: ResolvedMetricsOptions | undefined;
   readonly logger: Logger;
   readonly clock: Clock;
   readonly signal: AbortSignal | undefined;
@@ -79,6 +87,7 @@ export const COMMON_ENTRIES: v.ObjectEntries = {
   secrets: v.optional(hostObject<Secrets>('secrets', ['get', 'commit'])),
   dns: v.optional(DnsOptionsSchema) as Schema<ResolvedDnsOptions | undefined>,
   adminSocket: v.optional(v.pipe(v.string(), v.regex(/./, 'a path'))),
+  metrics: v.optional(MetricsOptionsSchema),
   logger: v.optional(
     hostObject<Logger>('a logger', ['debug', 'info', 'warn', 'error']),
     () => silentLogger

@@ -21,6 +21,8 @@ export interface CredentialKeeperOptions
 
 /** Renews the certificate of an edge, and enrols again when renewal came too late. */
 export class CredentialKeeper implements AsyncDisposable {
+  /** Renewals by result, cumulative. */
+  readonly renewals: { renewed: number; failed: number } = { renewed: 0, failed: 0 };
   readonly #options: CredentialKeeperOptions;
   readonly #logger: Logger;
   readonly #certificate: CertificateKeeper;
@@ -47,8 +49,12 @@ export class CredentialKeeper implements AsyncDisposable {
       about: `${site}: `,
       fields: { site },
       remedy: 'enrol with a new token',
-      onRenewed: () => this.#log(`certificate renewed, ${this.#certificate.validUntil}`),
+      onRenewed: () => {
+        this.renewals.renewed++;
+        this.#log(`certificate renewed, ${this.#certificate.validUntil}`);
+      },
       onFailure: (state) => {
+        this.renewals.failed++;
         if (state === 'expired') void this.enrolAnew();
       },
       ...(clock && { clock }),
@@ -58,6 +64,11 @@ export class CredentialKeeper implements AsyncDisposable {
     tunnel.on('refused', ({ code }) => {
       if (failureOf({ by: 'peer', code, reason: '' }).remedy === 'token') void this.enrolAnew();
     });
+  }
+
+  /** When the certificate in use expires. */
+  get notAfter(): Date {
+    return this.#certificate.notAfter;
   }
 
   /**

@@ -15,9 +15,12 @@ import {
 import { deviceAddress, isPacketDevice, openDevice, type PacketDevice } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
 import type { SnapshotExpiredError } from '../errors.ts';
+import type { MetricFamily, MetricsServer, Readiness } from '../observe/index.ts';
 import type { SocketStack } from '../sockets/index.ts';
 import type { Failure } from '../tunnel/index.ts';
+import { serveMetrics } from './common-metrics.ts';
 import { closeGivenDevice } from './common-options.ts';
+import { EdgeMetrics } from './edge-metrics.ts';
 import {
   type EdgeGatewayOptions,
   type ResolvedEdgeOptions,
@@ -26,7 +29,13 @@ import {
 import { EdgeRoutes } from './edge-routes.ts';
 import { EdgeSession } from './edge-session.ts';
 import { EdgeSockets } from './edge-sockets.ts';
-import type { EdgeAddresses, EdgeState, EdgeStatus } from './edge-status.ts';
+import {
+  countersOf,
+  type EdgeAddresses,
+  type EdgeState,
+  type EdgeStatus,
+  edgeReadiness,
+} from './edge-status.ts';
 import { FirstEnrolment } from './first-enrolment.ts';
 import { openSockets } from './gateway-sockets.ts';
 import { HostCheck } from './host-check.ts';
@@ -84,7 +93,10 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
   readonly #aborting: AbortController = new AbortController();
   readonly #tokens: TokenSource;
   readonly #hostCheck: HostCheck;
-  #persistent!: GatewayState;
+  readonly #metrics = new EdgeMetrics();
+  #metricsServer: MetricsServer | undefined;
+  /** Present once it is open. */
+  #persistent: GatewayState | undefined;
   #device!: PacketDevice;
   /** Present once there is a device. */
   #sockets: EdgeSockets | undefined;
@@ -156,7 +168,9 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
   }
 
   get addresses(): EdgeAddresses {
-    return { dns: this.#names?.address, ...deviceAddress(this.#device) };
+    const metrics = this.#metricsServer?.address;
+    const device = deviceAddress(this.#device);
+    return { dns: this.#names?.address, ...device, ...(metrics && { metrics }) };
   }
 
   /**
@@ -221,6 +235,23 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
     };
   }
 
+  /** Returns what is measured now. `encodeMetrics` writes it as text; the option `metrics` serves that. */
+  async metrics(): Promise<readonly MetricFamily[]> {
+    if (this.#isClosed) throw closedError();
+    return this.#measure();
+  }
+
+  /**
+   * Whether the gateway can do its work now, and if not, why. It may be called in every state. An edge that answers from
+   * the snapshot of an earlier run is ready, also while its tunnel is down.
+   */
+  readiness(): Readiness {
+    const { state, failure } = this;
+    const expired = this.#expired;
+    const revision = this.#snapshot?.revision;
+    return edgeReadiness(this.#persistent?.store, { state, failure, expired, revision });
+  }
+
   /**
    * Resolves when packets can flow: the tunnel is up, and a snapshot is in force. In `enrolling` and `connecting` it
    * waits, without limit unless `signal` ends it.
@@ -261,10 +292,17 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
     const isGiven = isPacketDevice(device);
     if (isGiven) this.#use(device);
     signal?.throwIfAborted();
-    this.#persistent = await openState(this.#options, this.#closing);
+    this.#closing.add(() => this.#metrics.close());
+    this.#metricsServer = await serveMetrics(this.#options.metrics, this.#closing, {
+      metrics: async () => this.#measure(),
+      readiness: () => this.readiness(),
+      clock,
+    });
+    const persistent = await openState(this.#options, this.#closing);
+    this.#persistent = persistent;
     signal?.throwIfAborted();
     const options: SiteCredentialsOptions = {
-      secrets: this.#persistent.secrets,
+      secrets: persistent.secrets,
       token: () => this.#tokens.current(),
       enrol: (token) => this.#tokens.redeem(token),
       clock,
@@ -353,7 +391,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
   /** Answers names from the snapshot of an earlier run, while there is no usable certificate. */
   async #serveLastSnapshot(site: string): Promise<void> {
     const { clock, snapshotValidMs } = this.#options;
-    const { store } = this.#persistent;
+    const { store } = this.#persistent!;
     this.#site = site;
     const kept = await ControlClient.open({ site, store, clock, snapshotValidMs });
     this.#kept = kept;
@@ -370,17 +408,14 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
     await this.#kept?.close();
     const session = await EdgeSession.open({
       credentials,
-      store: this.#persistent.store,
+      store: this.#persistent!.store,
       device: this.#device,
       cloud,
       proxy,
       snapshotValidMs,
       clock,
       logger,
-      counters: () => ({
-        ...prefixed('dns.', this.#names?.counters ?? {}),
-        ...prefixed('sockets.', this.#sockets!.counters),
-      }),
+      counters: () => countersOf(this.#names, this.#sockets!),
       onSnapshot: (snapshot) => this.#onSnapshot(snapshot),
       onExpired: (expiry) => this.#onExpired(expiry),
       onState: (state, failure) => this.#set(state, failure),
@@ -418,6 +453,21 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
     this.emit('problem', { error });
   }
 
+  #measure(): readonly MetricFamily[] {
+    return this.#metrics.families({
+      readiness: this.readiness(),
+      store: this.#persistent?.store,
+      dns: this.#names,
+      session: this.#session,
+      status: {
+        site: this.#site,
+        revision: this.#snapshot?.revision,
+        validUntil: (this.#session ?? this.#kept)?.validUntil,
+      },
+      enrolments: this.#tokens.redemptions,
+    });
+  }
+
   get #isClosed(): boolean {
     return this.#state === 'closed';
   }
@@ -431,13 +481,4 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
     this.#sockets?.follow(state === 'rejected', failure);
     if (hasChanged) this.emit('state', { state, previous, failure });
   }
-}
-
-function prefixed(
-  prefix: string,
-  counters: Readonly<Record<string, number>>
-): Record<string, number> {
-  return Object.fromEntries(
-    Object.entries(counters).map(([name, count]) => [`${prefix}${name}`, count])
-  );
 }

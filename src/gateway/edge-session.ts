@@ -52,6 +52,18 @@ export interface EdgeSessionOptions {
   readonly onProblem: (error: Error) => void;
 }
 
+/** What is measured of a session. */
+export interface SessionMeasures {
+  readonly tunnel: MtlsTunnel['counters'];
+  readonly filter: EdgeDataPlane['filter'];
+  /** Counters of the data plane, see `EdgeDataPlaneCounters`. */
+  readonly drops: Readonly<Record<string, number>>;
+  /** Attempts to connect by result. */
+  readonly handshakes: Readonly<Record<'accepted' | 'refused' | 'failed', number>>;
+  readonly renewals: CredentialKeeper['renewals'];
+  readonly certificateNotAfter: Date;
+}
+
 /** A tunnel, a data plane, a control client and a credential keeper, wired together. */
 export class EdgeSession {
   readonly site: string;
@@ -64,6 +76,9 @@ export class EdgeSession {
   readonly #closing: CloseStack;
   /** Consecutive failures that another endpoint may not have, modulo the number of endpoints. */
   #endpointFailures = 0;
+  readonly #handshakes = { accepted: 0, refused: 0, failed: 0 };
+  /** Whether the tunnel was lost since it was last waiting: that is no failed attempt. */
+  #isLost = false;
   /** Why the tunnel was lost or did not come up, the last time. */
   #lastCause: CloseCause | undefined;
   /** The peer's refusal, until the failure is reported. */
@@ -182,6 +197,17 @@ export class EdgeSession {
     return this.#tunnel.rttMs;
   }
 
+  get measures(): SessionMeasures {
+    return {
+      tunnel: this.#tunnel.counters,
+      filter: this.#dataPlane.filter,
+      drops: { ...this.#dataPlane.counters },
+      handshakes: this.#handshakes,
+      renewals: this.#keeper.renewals,
+      certificateNotAfter: this.#keeper.notAfter,
+    };
+  }
+
   /** Redeems a token for another certificate. @throws what `CredentialKeeper.enrol` throws. */
   async enrol(token: string): Promise<void> {
     await this.#keeper.enrol(token);
@@ -228,6 +254,7 @@ export class EdgeSession {
     const tunnel = this.#tunnel;
     tunnel.on('up', (info) => {
       logger.info({ site }, `${site}: up to ${describe(info)}`);
+      this.#handshakes.accepted++;
       this.#endpointFailures = 0;
       this.#control.linkChanged(true);
       this.#reportOnline();
@@ -237,6 +264,7 @@ export class EdgeSession {
     });
     tunnel.on('down', (cause) => {
       logger.warn({ site }, `${site}: down, ${cause.code} ${cause.reason}`.trimEnd());
+      this.#isLost = true;
       this.#control.linkChanged(false);
       this.#options.onState('connecting', this.#failureOf(cause));
     });
@@ -247,6 +275,8 @@ export class EdgeSession {
     tunnel.on('waiting', ({ delayMs, cause }) => {
       const waitMs = Math.round(delayMs);
       logger.info({ site }, `${site}: trying again in ${waitMs} ms, ${cause.reason}`);
+      if (!this.#isLost) this.#handshakes[cause.by === 'peer' ? 'refused' : 'failed']++;
+      this.#isLost = false;
       void this.#onFailed(cause);
     });
   }

@@ -1,11 +1,15 @@
 /**
- * The addresses and the status of a running edge gateway.
+ * The addresses and the status of an edge gateway, and whether it is ready.
  * @module
  */
 import type { HostPort } from '../base/host-port.ts';
+import type { DnsServer } from '../dns/index.ts';
 import type { SnapshotExpiredError } from '../errors.ts';
+import { type Readiness, type ReadinessReason, readinessOf } from '../observe/index.ts';
 import type { Failure } from '../tunnel/index.ts';
+import type { EdgeSockets } from './edge-sockets.ts';
 import type { HostConflict } from './host-check.ts';
+import type { MeasuredStore } from './measured-store.ts';
 
 export type EdgeState = 'enrolling' | 'connecting' | 'online' | 'rejected' | 'closed';
 
@@ -15,6 +19,8 @@ export interface EdgeAddresses {
   readonly dns: HostPort | undefined;
   /** Where a UDP device receives; undefined for other devices. */
   readonly device?: HostPort;
+  /** Undefined without the option `metrics`. */
+  readonly metrics?: HostPort;
 }
 
 export interface EdgeStatus {
@@ -46,4 +52,51 @@ export interface EdgeStatus {
   readonly counters: Readonly<Record<string, number>>;
   /** What of the machine is in conflict with the pools of the site. */
   readonly warnings: readonly HostConflict[];
+}
+
+/**
+ * An edge is ready when it has a snapshot in force, be it from the cloud or from an earlier run. As CoreDNS and Envoy
+ * stay ready when what configures them is away, it stays ready while its tunnel is down: it answers names, and nobody
+ * else could carry the packets of its site. The metric `tunnel_up` tells of the tunnel.
+ */
+export function edgeReadiness(
+  store: MeasuredStore | undefined,
+  {
+    state,
+    failure,
+    expired,
+    revision,
+  }: Pick<EdgeStatus, 'state' | 'failure' | 'expired' | 'revision'>
+): Readiness {
+  if (store === undefined || state === 'closed') {
+    const message = 'the gateway is starting or closing';
+    return readinessOf([{ subject: 'listener', message }]);
+  }
+  const reasons: ReadinessReason[] = [];
+  const stored = store.fault();
+  if (stored !== undefined) reasons.push({ subject: 'store', message: stored });
+  if (revision === undefined) {
+    const cause = expired ?? failure?.error;
+    const why = cause === undefined ? '' : `: ${cause.message}`;
+    const message = `there is no snapshot of the cloud in force, and the edge is ${state}${why}`;
+    reasons.push({ subject: 'tunnel', message });
+  }
+  return readinessOf(reasons);
+}
+
+/** Returns the counters of the DNS server and of the sockets of an edge, for its status. */
+export function countersOf(
+  names: DnsServer | undefined,
+  sockets: EdgeSockets
+): Record<string, number> {
+  return { ...prefixed('dns.', names?.counters ?? {}), ...prefixed('sockets.', sockets.counters) };
+}
+
+function prefixed(
+  prefix: string,
+  counters: Readonly<Record<string, number>>
+): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(counters).map(([name, count]) => [`${prefix}${name}`, count])
+  );
 }

@@ -30,15 +30,12 @@ export {
 export type { CloudAddresses, CloudSiteStatus, CloudStatus } from './cloud-status.ts';
 export type { CommonOptions, ResolvedCommonOptions } from './common-options.ts';
 export { CredentialKeeper, type CredentialKeeperOptions } from './credential-keeper.ts';
-export {
-  type EdgeEvents,
-  EdgeGateway,
-  type EdgeStateChange,
-} from './edge-gateway.ts';
+export { type EdgeEvents, EdgeGateway, type EdgeStateChange } from './edge-gateway.ts';
 export { EDGE_GATEWAY_DEFAULTS, type EdgeGatewayOptions } from './edge-options.ts';
 export type { EdgeAddresses, EdgeState, EdgeStatus } from './edge-status.ts';
 export type { EdgeChange } from './edge-tunnels.ts';
 export type { HostConflict } from './host-check.ts';
+export type { MetricsOptions, ResolvedMetricsOptions } from './metrics-options.ts';
 export {
   SiteCredentials,
   type SiteCredentialsOptions,

@@ -3,10 +3,12 @@
  * @module
  */
 import { join } from 'node:path';
+import type { Clock } from '../base/clock.ts';
 import type { CloseStack } from '../base/close-stack.ts';
 import { ConfigError } from '../errors.ts';
 import { FileSecrets, FileStore, type Secrets, type Store } from '../store/index.ts';
 import { preparePrivateDirectory } from '../store/private-directory.ts';
+import { MeasuredStore } from './measured-store.ts';
 
 export interface StateOptions {
   /**
@@ -21,7 +23,7 @@ export interface StateOptions {
 }
 
 export interface GatewayState {
-  readonly store: Store;
+  readonly store: MeasuredStore;
   readonly secrets: Secrets;
 }
 
@@ -33,11 +35,13 @@ export interface GatewayState {
  * @throws {StoreError} if the journal is damaged.
  */
 export async function openState(
-  { stateDirectory, store, secrets }: StateOptions,
+  { stateDirectory, store, secrets, clock }: StateOptions & { readonly clock: Clock },
   closing: CloseStack
 ): Promise<GatewayState> {
   if (stateDirectory === undefined) {
-    if (store !== undefined && secrets !== undefined) return { store, secrets };
+    if (store !== undefined && secrets !== undefined) {
+      return { store: new MeasuredStore(store, clock), secrets };
+    }
     const given = store === undefined ? (secrets === undefined ? 'neither' : 'secrets') : 'a store';
     const message = `is missing: expected a directory, or both store and secrets, got ${given}`;
     throw new ConfigError('stateDirectory', message);
@@ -45,8 +49,8 @@ export async function openState(
   await preparePrivateDirectory(stateDirectory);
   // The host program's own secrets may be encrypted files in this directory, so they are not read here.
   const opened = secrets ?? (await FileSecrets.open(stateDirectory));
-  if (store !== undefined) return { store, secrets: opened };
+  if (store !== undefined) return { store: new MeasuredStore(store, clock), secrets: opened };
   const journal = await FileStore.open({ path: join(stateDirectory, 'store.journal') });
   closing.add(() => journal.close());
-  return { store: journal, secrets: opened };
+  return { store: new MeasuredStore(journal, clock), secrets: opened };
 }

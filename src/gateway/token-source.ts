@@ -28,6 +28,12 @@ export interface GivenToken {
 
 /** Tokens that were passed to `enrol` come first, oldest first; then the host program's function is called. */
 export class TokenSource {
+  /** The tokens that were sent to the cloud by result, cumulative. */
+  readonly redemptions: { enrolled: number; refused: number; failed: number } = {
+    enrolled: 0,
+    refused: 0,
+    failed: 0,
+  };
   readonly #options: TokenSourceOptions;
   /** Tokens that were passed to `enrol` and not tried yet, oldest first. */
   readonly #given: GivenToken[] = [];
@@ -101,9 +107,11 @@ export class TokenSource {
     const { proxy, clock, signal } = this.#options;
     try {
       const enrolment = await enrol(token, { proxy, clock, signal });
+      this.redemptions.enrolled++;
       if (this.#isRemembering) this.#redeemed = { token, enrolment };
       return enrolment;
     } catch (error) {
+      this.redemptions[error instanceof EnrolmentError ? 'refused' : 'failed']++;
       if (error instanceof EnrolmentError && failureOf(error).kind === 'token') {
         this.#refused = { token, error };
       }

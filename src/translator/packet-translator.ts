@@ -88,6 +88,8 @@ export class PacketTranslator {
   #lackingWords = 1;
   /** The counters, by realm and verdict. */
   #verdicts = new Float64Array(0);
+  /** The bytes of forwarded packets before translation, by ingress realm. */
+  #bytes = new Float64Array(0);
 
   /** @throws {ApiMisuseError} naming the option that is wrong. */
   constructor(options: PacketTranslatorOptions = {}) {
@@ -202,6 +204,12 @@ export class PacketTranslator {
   counters(realm: number): VerdictCounters {
     this.realmName(realm);
     return nameCounters(this.#verdicts, realm * VERDICT_COUNT);
+  }
+
+  /** Returns how many bytes the forwarded packets from the realm had before translation. */
+  forwardedBytes(realm: number): number {
+    this.realmName(realm);
+    return this.#bytes[realm]!;
   }
 
   /** Lists the paths of the current plan that packets have taken. */
@@ -321,12 +329,14 @@ export class PacketTranslator {
       this.vnet = vnet < 0 ? vnet : vnet - growth;
       this.segmentTo = 0;
       this.#verdicts[realm * VERDICT_COUNT]!++;
+      this.#bytes[realm]! += end - start;
       return Verdict.Forward;
     }
     const verdict = slowPath.run(realm, view, start, end, vnet, headroom);
     this.#verdicts[realm * VERDICT_COUNT + verdict]!++;
     this.egress = slowPath.egress;
     if (verdict === Verdict.Forward) {
+      this.#bytes[realm]! += end - start;
       this.start = slowPath.start;
       this.end = slowPath.end;
       this.vnet = slowPath.vnet;
@@ -399,6 +409,9 @@ export class PacketTranslator {
         const counters = new Float64Array(2 * this.#realmCount * VERDICT_COUNT);
         counters.set(this.#verdicts);
         this.#verdicts = counters;
+        const bytes = new Float64Array(2 * this.#realmCount);
+        bytes.set(this.#bytes);
+        this.#bytes = bytes;
       }
     }
     return index;

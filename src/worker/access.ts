@@ -66,6 +66,11 @@ export class Access {
     this.#isOfRetired = new WeakMap();
   }
 
+  /** Whether there is such a site. */
+  has(site: string): boolean {
+    return this.#holders.has(site);
+  }
+
   /** How many sites each worker holds, on average. */
   get sitesPerWorker(): number {
     return this.#holders.size / Math.max(1, this.#ports.size);

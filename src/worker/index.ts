@@ -13,10 +13,12 @@ export {
   workerCount,
 } from './pool-options.ts';
 export type { SiteTunnel, SiteTunnelEvents } from './site-tunnel.ts';
+export type { TunnelTotals } from './tunnel-traffic.ts';
 export type {
   ConnectionLimits,
   LogLevel,
   RefusedPeer,
+  SiteTraffic,
   TerminationReport,
   TunnelClose,
   TunnelDetails,

@@ -7,6 +7,7 @@ import { VERSION } from '../base/version.ts';
 import { type PresenceUse, PresenceUses } from '../control/index.ts';
 import { CloudDataPlane } from '../dataplane/index.ts';
 import { deviceAddress, loadNotSentLowat, type PacketDevice } from '../device/index.ts';
+import { EventLoopDelay } from '../observe/index.ts';
 import { CLOUD } from '../registry/index.ts';
 import type { Json } from '../store/index.ts';
 import {
@@ -27,7 +28,9 @@ import {
   type TunnelRefusal,
 } from '../tunnel/index.ts';
 import { Access, type AccessChange } from './access.ts';
+import { TunnelTraffic } from './tunnel-traffic.ts';
 import type {
+  SiteTraffic,
   TerminationReport,
   TunnelClose,
   TunnelFilter,
@@ -58,6 +61,8 @@ export class LocalWorker implements Worker, AsyncDisposable {
   #device: PacketDevice | undefined;
   #dataPlane: CloudDataPlane | undefined;
   #listener: TunnelListener | undefined;
+  readonly #traffic = new TunnelTraffic();
+  readonly #eventLoopDelay = new EventLoopDelay();
   #closing: Promise<void> | undefined;
   /** Paths that were removed because their site left the plan, since the last report about unwanted tunnels. */
   #pathsRemoved = 0;
@@ -94,6 +99,9 @@ export class LocalWorker implements Worker, AsyncDisposable {
 
   updateAccess(change: AccessChange): void {
     this.#access.update(change);
+    for (const [site, holder] of change.holders ?? []) {
+      if (holder === undefined) this.#traffic.forget(site);
+    }
   }
 
   setCredentials(credentials: Credentials): void {
@@ -167,6 +175,8 @@ export class LocalWorker implements Worker, AsyncDisposable {
       verdicts: Object.fromEntries(
         sites.map((name) => [name, translator.counters(translator.realm(name))])
       ),
+      traffic: Object.fromEntries(sites.map((name) => [name, this.#trafficOf(name)])),
+      eventLoopDelay: this.#eventLoopDelay.sample(),
     });
   }
 
@@ -192,6 +202,7 @@ export class LocalWorker implements Worker, AsyncDisposable {
   }
 
   async #close(): Promise<void> {
+    this.#eventLoopDelay.close();
     await this.#listener?.close();
     this.#dataPlane?.stop();
     await this.#device?.close();
@@ -254,9 +265,23 @@ export class LocalWorker implements Worker, AsyncDisposable {
       this.#tunnels.delete(number);
       tunnels.delete(tunnel);
       if (tunnels.size === 0 && this.#tunnelsOf.get(site) === tunnels) this.#tunnelsOf.delete(site);
+      if (this.#access.has(site)) this.#traffic.end(site, tunnel);
       detach();
       host.onDown(number, code, reason);
     });
+  }
+
+  #trafficOf(site: string): SiteTraffic {
+    const tunnels = [...(this.#tunnelsOf.get(site) ?? [])];
+    // The newest one carries the packets.
+    const tunnel = tunnels.at(-1);
+    return {
+      ...this.#traffic.of(site, tunnels),
+      forwardedBytes: this.#translator.forwardedBytes(this.#translator.realm(site)),
+      pendingPackets: this.#dataPlane?.pendingPackets(site) ?? 0,
+      connections: tunnel?.connections ?? 0,
+      rttMs: tunnel?.rttMs,
+    };
   }
 
   #select(filter: { readonly site: string } | { readonly tunnel: number }): MtlsTunnel[] {

@@ -40,6 +40,7 @@ import type {
   WorkerAddresses,
   WorkerHost,
   WorkerOptions,
+  WorkerStatus,
 } from './worker.ts';
 import { findWorkerMain } from './worker-entry.ts';
 import { WorkerProcess } from './worker-process.ts';
@@ -275,9 +276,14 @@ export class WorkerPool
     await Promise.all(this.#workers.map((worker) => worker.settled()));
   }
 
+  /** Returns the status of each worker, by number. A worker that is down has the `pid` 0 and no counters. */
+  statuses(sites: readonly string[]): Promise<readonly WorkerStatus[]> {
+    return Promise.all(this.#workers.map((worker) => worker.status(sites)));
+  }
+
   async status(sites: readonly string[]): Promise<WorkerPoolStatus> {
     const held = this.#placement.sites();
-    const all = await Promise.all(this.#workers.map((worker) => worker.status(sites)));
+    const all = await this.statuses(sites);
     return {
       listener: sum(all.map(({ listener }) => listener)),
       dataPlane: sum(all.map(({ dataPlane }) => dataPlane)),

@@ -125,7 +125,8 @@ export class WorkerProcess implements Worker {
 
   async status(sites: readonly string[]): Promise<WorkerStatus> {
     const status = await this.#call((worker) => worker.status(sites));
-    return status ?? { pid: 0, listener: {}, dataPlane: {}, device: {}, verdicts: {} };
+    const none = { listener: {}, dataPlane: {}, device: {}, verdicts: {}, traffic: {} };
+    return status ?? { pid: 0, ...none };
   }
 
   async paths(): Promise<readonly PathStatus[]> {

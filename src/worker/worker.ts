@@ -7,7 +7,7 @@
 import type { HostPort } from '../base/host-port.ts';
 import type { PresenceUse } from '../control/index.ts';
 import type { CloudDataPlaneOptions } from '../dataplane/index.ts';
-import type { LogFields, Logger } from '../observe/index.ts';
+import type { HistogramSample, LogFields, Logger } from '../observe/index.ts';
 import type { Json } from '../store/index.ts';
 import type {
   Explanation,
@@ -20,6 +20,7 @@ import type {
 import type { ConnectionInfo, Credentials, ListenOptions, TunnelRefusal } from '../tunnel/index.ts';
 import type { AccessChange } from './access.ts';
 import type { Notifications } from './rpc.ts';
+import type { TunnelTotals } from './tunnel-traffic.ts';
 
 /**
  * A worker as its host sees it. It processes calls in their order. A method without a result is a notification: the
@@ -180,6 +181,22 @@ export interface WorkerStatus {
   readonly device: Readonly<Record<string, number>>;
   /** The verdict counters by site. */
   readonly verdicts: Readonly<Record<string, VerdictCounters>>;
+  /** What else is known of each site. */
+  readonly traffic: Readonly<Record<string, SiteTraffic>>;
+  /** How late the event loop of the worker is, measured since the first call; absent while the worker is down. */
+  readonly eventLoopDelay?: HistogramSample;
+}
+
+/** The traffic of one site at a worker. Counters are cumulative. */
+export interface SiteTraffic extends TunnelTotals {
+  /** The bytes of the site's packets that the translator has forwarded, before translation. */
+  readonly forwardedBytes: number;
+  /** How many packets of the site wait until their clients have a presence. */
+  readonly pendingPackets: number;
+  /** How many connections carry packets; 0 if the worker has no tunnel of the site. */
+  readonly connections: number;
+  /** The round-trip time that was measured last, in ms; undefined if the worker has no tunnel of the site. */
+  readonly rttMs: number | undefined;
 }
 
 /** A connection that was refused; `site` and `serial` are known only if its certificate was verified. */

@@ -11,12 +11,12 @@ import { findCycle, moduleOf, readTree, type SourceFile } from './source-tree.ts
 const ARROWS: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   base: ['errors'],
+  observe: ['base', 'errors'],
   packet: ['base', 'errors'],
   store: ['base', 'errors'],
-  observe: [],
   allocator: ['base', 'errors'],
   pki: ['base', 'errors', 'store'],
-  dns: ['base', 'errors'],
+  dns: ['base', 'errors', 'observe'],
   registry: ['base', 'errors', 'store'],
   translator: ['base', 'errors', 'packet'],
   device: ['base', 'errors', 'packet'],
@@ -179,6 +179,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   ],
   replay: ['node:fs/promises', 'node:os'],
   trust: ['eventemitter3'],
+  observe: ['node:http', 'node:net', 'node:perf_hooks'],
   audit: ['eventemitter3', 'node:crypto', 'node:fs', 'node:fs/promises', 'node:path'],
   store: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:net', 'node:path', 'node:zlib'],
   pki: [

@@ -1,0 +1,29 @@
+/**
+ * Whether a cloud gateway can do its work. It is ready when it accepts tunnels, all of its workers are up, its CA is
+ * valid and its store takes what it has to store. What a single site lacks, such as its tunnel, says nothing of the
+ * gateway.
+ * @module
+ */
+import { type Readiness, type ReadinessReason, readinessOf } from '../observe/index.ts';
+import type { CloudParts } from './cloud-parts.ts';
+
+/** @param parts undefined before the gateway is open, and when it is closed */
+export function cloudReadiness(
+  parts: Pick<CloudParts, 'store' | 'workers' | 'trust'> | undefined,
+  faults: ReadonlyMap<string, string>
+): Readiness {
+  if (parts === undefined) {
+    const message = 'the gateway is starting or closing, and accepts no tunnels';
+    return readinessOf([{ subject: 'listener', message }]);
+  }
+  const reasons: ReadinessReason[] = [];
+  const stored = parts.store.fault();
+  if (stored !== undefined) reasons.push({ subject: 'store', message: stored });
+  const workers = faults.get('workers');
+  if (workers !== undefined) {
+    reasons.push({ subject: 'worker', message: `${workers}: they are started again` });
+  }
+  const ca = faults.get('ca');
+  if (ca !== undefined) reasons.push({ subject: 'certificate', message: ca });
+  return readinessOf(reasons);
+}
