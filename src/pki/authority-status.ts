@@ -73,15 +73,17 @@ export function statusOf(
 
 /** Sorts the names, and keeps the first 100. */
 function siteList(names: Iterable<string>): SiteList {
-  const sorted = [...new Set(names)].sort();
+  const sorted = [...names].sort();
   return { count: sorted.length, names: sorted.slice(0, MAX_NAMES) };
 }
 
-function* outdatedSites({ id }: Ca, revocations: Revocations): Generator<string> {
-  const { certificates } = revocations.ledgers;
+function* outdatedSites({ id }: Ca, { ledgers, table }: Revocations): Generator<string> {
+  const { certificates } = ledgers;
   for (const [site, record] of certificates.newest()) {
-    const isValid = certificates.isUnexpired(record) && !revocations.isRevokedRecord(record);
-    if (record.issuer !== id && isValid) yield site;
+    if (record.issuer === id || !certificates.isUnexpired(record)) continue;
+    const { serial, spkiHash } = record;
+    if (table.sites.has(site) || table.serials.has(serial) || table.spkis.has(spkiHash)) continue;
+    yield site;
   }
 }
 

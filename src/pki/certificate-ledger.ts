@@ -87,7 +87,8 @@ export class CertificateLedger {
   *newest(): Generator<readonly [site: string, record: CertificateRecord]> {
     for (const [name, entries] of this.#index.named()) {
       if (!name.startsWith(SITE)) continue;
-      const newest = entries.reduce((a, b) => (b.version > a.version ? b : a));
+      let newest = entries[0]!;
+      for (const entry of entries) if (entry.version > newest.version) newest = entry;
       yield [name.slice(SITE.length), recordOf(newest)];
     }
   }

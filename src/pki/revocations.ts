@@ -283,17 +283,13 @@ export class Revocations extends EventEmitter<RevocationEvents> {
     const ofSites = await Promise.all([...sites].map((site) => ledger.ofSite(site, ANY)));
     const unexpired = ofSites
       .flat()
-      .filter((it) => ledger.isUnexpired(it) && !this.isRevokedRecord(it))
+      .filter((it) => ledger.isUnexpired(it) && !this.#isRevokedRecord(it))
       .map(({ serial }) => serial);
     return { certificates, tokensVoided: 0, sites: [...sites], unexpired };
   }
 
-  /**
-   * Whether the certificate of a site is revoked, from its record.
-   *
-   * @internal
-   */
-  isRevokedRecord(record: CertificateRecord): boolean {
+  /** Whether the certificate of a site is revoked, from its record. */
+  #isRevokedRecord(record: CertificateRecord): boolean {
     const { serials, spkis, sites } = this.table;
     return (
       serials.has(record.serial) || spkis.has(record.spkiHash) || sites.has(siteOf(record) ?? '')
