@@ -27,6 +27,7 @@ import { type OpenedState, openState } from './opened-state.ts';
 import { PendingPlan } from './pending-plan.ts';
 import { planOf } from './plan.ts';
 import { type PoolStatus, type PoolWarning, PoolWatch } from './pool-watch.ts';
+import { PresenceLookup } from './presence-lookup.ts';
 import { type SiteView, viewOf } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
 import { SnapshotPublisher } from './snapshot-publisher.ts';
@@ -41,6 +42,8 @@ export class PresenceController
   extends EventEmitter<PresenceControllerEvents>
   implements AsyncDisposable
 {
+  /** Answers questions about single presences. */
+  readonly lookup: PresenceLookup;
   readonly #registry: Registry;
   readonly #translator: PlanTarget;
   readonly #transit: string | undefined;
@@ -86,6 +89,7 @@ export class PresenceController
       snapshots: this.#snapshots,
       isLive: (site: string) => this.#isLive(site),
     });
+    this.lookup = new PresenceLookup(state);
     this.#admissions = new Admissions({
       state,
       slices: this.#slices,
@@ -206,10 +210,7 @@ export class PresenceController
    * @throws {ApiMisuseError} if it is not an address.
    */
   whois(site: string, address: AddressInput): Whois | undefined {
-    const endpoint = this.#leases.holder(site, IpAddress.from(address));
-    if (endpoint === undefined) return undefined;
-    const services = this.#desired.servicesAt(endpoint);
-    return { site: endpoint.realm, address: endpoint.address, services };
+    return this.lookup.whois(site, IpAddress.from(address));
   }
 
   /** Returns the presences in use. */
