@@ -26,6 +26,7 @@ export type AuditKind =
   | 'release'
   | 'expose'
   | 'unexpose'
+  | 'capture'
   | 'refused-handshake'
   | 'refused-enrolment';
 

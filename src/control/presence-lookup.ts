@@ -25,7 +25,10 @@ export interface VisibleService {
 export class PresenceLookup {
   readonly #state: () => Pick<DerivedState, 'desired' | 'leases' | 'isLive'>;
 
-  /** @param state returns what is in force now */
+  /**
+   * @internal A `PresenceController` has one.
+   * @param state returns what is in force now
+   */
   constructor(state: () => Pick<DerivedState, 'desired' | 'leases' | 'isLive'>) {
     this.#state = state;
   }

@@ -2,7 +2,28 @@
  * Diagnosis: whether a packet passes, what stops it, and what would mend that.
  * @module
  */
+export {
+  type Capture,
+  type CaptureSource,
+  type CaptureSummary,
+  Captures,
+} from './capture.ts';
+export {
+  CAPTURE_LIMITS,
+  type CaptureEndQuery,
+  type CapturePlan,
+  type CaptureQuery,
+  planCapture,
+} from './capture-query.ts';
 export { explainFlow } from './explain.ts';
+export {
+  type EdgeExplainQuery,
+  type EdgeExplanation,
+  type EdgeFlowQuery,
+  type EdgeStageName,
+  type ExplainedEdge,
+  explainAtEdge,
+} from './explain-edge.ts';
 export type {
   Fix,
   FixChange,
@@ -11,6 +32,7 @@ export type {
   Stage,
   StageName,
 } from './explanation.ts';
+export { type PingOptions, type PingReport, type PingTimes, ping } from './ping.ts';
 export {
   type ExplainQuery,
   type FlowProtocol,

@@ -4,7 +4,6 @@
  */
 import { CloseStack } from '../base/close-stack.ts';
 import { Emitter } from '../base/emitter.ts';
-import type { HostPort } from '../base/host-port.ts';
 import { checkText } from '../base/option-check.ts';
 import {
   ControlClient,
@@ -13,6 +12,14 @@ import {
   type SnapshotHost,
 } from '../control/index.ts';
 import { deviceAddress, isPacketDevice, openDevice, type PacketDevice } from '../device/index.ts';
+import {
+  type EdgeExplainQuery,
+  type EdgeExplanation,
+  explainAtEdge,
+  type PingOptions,
+  type PingReport,
+  ping,
+} from '../diagnosis/index.ts';
 import { DnsServer } from '../dns/index.ts';
 import type { SnapshotExpiredError } from '../errors.ts';
 import type { SocketStack } from '../sockets/index.ts';
@@ -26,16 +33,15 @@ import {
 import { EdgeRoutes } from './edge-routes.ts';
 import { EdgeSession } from './edge-session.ts';
 import { EdgeSockets } from './edge-sockets.ts';
+import type { EdgeAddresses, EdgeState, EdgeStatus } from './edge-status.ts';
 import { FirstEnrolment } from './first-enrolment.ts';
 import { openSockets } from './gateway-sockets.ts';
-import { HostCheck, type HostConflict } from './host-check.ts';
+import { HostCheck } from './host-check.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
 import { expireNames, hostsNamed, serveNames } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
 import { type GivenToken, TokenSource } from './token-source.ts';
 import { closedError, type ReadyOptions, resultOrAbort, whenReady } from './when-ready.ts';
-
-export type EdgeState = 'enrolling' | 'connecting' | 'online' | 'rejected' | 'closed';
 
 /** A change of the state, or of the kind of failure within a state. */
 export interface EdgeStateChange {
@@ -51,45 +57,6 @@ export interface EdgeEvents {
   snapshot: [snapshot: Snapshot];
   /** Something other than the connection to the cloud failed; the gateway continues. */
   problem: [problem: { readonly error: Error }];
-}
-
-/** Where an edge gateway listens. */
-export interface EdgeAddresses {
-  /** Undefined without the option `dns`. */
-  readonly dns: HostPort | undefined;
-  /** Where a UDP device receives; undefined for other devices. */
-  readonly device?: HostPort;
-}
-
-export interface EdgeStatus {
-  /** Undefined before the first enrolment. */
-  readonly site: string | undefined;
-  readonly state: EdgeState;
-  readonly failure: Failure | undefined;
-  readonly addresses: EdgeAddresses;
-  /** The revision of the snapshot in force; undefined before the first, and when it has expired. */
-  readonly revision: number | undefined;
-  /**
-   * Until when the snapshot holds if there is no further contact with the cloud, or when it has expired, by the present
-   * wall clock; undefined before the first.
-   */
-  readonly validUntil: Date | undefined;
-  /** Why there is no snapshot in force any more, and what to do; undefined while there is one, and before the first. */
-  readonly expired: SnapshotExpiredError | undefined;
-  /** How many names the site has. */
-  readonly names: number;
-  /** Undefined while there is no tunnel. */
-  readonly tunnel:
-    | {
-        readonly remoteAddress: string;
-        /** How many connections carry packets. */
-        readonly connections: number;
-        readonly rttMs: number | undefined;
-      }
-    | undefined;
-  readonly counters: Readonly<Record<string, number>>;
-  /** What of the machine is in conflict with the pools of the site. */
-  readonly warnings: readonly HostConflict[];
 }
 
 /**
@@ -237,6 +204,38 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
    */
   lookup(name: string): readonly SnapshotHost[] {
     return hostsNamed(this.#snapshot, checkText('name', name));
+  }
+
+  /**
+   * Explains whether a packet of a host of the site gets to the cloud: the name or address, the filter, and the tunnel.
+   * `CloudGateway.explain` knows the rest.
+   *
+   * @throws {ConfigError} if a part of the query is wrong.
+   */
+  explain(query: EdgeExplainQuery): EdgeExplanation {
+    const session = this.#session;
+    const isUp = session?.connection !== undefined;
+    return explainAtEdge(
+      {
+        site: this.site,
+        snapshot: this.#snapshot,
+        expired: this.#expired?.message,
+        tunnel: isUp ? session : undefined,
+        failure: this.#failure?.error.message,
+      },
+      query
+    );
+  }
+
+  /**
+   * Measures the round-trip time of the tunnel to the cloud now, on each of its connections.
+   *
+   * @throws {ConfigError} if an option is wrong.
+   * @throws {EnvironmentError} if there is no tunnel.
+   */
+  async ping(options: PingOptions = {}): Promise<PingReport> {
+    const measure = (timeoutMs: number) => this.#session?.measure(timeoutMs) ?? NO_TUNNEL;
+    return ping(this.site ?? 'this gateway', measure, options, this.#options.clock);
   }
 
   status(): EdgeStatus {
@@ -472,3 +471,5 @@ function prefixed(
     Object.entries(counters).map(([name, count]) => [`${prefix}${name}`, count])
   );
 }
+
+const NO_TUNNEL: Promise<undefined> = Promise.resolve(undefined);

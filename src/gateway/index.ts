@@ -31,14 +31,12 @@ export type { CloudAddresses, CloudSiteStatus, CloudStatus } from './cloud-statu
 export type { CommonOptions, ResolvedCommonOptions } from './common-options.ts';
 export { CredentialKeeper, type CredentialKeeperOptions } from './credential-keeper.ts';
 export {
-  type EdgeAddresses,
   type EdgeEvents,
   EdgeGateway,
-  type EdgeState,
   type EdgeStateChange,
-  type EdgeStatus,
 } from './edge-gateway.ts';
 export { EDGE_GATEWAY_DEFAULTS, type EdgeGatewayOptions } from './edge-options.ts';
+export type { EdgeAddresses, EdgeState, EdgeStatus } from './edge-status.ts';
 export type { EdgeChange } from './edge-tunnels.ts';
 export type { HostConflict } from './host-check.ts';
 export {

@@ -27,6 +27,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   trust: ['base', 'errors', 'pki'],
   audit: ['base', 'errors', 'pki', 'registry', 'store', 'trust'],
   dataplane: ['base', 'device', 'errors', 'packet', 'translator', 'tunnel'],
+  diagnosis: ['base', 'control', 'errors', 'packet', 'registry', 'translator'],
   worker: [
     'base',
     'control',
@@ -48,6 +49,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'control',
     'dataplane',
     'device',
+    'diagnosis',
     'dns',
     'errors',
     'observe',
@@ -68,6 +70,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'control',
     'dataplane',
     'device',
+    'diagnosis',
     'dns',
     'errors',
     'gateway',
@@ -198,6 +201,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   gateway: ['eventemitter3', 'node:crypto', 'node:path', 'valibot'],
   tunnel: ['eventemitter3', 'node:crypto', 'node:net', 'node:stream', 'node:tls', 'valibot'],
   control: ['eventemitter3', 'node:crypto', 'valibot'],
+  diagnosis: ['valibot'],
 };
 
 const EXAMPLE_ARROWS: Readonly<Record<string, readonly string[]>> = {
