@@ -148,6 +148,7 @@ const KINDS: ReadonlySet<AuditKind> = new Set<AuditKind>([
   'release',
   'expose',
   'unexpose',
+  'capture',
   'refused-handshake',
   'refused-enrolment',
 ]);
