@@ -8,6 +8,7 @@ const modules = [
   'control',
   'dataplane',
   'device',
+  'diagnosis',
   'dns',
   'gateway',
   'packet',

@@ -139,6 +139,18 @@ export class AuditTrail extends EventEmitter<AuditTrailEvents> {
     this.#append({ kind: 'release', site, detail: { released } });
   }
 
+  /**
+   * Writes that a capture of packets begins, or has ended.
+   *
+   * @param filter which packets it captures, as plain data
+   * @param summary what it has got; undefined when it begins
+   */
+  capture(filter: object, summary: object | undefined): void {
+    const detail = { step: summary === undefined ? 'begin' : 'end', filter, ...summary };
+    const plain = JSON.parse(JSON.stringify(detail)) as Record<string, Json>;
+    this.#append({ kind: 'capture', detail: plain });
+  }
+
   ca(step: 'prepare' | 'activate' | 'retire'): void {
     this.#append({ kind: 'ca', detail: { step } });
   }

@@ -26,6 +26,7 @@ export type AuditKind =
   | 'release'
   | 'expose'
   | 'unexpose'
+  | 'capture'
   | 'refused-handshake'
   | 'refused-enrolment';
 
@@ -147,6 +148,7 @@ const KINDS: ReadonlySet<AuditKind> = new Set<AuditKind>([
   'release',
   'expose',
   'unexpose',
+  'capture',
   'refused-handshake',
   'refused-enrolment',
 ]);

@@ -27,6 +27,7 @@ import { type OpenedState, openState } from './opened-state.ts';
 import { PendingPlan } from './pending-plan.ts';
 import { planOf } from './plan.ts';
 import { type PoolStatus, type PoolWarning, PoolWatch } from './pool-watch.ts';
+import { PresenceLookup } from './presence-lookup.ts';
 import { type ControlMeasures, MeasuredState } from './site-measures.ts';
 import { type SiteView, viewOf } from './site-view.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -44,6 +45,8 @@ export class PresenceController
 {
   /** Numbers for monitoring. */
   readonly measures: ControlMeasures;
+  /** Answers questions about single presences. */
+  readonly lookup: PresenceLookup;
   readonly #registry: Registry;
   readonly #translator: PlanTarget;
   readonly #transit: string | undefined;
@@ -89,6 +92,7 @@ export class PresenceController
       snapshots: this.#snapshots,
       isLive: (site: string) => this.#isLive(site),
     });
+    this.lookup = new PresenceLookup(state);
     this.#admissions = new Admissions({
       state,
       slices: this.#slices,
@@ -210,10 +214,7 @@ export class PresenceController
    * @throws {ApiMisuseError} if it is not an address.
    */
   whois(site: string, address: AddressInput): Whois | undefined {
-    const endpoint = this.#leases.holder(site, IpAddress.from(address));
-    if (endpoint === undefined) return undefined;
-    const services = this.#desired.servicesAt(endpoint);
-    return { site: endpoint.realm, address: endpoint.address, services };
+    return this.lookup.whois(site, IpAddress.from(address));
   }
 
   /** Returns the presences in use in a realm, or in all of them. */

@@ -16,8 +16,16 @@ import {
 import { type AddressInput, IpAddress } from '../base/address.ts';
 import { CloseStack } from '../base/close-stack.ts';
 import { Emitter } from '../base/emitter.ts';
-import { checkText } from '../base/option-check.ts';
+import { checkSignal, checkText } from '../base/option-check.ts';
 import type { PresenceController, SnapshotHost, Whois } from '../control/index.ts';
+import type {
+  Capture,
+  CaptureQuery,
+  ExplainQuery,
+  FlowExplanation,
+  PingOptions,
+  PingReport,
+} from '../diagnosis/index.ts';
 import { ConfigError, ConflictError, NotFoundError } from '../errors.ts';
 import type { MetricFamily, Readiness } from '../observe/index.ts';
 import type {
@@ -38,6 +46,7 @@ import type { SocketStack } from '../sockets/index.ts';
 import type { Explanation, PathStatus } from '../translator/index.ts';
 import type { RevocationReceipt } from '../trust/index.ts';
 import { CloseCode } from '../tunnel/index.ts';
+import { CloudDiagnosis } from './cloud-diagnosis.ts';
 import { CloudMetrics } from './cloud-metrics.ts';
 import {
   type CloudGatewayOptions,
@@ -102,6 +111,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   /** The present faults, one sentence each, by subject: `ca` or `workers`. */
   readonly #faults = new Map<string, string>();
   #opened: CloudParts | undefined;
+  #diagnosing: CloudDiagnosis | undefined;
   #state: CloudState = 'ready';
 
   private constructor(options: ResolvedCloudOptions) {
@@ -336,9 +346,44 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     return hostsNamed(controller.snapshot(site), name);
   }
 
+  /**
+   * Explains whether a flow passes, by names, addresses and ports, or a packet by its bytes: all stages that it has to
+   * pass, and what would mend the one that stops it. Nothing is changed, counted or remembered.
+   *
+   * @throws {ConfigError} if there is no such site, or a part of the query is wrong.
+   */
+  explain(query: ExplainQuery): Promise<FlowExplanation>;
   /** Explains what the translator would do with a packet that comes from `site`, and why. */
-  async explain(packet: Uint8Array, site: string): Promise<Explanation> {
-    return this.#parts.workers.explain(packet, site);
+  explain(packet: Uint8Array, site: string): Promise<Explanation>;
+  async explain(
+    query: ExplainQuery | Uint8Array,
+    site?: string
+  ): Promise<FlowExplanation | Explanation> {
+    if (query instanceof Uint8Array) return this.#parts.workers.explain(query, site!);
+    return this.#diagnosis.explain(query);
+  }
+
+  /**
+   * Captures packets before and after their translation, as a pcapng file in pieces. It ends after `durationMs`, at
+   * `maxBytes`, when `signal` is aborted, and when the reader calls `return`, as a loop does that is left. A reader that
+   * is slow loses packets, which the file counts. The audit log has each capture.
+   *
+   * @throws {ConfigError} if there is no such site or service, or a part of the query is wrong.
+   * @throws {ConflictError} if two captures run already.
+   * @throws the reason of `signal`, if that is aborted.
+   */
+  async capture(query: CaptureQuery = {}, signal?: AbortSignal): Promise<Capture> {
+    return this.#diagnosis.capture(query, checkSignal(signal));
+  }
+
+  /**
+   * Measures the round-trip time of a site's tunnel now, on each of its connections.
+   *
+   * @throws {ConfigError} if there is no such site, or an option is wrong.
+   * @throws {EnvironmentError} if the site has no tunnel.
+   */
+  async ping(site: string, options: PingOptions = {}): Promise<PingReport> {
+    return this.#diagnosis.ping(edgeSiteOf(this.#parts.registry, site), options);
   }
 
   async paths(): Promise<readonly PathStatus[]> {
@@ -437,6 +482,9 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
       onFault: (subject, fault) => this.#setFault(subject, fault),
     });
     this.#opened = { ...parts, metrics };
+    const diagnosis = new CloudDiagnosis(this.#opened, this.#options.clock);
+    this.#diagnosing = diagnosis;
+    this.#closing.add(() => diagnosis.close());
     if (adminSocket !== undefined) {
       const admin = await AdminServer.listen({
         socketPath: adminSocket,
@@ -464,6 +512,11 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     await this.#parts.controller.settled();
     await this.#parts.workers.settled();
     await this.#parts.routed();
+  }
+
+  get #diagnosis(): CloudDiagnosis {
+    this.#assertOpen();
+    return this.#diagnosing!;
   }
 
   get #parts(): CloudParts {

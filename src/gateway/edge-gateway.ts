@@ -13,6 +13,14 @@ import {
   type SnapshotHost,
 } from '../control/index.ts';
 import { deviceAddress, isPacketDevice, openDevice, type PacketDevice } from '../device/index.ts';
+import {
+  type EdgeExplainQuery,
+  type EdgeExplanation,
+  explainAtEdge,
+  type PingOptions,
+  type PingReport,
+  ping,
+} from '../diagnosis/index.ts';
 import { DnsServer } from '../dns/index.ts';
 import type { SnapshotExpiredError } from '../errors.ts';
 import type { MetricFamily, MetricsServer, Readiness } from '../observe/index.ts';
@@ -211,6 +219,38 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
    */
   lookup(name: string): readonly SnapshotHost[] {
     return hostsNamed(this.#snapshot, checkText('name', name));
+  }
+
+  /**
+   * Explains whether a packet of a host of the site gets to the cloud: the name or address, the filter, and the tunnel.
+   * `CloudGateway.explain` knows the rest.
+   *
+   * @throws {ConfigError} if a part of the query is wrong.
+   */
+  explain(query: EdgeExplainQuery): EdgeExplanation {
+    const session = this.#session;
+    const isUp = session?.connection !== undefined;
+    return explainAtEdge(
+      {
+        site: this.site,
+        snapshot: this.#snapshot,
+        expired: this.#expired?.message,
+        tunnel: isUp ? session : undefined,
+        failure: this.#failure?.error.message,
+      },
+      query
+    );
+  }
+
+  /**
+   * Measures the round-trip time of the tunnel to the cloud now, on each of its connections.
+   *
+   * @throws {ConfigError} if an option is wrong.
+   * @throws {EnvironmentError} if there is no tunnel.
+   */
+  async ping(options: PingOptions = {}): Promise<PingReport> {
+    const measure = (timeoutMs: number) => this.#session?.measure(timeoutMs) ?? NO_TUNNEL;
+    return ping(this.site ?? 'this gateway', measure, options, this.#options.clock);
   }
 
   status(): EdgeStatus {
@@ -482,3 +522,5 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
     if (hasChanged) this.emit('state', { state, previous, failure });
   }
 }
+
+const NO_TUNNEL: Promise<undefined> = Promise.resolve(undefined);

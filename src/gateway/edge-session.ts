@@ -208,6 +208,11 @@ export class EdgeSession {
     };
   }
 
+  /** Measures the round-trip time on each connection, in ms; `null` for one that has not answered in `timeoutMs`. */
+  async measure(timeoutMs: number): Promise<readonly (number | null)[]> {
+    return (await this.#tunnel.measure(timeoutMs)).map((rttMs) => rttMs ?? null);
+  }
+
   /** Redeems a token for another certificate. @throws what `CredentialKeeper.enrol` throws. */
   async enrol(token: string): Promise<void> {
     await this.#keeper.enrol(token);

@@ -29,6 +29,8 @@ export class EdgeTunnels extends EventEmitter<EdgeTunnelsEvents> {
   readonly #logger: Logger;
   readonly #tunnels = new Set<SiteTunnel>();
   readonly #refusalLoggedMs = new Map<string, number>();
+  /** By site, whose name its certificate has. */
+  readonly #faults = new Map<string, string>();
 
   constructor(control: ControlServer, logger: Logger) {
     super();
@@ -51,6 +53,7 @@ export class EdgeTunnels extends EventEmitter<EdgeTunnelsEvents> {
     tunnel.on('down', ({ code, reason }) => {
       this.#tunnels.delete(tunnel);
       detach();
+      this.#faults.set(site, `the last one went down: ${code} ${reason}`.trimEnd());
       logger.info({ site, code }, `${site}: down, ${code} ${reason}`.trimEnd());
       this.emit('edge', { site, state: 'down', remoteAddress, code });
     });
@@ -64,11 +67,20 @@ export class EdgeTunnels extends EventEmitter<EdgeTunnelsEvents> {
   }
 
   /**
+   * Returns why the last tunnel of a site went down, or its last connection was refused, one clause; undefined if that
+   * has not happened.
+   */
+  lastFault(site: string): string | undefined {
+    return this.#faults.get(site);
+  }
+
+  /**
    * Logs the refusal of a peer whose site is known, at most once in 10 s for each site and reason, because a peer may
    * connect as often as it likes. Unauthenticated peers appear in the counters and in the audit log only.
    */
   refused({ remoteAddress, code, reason, site }: RefusedPeer, nowMs: number): void {
     if (site === undefined) return;
+    this.#faults.set(site, `the last connection was refused: ${code}, ${reason}`);
     const key = `${site} ${code}`;
     const loggedMs = this.#refusalLoggedMs.get(key) ?? Number.NEGATIVE_INFINITY;
     if (nowMs - loggedMs < REFUSAL_LOG_INTERVAL_MS) return;

@@ -75,6 +75,7 @@ export class PcapngWriter {
    * Writes the packet `buffer[start .. end)`, without a virtio-net header.
    *
    * @param timeMs time in ms since 1970, with fractions down to a microsecond.
+   * @param originalLength the length of the packet, if the buffer has only its first bytes
    * @throws {ApiMisuseError} if there is no such interface, the range is outside of the buffer, or
    *   the comment is longer than 65535 bytes.
    */
@@ -85,11 +86,10 @@ export class PcapngWriter {
     buffer: Uint8Array,
     start: number,
     end: number,
-    comment?: string
+    comment?: string,
+    originalLength: number = end - start
   ): void {
-    if (!(interfaceIndex >>> 0 === interfaceIndex && interfaceIndex < this.#interfaces)) {
-      throw new ApiMisuseError(`no interface ${interfaceIndex}: there are ${this.#interfaces}`);
-    }
+    this.#checkInterface(interfaceIndex);
     if (!(start >= 0 && start <= end && end <= buffer.length)) {
       throw new ApiMisuseError(
         `packet from ${start} to ${end} is not within a buffer of ${buffer.length}`
@@ -105,17 +105,37 @@ export class PcapngWriter {
 
     const block = new Block(ENHANCED_PACKET, PACKET_FIELDS + padded(captured) + options);
     const { view, bytes } = block;
-    const time = Math.round(timeMs * 1000);
-    view.setUint32(8, interfaceIndex, true);
-    view.setUint32(12, Math.floor(time / 2 ** 32), true);
-    view.setUint32(16, time, true); // its low 32 bits
+    writeTime(view, interfaceIndex, timeMs);
     view.setUint32(20, captured, true);
-    view.setUint32(24, length, true);
+    view.setUint32(24, originalLength, true);
     bytes.set(buffer.subarray(start, start + captured), HEADER + PACKET_FIELDS);
     const flags = direction === 'inbound' ? FLAGS_INBOUND : FLAGS_OUTBOUND;
     const next = block.option(HEADER + PACKET_FIELDS + padded(captured), EPB_FLAGS, flags);
     if (text !== undefined) block.option(next, OPT_COMMENT, text);
     this.#write(bytes);
+  }
+
+  /**
+   * Writes how many packets of an interface came and how many of them were lost, an Interface Statistics Block. It
+   * belongs at the end of a file.
+   *
+   * @param timeMs as in `packet`
+   * @throws {ApiMisuseError} if there is no such interface.
+   */
+  statistics(interfaceIndex: number, timeMs: number, received: number, lost: number): void {
+    this.#checkInterface(interfaceIndex);
+    const options = 2 * optionLength(COUNTER_LENGTH) + END_OF_OPTIONS;
+    const block = new Block(INTERFACE_STATISTICS, STATISTICS_FIELDS + options);
+    const { view, bytes } = block;
+    writeTime(view, interfaceIndex, timeMs);
+    const next = block.option(HEADER + STATISTICS_FIELDS, ISB_IFRECV, counter(received));
+    block.option(next, ISB_IFDROP, counter(lost));
+    this.#write(bytes);
+  }
+
+  #checkInterface(index: number): void {
+    if (index >>> 0 === index && index < this.#interfaces) return;
+    throw new ApiMisuseError(`no interface ${index}: there are ${this.#interfaces}`);
   }
 }
 
@@ -143,6 +163,21 @@ class Block {
   }
 }
 
+/** Writes the interface and the time, with which the blocks of packets and of statistics begin. */
+function writeTime(view: DataView, interfaceIndex: number, timeMs: number): void {
+  const time = Math.round(timeMs * 1000);
+  view.setUint32(HEADER, interfaceIndex, true);
+  view.setUint32(HEADER + 4, Math.floor(time / 2 ** 32), true);
+  view.setUint32(HEADER + 8, time, true); // its low 32 bits
+}
+
+/** Returns a counter of 64 bits. */
+function counter(value: number): Uint8Array {
+  const bytes = new Uint8Array(COUNTER_LENGTH);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(value), true);
+  return bytes;
+}
+
 function encodeText(what: string, text: string): Uint8Array {
   const bytes = new TextEncoder().encode(text);
   if (bytes.length > MAX_OPTION) {
@@ -161,6 +196,7 @@ function padded(length: number): number {
 
 const SECTION_HEADER = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION = 1;
+const INTERFACE_STATISTICS = 5;
 const ENHANCED_PACKET = 6;
 
 const HEADER = 8; // type and total length
@@ -168,6 +204,8 @@ const TRAILER = 4; // total length once more
 const SECTION_HEADER_FIELDS = 16;
 const INTERFACE_FIELDS = 8;
 const PACKET_FIELDS = 20;
+const STATISTICS_FIELDS = 12;
+const COUNTER_LENGTH = 8;
 
 const BYTE_ORDER_MAGIC = 0x1a2b_3c4d;
 /** IPv4 or IPv6 packets; their first four bits give the version. */
@@ -180,6 +218,8 @@ const OPT_COMMENT = 1;
 const IF_NAME = 2;
 const IF_TSRESOL = 9;
 const EPB_FLAGS = 2;
+const ISB_IFRECV = 4;
+const ISB_IFDROP = 5;
 
 /** The resolution 10^-6 s. */
 const MICROSECONDS: Uint8Array = /* @__PURE__ */ Uint8Array.of(6);

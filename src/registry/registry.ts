@@ -38,6 +38,7 @@ import {
   versionOf,
 } from './records.ts';
 import { AnyExposureSchema, ExposureKeySchema, ServiceSchema, SiteSchema } from './schema.ts';
+import { sourceOf } from './selector.ts';
 import type { DesiredSource, ExposureId, Touched } from './source.ts';
 import { DesiredTables, type RecordChange, type TouchedKeys } from './tables.ts';
 
@@ -135,6 +136,16 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
   /** Returns one page of records as they were stated, in the order of their names; see `RecordQuery`. */
   page(query: RecordQuery): VersionedRecord[] {
     return pageOf(this.#tables, query);
+  }
+
+  /**
+   * Returns the record that exposes a service to a site, in force or not: the exposure to that very site, or the one
+   * whose selector takes it. Undefined if there is none.
+   */
+  exposureRecord(id: ExposureId): VersionedRecord<Exposure | SelectorExposure> | undefined {
+    const spec = sourceOf(this.#tables, id.service, id.site);
+    const record = spec && this.#tables.records.get(keyOf(spec));
+    return record && { ...record, spec: spec!, version: versionOf(record) };
   }
 
   site(name: string): Site | undefined {

@@ -30,30 +30,30 @@ export interface PacketCapture {
   ): void;
 }
 
-/** Calls the capture of the translator for the paths that it wants. */
+/** Calls the captures of the translator for the paths that they want. */
 export class CapturePoint {
-  readonly #capture: PacketCapture;
+  readonly #captures: readonly PacketCapture[];
   readonly #statusOf: (table: PathTable, path: number) => PathStatus;
   readonly #realmNames: readonly string[];
-  /** What `wants` returned, by `PATH_PAIR`, which does not change while the path exists. */
-  readonly #isWanted = new Map<number, boolean>();
+  /** The captures that want a path, by `PATH_PAIR`, which does not change while the path exists. */
+  readonly #wanting = new Map<number, readonly PacketCapture[]>();
 
   constructor(
-    capture: PacketCapture,
+    captures: readonly PacketCapture[],
     statusOf: (table: PathTable, path: number) => PathStatus,
     realmNames: readonly string[]
   ) {
-    this.#capture = capture;
+    this.#captures = captures;
     this.#statusOf = statusOf;
     this.#realmNames = realmNames;
   }
 
   /** Forgets what `wants` returned, so that it is called again for each path. */
   forget(): void {
-    this.#isWanted.clear();
+    this.#wanting.clear();
   }
 
-  /** Shows the packet if the capture wants its path. The parameters are those of `PacketCapture.packet`. */
+  /** Shows the packet to the captures that want its path. The parameters are those of `PacketCapture.packet`. */
   show(
     direction: 'inbound' | 'outbound',
     table: PathTable,
@@ -63,18 +63,20 @@ export class CapturePoint {
     start: number,
     end: number
   ): void {
-    const known = this.#isWanted;
+    const known = this.#wanting;
     const pair = table.words[path * table.stride + table.keyWords + PATH_PAIR]!;
-    let isWanted = pair === NO_PAIR ? undefined : known.get(pair);
-    if (isWanted === undefined) {
-      isWanted = this.#capture.wants(this.#statusOf(table, path));
+    let wanting = pair === NO_PAIR ? undefined : known.get(pair);
+    if (wanting === undefined) {
+      const status = this.#statusOf(table, path);
+      wanting = this.#captures.filter((capture) => capture.wants(status));
       // The map does not learn which paths have ended, so it is bounded here.
       if (known.size >= MAX_KNOWN) known.clear();
-      known.set(pair, isWanted);
+      known.set(pair, wanting);
     }
-    if (!isWanted) return;
+    if (wanting.length === 0) return;
     const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-    this.#capture.packet(direction, this.#realmNames[realm]!, bytes, start, end);
+    const name = this.#realmNames[realm]!;
+    for (const capture of wanting) capture.packet(direction, name, bytes, start, end);
   }
 }
 

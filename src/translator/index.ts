@@ -5,6 +5,13 @@
 export { Endpoint, type EndpointInput } from '../base/endpoint.ts';
 export { type NamedProtocol, type PortInput, PortRange } from '../base/port-range.ts';
 export { type PacketCapture, PcapngCapture, type PcapngCaptureOptions } from './capture.ts';
+export {
+  type CaptureBatch,
+  CaptureBuffer,
+  type CapturedPacket,
+  type CaptureEnd,
+  type CaptureFilter,
+} from './capture-buffer.ts';
 export type { Explanation, ExplanationStep } from './explain.ts';
 export type { FragmentOptions } from './fragments.ts';
 export {

@@ -247,11 +247,20 @@ export class PacketTranslator {
     return { paths, plan: bindings.byteLength };
   }
 
-  /** Shows the packets of chosen paths to `capture`. It replaces an earlier capture; `undefined` ends it. */
-  capture(capture: PacketCapture | undefined): void {
+  /**
+   * Shows the packets of chosen paths to `capture`, or to each of several. They replace earlier ones; `undefined` ends
+   * all.
+   */
+  capture(capture: PacketCapture | readonly PacketCapture[] | undefined): void {
+    const captures = capture === undefined ? [] : [capture].flat();
     this.#slowPath.capture =
-      capture &&
-      new CapturePoint(capture, (table, path) => this.#statusOf(table, path), this.#realmNames);
+      captures.length === 0
+        ? undefined
+        : new CapturePoint(
+            captures,
+            (table, path) => this.#statusOf(table, path),
+            this.#realmNames
+          );
   }
 
   /**

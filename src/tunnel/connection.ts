@@ -69,6 +69,8 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
   #silentTicks = 0;
   #pingSentMs = 0;
   readonly #ping: Buffer = Buffer.alloc(PING_LENGTH);
+  /** The measurement under way. */
+  #probe: Probe | undefined;
   #isDraining = false;
   /** What waited is not sent any more. */
   #isDropped = false;
@@ -239,6 +241,33 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
     for (const frame of frames) this.#outbox.send(frame);
   }
 
+  /**
+   * Measures the round-trip time now, apart from the keepalive. Resolves with it in ms, or with undefined if no answer
+   * comes in `timeoutMs`, the connection is not up, or the peer does not read. A call during another one gets the same
+   * result.
+   */
+  measure(timeoutMs: number): Promise<number | undefined> {
+    if (this.#probe !== undefined) return this.#probe.result;
+    if (this.#phase !== 'up' || this.#outbox.messageBytes > 0) return Promise.resolve(undefined);
+    const { clock } = this.#options;
+    const sentMs = clock.monotonicMs();
+    const frame = pingFrame(FrameType.Ping);
+    // No PING of the keepalive has a negative number.
+    frame.writeDoubleBE(-sentMs, FRAME_HEADER_LENGTH);
+    let settle!: Probe['settle'];
+    const result = new Promise<number | undefined>((resolve) => {
+      const cancel = clock.after(timeoutMs, () => settle(undefined));
+      settle = (rttMs) => {
+        cancel();
+        this.#probe = undefined;
+        resolve(rttMs);
+      };
+    });
+    this.#probe = { sentMs, payload: frame.subarray(FRAME_HEADER_LENGTH), result, settle };
+    this.#outbox.send(frame);
+    return result;
+  }
+
   /** Takes nothing any more, sends what waits, then DRAIN. What the peer sends is still delivered. */
   drain(): void {
     if (this.#phase !== 'up' || this.#isDraining) return;
@@ -299,6 +328,8 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
       // Any other PONG is late or made up.
       if (this.#ping.compare(buffer, start, end) === 0) {
         this.rttMs = this.#options.clock.monotonicMs() - this.#pingSentMs;
+      } else if (this.#probe?.payload.compare(buffer, start, end) === 0) {
+        this.#probe.settle(this.#options.clock.monotonicMs() - this.#probe.sentMs);
       }
     } else if (type === FrameType.Drain) {
       this.#decoder.limits = drainedLimits(this.#options.maxReceivedControlBytes);
@@ -366,6 +397,7 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
   #end(cause: CloseCause, after?: Promise<unknown>): void {
     if (this.#phase === 'ended') return;
     this.#phase = 'ended';
+    this.#probe?.settle(undefined);
     this.#cancelTimer();
     if (!this.#socket.destroyed) {
       this.#cancelTimer = this.#options.clock.after(LINGER_MS, () => this.#socket.destroy());
@@ -378,6 +410,14 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
     }
     this.emit('closed', cause);
   }
+}
+
+/** A measurement of the round-trip time. */
+interface Probe {
+  readonly sentMs: number;
+  readonly payload: Buffer;
+  readonly result: Promise<number | undefined>;
+  readonly settle: (rttMs: number | undefined) => void;
 }
 
 function pingFrame(type: FrameType): Buffer {

@@ -127,6 +127,15 @@ export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, As
     return this.#sender.connections.length;
   }
 
+  /**
+   * Measures the round-trip time on each connection that carries packets, now. Resolves with the times in ms, in the
+   * order of the connections; one is undefined if no answer has come in `timeoutMs`. There are none unless the tunnel
+   * is up.
+   */
+  measure(timeoutMs: number): Promise<readonly (number | undefined)[]> {
+    return Promise.all(this.#sender.connections.map((connection) => connection.measure(timeoutMs)));
+  }
+
   get buffer(): Buffer {
     return this.#sender.buffer;
   }

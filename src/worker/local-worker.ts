@@ -11,6 +11,8 @@ import { EventLoopDelay } from '../observe/index.ts';
 import { CLOUD } from '../registry/index.ts';
 import type { Json } from '../store/index.ts';
 import {
+  type CaptureBatch,
+  type CaptureFilter,
   type Explanation,
   PacketTranslator,
   type PathStatus,
@@ -34,12 +36,14 @@ import type {
   TerminationReport,
   TunnelClose,
   TunnelFilter,
+  TunnelStatus,
   Worker,
   WorkerAddresses,
   WorkerHost,
   WorkerOptions,
   WorkerStatus,
 } from './worker.ts';
+import { WorkerCaptures } from './worker-captures.ts';
 
 /** Options of the listener that only a worker in this process can have: other protocols on its port, and a clock. */
 export type LocalListening = Pick<ListenOptions, 'otherProtocols' | 'clock'>;
@@ -51,6 +55,7 @@ export class LocalWorker implements Worker, AsyncDisposable {
   readonly #listening: LocalListening;
   readonly #translator = new PacketTranslator();
   readonly #uses = new PresenceUses(() => this.#translator.paths());
+  readonly #captures = new WorkerCaptures(this.#translator);
   /** The tunnels that are up, by number. */
   readonly #tunnels = new Map<number, MtlsTunnel>();
   /** The same by site: one, or two while a newer one replaces another. */
@@ -192,6 +197,24 @@ export class LocalWorker implements Worker, AsyncDisposable {
     return Promise.resolve(this.#translator.explain(packet, realm));
   }
 
+  tunnelStatus(site: string): Promise<TunnelStatus | undefined> {
+    const tunnel = this.#newest(site);
+    return Promise.resolve(tunnel && { connections: tunnel.connections, rttMs: tunnel.rttMs });
+  }
+
+  async measure(site: string, timeoutMs: number): Promise<readonly (number | null)[] | undefined> {
+    const times = await this.#newest(site)?.measure(timeoutMs);
+    return times?.map((rttMs) => rttMs ?? null);
+  }
+
+  takeCapture(capture: number, filter: CaptureFilter): Promise<CaptureBatch> {
+    return Promise.resolve(this.#captures.take(capture, filter));
+  }
+
+  endCapture(capture: number): Promise<CaptureBatch> {
+    return Promise.resolve(this.#captures.end(capture));
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -282,6 +305,11 @@ export class LocalWorker implements Worker, AsyncDisposable {
       connections: tunnel?.connections ?? 0,
       rttMs: tunnel?.rttMs,
     };
+  }
+
+  /** Returns the tunnel of a site that is in use: a newer one replaces another. */
+  #newest(site: string): MtlsTunnel | undefined {
+    return this.#select({ site }).at(-1);
   }
 
   #select(filter: { readonly site: string } | { readonly tunnel: number }): MtlsTunnel[] {

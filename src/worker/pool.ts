@@ -23,6 +23,7 @@ import { redirect } from './access.ts';
 import { LocalWorker } from './local-worker.ts';
 import { Placement } from './placement.ts';
 import { PoolAccess } from './pool-access.ts';
+import { PoolDiagnosis } from './pool-diagnosis.ts';
 import {
   checkRoutes,
   type ResolvedPoolOptions,
@@ -70,6 +71,10 @@ export class WorkerPool
   extends EventEmitter<WorkerPoolEvents>
   implements PlanTarget, AsyncDisposable
 {
+  readonly diagnosis: PoolDiagnosis = new PoolDiagnosis(
+    () => this.#workers,
+    (site) => this.holderOf(site)
+  );
   readonly #options: ResolvedPoolOptions;
   readonly #workers: readonly Worker[];
   readonly #placement: Placement;

@@ -12,6 +12,8 @@ import type { PresenceUse } from '../control/index.ts';
 import { ApiMisuseError, ConfigError, EnvironmentError, type PresenceError } from '../errors.ts';
 import type { Json } from '../store/index.ts';
 import type {
+  CaptureBatch,
+  CaptureFilter,
   Explanation,
   PathStatus,
   PlanChangesInput,
@@ -26,6 +28,7 @@ import {
   type TerminationReport,
   type TunnelClose,
   type TunnelFilter,
+  type TunnelStatus,
   WORKER_NOTIFICATIONS,
   type Worker,
   type WorkerAddresses,
@@ -143,6 +146,24 @@ export class WorkerProcess implements Worker {
   async explain(packet: Uint8Array, realm: string): Promise<Explanation> {
     if (!this.#isOpen) this.#throwDown();
     return (await this.#call((worker) => worker.explain(packet, realm))) ?? this.#throwDown();
+  }
+
+  /** @throws {EnvironmentError} while the worker is down. */
+  tunnelStatus(site: string): Promise<TunnelStatus | undefined> {
+    return this.#answer((worker) => worker.tunnelStatus(site));
+  }
+
+  /** @throws {EnvironmentError} while the worker is down. */
+  measure(site: string, timeoutMs: number): Promise<readonly (number | null)[] | undefined> {
+    return this.#answer((worker) => worker.measure(site, timeoutMs));
+  }
+
+  async takeCapture(capture: number, filter: CaptureFilter): Promise<CaptureBatch> {
+    return (await this.#call((worker) => worker.takeCapture(capture, filter))) ?? NO_PACKETS;
+  }
+
+  async endCapture(capture: number): Promise<CaptureBatch> {
+    return (await this.#call((worker) => worker.endCapture(capture))) ?? NO_PACKETS;
   }
 
   /** Resolves when the process has ended, also if it is being started again. */
@@ -263,6 +284,12 @@ export class WorkerProcess implements Worker {
     }
   }
 
+  /** Calls the worker, whose answer may be undefined. */
+  async #answer<R>(call: (worker: Remote<Worker>) => Promise<R>): Promise<R> {
+    const answer = await this.#call(async (worker) => ({ value: await call(worker) }));
+    return (answer ?? this.#throwDown()).value;
+  }
+
   #throwDown(): never {
     throw new EnvironmentError(`process ${this.#opened?.number} is being started again`);
   }
@@ -284,5 +311,6 @@ async function end({ process, ended }: Child, ready: Promise<unknown>): Promise<
   }
 }
 
+const NO_PACKETS: CaptureBatch = { packets: [], lost: {} };
 const RESTART_INTERVAL_MS = 1000;
 const END_TIMEOUT_MS = 5000;

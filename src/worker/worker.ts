@@ -10,6 +10,8 @@ import type { CloudDataPlaneOptions } from '../dataplane/index.ts';
 import type { HistogramSample, LogFields, Logger } from '../observe/index.ts';
 import type { Json } from '../store/index.ts';
 import type {
+  CaptureBatch,
+  CaptureFilter,
   Explanation,
   PathStatus,
   PlanChangesInput,
@@ -61,6 +63,17 @@ export interface Worker {
   /** Returns the presences that have carried packets since the last call. */
   presenceUses(): Promise<readonly PresenceUse[]>;
   explain(packet: Uint8Array, realm: string): Promise<Explanation>;
+  /** Returns the tunnel of a site; undefined if it is not up. */
+  tunnelStatus(site: string): Promise<TunnelStatus | undefined>;
+  /**
+   * Measures the round-trip time on each connection of a site's tunnel, in ms; `null` for one that has not answered in
+   * `timeoutMs`. Undefined if the tunnel is not up.
+   */
+  measure(site: string, timeoutMs: number): Promise<readonly (number | null)[] | undefined>;
+  /** Returns what a capture has got since the last call. The first call with a number begins it. */
+  takeCapture(capture: number, filter: CaptureFilter): Promise<CaptureBatch>;
+  /** Ends a capture and returns what is left of it. */
+  endCapture(capture: number): Promise<CaptureBatch>;
   /** Ends the tunnels and closes the device. */
   close(): Promise<void>;
 }
@@ -142,6 +155,14 @@ export interface TunnelDetails
   readonly site: string;
   /** The certificate that the edge presents, DER. */
   readonly certificate: Uint8Array;
+}
+
+/** How a site's tunnel is doing. */
+export interface TunnelStatus {
+  /** How many connections carry packets. */
+  readonly connections: number;
+  /** The round-trip time that the keepalive has measured last, in ms. */
+  readonly rttMs: number | undefined;
 }
 
 /**

@@ -28,6 +28,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   audit: ['base', 'errors', 'pki', 'registry', 'store', 'trust'],
   dataplane: ['base', 'device', 'errors', 'packet', 'translator', 'tunnel'],
   replay: ['base', 'errors', 'packet', 'registry', 'translator'],
+  diagnosis: ['base', 'control', 'errors', 'packet', 'registry', 'translator'],
   worker: [
     'base',
     'control',
@@ -49,6 +50,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'control',
     'dataplane',
     'device',
+    'diagnosis',
     'dns',
     'errors',
     'observe',
@@ -84,6 +86,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'control',
     'dataplane',
     'device',
+    'diagnosis',
     'dns',
     'errors',
     'gateway',
@@ -249,6 +252,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'valibot',
     'yaml',
   ],
+  diagnosis: ['valibot'],
 };
 
 const EXAMPLE_ARROWS: Readonly<Record<string, readonly string[]>> = {
