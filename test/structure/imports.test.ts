@@ -238,6 +238,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'commander',
     // Whether it is there, before a TUN is chosen.
     'koffi',
+    'node:child_process',
     'node:dgram',
     'node:events',
     'node:fs',

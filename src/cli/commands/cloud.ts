@@ -18,6 +18,7 @@ import { ConfigFile } from '../config-file.ts';
 import type { Io } from '../io.ts';
 import { type LogOptions, openLogger, withLogOptions } from '../log.ts';
 import { callOf, firstEdgeCommands, firstSiteCommands } from '../next-steps.ts';
+import type { Notify } from '../notify.ts';
 import { changedKeys, type FileState, logNeedRestart } from '../restart-keys.ts';
 import { type Running, readyLine, runGateway } from '../run-gateway.ts';
 import { startSidecars } from '../sidecars.ts';
@@ -32,12 +33,12 @@ export function registerCloud(program: Command, io: Io): void {
     .argument('<file>', 'its configuration, in YAML or JSON');
   withLogOptions(command).action(async (path: string, options: LogOptions) => {
     const logger = openLogger(io, options);
-    await runGateway(io, logger, () => start(path, logger, callOf(io)));
+    await runGateway(io, logger, (notify) => start(path, logger, notify, callOf(io)));
   });
 }
 
 /** @param call how the user calls this program */
-async function start(path: string, logger: Logger, call: string): Promise<Running> {
+async function start(path: string, logger: Logger, notify: Notify, call: string): Promise<Running> {
   const file = new ConfigFile(path);
   const keys = await readCloudKeys(file);
   const passphrase = await readCloudPassphrase(file, keys);
@@ -66,7 +67,9 @@ async function start(path: string, logger: Logger, call: string): Promise<Runnin
     say('then, on the machine of the site, with the file token:');
     for (const command of firstEdgeCommands(call)) say(`  ${command}`);
   }
-  return { reload, close: () => gateway.close() };
+  const status = (): string => gateway.state;
+  gateway.on('state', () => void notify.status(status()));
+  return { reload, status, close: () => gateway.close() };
 }
 
 /** @throws {ConfigError} with file, line and key, if an option is wrong. */
