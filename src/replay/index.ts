@@ -18,4 +18,10 @@ export {
 } from './replay.ts';
 export type { PlanSource } from './replay-plan.ts';
 export { reportLines } from './report-text.ts';
-export type { ClassTime, Timing, TimingEffort } from './timing.ts';
+export {
+  type ClassTime,
+  QUICK_TIMING,
+  TIMING_DEFAULTS,
+  type Timing,
+  type TimingEffort,
+} from './timing.ts';

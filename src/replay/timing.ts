@@ -19,7 +19,11 @@ export interface TimingEffort {
   readonly roundMs: number;
 }
 
+/** What the command does without `--quick`. */
 export const TIMING_DEFAULTS: Readonly<TimingEffort> = Object.freeze({ rounds: 9, roundMs: 20 });
+
+/** For a first look. */
+export const QUICK_TIMING: Readonly<TimingEffort> = Object.freeze({ rounds: 3, roundMs: 3 });
 
 /** What the packets of one class, or all, take. */
 export interface ClassTime {

@@ -9,7 +9,14 @@ import { IpPrefix } from '../../base/prefix.ts';
 import { CaptureError } from '../../errors.ts';
 import type { Schema } from '../../gateway/index.ts';
 import { Registry } from '../../registry/index.ts';
-import { benchmark, CaptureFile, type PlanSource, reportLines } from '../../replay/index.ts';
+import {
+  benchmark,
+  CaptureFile,
+  type PlanSource,
+  QUICK_TIMING,
+  reportLines,
+  TIMING_DEFAULTS,
+} from '../../replay/index.ts';
 import { MemoryStore } from '../../store/index.ts';
 import { ConfigFile } from '../config-file.ts';
 import { CommandError, ExitCode } from '../exit.ts';
@@ -21,6 +28,7 @@ interface BenchOptions extends OutputOptions {
   readonly site?: readonly string[] | undefined;
   readonly desired?: string | undefined;
   readonly clientSite?: string | undefined;
+  readonly quick?: boolean | undefined;
 }
 
 export function registerBench(program: Command, io: Io): void {
@@ -43,12 +51,14 @@ export function registerBench(program: Command, io: Io): void {
     .option(
       '--client-site <name>',
       'with --desired, the site that the clients are in (default: the only one with exposures)'
-    );
+    )
+    .option('--quick', 'time for a twentieth as long, which is less exact');
   withJson(command).action(async (options: BenchOptions) => {
     checkTogether(options);
     const plan = await planOf(options);
+    const effort = options.quick === true ? QUICK_TIMING : TIMING_DEFAULTS;
     const capture = options.pcap === undefined ? undefined : new CaptureFile(options.pcap);
-    const report = await benchmark(capture, { plan }).catch((error) => {
+    const report = await benchmark(capture, { plan, effort }).catch((error) => {
       if (!(error instanceof CaptureError)) throw error;
       throw new CommandError(ExitCode.Failed, `${options.pcap}: ${error.message}`, {
         cause: error,
