@@ -20,10 +20,13 @@ import {
   WhoisAnswer,
 } from '../src/admin/answers.ts';
 import {
+  CaptureBody,
   DesiredBody,
+  EdgeExplainBody,
   ExplainBody,
   ExposureBody,
   MoveBody,
+  PingBody,
   RevocationBody,
   RolloverBody,
   SelectorBody,
@@ -33,7 +36,7 @@ import {
 } from '../src/admin/bodies.ts';
 import { CLOUD_OPERATIONS } from '../src/admin/cloud-operations.ts';
 import { EDGE_OPERATIONS, EnrolmentBody } from '../src/admin/edge-operations.ts';
-import { ExplainAnswer } from '../src/admin/explanation.ts';
+import { EdgeExplainAnswer, ExplainAnswer, PingAnswer } from '../src/admin/explanation.ts';
 import type { Operations } from '../src/admin/operation.ts';
 import { CloudStatusAnswer, EdgeStatusAnswer } from '../src/admin/status.ts';
 import type { Schema } from '../src/base/schema.ts';
@@ -45,6 +48,7 @@ const CLOUD_COMPONENTS: Readonly<Record<string, Schema<unknown>>> = {
   CloudStatusAnswer,
   DesiredAnswer,
   DesiredBody,
+  CaptureBody,
   ExplainAnswer,
   ExplainBody,
   ExposureAnswer,
@@ -53,6 +57,8 @@ const CLOUD_COMPONENTS: Readonly<Record<string, Schema<unknown>>> = {
   NamesAnswer,
   NewTokenAnswer,
   PathAnswer,
+  PingAnswer,
+  PingBody,
   PresenceAnswer,
   ReceiptAnswer,
   ReloadAnswer,
@@ -86,6 +92,14 @@ export function edgeApi(): OpenApi {
     title: 'virtual-presence edge gateway',
     version: 'v1',
     operations: EDGE_OPERATIONS as unknown as Operations,
-    components: { EdgeStatusAnswer, EnrolmentBody, NamesAnswer },
+    components: {
+      EdgeExplainAnswer,
+      EdgeExplainBody,
+      EdgeStatusAnswer,
+      EnrolmentBody,
+      NamesAnswer,
+      PingAnswer,
+      PingBody,
+    },
   });
 }

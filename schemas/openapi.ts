@@ -36,7 +36,10 @@ export function openApiOf({ title, version, operations, components }: OpenApiOpt
     paths[path] ??= {};
     paths[path][method.toLowerCase()] = operationOf(name, operation, schemas);
   }
-  const definitions = Object.entries(named).map(([key, each]) => [key, schemas.definition(each)]);
+  const definitions = Object.entries(named).map(([key, each]) => [
+    key,
+    withoutDefaults(schemas.definition(each)),
+  ]);
   const document = {
     openapi: '3.1.0',
     info: { title, version, license: { name: 'Apache-2.0', identifier: 'Apache-2.0' } },
@@ -57,6 +60,17 @@ export function openApiOf({ title, version, operations, components }: OpenApiOpt
     },
   };
   return { document, losses: schemas.losses };
+}
+
+/**
+ * Generators of clients take a key with a default for one that is always there, also in what a client sends. The texts of
+ * the reference have the defaults.
+ */
+function withoutDefaults<T>(schema: T): T {
+  if (Array.isArray(schema)) return schema.map(withoutDefaults) as T;
+  if (typeof schema !== 'object' || schema === null) return schema;
+  const kept = Object.entries(schema).filter(([key]) => key !== 'default');
+  return Object.fromEntries(kept.map(([key, value]) => [key, withoutDefaults(value)])) as T;
 }
 
 function referTo(name: string): string {

@@ -3,7 +3,22 @@
  * @module
  */
 import * as v from 'valibot';
-import { chosen, NameText, type Schema, wholeNumber } from '../base/schema.ts';
+import {
+  AddressText,
+  chosen,
+  NameText,
+  PrefixText,
+  type Schema,
+  wholeNumber,
+} from '../base/schema.ts';
+import {
+  CAPTURE_LIMITS,
+  type CaptureQuery,
+  type EdgeFlowQuery,
+  type FlowProtocol,
+  type FlowQuery,
+  type PingOptions,
+} from '../diagnosis/index.ts';
 import type { RevocationReason, RevocationScope } from '../pki/index.ts';
 import type {
   DesiredInput,
@@ -127,41 +142,82 @@ export const PacketText: Schema<string> = v.pipe(
   v.maxLength(2 * 65_535)
 ) as Schema<string>;
 
-const PortOrName = v.pipe(
-  v.string(),
-  v.regex(
-    /^(icmp|(tcp|udp|udplite|sctp)\/[0-9]{1,5}|ip\/[0-9]{1,3})$/,
-    'a port such as tcp/5672, icmp or ip/47'
-  )
-);
 const host = v.pipe(v.string(), v.minLength(1), v.maxLength(253));
-const byPacket = v.strictObject({ site: NameText, packet: PacketText });
-const byNames = v.strictObject({
-  site: NameText,
-  from: host,
-  to: host,
-  port: PortOrName,
-});
-/** A packet by its bytes. */
-export interface PacketQuestion {
-  /** The site that the packet comes from. */
-  readonly site: string;
-  /** The packet as hexadecimal digits. */
+const port = wholeNumber(0, 65_535);
+const protocol = v.picklist([
+  'tcp',
+  'udp',
+  'udplite',
+  'sctp',
+  'icmp',
+  'ip',
+] satisfies FlowProtocol[]);
+
+/** The bytes of a packet, from a site. */
+export interface PacketBody {
+  readonly from: { readonly site: string };
+  /** The packet as hexadecimal digits; white space is ignored. */
   readonly packet: string;
 }
-/** A packet by its ends. */
-export interface NamesQuestion {
-  /** The site that the packet comes from. */
-  readonly site: string;
-  /** An address of the site. */
-  readonly from: string;
-  /** A name in the zone of the site, or an address there. */
-  readonly to: string;
-  /** A port such as `tcp/5672`, `icmp` or `ip/47`. */
-  readonly port: string;
-}
-/** A packet to explain: its bytes, or from where to where and to which port. */
-export type ExplainBody = PacketQuestion | NamesQuestion;
-export const ExplainBody: Schema<ExplainBody> = chosen([byNames, byPacket], (input) =>
-  typeof input === 'object' && input !== null && 'packet' in input ? byPacket : byNames
+/** What to explain: a flow by its ends, or a packet by its bytes. */
+export type ExplainBody = FlowQuery | PacketBody;
+const byPacket = v.strictObject({ from: v.strictObject({ site: NameText }), packet: PacketText });
+const byFlow = v.strictObject({
+  from: v.strictObject({
+    site: NameText,
+    address: v.optional(AddressText),
+    service: v.optional(NameText),
+  }),
+  to: host,
+  protocol: v.optional(protocol),
+  port: v.optional(port),
+  sourcePort: v.optional(port),
+});
+export const ExplainBody: Schema<ExplainBody> = chosen(
+  [byFlow, byPacket],
+  packetOr(byFlow, byPacket)
 );
+
+/** What to explain at an edge: a flow from a host of its site, or a packet by its bytes. */
+export type EdgeExplainBody = EdgeFlowQuery | Pick<PacketBody, 'packet'>;
+const edgePacket = v.strictObject({ packet: PacketText });
+const edgeFlow = v.strictObject({
+  from: AddressText,
+  to: host,
+  protocol: v.optional(protocol),
+  port: v.optional(port),
+  sourcePort: v.optional(port),
+});
+export const EdgeExplainBody: Schema<EdgeExplainBody> = chosen(
+  [edgeFlow, edgePacket],
+  packetOr(edgeFlow, edgePacket)
+);
+
+function packetOr(flow: Schema<unknown>, packet: Schema<unknown>) {
+  return (input: unknown): Schema<unknown> =>
+    typeof input === 'object' && input !== null && 'packet' in input ? packet : flow;
+}
+
+/** How to measure the round-trip time of a tunnel; see `PingOptions`. */
+export type PingBody = Omit<PingOptions, 'signal'>;
+export const PingBody: Schema<PingBody> = v.strictObject({
+  count: v.optional(wholeNumber(1, 100)),
+  intervalMs: v.optional(wholeNumber(0, 10_000)),
+  timeoutMs: v.optional(wholeNumber(1, 10_000)),
+});
+
+/** What to capture; see `CaptureQuery`. */
+export type CaptureBody = CaptureQuery;
+const captureEnd = v.strictObject({
+  site: v.optional(NameText),
+  service: v.optional(NameText),
+  hosts: v.optional(v.pipe(v.array(PrefixText), v.minLength(1), v.maxLength(64))),
+});
+export const CaptureBody: Schema<CaptureBody> = v.strictObject({
+  from: v.optional(captureEnd),
+  to: v.optional(captureEnd),
+  oneWay: v.optional(v.boolean()),
+  durationMs: v.optional(wholeNumber(1, CAPTURE_LIMITS.durationMs)),
+  maxBytes: v.optional(wholeNumber(1_024, CAPTURE_LIMITS.maxBytes)),
+  snapLength: v.optional(wholeNumber(20, CAPTURE_LIMITS.snapLength)),
+});

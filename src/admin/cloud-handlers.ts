@@ -62,13 +62,17 @@ export function cloudHandlers(target: AdminTarget): Handlers<CloudOperations> {
     },
     lookup: ({ query: { name, site } }) => ({ hosts: target.lookup(name, site) }),
     explain: async ({ body }) => {
-      if (!('packet' in body)) throw new ConfigError('packet', 'is missing');
-      if (registry.site(body.site) === undefined) throw notASite(body.site);
-      const bytes = Buffer.from(body.packet, 'hex');
-      const { packet, ...explanation } = await target.explain(bytes, body.site);
-      if (packet === undefined) return explanation;
-      return { ...explanation, packet: Buffer.from(packet).toString('hex') };
+      const query = 'packet' in body ? { ...body, packet: Buffer.from(body.packet, 'hex') } : body;
+      const { packet, translated, ...explanation } = await target.explain(query);
+      return {
+        ...explanation,
+        ...(packet && { packet: Buffer.from(packet).toString('hex') }),
+        ...(translated && { translated: Buffer.from(translated).toString('hex') }),
+      };
     },
+    capture: ({ body, signal }) => target.capture(body, signal),
+    ping: ({ params: { site }, body, signal }) =>
+      target.ping(edgeSite(registry, known(registry, site)), { ...body, signal }),
     moveSite: async ({ body: { site, worker } }) => {
       if (worker >= target.workerCount) {
         throw new ConfigError('worker', `there are ${target.workerCount}, numbered from 0`);

@@ -19,15 +19,23 @@ import {
   TokenAnswer,
   WhoisAnswer,
 } from './answers.ts';
-import { ExplainBody, MoveBody, RevocationBody, RolloverBody, TokenBody } from './bodies.ts';
+import {
+  CaptureBody,
+  ExplainBody,
+  MoveBody,
+  PingBody,
+  RevocationBody,
+  RolloverBody,
+  TokenBody,
+} from './bodies.ts';
 import {
   DESIRED_OPERATIONS,
   type DesiredOperations,
   inSite,
   type SiteParams,
 } from './desired-operations.ts';
-import { ExplainAnswer } from './explanation.ts';
-import type { Operation } from './operation.ts';
+import { ExplainAnswer, PingAnswer } from './explanation.ts';
+import { type Operation, PCAPNG_TYPE } from './operation.ts';
 import { SiteFilter } from './page.ts';
 import { CloudStatusAnswer } from './status.ts';
 
@@ -58,6 +66,8 @@ export interface CloudOperations extends DesiredOperations {
   readonly whois: Operation<{ query: { site: string; address: IpAddress }; result: WhoisAnswer }>;
   readonly lookup: Operation<{ query: LookupQuery; result: NamesAnswer }>;
   readonly explain: Operation<{ body: ExplainBody; result: ExplainAnswer }>;
+  readonly ping: Operation<{ params: SiteParams; body: PingBody; result: PingAnswer }>;
+  readonly capture: Operation<{ body: CaptureBody; stream: AsyncIterable<Uint8Array> }>;
 
   readonly moveSite: Operation<{ body: MoveBody }>;
   readonly reload: Operation<{ result: ReloadAnswer }>;
@@ -178,10 +188,27 @@ export const CLOUD_OPERATIONS: CloudOperations = {
   explain: {
     method: 'POST',
     path: '/v1/explain',
-    summary: 'What the gateway would do with a packet, and why',
+    summary: 'Whether a flow or a packet passes, what stops it, and what would mend that',
     role: 'viewer',
     body: ExplainBody,
     result: ExplainAnswer,
+  },
+  ping: {
+    method: 'POST',
+    path: '/v1/sites/{site}/ping',
+    summary: "Measures the round-trip time of a site's tunnel now",
+    role: 'viewer',
+    params: inSite,
+    body: PingBody,
+    result: PingAnswer,
+  },
+  capture: {
+    method: 'POST',
+    path: '/v1/captures',
+    summary: 'Captures packets before and after their translation, as a pcapng file',
+    role: 'operator',
+    body: CaptureBody,
+    streamType: PCAPNG_TYPE,
   },
   moveSite: {
     method: 'POST',

@@ -3,6 +3,12 @@
  * @module
  */
 import type { SnapshotHost } from '../control/index.ts';
+import type {
+  EdgeExplainQuery,
+  EdgeExplanation,
+  PingOptions,
+  PingReport,
+} from '../diagnosis/index.ts';
 import type { PresenceError } from '../errors.ts';
 import { documentOf } from './documents.ts';
 import type { EdgeOperations } from './edge-operations.ts';
@@ -15,6 +21,10 @@ export interface EdgeTarget {
   status(): EdgeTargetStatus;
   /** Returns the hosts that a name resolves to at the site; none if the name is not known. */
   lookup(name: string): readonly SnapshotHost[];
+  /** Explains whether a flow or a packet gets to the cloud. */
+  explain(query: EdgeExplainQuery): EdgeExplanation;
+  /** Measures the round-trip time of the tunnel. */
+  ping(options: PingOptions): Promise<PingReport>;
   /** Redeems a token. */
   enrol(token: string): Promise<void>;
 }
@@ -46,6 +56,9 @@ export function edgeHandlers(target: EdgeTarget): Handlers<EdgeOperations> {
     getDocument: () => documentOf('edge-api'),
     getStatus: status,
     lookup: ({ query: { name } }) => ({ hosts: target.lookup(name) }),
+    explain: ({ body }) =>
+      target.explain('packet' in body ? { packet: Buffer.from(body.packet, 'hex') } : body),
+    ping: ({ body, signal }) => target.ping({ ...body, signal }),
     enrol: async ({ body: { token } }) => {
       await target.enrol(token);
       return status();

@@ -5,6 +5,8 @@
 import * as v from 'valibot';
 import type { Schema } from '../base/schema.ts';
 import { NamesAnswer } from './answers.ts';
+import { EdgeExplainBody, PingBody } from './bodies.ts';
+import { EdgeExplainAnswer, PingAnswer } from './explanation.ts';
 import type { Operation } from './operation.ts';
 import { EdgeStatusAnswer } from './status.ts';
 
@@ -17,6 +19,8 @@ export interface EdgeOperations {
   readonly getDocument: Operation<{ result: object }>;
   readonly getStatus: Operation<{ result: EdgeStatusAnswer }>;
   readonly lookup: Operation<{ query: { name: string }; result: NamesAnswer }>;
+  readonly explain: Operation<{ body: EdgeExplainBody; result: EdgeExplainAnswer }>;
+  readonly ping: Operation<{ body: PingBody; result: PingAnswer }>;
   readonly enrol: Operation<{ body: EnrolmentBody; result: EdgeStatusAnswer }>;
 }
 
@@ -46,6 +50,22 @@ export const EDGE_OPERATIONS: EdgeOperations = {
     role: 'viewer',
     query: v.strictObject({ name: v.pipe(v.string(), v.minLength(1), v.maxLength(253)) }),
     result: NamesAnswer,
+  },
+  explain: {
+    method: 'POST',
+    path: '/v1/explain',
+    summary: 'Whether a flow or a packet of the site gets to the cloud, and what stops it',
+    role: 'viewer',
+    body: EdgeExplainBody,
+    result: EdgeExplainAnswer,
+  },
+  ping: {
+    method: 'POST',
+    path: '/v1/ping',
+    summary: 'Measures the round-trip time of the tunnel to the cloud now',
+    role: 'viewer',
+    body: PingBody,
+    result: PingAnswer,
   },
   enrol: {
     method: 'POST',

@@ -32,12 +32,14 @@ export type {
   WhoisAnswer,
 } from './answers.ts';
 export type {
+  CaptureBody,
   DesiredBody,
+  EdgeExplainBody,
   ExplainBody,
   ExposureBody,
   MoveBody,
-  NamesQuestion,
-  PacketQuestion,
+  PacketBody,
+  PingBody,
   RevocationBody,
   RolloverBody,
   SelectorBody,
@@ -64,7 +66,13 @@ export type {
 } from './desired-operations.ts';
 export { type EdgeTarget, type EdgeTargetStatus, edgeHandlers } from './edge-handlers.ts';
 export { EDGE_OPERATIONS, type EdgeOperations, type EnrolmentBody } from './edge-operations.ts';
-export type { ExplainAnswer } from './explanation.ts';
+export type {
+  EdgeExplainAnswer,
+  ExplainAnswer,
+  FixAnswer,
+  PingAnswer,
+  StageAnswer,
+} from './explanation.ts';
 export {
   type AdminRequest,
   type Handler,

@@ -4,6 +4,13 @@
  */
 import type { PresenceController, SnapshotHost } from '../control/index.ts';
 import type {
+  CaptureQuery,
+  ExplainQuery,
+  FlowExplanation,
+  PingOptions,
+  PingReport,
+} from '../diagnosis/index.ts';
+import type {
   AuthorityStatus,
   CaMaterial,
   CertificateAuthority,
@@ -13,7 +20,7 @@ import type {
   TokenEntry,
 } from '../pki/index.ts';
 import type { Registry } from '../registry/index.ts';
-import type { Explanation, PathStatus } from '../translator/index.ts';
+import type { PathStatus } from '../translator/index.ts';
 import type { RevocationReceipt } from '../trust/index.ts';
 import type { ReloadAnswer } from './answers.ts';
 import type { WrittenAs } from './operation.ts';
@@ -52,8 +59,12 @@ export interface AdminTarget {
   readonly workerCount: number;
   status(): Promise<WrittenAs<CloudStatusAnswer>>;
   paths(): Promise<readonly PathStatus[]>;
-  /** Explains what the translator would do with a packet that comes from the realm `realm`. */
-  explain(packet: Uint8Array, realm: string): Promise<Explanation>;
+  /** Explains whether a flow or a packet passes. */
+  explain(query: ExplainQuery): Promise<FlowExplanation>;
+  /** Captures packets as a pcapng file, piece by piece. */
+  capture(query: CaptureQuery, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
+  /** Measures the round-trip time of a site's tunnel. */
+  ping(site: string, options: PingOptions): Promise<PingReport>;
   /** Returns a token with which the edge gateway of a site enrols once. */
   createToken(options: SiteTokenOptions): Promise<string>;
   /** Deletes a token by its id, and returns it as it was. */

@@ -26,7 +26,7 @@ import type {
   PingOptions,
   PingReport,
 } from '../diagnosis/index.ts';
-import { ConfigError, ConflictError, NotFoundError } from '../errors.ts';
+import { ConfigError, NotFoundError } from '../errors.ts';
 import type { MetricFamily, Readiness } from '../observe/index.ts';
 import type {
   CertificateAuthority,
@@ -43,9 +43,8 @@ import {
   type SelectorExposureInput,
 } from '../registry/index.ts';
 import type { SocketStack } from '../sockets/index.ts';
-import type { Explanation, PathStatus } from '../translator/index.ts';
+import type { PathStatus } from '../translator/index.ts';
 import type { RevocationReceipt } from '../trust/index.ts';
-import { CloseCode } from '../tunnel/index.ts';
 import { CloudDiagnosis } from './cloud-diagnosis.ts';
 import { CloudMetrics } from './cloud-metrics.ts';
 import {
@@ -55,15 +54,9 @@ import {
 } from './cloud-options.ts';
 import { applyDesired, type CloudParts, openCloudParts } from './cloud-parts.ts';
 import { cloudReadiness } from './cloud-readiness.ts';
-import {
-  caStepOf,
-  caStepOptionsOf,
-  edgeSiteOf,
-  scopeOf,
-  siteNameOf,
-  tokenOptionsOf,
-} from './cloud-requests.ts';
+import { edgeSiteOf } from './cloud-requests.ts';
 import { addressesOf, type CloudAddresses, type CloudStatus, statusOf } from './cloud-status.ts';
+import { CloudTrust } from './cloud-trust.ts';
 import { serveMetrics } from './common-metrics.ts';
 import { closeGivenDevice } from './common-options.ts';
 import type { EdgeChange } from './edge-tunnels.ts';
@@ -221,17 +214,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    * @throws {ApiMisuseError} if the lifetime is out of its range.
    */
   async createToken(options: SiteTokenOptions): Promise<string> {
-    const { registry, trust, audit } = this.#parts;
-    const { site, lifetimeMs } = tokenOptionsOf(options);
-    const { endpoints } = this.#options.enrolment;
-    const { port } = this.addresses.enrolment;
-    const token = await trust.authority.createToken({
-      site: edgeSiteOf(registry, site),
-      ...(lifetimeMs !== undefined && { lifetimeMs }),
-      endpoints: endpoints.map((text) => text.replace(/:0+$/, `:${port}`)),
-    });
-    audit?.token(site);
-    return token;
+    return this.#trust.createToken(options);
   }
 
   /**
@@ -242,10 +225,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    * @throws {StoreError} if it cannot be deleted.
    */
   async deleteToken(id: string): Promise<TokenEntry> {
-    const { trust, audit } = this.#parts;
-    const token = await trust.authority.deleteToken(checkText('id', id));
-    audit?.tokenDeletion(token.site, id, token.usedAt !== undefined);
-    return token;
+    return this.#trust.deleteToken(id);
   }
 
   /**
@@ -260,24 +240,14 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    * @throws {StoreError} if the revocation cannot be stored.
    */
   async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt> {
-    const { audit, revoker } = this.#parts;
-    scopeOf(scope);
-    audit?.revocationBegins(scope, reason);
-    const receipt = await revoker.revoke(scope, reason);
+    const receipt = await this.#trust.revoke(scope, reason);
     this.#metrics.lastRevocationMs = receipt.elapsedMs;
-    audit?.revocation(receipt);
-    const { tunnelsClosed, elapsedMs } = receipt;
-    const what = Object.values(scope)[0];
-    const took = `${tunnelsClosed} tunnels closed in ${elapsedMs.toFixed(1)} ms`;
-    this.#options.logger.info({ ...scope }, `${what}: revoked, ${took}`);
     return receipt;
   }
 
   /** Lets a revoked site enrol again, with a new token. @throws {ConfigError} if this cannot be the name of a site. */
   async reinstate(site: string): Promise<void> {
-    const { audit, revoker } = this.#parts;
-    await revoker.reinstate(siteNameOf(site));
-    audit?.reinstatement(site);
+    await this.#trust.reinstate(site);
   }
 
   /**
@@ -289,32 +259,12 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    *   not renewed.
    */
   async rotateCa(step: CaStep, options: CaStepOptions = {}): Promise<void> {
-    const { trust, tunnels, audit, workers } = this.#parts;
-    caStepOf(step);
-    const { ca, force = false } = caStepOptionsOf(options);
-    if (step === 'retire' && !force) {
-      const outdated = tunnels.sitesWith((certificate) => !trust.authority.isCurrent(certificate));
-      if (outdated.length > 0) {
-        const sites = outdated.join(', ');
-        throw new ConflictError(`not renewed yet: ${sites}; "force" closes their tunnels`);
-      }
-    }
-    if (step === 'prepare') await trust.prepare(ca);
-    else await trust[step]();
-    audit?.ca(step);
-    this.#options.logger.info({ step }, `CA rollover: ${step}`);
-    if (step !== 'retire') return;
-    const reason = 'the CA of the certificate is retired';
-    await workers.terminate({ unwanted: true }, { code: CloseCode.Untrusted, reason });
+    await this.#trust.rotateCa(step, options);
   }
 
   /** Returns the CAs, and what the next step of a rollover waits for. */
   caStatus(): CloudCaStatus {
-    const { trust, tunnels } = this.#parts;
-    const { authority, caWarning: warning } = trust;
-    const sites = tunnels.sitesWith((certificate) => !authority.isCurrent(certificate)).sort();
-    const blocking = { count: sites.length, names: sites.slice(0, MAX_NAMES) };
-    return { ...authority.status(), warning, blocking };
+    return this.#trust.caStatus();
   }
 
   /**
@@ -352,14 +302,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    *
    * @throws {ConfigError} if there is no such site, or a part of the query is wrong.
    */
-  explain(query: ExplainQuery): Promise<FlowExplanation>;
-  /** Explains what the translator would do with a packet that comes from `site`, and why. */
-  explain(packet: Uint8Array, site: string): Promise<Explanation>;
-  async explain(
-    query: ExplainQuery | Uint8Array,
-    site?: string
-  ): Promise<FlowExplanation | Explanation> {
-    if (query instanceof Uint8Array) return this.#parts.workers.explain(query, site!);
+  async explain(query: ExplainQuery): Promise<FlowExplanation> {
     return this.#diagnosis.explain(query);
   }
 
@@ -514,6 +457,10 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     await this.#parts.routed();
   }
 
+  get #trust(): CloudTrust {
+    return new CloudTrust(this.#parts, this.#options);
+  }
+
   get #diagnosis(): CloudDiagnosis {
     this.#assertOpen();
     return this.#diagnosing!;
@@ -532,6 +479,3 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     if (!this.#isOpen) throw closedError();
   }
 }
-
-/** How many sites a list names at most. */
-const MAX_NAMES = 100;

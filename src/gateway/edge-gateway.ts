@@ -12,7 +12,7 @@ import {
   type SnapshotExpiry,
   type SnapshotHost,
 } from '../control/index.ts';
-import { deviceAddress, isPacketDevice, openDevice, type PacketDevice } from '../device/index.ts';
+import { deviceAddress, isPacketDevice } from '../device/index.ts';
 import {
   type EdgeExplainQuery,
   type EdgeExplanation,
@@ -21,8 +21,6 @@ import {
   type PingReport,
   ping,
 } from '../diagnosis/index.ts';
-import { DnsServer } from '../dns/index.ts';
-import type { SnapshotExpiredError } from '../errors.ts';
 import type { MetricFamily, MetricsServer, Readiness } from '../observe/index.ts';
 import type { SocketStack } from '../sockets/index.ts';
 import type { Failure } from '../tunnel/index.ts';
@@ -34,21 +32,21 @@ import {
   type ResolvedEdgeOptions,
   resolveEdgeOptions,
 } from './edge-options.ts';
-import { EdgeRoutes } from './edge-routes.ts';
+import { type EdgeParts, openEdgeParts } from './edge-parts.ts';
 import { EdgeSession } from './edge-session.ts';
-import { EdgeSockets } from './edge-sockets.ts';
 import {
   countersOf,
   type EdgeAddresses,
   type EdgeState,
   type EdgeStatus,
   edgeReadiness,
+  inForceStatus,
+  tunnelStatus,
 } from './edge-status.ts';
 import { FirstEnrolment } from './first-enrolment.ts';
-import { openSockets } from './gateway-sockets.ts';
 import { HostCheck } from './host-check.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
-import { expireNames, hostsNamed, serveNames } from './site-names.ts';
+import { hostsNamed } from './site-names.ts';
 import { type GatewayState, openState } from './state.ts';
 import { type GivenToken, TokenSource } from './token-source.ts';
 import { closedError, type ReadyOptions, resultOrAbort, whenReady } from './when-ready.ts';
@@ -105,22 +103,16 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
   #metricsServer: MetricsServer | undefined;
   /** Present once it is open. */
   #persistent: GatewayState | undefined;
-  #device!: PacketDevice;
-  /** Present once there is a device. */
-  #sockets: EdgeSockets | undefined;
-  #names: DnsServer | undefined;
+  /** Present once it is open. */
+  #parts: EdgeParts | undefined;
   #site: string | undefined;
   #session: EdgeSession | undefined;
   /** Keeps the snapshot of an earlier run while there is no session. */
   #kept: ControlClient | undefined;
-  /** The snapshot in force. */
-  #snapshot: Snapshot | undefined;
-  #expired: SnapshotExpiredError | undefined;
   #state: EdgeState = 'connecting';
   #failure: Failure | undefined;
   /** Present while there is no usable certificate. */
   #enrolment: FirstEnrolment | undefined;
-  #routes!: EdgeRoutes;
 
   private constructor(options: ResolvedEdgeOptions) {
     super();
@@ -172,13 +164,13 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
    * @throws {ApiMisuseError} if the device is not of the type `sockets`.
    */
   get sockets(): SocketStack {
-    return this.#sockets!.stack;
+    return this.#parts!.sockets.stack;
   }
 
   get addresses(): EdgeAddresses {
     const metrics = this.#metricsServer?.address;
-    const device = deviceAddress(this.#device);
-    return { dns: this.#names?.address, ...device, ...(metrics && { metrics }) };
+    const { names, device } = this.#parts!;
+    return { dns: names?.address, ...deviceAddress(device), ...(metrics && { metrics }) };
   }
 
   /**
@@ -218,7 +210,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
    * @param name a full domain name, or a name within the site's zone
    */
   lookup(name: string): readonly SnapshotHost[] {
-    return hostsNamed(this.#snapshot, checkText('name', name));
+    return hostsNamed(this.#parts?.inForce.snapshot, checkText('name', name));
   }
 
   /**
@@ -233,8 +225,8 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
     return explainAtEdge(
       {
         site: this.site,
-        snapshot: this.#snapshot,
-        expired: this.#expired?.message,
+        snapshot: this.#parts?.inForce.snapshot,
+        expired: this.#parts?.inForce.expired?.message,
         tunnel: isUp ? session : undefined,
         failure: this.#failure?.error.message,
       },
@@ -255,21 +247,13 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
 
   status(): EdgeStatus {
     const session = this.#session;
-    const connection = session?.connection;
     return {
       site: this.site,
       state: this.#state,
       failure: this.#failure,
       addresses: this.addresses,
-      revision: this.#snapshot?.revision,
-      validUntil: (session ?? this.#kept)?.validUntil,
-      expired: this.#expired,
-      names: this.#snapshot?.hosts.length ?? 0,
-      tunnel: connection && {
-        remoteAddress: connection.remoteAddress,
-        connections: session!.connections,
-        rttMs: session!.rttMs,
-      },
+      ...inForceStatus(this.#parts?.inForce, session ?? this.#kept),
+      tunnel: tunnelStatus(session),
       counters: session?.counters ?? {},
       warnings: this.#hostCheck.conflicts,
     };
@@ -287,8 +271,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
    */
   readiness(): Readiness {
     const { state, failure } = this;
-    const expired = this.#expired;
-    const revision = this.#snapshot?.revision;
+    const { expired, revision } = inForceStatus(this.#parts?.inForce, undefined);
     return edgeReadiness(this.#persistent?.store, { state, failure, expired, revision });
   }
 
@@ -318,7 +301,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
       this.#set('closed', undefined);
       this.#aborting.abort(closedError());
       this.removeAllListeners();
-      this.#closing.add(() => this.#sockets?.finish());
+      this.#closing.add(() => this.#parts?.sockets.finish());
     }
     return this.#closing.close();
   }
@@ -328,9 +311,8 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
   }
 
   async #open(): Promise<void> {
-    const { device, dns, adminSocket, logger, clock, signal } = this.#options;
-    const isGiven = isPacketDevice(device);
-    if (isGiven) this.#use(device);
+    const { device, adminSocket, clock, signal } = this.#options;
+    if (isPacketDevice(device)) this.#closing.add(() => device.close());
     signal?.throwIfAborted();
     this.#closing.add(() => this.#metrics.close());
     this.#metricsServer = await serveMetrics(this.#options.metrics, this.#closing, {
@@ -349,30 +331,9 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
     };
     const credentials = await SiteCredentials.read(options);
     // Device and DNS open before a token is redeemed: a start that fails must not use up the token.
-    if (!isGiven) {
-      const warn = (problem: string): void => logger.warn({}, `device: ${problem}`);
-      const opened =
-        device.type === 'sockets' ? openSockets(device, clock) : await openDevice(device, warn);
-      this.#use(opened);
-      signal?.throwIfAborted();
-    }
-    // Routes are set on the device, so this must end before the device is closed.
-    const routes = new EdgeRoutes({
-      device: this.#device,
-      option: device,
-      hostCheck: this.#hostCheck,
-      logger,
-      onProblem: (error) => void this.emit('problem', { error }),
+    this.#parts = await openEdgeParts(this.#options, this.#closing, this.#hostCheck, (error) => {
+      this.emit('problem', { error });
     });
-    this.#routes = routes;
-    this.#closing.add(() => routes.close());
-    if (dns !== undefined) {
-      const names = await DnsServer.listen({ ...dns, clock });
-      this.#names = names;
-      this.#closing.add(() => names.close());
-      this.#sockets!.setOwnListeners([names.address]);
-      signal?.throwIfAborted();
-    }
     if (adminSocket !== undefined) {
       const admin = await AdminServer.listen({
         socketPath: adminSocket,
@@ -392,12 +353,6 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
     this.#set('enrolling', undefined);
     const enrolling = this.#enrol(options, credentials);
     this.#closing.add(() => enrolling);
-  }
-
-  #use(device: PacketDevice): void {
-    this.#device = device;
-    this.#closing.add(() => device.close());
-    this.#sockets = new EdgeSockets(device, this.#options.device);
   }
 
   /** Enrols, and begins the session. Never rejects. */
@@ -444,18 +399,19 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
 
   async #begin(credentials: SiteCredentials): Promise<void> {
     const { cloud, proxy, clock, logger, snapshotValidMs } = this.#options;
+    const { device, names, sockets } = this.#parts!;
     this.#site = credentials.identity.site;
     await this.#kept?.close();
     const session = await EdgeSession.open({
       credentials,
       store: this.#persistent!.store,
-      device: this.#device,
+      device,
       cloud,
       proxy,
       snapshotValidMs,
       clock,
       logger,
-      counters: () => countersOf(this.#names, this.#sockets!),
+      counters: () => countersOf(names, sockets),
       onSnapshot: (snapshot) => this.#onSnapshot(snapshot),
       onExpired: (expiry) => this.#onExpired(expiry),
       onState: (state, failure) => this.#set(state, failure),
@@ -468,27 +424,17 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
   }
 
   #onSnapshot(snapshot: Snapshot): void {
-    this.#snapshot = snapshot;
-    this.#expired = undefined;
-    if (this.#names !== undefined) serveNames(this.#names, snapshot);
-    const error = this.#sockets!.apply(snapshot);
+    const error = this.#parts!.inForce.follow(snapshot);
     if (error !== undefined) {
       this.#options.logger.error({ err: error }, error.message);
       this.emit('problem', { error });
     }
-    this.#routes.follow(snapshot.pools);
     this.emit('snapshot', snapshot);
   }
 
-  /** There was no contact with the cloud for too long. */
-  #onExpired({ snapshot, error }: SnapshotExpiry): void {
-    // A session that begins says again what was said without it.
-    if (this.#expired !== undefined) return;
-    this.#snapshot = undefined;
-    this.#expired = error;
-    if (this.#names !== undefined) expireNames(this.#names, snapshot);
-    this.#sockets!.expire(error);
-    this.#routes.follow([]);
+  #onExpired(expiry: SnapshotExpiry): void {
+    if (!this.#parts!.inForce.expire(expiry)) return;
+    const { snapshot, error } = expiry;
     this.#options.logger.error({ site: snapshot.site, err: error }, error.message);
     this.emit('problem', { error });
   }
@@ -497,12 +443,11 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
     return this.#metrics.families({
       readiness: this.readiness(),
       store: this.#persistent?.store,
-      dns: this.#names,
+      dns: this.#parts?.names,
       session: this.#session,
       status: {
         site: this.#site,
-        revision: this.#snapshot?.revision,
-        validUntil: (this.#session ?? this.#kept)?.validUntil,
+        ...inForceStatus(this.#parts?.inForce, this.#session ?? this.#kept),
       },
       enrolments: this.#tokens.redemptions,
     });
@@ -518,7 +463,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
     if (previous === 'closed') return;
     this.#state = state;
     this.#failure = failure;
-    this.#sockets?.follow(state === 'rejected', failure);
+    this.#parts?.sockets.follow(state === 'rejected', failure);
     if (hasChanged) this.emit('state', { state, previous, failure });
   }
 }

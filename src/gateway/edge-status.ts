@@ -7,9 +7,11 @@ import type { DnsServer } from '../dns/index.ts';
 import type { SnapshotExpiredError } from '../errors.ts';
 import { type Readiness, type ReadinessReason, readinessOf } from '../observe/index.ts';
 import type { Failure } from '../tunnel/index.ts';
+import type { EdgeSession } from './edge-session.ts';
 import type { EdgeSockets } from './edge-sockets.ts';
 import type { HostConflict } from './host-check.ts';
 import type { MeasuredStore } from './measured-store.ts';
+import type { SnapshotInForce } from './snapshot-in-force.ts';
 
 export type EdgeState = 'enrolling' | 'connecting' | 'online' | 'rejected' | 'closed';
 
@@ -52,6 +54,27 @@ export interface EdgeStatus {
   readonly counters: Readonly<Record<string, number>>;
   /** What of the machine is in conflict with the pools of the site. */
   readonly warnings: readonly HostConflict[];
+}
+
+/** Returns what of a status is about the snapshot, which comes from the session or from an earlier run. */
+export function inForceStatus(
+  inForce: SnapshotInForce | undefined,
+  client: { readonly validUntil: Date | undefined } | undefined
+): Pick<EdgeStatus, 'revision' | 'validUntil' | 'expired' | 'names'> {
+  const snapshot = inForce?.snapshot;
+  return {
+    revision: snapshot?.revision,
+    validUntil: client?.validUntil,
+    expired: inForce?.expired,
+    names: snapshot?.hosts.length ?? 0,
+  };
+}
+
+export function tunnelStatus(session: EdgeSession | undefined): EdgeStatus['tunnel'] {
+  const connection = session?.connection;
+  if (session === undefined || connection === undefined) return undefined;
+  const { remoteAddress } = connection;
+  return { remoteAddress, connections: session.connections, rttMs: session.rttMs };
 }
 
 /**

@@ -261,12 +261,49 @@ describe('what is in force', () => {
   });
 });
 
-test('a packet is explained by its bytes', async () => {
-  const { result } = await call('explain', { body: { site: 'site-a', packet: '45' } });
-  expect(result).toMatchObject({ verdict: 'DropMalformed', reason: expect.any(String) });
-  await expect(call('explain', { body: { site: 'nowhere', packet: '45' } })).rejects.toMatchObject({
-    problem: { status: 400, path: 'site' },
+test('a flow and a packet are explained', async () => {
+  const flow = { from: { site: 'site-a' }, to: 'bus' };
+  const { result } = await call('explain', { body: flow });
+  expect(result).toMatchObject({ from: 'site-a', to: 'cloud', protocol: 'udp' });
+  expect(result.stages.find(({ name }) => name === 'permission')!.outcome).toBe('ok');
+  const unknown = await call('explain', { body: { ...flow, to: 'buss' } });
+  expect(unknown.result).toMatchObject({ passes: false, droppedAt: 'destination' });
+  expect(unknown.result.stages[0]!.reason).toMatch(/bus/);
+  const bytes = await call('explain', { body: { from: { site: 'site-a' }, packet: '45 00' } });
+  expect(bytes.result.passes).toBe(false);
+  await expect(
+    call('explain', { body: { ...flow, from: { site: 'nowhere' } } })
+  ).rejects.toMatchObject({ problem: { status: 400 } });
+});
+
+test('the round-trip time of a tunnel is measured', async () => {
+  const body = { count: 2, intervalMs: 0, timeoutMs: 10_000 };
+  const { result } = await call('ping', { params: { site: 'site-a' }, body });
+  expect(result).toMatchObject({ site: 'site-a', sent: 2, received: 2 });
+  await expect(call('ping', { params: { site: 'site-b' }, body })).rejects.toMatchObject({
+    problem: { status: 503 },
   });
+});
+
+test('packets are captured', async () => {
+  const { result } = await call('lookup', { query: { name: 'bus', site: 'site-a' } });
+  const stream = await client.stream('capture', { body: { to: { service: 'bus' } } });
+  called.add('capture');
+  const iterator = stream[Symbol.asyncIterator]();
+  const chunks = [Buffer.from((await iterator.next()).value!)];
+  // A pcapng file begins with a section header block.
+  expect(chunks[0]!.toString('hex')).toMatch(/^0a0d0d0a/);
+  while (!Buffer.concat(chunks).includes('a captured packet')) {
+    hosts.send({
+      source: '10.0.0.9',
+      sourcePort: 40_000,
+      destination: result.hosts[0]!.addresses[0]!,
+      destinationPort: 7,
+      payload: Buffer.from('a captured packet'),
+    });
+    chunks.push(Buffer.from((await iterator.next()).value!));
+  }
+  await iterator.return!();
 });
 
 test('each operation of the table was called with success', () => {

@@ -74,6 +74,14 @@ test('it enrols with a token, and answers names', async () => {
   const { hosts } = (await call('lookup', { query: { name: 'bus' } })).result;
   expect(hosts).toMatchObject([{ name: 'bus.example.test', ports: ['udp/7'] }]);
   expect((await call('lookup', { query: { name: 'nothing' } })).result).toEqual({ hosts: [] });
+  const flow = { from: '10.0.0.9', to: 'bus' };
+  expect((await call('explain', { body: flow })).result).toMatchObject({ passes: true });
+  const other = { ...flow, from: '192.0.2.1' };
+  expect((await call('explain', { body: other })).result).toMatchObject({
+    passes: false,
+    droppedAt: 'filter',
+  });
+  expect((await call('ping', { body: { count: 1 } })).result).toMatchObject({ received: 1 });
   expect((await call('getDocument', {})).result).toMatchObject({ openapi: '3.1.0' });
 });
 

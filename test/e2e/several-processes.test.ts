@@ -107,7 +107,10 @@ describe.skipIf(isSkipped).each([1, 2])(`a cloud gateway of %i${reason}`, (proce
   test('explains a packet at the process that receives it', async () => {
     const verdictOf = async (site: string, destination: string, port: number) => {
       const packet = synTo(destination, port);
-      const { verdict } = await scene.callAdmin('POST', '/v1/explain', { site, packet });
+      const { verdict } = await scene.callAdmin('POST', '/v1/explain', {
+        from: { site },
+        packet,
+      });
       return verdict;
     };
     expect(await verdictOf('site-a', at.service, OPEN_PORT)).toBe('Forward');

@@ -113,10 +113,11 @@ describe('CloudGateway.explain', () => {
     await vi.waitFor(async () => expect((await cloud.explain(FLOW)).passes).toBe(true));
   });
 
-  test('still takes a packet and a site for the answer of the translator alone', async () => {
+  test('explains a packet by its bytes', async () => {
     const { cloud } = await start();
     const { packet } = await cloud.explain(FLOW);
-    expect(await cloud.explain(packet!, 'site-a')).toMatchObject({ verdict: 'NeedsPresence' });
+    const explained = await cloud.explain({ from: { site: 'site-a' }, packet: packet! });
+    expect(explained).toMatchObject({ verdict: 'NeedsPresence', passes: true });
     await expect(cloud.explain({ from: { site: 'x' }, to: 'bus' })).rejects.toThrow(
       'is not a site'
     );

@@ -47,10 +47,11 @@ beforeEach(async () => {
 afterEach(() => gateways.close());
 
 /** Returns what the cloud would do with a packet of the site to the presence. */
-async function stepOf(address: string): Promise<string> {
+async function stepOf(address: string): Promise<string | undefined> {
   const ends = { source: '10.0.0.5', sourcePort: 40_000, destination: address };
   const frame = udpFrame({ ...ends, destinationPort: 7, payload: Buffer.from('x') });
-  return (await cloud.explain(frame.subarray(VNET_HEADER_LENGTH), 'site-a')).step;
+  const packet = frame.subarray(VNET_HEADER_LENGTH);
+  return (await cloud.explain({ from: { site: 'site-a' }, packet })).step;
 }
 
 const presence = (): string => String(edge.lookup('bus')[0]!.addresses[0]);

@@ -92,7 +92,7 @@ describe('a client that openapi-typescript generates', () => {
       [
         'token: vp1',
         'exposed: camera to site-a',
-        'explained: DropMalformed',
+        'explained: false tunnel',
         'revoked: 0 tunnels closed',
         'refused: 409 ERR_PRESENCE_CERTIFICATE',
         'reinstated: 204',
@@ -130,8 +130,8 @@ const exposed = await client.PUT('/v1/exposures/{site}/{service}', {
   body: {},
 });
 console.log('exposed: ' + exposed.data!.service + ' to ' + exposed.data!.site);
-const explained = await client.POST('/v1/explain', { body: { site, packet: '45' } });
-console.log('explained: ' + explained.data!.verdict);
+const explained = await client.POST('/v1/explain', { body: { from: { site }, to: service }  });
+console.log('explained: ' + explained.data!.passes + ' ' + explained.data!.droppedAt);
 const receipt = await client.POST('/v1/revocations', { body: { site, reason: 'keyCompromise' } });
 console.log('revoked: ' + receipt.data!.tunnelsClosed + ' tunnels closed');
 const refused = await client.POST('/v1/tokens', { body: { site } });
