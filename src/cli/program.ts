@@ -4,8 +4,20 @@
  */
 import { Command } from 'commander';
 import { VERSION } from '../base/version.ts';
+import { registerAudit } from './commands/audit.ts';
+import { registerCa } from './commands/ca.ts';
 import { registerCloud } from './commands/cloud.ts';
+import { registerDesired } from './commands/desired.ts';
 import { registerEdge } from './commands/edge.ts';
+import { registerExpose, registerUnexpose } from './commands/expose.ts';
+import { registerExposure } from './commands/exposure.ts';
+import { registerInspect } from './commands/inspect.ts';
+import { registerMaintenance } from './commands/maintenance.ts';
+import { registerReinstate, registerRevocation, registerRevoke } from './commands/revocation.ts';
+import { registerService } from './commands/service.ts';
+import { registerSite } from './commands/site.ts';
+import { registerStatus } from './commands/status.ts';
+import { registerEnrol, registerToken } from './commands/token.ts';
 import { type ExitCode, endingOf } from './exit.ts';
 import type { Io } from './io.ts';
 
@@ -13,7 +25,26 @@ import type { Io } from './io.ts';
 export type Register = (program: Command, io: Io) => void;
 
 /** One line for each file of `commands/`, in the order of the help. */
-const REGISTERS: readonly Register[] = [registerCloud, registerEdge];
+const REGISTERS: readonly Register[] = [
+  registerCloud,
+  registerEdge,
+  registerStatus,
+  registerSite,
+  registerService,
+  registerExpose,
+  registerUnexpose,
+  registerExposure,
+  registerToken,
+  registerEnrol,
+  registerRevoke,
+  registerReinstate,
+  registerRevocation,
+  registerInspect,
+  registerMaintenance,
+  registerCa,
+  registerDesired,
+  registerAudit,
+];
 
 export const NAME = 'virtual-presence';
 

@@ -60,7 +60,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'tunnel',
     'worker',
   ],
-  cli: ['base', 'errors', 'gateway', 'observe', 'sockets', 'tunnel'],
+  cli: ['admin', 'audit', 'base', 'errors', 'gateway', 'observe', 'registry', 'sockets', 'tunnel'],
   index: [
     'admin',
     'allocator',
@@ -186,7 +186,15 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:worker_threads',
     'valibot',
   ],
-  admin: ['node:fs', 'node:fs/promises', 'node:http', 'node:module', 'node:net', 'node:path', 'valibot'],
+  admin: [
+    'node:fs',
+    'node:fs/promises',
+    'node:http',
+    'node:module',
+    'node:net',
+    'node:path',
+    'valibot',
+  ],
   worker: [
     'eventemitter3',
     'node:child_process',
