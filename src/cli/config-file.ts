@@ -16,10 +16,12 @@ export class ConfigFile {
   readonly #values: unknown;
   readonly #lines = new LineCounter();
 
-  /** @throws {ConfigError} if the file cannot be read, or is not a YAML mapping. */
-  constructor(path: string) {
+  /**
+   * @param text default: that of the file
+   * @throws {ConfigError} if the file cannot be read, or is not a YAML mapping.
+   */
+  constructor(path: string, text: string = readConfiguration(path)) {
     this.path = path;
-    const text = readConfiguration(path);
     this.#document = parseDocument(text, { lineCounter: this.#lines, prettyErrors: false });
     const [fault] = this.#document.errors;
     if (fault !== undefined) {
@@ -48,6 +50,16 @@ export class ConfigFile {
       const { path, message } = error as ConfigError;
       throw new ConfigError(this.#lineOf(path), message);
     }
+  }
+
+  /**
+   * Returns the file's values as they are written, once they fit the schema.
+   *
+   * @throws {ConfigError} as `read`.
+   */
+  plain(schema: v.GenericSchema<unknown, unknown>): unknown {
+    this.read(schema);
+    return this.#values;
   }
 
   /**

@@ -35,6 +35,11 @@ export class CommandError extends PresenceError {
   }
 }
 
+/** Returns the error of a command line that is wrong. */
+export function usageError(message: string, options?: ErrorOptions): CommandError {
+  return new CommandError(ExitCode.Usage, message, options);
+}
+
 /** How a command ends that has thrown an error. */
 export interface Ending {
   readonly exitCode: ExitCode;
@@ -62,9 +67,15 @@ function endingOfCommander({ exitCode, code, message }: CommanderError): Ending 
   if (exitCode === 0) return { exitCode: ExitCode.Done, message: undefined };
   // A group of commands without a command: the help has been printed.
   if (code === 'commander.help') return { exitCode: ExitCode.Usage, message: undefined };
-  const sentence = message.replace(/^error: /, '').replace(/\n\((.*)\)$/s, ' ($1)');
+  const sentence = message
+    .replace(/^error: /, '')
+    .replace(/\n\((.*)\)$/s, ' ($1)')
+    .replace(LONG_QUOTE, "'$1...'");
   return { exitCode: ExitCode.Usage, message: sentence };
 }
+
+/** An argument that would fill the terminal. */
+const LONG_QUOTE = /'([^']{60})[^']{3,}'/g;
 
 /** Keyed by the code of an error, which survives between processes; every other code means `Failed`. */
 const OF_CODES: ReadonlyMap<string, ExitCode> = new Map<string, ExitCode>([

@@ -4,11 +4,23 @@
  */
 import { Command } from 'commander';
 import { VERSION } from '../base/version.ts';
+import { registerAudit } from './commands/audit.ts';
 import { registerBench } from './commands/bench.ts';
+import { registerCa } from './commands/ca.ts';
 import { registerCloud } from './commands/cloud.ts';
 import { registerCompletion } from './commands/completion.ts';
+import { registerDesired } from './commands/desired.ts';
 import { registerEdge } from './commands/edge.ts';
+import { registerExpose, registerUnexpose } from './commands/expose.ts';
+import { registerExposure } from './commands/exposure.ts';
 import { registerInit } from './commands/init.ts';
+import { registerInspect } from './commands/inspect.ts';
+import { registerMaintenance } from './commands/maintenance.ts';
+import { registerReinstate, registerRevocation, registerRevoke } from './commands/revocation.ts';
+import { registerService } from './commands/service.ts';
+import { registerSite } from './commands/site.ts';
+import { registerStatus } from './commands/status.ts';
+import { registerEnrol, registerToken } from './commands/token.ts';
 import { type ExitCode, endingOf } from './exit.ts';
 import type { Io } from './io.ts';
 
@@ -20,6 +32,22 @@ const REGISTERS: readonly Register[] = [
   registerInit,
   registerCloud,
   registerEdge,
+  registerStatus,
+  registerSite,
+  registerService,
+  registerExpose,
+  registerUnexpose,
+  registerExposure,
+  registerToken,
+  registerEnrol,
+  registerRevoke,
+  registerReinstate,
+  registerRevocation,
+  registerInspect,
+  registerMaintenance,
+  registerCa,
+  registerDesired,
+  registerAudit,
   registerBench,
   registerCompletion,
 ];

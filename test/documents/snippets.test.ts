@@ -5,9 +5,13 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
+import type { Command } from 'commander';
 import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
 import manifest from '../../package.json' with { type: 'json' };
+import { CLOUD_OPERATIONS, EDGE_OPERATIONS, type Operations } from '../../src/admin/index.ts';
+import { Router } from '../../src/admin/router.ts';
+import { parseSchema } from '../../src/base/schema.ts';
 import { readClose, readHello, readWelcome } from '../../src/tunnel/messages.ts';
 import { moduleOf, readTree } from '../structure/source-tree.ts';
 import { faultOfCommand } from '../support/command-line.ts';
@@ -93,10 +97,15 @@ describe('commands', () => {
       const end = rest.findIndex((word) => /^[|>]/.test(word));
       return expect(faultOfCommand(end < 0 ? rest : rest.slice(0, end))).toBeUndefined();
     }
-    const path = /http:\/\/admin(\/v1\/\w+)/.exec(command)?.[1];
+    const path = /http:\/\/admin(\/\S+)/.exec(command)?.[1];
     expect(path, 'a command that is not known').toBeDefined();
-    const method = / -d /.test(command) ? 'POST' : 'GET';
-    expect(adminRoutes()).toContain(`${method} ${path}`);
+    const method = / -X ([A-Z]+) /.exec(command)?.[1] ?? (/ -d /.test(command) ? 'POST' : 'GET');
+    const { operation } = new Router(CLOUD_OPERATIONS as unknown as Operations).match(
+      method,
+      path!
+    );
+    const body = / -d '([^']*)'/.exec(command)?.[1];
+    if (body !== undefined) parseSchema(operation.body!, JSON.parse(body));
   });
 
   /** Checks that there is this npm script, and that its program knows the options. */
@@ -119,16 +128,28 @@ describe('commands', () => {
   }
 });
 
-function adminRoutes(): string[] {
-  return [...read('src/admin/routes.ts').matchAll(/'([A-Z]+ \/v1\/\w+)'/g)].map(
-    ([, name]) => name!
+/** The rows of a table of requests. */
+function rowsOf(operations: object): string[] {
+  return Object.values(operations as Operations).map(
+    ({ method, path, summary }) => `| \`${method} ${path}\` | ${summary} |`
   );
 }
 
 describe('tables', () => {
-  test('docs/operating.md lists every request of the admin interface', () => {
-    const listed = [...read('docs/operating.md').matchAll(/^\| `([A-Z]+ \/v1\/\w+)/gm)];
-    expect(listed.map(([, name]) => name).sort()).toEqual(adminRoutes().sort());
+  test('docs/operating.md lists every request of the admin interfaces', () => {
+    const lines = read('docs/operating.md').split('\n');
+    const listed = lines.filter((line) => /^\| `(GET|PUT|POST|DELETE) /.test(line));
+    expect(listed).toEqual([...rowsOf(CLOUD_OPERATIONS), ...rowsOf(EDGE_OPERATIONS)]);
+  });
+
+  test('docs/operating.md names every command that talks to a gateway', () => {
+    const [, table] = /\| command \| does \|\n((?:\|.*\n)+)/.exec(read('docs/operating.md'))!;
+    const named = [...table!.matchAll(/`([a-z]+)/g)].map(([, name]) => name!);
+    const talks = (command: Command): boolean =>
+      command.options.some(({ long }) => long === '--socket') || command.commands.some(talks);
+    const program = createProgram(ioOfProcess());
+    const missing = program.commands.filter((each) => talks(each) && !named.includes(each.name()));
+    expect(missing.map((each) => each.name())).toEqual([]);
   });
 
   test('docs/embedding.md names options that the gateways have', () => {

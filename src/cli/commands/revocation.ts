@@ -1,0 +1,106 @@
+/**
+ * `revoke`, `reinstate` and `revocation list`: cuts a site, a certificate or a key off, and lets a site come back.
+ * @module
+ */
+import type { Command } from 'commander';
+import type { ReceiptAnswer, RevocationBody, ScopeAnswer } from '../../admin/index.ts';
+import { connectCloud, type GatewayOptions, withGateway } from '../connection.ts';
+import { usageError } from '../exit.ts';
+import type { Io } from '../io.ts';
+import { type OutputOptions, printLines, printResult, withJson } from '../output.ts';
+import { countOf, listOf, pairs, table } from '../table.ts';
+
+type RevokeOptions = GatewayOptions &
+  OutputOptions & { readonly serial?: string; readonly key?: string; readonly reason?: string };
+type ListOptions = GatewayOptions & OutputOptions & { readonly site?: string };
+
+export function registerRevoke(program: Command, io: Io): void {
+  const command = program
+    .command('revoke')
+    .summary('cut a site, a certificate or a key off')
+    .description(
+      'Revokes a site, a certificate or a key, closes its tunnels, and prints the receipt. It takes effect at once.'
+    )
+    .argument('[site]', 'the site')
+    .option('--serial <hex>', 'the serial number of a certificate instead')
+    .option('--key <hash>', 'a key instead: the SHA-256 of its SubjectPublicKeyInfo, in base64url')
+    .option(
+      '--reason <reason>',
+      'why: unspecified (the default), keyCompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn'
+    );
+  withJson(withGateway(command)).action(
+    async (site: string | undefined, options: RevokeOptions) => {
+      const { serial, key: spki, reason } = options;
+      const scopes = [{ site }, { serial }, { spki }].filter(
+        (scope) => Object.values(scope)[0] !== undefined
+      );
+      if (scopes.length !== 1) throw usageError('give one of a site, --serial and --key');
+      const body = { ...scopes[0], ...(reason !== undefined && { reason }) };
+      const cloud = connectCloud(io, options);
+      const { result } = await cloud.call('revoke', { body: body as RevocationBody });
+      printResult(io, options, result, () => receiptLines(result));
+    }
+  );
+}
+
+export function registerReinstate(program: Command, io: Io): void {
+  const command = program
+    .command('reinstate')
+    .summary('let a revoked site come back')
+    .description('Lets a revoked site enrol again. Its edge gateway needs a new token.')
+    .argument('<site>', 'the site');
+  withGateway(command).action(async (site: string, options: GatewayOptions) => {
+    await connectCloud(io, options).call('reinstate', { params: { site } });
+    printLines(io, [
+      `"${site}" may enrol again: virtual-presence token create ${site}, and virtual-presence enrol at its edge`,
+    ]);
+  });
+}
+
+export function registerRevocation(program: Command, io: Io): void {
+  const parent = program
+    .command('revocation')
+    .summary('what is revoked')
+    .description('Reads what is revoked; "revoke" and "reinstate" change it.');
+  const command = parent
+    .command('list')
+    .summary('list what is revoked')
+    .description('Lists the sites, certificates and keys that are revoked.')
+    .option('--site <site>', 'only this site and its certificates');
+  withJson(withGateway(command)).action(async ({ site, ...options }: ListOptions) => {
+    const revocations = await connectCloud(io, options).list('listRevocations', { site });
+    printResult(io, options, { revocations }, () => {
+      const rows = revocations.map(({ scope, reason, revokedAt, site: of = '-' }) => [
+        scopeOf(scope),
+        of,
+        reason,
+        revokedAt,
+      ]);
+      return table(['revoked', 'site', 'reason', 'since'], rows, 'nothing is revoked');
+    });
+  });
+}
+
+function receiptLines(receipt: ReceiptAnswer): readonly string[] {
+  const { scope, sites, serials, unexpired, tokensVoided, tunnelsClosed, pathsRemoved } = receipt;
+  const lines = [
+    `${scopeOf(scope)} is revoked`,
+    ...pairs([
+      ['sites', listOf(sites)],
+      ['certificates', listOf(serials)],
+      ['ended', `${countOf(tunnelsClosed, 'tunnel')}, ${countOf(pathsRemoved, 'path')}`],
+      ['tokens voided', String(tokensVoided)],
+      ['packets stopped', `${receipt.elapsedMs.toFixed(1)} ms after the request`],
+    ]),
+  ];
+  if (unexpired.length === 0) return lines;
+  return [
+    ...lines,
+    `certificates of ${listOf(unexpired)} are still valid: only revoking the site ends them`,
+  ];
+}
+
+function scopeOf({ site, serial, spki }: ScopeAnswer): string {
+  if (site !== undefined) return `the site "${site}"`;
+  return serial === undefined ? `the key ${spki}` : `the certificate ${serial}`;
+}
