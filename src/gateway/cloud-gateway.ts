@@ -235,7 +235,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     const { tunnelsClosed, elapsedMs } = receipt;
     const what = Object.values(scope)[0];
     const took = `${tunnelsClosed} tunnels closed in ${elapsedMs.toFixed(1)} ms`;
-    this.#options.logger.info({ ...scope }, `${what}: revoked, ${took}`);
+    this.#options.logger.info({ event: 'revoked', ...scope }, `${what}: revoked, ${took}`);
     return receipt;
   }
 
@@ -268,7 +268,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     if (step === 'prepare') await trust.prepare(ca);
     else await trust[step]();
     audit?.ca(step);
-    this.#options.logger.info({ step }, `CA rollover: ${step}`);
+    this.#options.logger.info({ event: 'ca_rollover', step }, `CA rollover: ${step}`);
     if (step !== 'retire') return;
     const reason = 'the CA of the certificate is retired';
     await workers.terminate({ unwanted: true }, { code: CloseCode.Untrusted, reason });
@@ -403,7 +403,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
       this.#closing.add(() => admin.close());
     }
     signal?.throwIfAborted();
-    logger.debug({}, 'the cloud gateway is open');
+    logger.debug({ event: 'cloud_open' }, 'the cloud gateway is open');
   }
 
   /** @param fault one sentence; undefined when the fault is over */

@@ -14,7 +14,13 @@ import {
 import { deviceAddress, isPacketDevice, openDevice, type PacketDevice } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
 import type { SnapshotExpiredError } from '../errors.ts';
-import type { MetricFamily, MetricsServer, Readiness } from '../observe/index.ts';
+import {
+  errorFields,
+  type LogEvent,
+  type MetricFamily,
+  type MetricsServer,
+  type Readiness,
+} from '../observe/index.ts';
 import type { SocketStack } from '../sockets/index.ts';
 import type { Failure } from '../tunnel/index.ts';
 import { serveMetrics } from './common-metrics.ts';
@@ -309,7 +315,8 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     const credentials = await SiteCredentials.read(options);
     // Device and DNS open before a token is redeemed: a start that fails must not use up the token.
     if (!isGiven) {
-      const warn = (problem: string): void => logger.warn({}, `device: ${problem}`);
+      const event = 'edge_device_problem';
+      const warn = (problem: string): void => logger.warn({ event }, `device: ${problem}`);
       const opened =
         device.type === 'sockets' ? openSockets(device, clock) : await openDevice(device, warn);
       this.#use(opened);
@@ -422,10 +429,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     this.#expired = undefined;
     if (this.#names !== undefined) serveNames(this.#names, snapshot);
     const error = this.#sockets!.apply(snapshot);
-    if (error !== undefined) {
-      this.#options.logger.error({ err: error }, error.message);
-      this.emit('problem', { error });
-    }
+    if (error !== undefined) this.#report('edge_sockets_failed', error);
     this.#routes.follow(snapshot.pools);
     this.emit('snapshot', snapshot);
   }
@@ -439,7 +443,11 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
     if (this.#names !== undefined) expireNames(this.#names, snapshot);
     this.#sockets!.expire(error);
     this.#routes.follow([]);
-    this.#options.logger.error({ site: snapshot.site, err: error }, error.message);
+    this.#report('snapshot_expired', error);
+  }
+
+  #report(event: LogEvent, error: Error): void {
+    this.#options.logger.error({ event, site: this.#site, ...errorFields(error) }, error.message);
     this.emit('problem', { error });
   }
 
@@ -449,11 +457,9 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements AsyncDisposable 
       store: this.#persistent?.store,
       dns: this.#names,
       session: this.#session,
-      status: {
-        site: this.#site,
-        revision: this.#snapshot?.revision,
-        validUntil: (this.#session ?? this.#kept)?.validUntil,
-      },
+      site: this.#site,
+      revision: this.#snapshot?.revision,
+      validUntil: (this.#session ?? this.#kept)?.validUntil,
       enrolments: this.#tokens.redemptions,
     });
   }
