@@ -139,6 +139,7 @@ export {
   type HistogramBucket,
   type HistogramFamily,
   type HistogramSample,
+  type LogEvent,
   type LogFields,
   type Logger,
   METRICS_CONTENT_TYPE,

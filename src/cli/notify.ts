@@ -37,7 +37,7 @@ export function openNotify({ env }: Pick<Io, 'env'>, logger: Logger): Notify {
         hasFailed = true;
         const reason = (error as Error).message.trim();
         const message = `NOTIFY_SOCKET is set, but systemd-notify fails, so that systemd knows nothing of this gateway: ${reason}`;
-        logger.warn({ event: 'notify.failed', err: error }, message);
+        logger.warn({ event: 'notify_failed', err: error }, message);
       }
     });
     return work;

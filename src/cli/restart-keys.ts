@@ -26,7 +26,7 @@ export function changedKeys(before: FileState, after: FileState): string[] {
 export function logNeedRestart(logger: Logger, keys: readonly string[]): void {
   if (keys.length === 0) return;
   const message = `changed, and needs a restart: ${keys.join(', ')}`;
-  logger.warn({ event: 'gateway.needs-restart', keys }, message);
+  logger.warn({ event: 'restart_needed', keys }, message);
 }
 
 function optionOf(values: object, key: string): unknown {

@@ -59,7 +59,7 @@ export async function runGateway(
   try {
     const failed = starting.then((running) => running.failed ?? new Promise<never>(() => {}));
     const signal = await Promise.race([signalled, failed]);
-    logger.info({ event: 'gateway.stopping', signal }, `${signal}: shutting down`);
+    logger.info({ event: 'gateway_stopping', signal }, `${signal}: shutting down`);
     await Promise.all([notify.stopping(), end(starting)]);
   } catch (error) {
     const [sentence] = (error as Error).message.split('\n');
@@ -73,10 +73,10 @@ export async function runGateway(
 async function reload(running: Running, logger: Logger): Promise<void> {
   try {
     await running.reload();
-    logger.info({ event: 'gateway.reloaded' }, 'reloaded');
+    logger.info({ event: 'reloaded' }, 'reloaded');
   } catch (error) {
     const message = `not reloaded: ${(error as Error).message}`;
-    logger.error({ event: 'gateway.not-reloaded', err: error }, message);
+    logger.error({ event: 'reload_failed', err: error }, message);
   }
 }
 

@@ -177,7 +177,7 @@ async function startPublication(
     const text = now.join('; ');
     if (text !== before) {
       const message = `published: ${text === '' ? 'nothing' : text}`;
-      logger.info({ event: 'sockets.published' }, message);
+      logger.info({ event: 'sockets_published' }, message);
     }
     before = text;
   };
@@ -186,7 +186,7 @@ async function startPublication(
     try {
       update();
     } catch (error) {
-      logger.warn({ event: 'sockets.hosts-not-written', err: error }, (error as Error).message);
+      logger.warn({ event: 'hosts_file_failed', err: error }, (error as Error).message);
     }
   });
 }
@@ -207,7 +207,7 @@ async function startForward(
     );
     const where = shortAddress(address);
     const message = `forward: ${JSON.stringify(where)} leads to ${host}:${port}`;
-    logger.info({ event: 'sockets.forward' }, message);
+    logger.info({ event: 'sockets_forwarded' }, message);
     return where;
   };
   const again = async (): Promise<void> => {
@@ -219,7 +219,7 @@ async function startForward(
       } catch (error) {
         if (isOfTarget(error, host)) continue;
         // The gateway is closed, or the port is taken meanwhile.
-        logger.warn({ event: 'sockets.no-forward', err: error }, (error as Error).message);
+        logger.warn({ event: 'forward_failed', err: error }, (error as Error).message);
         return;
       }
     }
@@ -230,7 +230,7 @@ async function startForward(
     if (!isOfTarget(error, host)) throw error;
     const { message } = error as Error;
     logger.warn(
-      { event: 'sockets.forward-waits' },
+      { event: 'forward_waits' },
       `${key}: does not listen yet, and is tried again: ${message}`
     );
     void again();

@@ -159,7 +159,7 @@ export class AuthorityKeeper
       const path = await cas.begin(await atRest(made, passphrase), rootKey);
       if (path !== undefined) {
         logger.warn(
-          { path },
+          { event: 'root_key_stored', path },
           `the key of the root CA is in ${path}: move it to a safe place, the gateway does not need it`
         );
       }
@@ -262,7 +262,7 @@ export class AuthorityKeeper
     this.#cancelWatch();
     const { caWarning } = this;
     if (caWarning !== undefined && caWarning !== this.#lastWarning) {
-      this.#logger.warn({}, caWarning);
+      this.#logger.warn({ event: 'ca_expiring' }, caWarning);
       this.emit('problem', { error: new CertificateError(caWarning) });
     }
     this.#lastWarning = caWarning;
@@ -300,7 +300,9 @@ async function load(
   cas: CaSecrets
 ): Promise<{ authority: CertificateAuthority; retired: readonly string[] }> {
   await cas.removeRetiredKeys();
-  for (const path of await cas.protectKeys()) logger.info({ path }, `${path}: encrypted again`);
+  for (const path of await cas.protectKeys()) {
+    logger.info({ event: 'ca_key_encrypted', path }, `${path}: encrypted again`);
+  }
   const { current, retired, ...others } = (await cas.read())!;
   const authority = await CertificateAuthority.open({
     trustDomain,

@@ -4,7 +4,7 @@
  * @module
  */
 import type { TrustMessage } from '../control/index.ts';
-import type { LogFields, Logger } from '../observe/index.ts';
+import { errorFields, type LogEvent, type LogFields, type Logger } from '../observe/index.ts';
 import {
   CertificateRenewer,
   type CertificateRenewerOptions,
@@ -43,11 +43,13 @@ export class CertificateKeeper {
     this.#renewer = new CertificateRenewer(options);
     this.#renewer.on('renewed', () => onRenewed?.());
     this.#renewer.on('expired', ({ notAfter }) => {
-      this.#warn(`the certificate expired on ${notAfter.toISOString()}: ${remedy}`);
+      const text = `the certificate expired on ${notAfter.toISOString()}: ${remedy}`;
+      this.#warn('certificate_expired', text);
     });
     this.#renewer.on('problem', ({ error, retryInMs }) => {
       const seconds = Math.round(retryInMs / 1000);
-      this.#warn(`certificate not renewed, trying again in ${seconds} s: ${error.message}`, error);
+      const text = `certificate not renewed, trying again in ${seconds} s: ${error.message}`;
+      this.#warn('certificate_not_renewed', text, error);
       onFailure?.(this.#renewer.state);
     });
   }
@@ -75,7 +77,9 @@ export class CertificateKeeper {
   /** Takes the trust bundle that the cloud sends, and renews the certificate if the message says so. */
   async follow({ caPem, renew, renewInMs = 0 }: Omit<TrustMessage, 'type'>): Promise<void> {
     // The renewer reports a failure as `problem` and tries again.
-    await this.#renewer.setTrust(caPem).catch((error: Error) => this.#warn(error.message, error));
+    await this.#renewer
+      .setTrust(caPem)
+      .catch((error: Error) => this.#warn('trust_refused', error.message, error));
     if (renew) this.#renewer.renewIn(renewInMs);
   }
 
@@ -89,7 +93,8 @@ export class CertificateKeeper {
     return this.#renewer.close();
   }
 
-  #warn(text: string, err?: Error): void {
-    this.#logger.warn({ ...this.#fields, ...(err && { err }) }, `${this.#about}${text}`);
+  #warn(event: LogEvent, text: string, error?: Error): void {
+    const fields = { event, ...this.#fields, ...(error && errorFields(error)) };
+    this.#logger.warn(fields, `${this.#about}${text}`);
   }
 }

@@ -437,7 +437,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
       this.#closing.add(() => admin.close());
     }
     signal?.throwIfAborted();
-    logger.debug({}, 'the cloud gateway is open');
+    logger.debug({ event: 'cloud_open' }, 'the cloud gateway is open');
   }
 
   /** @param fault one sentence; undefined when the fault is over */

@@ -23,7 +23,7 @@ import {
 } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
 import { ConfigError } from '../errors.ts';
-import type { Logger, MetricsServer } from '../observe/index.ts';
+import { errorFields, type LogEvent, type Logger, type MetricsServer } from '../observe/index.ts';
 import { type CertificateAuthority, EnrolmentServer } from '../pki/index.ts';
 import { CLOUD, Registry } from '../registry/index.ts';
 import type { Store } from '../store/index.ts';
@@ -79,7 +79,7 @@ interface Opening {
   readonly closing: CloseStack;
   readonly hooks: CloudHooks;
   /** Returns a function that logs an error of a part, and reports it to the host program. */
-  readonly reporter: (part: string) => (error: Error) => void;
+  readonly reporter: (part: string, event: LogEvent) => (error: Error) => void;
 }
 
 /**
@@ -96,8 +96,8 @@ export async function openCloudParts(
   const device = stackOr(options.device, clock);
   const given = isPacketDevice(device) ? new GivenDevice(device) : undefined;
   if (given !== undefined) closing.add(() => given.close());
-  const reporter: Opening['reporter'] = (part) => (error) => {
-    logger.warn({ err: error }, `${part}: ${error.message}`);
+  const reporter: Opening['reporter'] = (part, event) => (error) => {
+    logger.warn({ event, ...errorFields(error) }, `${part}: ${error.message}`);
     hooks.onProblem(error);
   };
   const opening: Opening = { options, closing, hooks, reporter };
@@ -133,13 +133,13 @@ export async function openCloudParts(
     routing = routing
       .then(() => pools.follow())
       .catch((error: Error) => {
-        reporter('device')(error);
+        reporter('device', 'pool_routes_failed')(error);
         if (!closing.isClosed) cancelRetry = clock.after(ROUTE_RETRY_MS, routePools, true);
       });
   };
   const { ttlSeconds } = options;
   const isTransit = workers.transit !== undefined;
-  const onError = reporter('names');
+  const onError = reporter('names', 'names_failed');
   const names = new CloudNames({ registry, ttlSeconds, isTransit, clock, onError });
   const controller = await PresenceController.start({
     registry,
@@ -155,8 +155,10 @@ export async function openCloudParts(
     suspended: revocations.table.sites,
   });
   closing.add(() => controller.close());
-  controller.on('problem', ({ error }) => reporter('presence')(error));
-  controller.on('warning', ({ message }) => logger.warn({}, `addresses: ${message}`));
+  controller.on('problem', ({ error }) => reporter('presence', 'presence_failed')(error));
+  controller.on('warning', ({ message, realm, site = realm }) =>
+    logger.warn({ event: 'pool_warning', site }, `addresses: ${message}`)
+  );
   const dns = options.dns && (await DnsServer.listen({ ...options.dns, clock }));
   if (dns !== undefined) {
     closing.add(() => dns.close());
@@ -172,7 +174,7 @@ export async function openCloudParts(
       workers.terminate({ unwanted: true }, { code: CloseCode.Revoked, reason }),
   });
   closing.add(() => revoker.close());
-  revoker.on('problem', ({ error }) => reporter('revocation')(error));
+  revoker.on('problem', ({ error }) => reporter('revocation', 'revocation_failed')(error));
   const control = createControl(opening, controller, trust);
   const tunnels = serveTunnels(opening, { control, workers, audit });
   tunnels.on('edge', (change) => sockets.onEdge(change));
@@ -227,8 +229,8 @@ async function openRegistry(
 ): Promise<Pick<CloudParts, 'registry' | 'audit'>> {
   const registry = await Registry.open(store, { clock: options.clock });
   closing.add(() => registry.close());
-  registry.on('problem', ({ error }) => reporter('desired state')(error));
-  const audit = await openAudit(options, closing, reporter('audit log'));
+  registry.on('problem', ({ error }) => reporter('desired state', 'registry_failed')(error));
+  const audit = await openAudit(options, closing, reporter('audit log', 'audit_failed'));
   audit?.follow(registry);
   if (options.desired !== undefined) await applyDesired(registry, options.desired, 'desired');
   return { registry, audit };
@@ -261,7 +263,8 @@ async function openAuthority(
   authority.on('trust', reportExpiry);
   reportExpiry();
   await authority.prune();
-  closing.add(everyHour(clock, () => authority.prune().catch(reporter('pruning'))));
+  const onPruneError = reporter('pruning', 'prune_failed');
+  closing.add(everyHour(clock, () => authority.prune().catch(onPruneError)));
   return trust;
 }
 
@@ -287,7 +290,7 @@ function createEnrolment(
     tunnels: tunnelEndpoints,
     ...(authorize && { authorize: (request) => authorize({ ...request, at: 'enrolment' }) }),
   });
-  enrolment.on('problem', ({ error }) => reporter('enrolment')(error));
+  enrolment.on('problem', ({ error }) => reporter('enrolment', 'enrolment_server_failed')(error));
   enrolment.on('outcome', (outcome) => audit?.enrolment(outcome));
   return enrolment;
 }
@@ -298,7 +301,7 @@ function followSite(
   controller: PresenceController,
   sockets: CloudSockets
 ): void {
-  const report = reporter('device');
+  const report = reporter('device', 'site_sockets_failed');
   const apply = (snapshot: Snapshot | undefined): void => {
     if (snapshot?.site !== CLOUD) return;
     const error = sockets.apply(snapshot);
@@ -320,7 +323,8 @@ function createControl(
   });
   closing.add(() => control.close());
   control.on('problem', ({ site, error }) => {
-    options.logger.warn({ site, err: error }, `${site}: ${error.message}`);
+    const fields = { event: 'control_server_failed', site, ...errorFields(error) } as const;
+    options.logger.warn(fields, `${site}: ${error.message}`);
     hooks.onProblem(error, site);
   });
   trust.authority.on('trust', () => control.announceTrust());
@@ -402,7 +406,8 @@ function deviceOf(
   registry: Registry
 ): WorkerPoolOptions['device'] {
   if (device.type !== 'tun') {
-    return () => openDevice(device, (problem) => logger.warn({}, `device: ${problem}`));
+    const event = 'cloud_device_problem';
+    return () => openDevice(device, (problem) => logger.warn({ event }, `device: ${problem}`));
   }
   const { type: _, ...tun } = device;
   return { ...tun, routes: tun.routes ?? cloudPools(registry) };

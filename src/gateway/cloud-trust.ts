@@ -59,7 +59,7 @@ export class CloudTrust {
     const { tunnelsClosed, elapsedMs } = receipt;
     const what = Object.values(scope)[0];
     const took = `${tunnelsClosed} tunnels closed in ${elapsedMs.toFixed(1)} ms`;
-    this.#options.logger.info({ ...scope }, `${what}: revoked, ${took}`);
+    this.#options.logger.info({ event: 'revoked', ...scope }, `${what}: revoked, ${took}`);
     return receipt;
   }
 
@@ -77,7 +77,7 @@ export class CloudTrust {
     if (step === 'prepare') await trust.prepare(ca);
     else await trust[step]();
     audit?.ca(step);
-    this.#options.logger.info({ step }, `CA rollover: ${step}`);
+    this.#options.logger.info({ event: 'ca_rollover', step }, `CA rollover: ${step}`);
     if (step !== 'retire') return;
     const reason = 'the CA of the certificate is retired';
     await workers.terminate({ unwanted: true }, { code: CloseCode.Untrusted, reason });

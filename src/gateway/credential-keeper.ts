@@ -4,7 +4,13 @@
  * @module
  */
 import type { ControlClient } from '../control/index.ts';
-import { type Logger, silentLogger } from '../observe/index.ts';
+import {
+  errorFields,
+  type LogEvent,
+  type LogFields,
+  type Logger,
+  silentLogger,
+} from '../observe/index.ts';
 import type { CertificateRenewerOptions, Credentials } from '../pki/index.ts';
 import { failureOf, type MtlsTunnel } from '../tunnel/index.ts';
 import { CertificateKeeper } from './certificate-keeper.ts';
@@ -51,7 +57,7 @@ export class CredentialKeeper implements AsyncDisposable {
       remedy: 'enrol with a new token',
       onRenewed: () => {
         this.renewals.renewed++;
-        this.#log(`certificate renewed, ${this.#certificate.validUntil}`);
+        this.#log('certificate_renewed', `certificate renewed, ${this.#certificate.validUntil}`);
       },
       onFailure: (state) => {
         this.renewals.failed++;
@@ -129,19 +135,23 @@ export class CredentialKeeper implements AsyncDisposable {
       if (this.#unapplied === undefined) {
         const enrolled = await credentials.enrolAnew(token);
         this.#certificate.replace(enrolled);
-        this.#log(`enrolled again, ${this.#certificate.validUntil}`);
+        this.#log('enrolled_again', `enrolled again, ${this.#certificate.validUntil}`);
         this.#unapplied = enrolled;
       }
       await tunnel.updateCredentials(this.#unapplied);
       this.#unapplied = undefined;
     } catch (error) {
-      this.#log(`not enrolled again: ${(error as Error).message}`);
+      this.#log(
+        'enrolment_failed',
+        `not enrolled again: ${(error as Error).message}`,
+        errorFields(error)
+      );
       throw error;
     }
   }
 
-  #log(text: string): void {
+  #log(event: LogEvent, text: string, fields: LogFields = {}): void {
     const { site } = this.#options.credentials.identity;
-    this.#logger.info({ site }, `${site}: ${text}`);
+    this.#logger.info({ event, site, ...fields }, `${site}: ${text}`);
   }
 }

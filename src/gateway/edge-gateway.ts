@@ -21,7 +21,13 @@ import {
   type PingReport,
   ping,
 } from '../diagnosis/index.ts';
-import type { MetricFamily, MetricsServer, Readiness } from '../observe/index.ts';
+import {
+  errorFields,
+  type LogEvent,
+  type MetricFamily,
+  type MetricsServer,
+  type Readiness,
+} from '../observe/index.ts';
 import type { SocketStack } from '../sockets/index.ts';
 import type { Failure } from '../tunnel/index.ts';
 import { serveMetrics } from './common-metrics.ts';
@@ -425,17 +431,16 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
 
   #onSnapshot(snapshot: Snapshot): void {
     const error = this.#parts!.inForce.follow(snapshot);
-    if (error !== undefined) {
-      this.#options.logger.error({ err: error }, error.message);
-      this.emit('problem', { error });
-    }
+    if (error !== undefined) this.#report('edge_sockets_failed', error);
     this.emit('snapshot', snapshot);
   }
 
   #onExpired(expiry: SnapshotExpiry): void {
-    if (!this.#parts!.inForce.expire(expiry)) return;
-    const { snapshot, error } = expiry;
-    this.#options.logger.error({ site: snapshot.site, err: error }, error.message);
+    if (this.#parts!.inForce.expire(expiry)) this.#report('snapshot_expired', expiry.error);
+  }
+
+  #report(event: LogEvent, error: Error): void {
+    this.#options.logger.error({ event, site: this.#site, ...errorFields(error) }, error.message);
     this.emit('problem', { error });
   }
 
@@ -445,10 +450,8 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
       store: this.#persistent?.store,
       dns: this.#parts?.names,
       session: this.#session,
-      status: {
-        site: this.#site,
-        ...inForceStatus(this.#parts?.inForce, this.#session ?? this.#kept),
-      },
+      site: this.#site,
+      ...inForceStatus(this.#parts?.inForce, this.#session ?? this.#kept),
       enrolments: this.#tokens.redemptions,
     });
   }

@@ -12,8 +12,9 @@ import { addCommon, type CommonMeasured, dropsOf, snakeCase } from './common-met
 import type { EdgeSession } from './edge-session.ts';
 import type { EdgeStatus } from './edge-status.ts';
 
-export interface EdgeMeasured extends CommonMeasured {
-  readonly status: Pick<EdgeStatus, 'site' | 'revision' | 'validUntil'>;
+export interface EdgeMeasured
+  extends CommonMeasured,
+    Pick<EdgeStatus, 'site' | 'revision' | 'validUntil'> {
   /** Undefined while there is no usable certificate. */
   readonly session: EdgeSession | undefined;
   /** The tokens that were redeemed, by result. */
@@ -23,12 +24,12 @@ export interface EdgeMeasured extends CommonMeasured {
 export class EdgeMetrics {
   readonly #eventLoopDelay = new EventLoopDelay();
 
-  families({ session, status, enrolments, ...common }: EdgeMeasured): MetricFamily[] {
+  families(measured: EdgeMeasured): MetricFamily[] {
     const set = new MetricSet();
-    addCommon(set, common, SUBJECTS);
+    const { session, enrolments, site, revision, validUntil } = measured;
+    addCommon(set, measured, SUBJECTS);
     set.addEach('enrolments_total', {}, 'result', enrolments);
     set.addHistogram('event_loop_delay_seconds', this.#eventLoopDelay.sample({ worker: '0' }));
-    const { site, revision, validUntil } = status;
     if (site === undefined) return set.families();
     set.add('snapshot_revision', { site, state: 'acknowledged' }, revision);
     const expiry = validUntil && validUntil.getTime() / 1000;

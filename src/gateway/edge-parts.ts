@@ -52,5 +52,7 @@ export async function openEdgeParts(
 async function openDeviceOf({ device, logger, clock }: ResolvedEdgeOptions): Promise<PacketDevice> {
   if (isPacketDevice(device)) return device;
   if (device.type === 'sockets') return openSockets(device, clock);
-  return openDevice(device, (problem) => logger.warn({}, `device: ${problem}`));
+  return openDevice(device, (problem) =>
+    logger.warn({ event: 'edge_device_problem' }, `device: ${problem}`)
+  );
 }

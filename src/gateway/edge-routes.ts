@@ -4,7 +4,7 @@
  */
 import type { IpPrefix } from '../base/prefix.ts';
 import { isPacketDevice, LinuxTun, type PacketDevice } from '../device/index.ts';
-import type { Logger } from '../observe/index.ts';
+import { errorFields, type Logger } from '../observe/index.ts';
 import type { ResolvedEdgeOptions } from './edge-options.ts';
 import type { HostCheck } from './host-check.ts';
 
@@ -55,9 +55,12 @@ export class EdgeRoutes {
     try {
       const problems = await device.setRoutes(pools);
       this.#routed = pools.join();
-      for (const problem of problems) logger.warn({}, `device: ${problem}`);
+      for (const problem of problems) {
+        logger.warn({ event: 'edge_routes_problem' }, `device: ${problem}`);
+      }
     } catch (error) {
-      logger.error({ err: error }, `device: ${(error as Error).message}`);
+      const fields = { event: 'edge_routes_failed', ...errorFields(error) } as const;
+      logger.error(fields, `device: ${(error as Error).message}`);
       onProblem(error as Error);
     }
   }

@@ -18,7 +18,7 @@ import { ControlClient, type Snapshot, type SnapshotExpiry } from '../control/in
 import { EdgeDataPlane } from '../dataplane/index.ts';
 import { loadNotSentLowat, type PacketDevice } from '../device/index.ts';
 import { ConfigError, type PresenceError } from '../errors.ts';
-import type { Logger } from '../observe/index.ts';
+import { errorFields, type Logger } from '../observe/index.ts';
 import type { Store } from '../store/index.ts';
 import {
   type CloseCause,
@@ -232,7 +232,10 @@ export class EdgeSession {
       this.#dataPlane.filter.setAddresses(snapshot);
       onSnapshot(snapshot);
       const { revision, hosts } = snapshot;
-      logger.info({ site, revision }, `${site}: revision ${revision}, ${hosts.length} names`);
+      logger.info(
+        { event: 'snapshot_applied', site, revision },
+        `${site}: revision ${revision}, ${hosts.length} names`
+      );
       this.#reportOnline();
     };
     const expire = (expiry: SnapshotExpiry): void => {
@@ -242,7 +245,10 @@ export class EdgeSession {
     control.on('snapshot', apply);
     control.on('expired', expire);
     control.on('problem', ({ error }) => {
-      logger.warn({ site, err: error }, `control: ${error.message}`);
+      logger.warn(
+        { event: 'control_failed', site, ...errorFields(error) },
+        `control: ${error.message}`
+      );
       onProblem(error);
     });
     if (control.snapshot !== undefined) apply(control.snapshot);
@@ -258,28 +264,36 @@ export class EdgeSession {
     const { site } = this;
     const tunnel = this.#tunnel;
     tunnel.on('up', (info) => {
-      logger.info({ site }, `${site}: up to ${describe(info)}`);
+      logger.info({ event: 'tunnel_up', site }, `${site}: up to ${describe(info)}`);
       this.#handshakes.accepted++;
       this.#endpointFailures = 0;
       this.#control.linkChanged(true);
       this.#reportOnline();
     });
     tunnel.on('connections', ({ count }) => {
-      logger.info({ site }, `${site}: ${count} ${count === 1 ? 'connection' : 'connections'}`);
+      const noun = count === 1 ? 'connection' : 'connections';
+      logger.info({ event: 'tunnel_connections', site, count }, `${site}: ${count} ${noun}`);
     });
     tunnel.on('down', (cause) => {
-      logger.warn({ site }, `${site}: down, ${cause.code} ${cause.reason}`.trimEnd());
+      const { code, reason } = cause;
+      const text = `${site}: down, ${code} ${reason}`.trimEnd();
+      logger.warn({ event: 'tunnel_down', site, code }, text);
       this.#isLost = true;
       this.#control.linkChanged(false);
       this.#options.onState('connecting', this.#failureOf(cause));
     });
-    tunnel.on('refused', ({ error }) => {
-      logger.warn({ site, err: error }, `${site}: refused, ${error.message}`);
+    tunnel.on('refused', ({ error, code }) => {
+      logger.warn(
+        { event: 'tunnel_refused', site, err: error, code },
+        `${site}: refused, ${error.message}`
+      );
       this.#refusal = error;
     });
     tunnel.on('waiting', ({ delayMs, cause }) => {
       const waitMs = Math.round(delayMs);
-      logger.info({ site }, `${site}: trying again in ${waitMs} ms, ${cause.reason}`);
+      const { code, reason } = cause;
+      const text = `${site}: trying again in ${waitMs} ms, ${reason}`;
+      logger.info({ event: 'tunnel_retry', site, code }, text);
       if (!this.#isLost) this.#handshakes[cause.by === 'peer' ? 'refused' : 'failed']++;
       this.#isLost = false;
       void this.#onFailed(cause);

@@ -6,7 +6,7 @@
 import type { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
 import type { ControlServer } from '../control/index.ts';
-import type { Logger } from '../observe/index.ts';
+import { errorFields, type Logger } from '../observe/index.ts';
 import { CloseCode } from '../tunnel/index.ts';
 import type { RefusedPeer, SiteTunnel } from '../worker/index.ts';
 
@@ -43,18 +43,23 @@ export class EdgeTunnels extends EventEmitter<EdgeTunnelsEvents> {
     const { site, remoteAddress, cipher, keyExchange = 'unknown key exchange group' } = tunnel;
     const logger = this.#logger;
     const detach = this.#control.attach(site, tunnel, (error) => {
-      logger.warn({ site, err: error }, `${site}: ${error.message}`);
+      const fields = { event: 'edge_protocol_error', site, ...errorFields(error) } as const;
+      logger.warn(fields, `${site}: ${error.message}`);
       tunnel.close(CloseCode.ProtocolError, error.message);
     });
     this.#tunnels.add(tunnel);
-    logger.info({ site }, `${site}: up from ${remoteAddress}, ${cipher}, ${keyExchange}`);
+    const how = `${site}: up from ${remoteAddress}, ${cipher}, ${keyExchange}`;
+    logger.info({ event: 'edge_up', site }, how);
     this.emit('edge', { site, state: 'up', remoteAddress });
-    tunnel.on('renewed', () => logger.info({ site }, `${site}: presents a renewed certificate`));
+    tunnel.on('renewed', () =>
+      logger.info({ event: 'edge_renewed', site }, `${site}: presents a renewed certificate`)
+    );
     tunnel.on('down', ({ code, reason }) => {
       this.#tunnels.delete(tunnel);
       detach();
+      const text = `${site}: down, ${code} ${reason}`.trimEnd();
       this.#faults.set(site, `the last one went down: ${code} ${reason}`.trimEnd());
-      logger.info({ site, code }, `${site}: down, ${code} ${reason}`.trimEnd());
+      logger.info({ event: 'edge_down', site, code }, text);
       this.emit('edge', { site, state: 'down', remoteAddress, code });
     });
   }
@@ -85,7 +90,8 @@ export class EdgeTunnels extends EventEmitter<EdgeTunnelsEvents> {
     const loggedMs = this.#refusalLoggedMs.get(key) ?? Number.NEGATIVE_INFINITY;
     if (nowMs - loggedMs < REFUSAL_LOG_INTERVAL_MS) return;
     this.#refusalLoggedMs.set(key, nowMs);
-    this.#logger.warn({ site, code }, `refused ${remoteAddress}: ${code}, ${reason}`);
+    const text = `refused ${remoteAddress}: ${code}, ${reason}`;
+    this.#logger.warn({ event: 'edge_refused', site, code }, text);
   }
 }
 

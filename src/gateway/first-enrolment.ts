@@ -7,7 +7,7 @@
 import { backoffDelayMs, DEFAULT_BACKOFF } from '../base/backoff.ts';
 import type { Clock } from '../base/clock.ts';
 import { CertificateError, EnvironmentError, PresenceError } from '../errors.ts';
-import type { Logger } from '../observe/index.ts';
+import { errorFields, type Logger } from '../observe/index.ts';
 import { type Failure, failureOf } from '../tunnel/index.ts';
 import { SiteCredentials, type SiteCredentialsOptions } from './site-credentials.ts';
 import type { GivenToken, TokenSource } from './token-source.ts';
@@ -94,7 +94,10 @@ export class FirstEnrolment {
     given?.reject(error);
     // Another token is waiting, so this failure is not reported.
     if (tokens.hasOffer) return;
-    logger.warn({ err: error }, `not enrolled: ${failure.error.message}`);
+    logger.warn(
+      { event: 'first_enrolment_failed', ...errorFields(error) },
+      `not enrolled: ${failure.error.message}`
+    );
     onFailure(failure);
     // A listener may have added a token, or closed the gateway.
     if (tokens.hasOffer || signal.aborted) return;

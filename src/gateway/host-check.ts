@@ -95,13 +95,18 @@ export class HostCheck {
     const known = new Set(this.#conflicts.map(({ message }) => message));
     this.#conflicts = found.slice(0, MAX_CONFLICTS);
     for (const { message, kind, pool, subject } of this.#conflicts) {
-      if (!known.has(message)) this.#logger.warn({ kind, pool, subject }, `pools: ${message}`);
+      if (known.has(message)) continue;
+      const fields = { event: 'pool_conflict', kind, pool, subject } as const;
+      this.#logger.warn(fields, `pools: ${message}`);
     }
     const more = found.length - MAX_CONFLICTS;
-    if (more > 0)
-      this.#logger.warn({}, `pools: ${more} more conflicts with this host are not shown`);
+    if (more > 0) {
+      const text = `pools: ${more} more conflicts with this host are not shown`;
+      this.#logger.warn({ event: 'pool_conflicts_hidden' }, text);
+    }
     for (const what of host.unread) {
-      this.#logger.warn({}, `pools: they are not compared with ${what}, which cannot be read`);
+      const text = `pools: they are not compared with ${what}, which cannot be read`;
+      this.#logger.warn({ event: 'pool_check_failed' }, text);
     }
   }
 }

@@ -5,6 +5,7 @@
 export { CounterSums } from './counter-sums.ts';
 export { EventLoopDelay } from './event-loop-delay.ts';
 export { DURATION_BOUNDS, Histogram } from './histogram.ts';
+export { errorFields, LOG_EVENTS, type LogEvent } from './log-events.ts';
 export { type LogFields, type Logger, silentLogger } from './logger.ts';
 export type {
   HistogramBucket,

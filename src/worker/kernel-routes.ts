@@ -7,7 +7,7 @@ import type { Clock } from '../base/clock.ts';
 import type { IpPrefix } from '../base/prefix.ts';
 import type { RouteChange, SiteRoute } from '../control/index.ts';
 import { changeRoutes } from '../device/index.ts';
-import type { Logger } from '../observe/index.ts';
+import { errorFields, type Logger } from '../observe/index.ts';
 
 export interface KernelRoutesOptions {
   /** Returns the interface that leads to a site. */
@@ -121,7 +121,8 @@ export class KernelRoutes {
       }
     } catch (error) {
       const { logger, clock } = this.#options;
-      logger.warn({ err: error }, `routes: ${(error as Error).message}`);
+      const fields = { event: 'kernel_routes_failed', ...errorFields(error) } as const;
+      logger.warn(fields, `routes: ${(error as Error).message}`);
       for (const { prefix } of settings) {
         const text = prefix.toString();
         this.#changed.set(text, prefix);

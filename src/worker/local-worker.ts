@@ -7,7 +7,7 @@ import { VERSION } from '../base/version.ts';
 import { type PresenceUse, PresenceUses } from '../control/index.ts';
 import { CloudDataPlane } from '../dataplane/index.ts';
 import { deviceAddress, loadNotSentLowat, type PacketDevice } from '../device/index.ts';
-import { EventLoopDelay } from '../observe/index.ts';
+import { EventLoopDelay, errorFields } from '../observe/index.ts';
 import { CLOUD } from '../registry/index.ts';
 import type { Json } from '../store/index.ts';
 import {
@@ -143,7 +143,11 @@ export class LocalWorker implements Worker, AsyncDisposable {
     this.#listener = listener;
     listener.on('tunnel', (accepted) => this.#onTunnel(accepted));
     listener.on('problem', ({ error, site }) =>
-      host.log('error', { site }, `${site}: authorize: ${error.message}`)
+      host.log(
+        'error',
+        { event: 'authorize_failed', site, ...errorFields(error) },
+        `${site}: authorize: ${error.message}`
+      )
     );
     // The credentials may have changed while the port was opened.
     if (this.#credentials !== credentials) listener.updateCredentials(this.#credentials!);

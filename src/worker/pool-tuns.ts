@@ -199,7 +199,7 @@ export class PoolTuns {
   }
 
   #warn(problem: string): void {
-    this.#options.logger.warn({}, `device: ${problem}`);
+    this.#options.logger.warn({ event: 'tun_problem' }, `device: ${problem}`);
   }
 }
 

@@ -4,12 +4,14 @@
  * TUNs.
  * @module
  */
+
 import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
 import type { HostPort } from '../base/host-port.ts';
 import type { PrefixInput } from '../base/prefix.ts';
 import { PlanPartition, type PlanTarget, type PresenceUse } from '../control/index.ts';
 import { ConfigError } from '../errors.ts';
+import { errorFields } from '../observe/index.ts';
 import { CLOUD } from '../registry/index.ts';
 import type {
   Explanation,
@@ -134,9 +136,14 @@ export class WorkerPool
           if (this.#running.delete(number)) this.#emitWorkers();
         },
         onRestart: (addresses) => {
-          this.#restarted(number, addresses).catch((error: Error) =>
-            logger.error({ worker: number, err: error }, `process ${number}: ${error.message}`)
-          );
+          this.#restarted(number, addresses).catch((error: Error) => {
+            const fields = {
+              event: 'worker_setup_failed',
+              worker: number,
+              ...errorFields(error),
+            } as const;
+            logger.error(fields, `process ${number}: ${error.message}`);
+          });
         },
       });
     });
@@ -418,9 +425,10 @@ export class WorkerPool
   #onGone(site: string): void {
     this.#placement.forget(site);
     const reason = `there is no site "${site}" here any more`;
-    this.terminate({ site }, { code: CloseCode.UnknownSite, reason }).catch((error: Error) =>
-      this.#options.logger.warn({ site, err: error }, `${site}: ${error.message}`)
-    );
+    this.terminate({ site }, { code: CloseCode.UnknownSite, reason }).catch((error: Error) => {
+      const fields = { event: 'site_end_failed', site, ...errorFields(error) } as const;
+      this.#options.logger.warn(fields, `${site}: ${error.message}`);
+    });
   }
 
   #optionsOf(number: number): WorkerOptions {

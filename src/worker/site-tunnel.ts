@@ -6,7 +6,7 @@ import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
 import type { Clock } from '../base/clock.ts';
 import type { ControlChannel } from '../control/index.ts';
-import type { Logger } from '../observe/index.ts';
+import { errorFields, type Logger } from '../observe/index.ts';
 import type { Json } from '../store/index.ts';
 import type { TunnelDetails, Worker, WorkerHost } from './worker.ts';
 
@@ -133,7 +133,8 @@ class WorkerTunnel extends EventEmitter<SiteTunnelEvents> implements SiteTunnel 
 
   #warn(error: Error): void {
     const { site } = this;
-    this.#context.logger.warn({ site, err: error }, `${site}: ${error.message}`);
+    const fields = { event: 'edge_message_failed', site, ...errorFields(error) } as const;
+    this.#context.logger.warn(fields, `${site}: ${error.message}`);
   }
 }
 

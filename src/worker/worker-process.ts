@@ -4,12 +4,14 @@
  * before it opens.
  * @module
  */
+
 import { type ChildProcess, fork } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { HostPort } from '../base/host-port.ts';
 import { VERSION } from '../base/version.ts';
 import type { PresenceUse } from '../control/index.ts';
 import { ApiMisuseError, ConfigError, EnvironmentError, type PresenceError } from '../errors.ts';
+import { errorFields } from '../observe/index.ts';
 import type { Json } from '../store/index.ts';
 import type {
   CaptureBatch,
@@ -253,20 +255,22 @@ export class WorkerProcess implements Worker {
     const opened = this.#opened!;
     const { signal } = this.#closing;
     const name = `process ${opened.number}`;
-    const fields = { worker: opened.number };
-    host.log('warn', fields, `${name} has ended (${how}), starting it again`);
+    const worker = opened.number;
+    const ended = `${name} has ended (${how}), starting it again`;
+    host.log('warn', { event: 'worker_ended', worker }, ended);
     while (!signal.aborted) {
       const waitMs = this.#startedMs + RESTART_INTERVAL_MS - performance.now();
       await delay(Math.max(0, waitMs), undefined, { signal }).catch(() => {});
       if (signal.aborted) return;
       try {
         const addresses = await this.#start({ ...opened, tunnel: this.#tunnel! });
-        host.log('info', fields, `${name} is back`);
+        host.log('info', { event: 'worker_back', worker }, `${name} is back`);
         onRestart(addresses);
         return;
       } catch (error) {
         this.#tunnel = opened.tunnel;
         if (signal.aborted) return;
+        const fields = { event: 'worker_start_failed', worker, ...errorFields(error) } as const;
         host.log('error', fields, `${name}: ${(error as Error).message}`);
       }
     }

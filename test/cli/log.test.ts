@@ -15,7 +15,7 @@ function linesOf(options: Partial<LogOptions>, use: (logger: Logger) => void): s
 }
 
 test('a line of text has time, level and message', () => {
-  const [line] = linesOf({}, (logger) => logger.warn({ event: 'dns.slow' }, 'names are slow'));
+  const [line] = linesOf({}, (logger) => logger.warn({ event: 'pool_warning' }, 'names are slow'));
   const [time, ...rest] = line!.split(' ');
   expect(time).toMatch(TIME);
   expect(rest.join(' ')).toBe('warn names are slow');
@@ -29,13 +29,13 @@ test('what a peer has written begins no line of its own', () => {
 
 test('a line of JSON has time, level, event and message first, and then all fields', () => {
   const err = new EnvironmentError('the port is in use');
-  const fields = { site: 'site-a', code: 'busy', event: 'tunnel.down', count: 5n, err };
+  const fields = { site: 'site-a', code: 'busy', event: 'tunnel_down' as const, count: 5n, err };
   const [line] = linesOf({ logFormat: 'json' }, (logger) => logger.error(fields, 'it is down'));
   const { time, ...rest } = JSON.parse(line!) as Record<string, unknown>;
   expect(time).toMatch(TIME);
   expect(rest).toEqual({
     level: 'error',
-    event: 'tunnel.down',
+    event: 'tunnel_down',
     message: 'it is down',
     site: 'site-a',
     code: 'busy',

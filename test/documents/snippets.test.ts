@@ -12,6 +12,7 @@ import manifest from '../../package.json' with { type: 'json' };
 import { CLOUD_OPERATIONS, EDGE_OPERATIONS, type Operations } from '../../src/admin/index.ts';
 import { Router } from '../../src/admin/router.ts';
 import { parseSchema } from '../../src/base/schema.ts';
+import { createProgram, ioOfProcess } from '../../src/cli/index.ts';
 import { readClose, readHello, readWelcome } from '../../src/tunnel/messages.ts';
 import { moduleOf, readTree } from '../structure/source-tree.ts';
 import { faultOfCommand } from '../support/command-line.ts';

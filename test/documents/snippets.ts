@@ -88,6 +88,27 @@ export const EXCERPTS: readonly Excerpt[] = [
       declare const gateway: CloudGateway;`,
   },
   {
+    document: 'docs/monitoring.md',
+    language: 'ts',
+    number: 0,
+    whyNotRun: 'it needs @opentelemetry/api, whose interface the preamble has',
+    preamble: `
+      import type { CloudGateway } from 'virtual-presence';
+      declare const gateway: CloudGateway;
+      interface Instrument { addCallback(callback: (result: unknown) => void): void }
+      interface BatchObserver {
+        observe(instrument: Instrument, value: number, attributes: Record<string, string>): void;
+      }
+      declare const meter: {
+        createObservableCounter(name: string, options: { description?: string }): Instrument;
+        createObservableGauge(name: string, options: { description?: string }): Instrument;
+        addBatchObservableCallback(
+          callback: (observer: BatchObserver) => void | Promise<void>,
+          instruments: Instrument[]
+        ): void;
+      };`,
+  },
+  {
     document: 'docs/sockets.md',
     language: 'ts',
     number: 0,

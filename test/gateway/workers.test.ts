@@ -38,7 +38,25 @@ test.skipIf(skipReason !== undefined)(titled(title, skipReason), async () => {
   expect(stored).toEqual({ tunnels: tunnels.map(({ host, port }) => `${host}:${port}`) });
 
   const changes: unknown[] = [];
-  cloud.on('state', ({ state, reasons }) => changes.push([state, reasons]));
+  const readiness: unknown[] = [];
+  cloud.on('state', ({ state, reasons }) => {
+    changes.push([state, reasons]);
+    readiness.push(cloud.readiness().reasons.map(({ subject }) => subject));
+  });
+  /** The values of a metric by those of its labels. */
+  const measured = async (name: string): Promise<Record<string, number>> => {
+    const family = (await cloud.metrics()).find((each) => each.name.endsWith(name));
+    const samples = (family?.samples ?? []).map((each): [string, number] => [
+      Object.values(each.labels).join(' '),
+      'value' in each ? each.value : each.count,
+    ]);
+    return Object.fromEntries(samples);
+  };
+  expect(await measured('_workers')).toEqual({ up: 2, down: 0 });
+  expect(Object.keys(await measured('event_loop_delay_seconds'))).toEqual(['0', '1', 'host']);
+  expect(await measured('tunnel_up')).toEqual({ 'site-a': 1 });
+  const handshakes = await measured('handshakes_total');
+  expect(handshakes.accepted).toBe(1);
   const { workers } = await cloud.status();
   process.kill(workers[1]!.pid, 'SIGKILL');
   await vi.waitFor(() => expect(changes).toHaveLength(2));
@@ -46,10 +64,16 @@ test.skipIf(skipReason !== undefined)(titled(title, skipReason), async () => {
     ['degraded', ['1 of 2 workers are down']],
     ['ready', []],
   ]);
+  expect(readiness).toEqual([['worker'], []]);
   await edge.ready(PATIENCE);
   await cloud.moveSite('site-a', 1);
   await edge.ready(PATIENCE);
   await expect(cloud.moveSite('site-a', 2)).rejects.toMatchObject({ path: 'worker' });
+
+  // What the process before has counted stays in the sum.
+  const later = await measured('handshakes_total');
+  expect(later.accepted).toBeGreaterThanOrEqual(2);
+  expect(later.refused).toBeGreaterThanOrEqual(handshakes.refused!);
 
   // The restarted process, which holds the site now, learns of a revocation like the others.
   expect(await cloud.revoke({ site: 'site-a' })).toMatchObject({ tunnelsClosed: 1 });

@@ -148,6 +148,26 @@ test.each(['grafana/virtual-presence.json', 'prometheus/virtual-presence.rules.y
   }
 );
 
+describe('docs/monitoring.md', () => {
+  const text = readFileSync('docs/monitoring.md', 'utf8');
+
+  test('has the table of metrics', () => {
+    const rows = Object.entries(METRICS).map(
+      ([name, { type, labels, at, help }]) =>
+        `| \`${name}\` | ${type} | ${labels.join(', ')} | ${at.join(', ')} | ${help} |`
+    );
+    const head = '| metric | type | labels | at | meaning |\n| --- | --- | --- | --- | --- |\n';
+    expect(text).toContain(`${head}${rows.join('\n')}\n\n`);
+  });
+
+  test('says of each alert what to do', () => {
+    const rules = readFileSync('prometheus/virtual-presence.rules.yml', 'utf8');
+    const alerts = [...rules.matchAll(/- alert: (\w+)/g)].map(([, name]) => name);
+    const rows = [...text.matchAll(/^\| `(VirtualPresence\w+)` \|/gm)].map(([, name]) => name);
+    expect(rows).toEqual(alerts);
+  });
+});
+
 describe('an edge', () => {
   test('is not ready before its first snapshot, and ready without its tunnel afterwards', async () => {
     const state = { store: new MemoryStore(), secrets: new MemorySecrets() };

@@ -58,9 +58,9 @@ async function start(path: string, logger: Logger, notify: Notify, call: string)
   });
   const sidecars = await startSidecars(file, keys.sockets, gateway, logger);
   const listening = { ...gateway.addresses, ...sidecars };
-  logger.info({ event: 'gateway.ready', listening }, readyLine('cloud gateway', listening));
+  logger.info({ event: 'cloud_ready', listening }, readyLine('cloud gateway', listening));
   if (!gateway.registry.state.sites.some(({ name }) => name !== CLOUD)) {
-    const say = (message: string): void => logger.info({ event: 'gateway.no-site' }, message);
+    const say = (message: string): void => logger.info({ event: 'cloud_without_sites' }, message);
     say('there is no site yet; make one, its token, and a service for it:');
     for (const command of firstSiteCommands(call, file.resolve(keys.adminSocket)))
       say(`  ${command}`);

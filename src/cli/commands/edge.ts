@@ -56,7 +56,7 @@ async function start(path: string, logger: Logger, notify: Notify): Promise<Runn
         isLogged = true;
         const listening = { ...gateway.addresses, ...sidecars };
         const message = readyLine(`edge gateway of ${site}`, listening);
-        logger.info({ event: 'gateway.ready', site, listening }, message);
+        logger.info({ event: 'edge_ready', site, listening }, message);
       }
       if (state !== 'rejected' || wasOnline) return;
       const { error, remedy } = failure!;
