@@ -4,11 +4,17 @@
  */
 import { CommanderError } from 'commander';
 import {
+  AddressUnavailableError,
   ConfigError,
+  ConflictError,
   EnrolmentError,
+  NotFoundError,
   PassphraseError,
   PeerRefusedError,
+  PoolExhaustedError,
   PresenceError,
+  QuotaExceededError,
+  VersionMismatchError,
 } from '../errors.ts';
 
 /** The exit codes of every command. */
@@ -90,4 +96,11 @@ const OF_CODES: ReadonlyMap<string, ExitCode> = new Map<string, ExitCode>([
   [new EnrolmentError('wrong-site', '').code, ExitCode.Refused],
   [new EnrolmentError('not-authorized', '').code, ExitCode.Refused],
   [new PeerRefusedError('').code, ExitCode.Refused],
+  // What a gateway answers to a request that is well formed.
+  [new NotFoundError('').code, ExitCode.Refused],
+  [new ConflictError('').code, ExitCode.Refused],
+  [new VersionMismatchError('').code, ExitCode.Refused],
+  [new AddressUnavailableError('').code, ExitCode.Refused],
+  [new PoolExhaustedError('').code, ExitCode.Refused],
+  [new QuotaExceededError('').code, ExitCode.Refused],
 ]);

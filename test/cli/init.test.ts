@@ -73,6 +73,18 @@ describe('init cloud', () => {
     expect(out).toMatch(/^# yaml-language-server: .*\ntrustDomain: /ms);
   });
 
+  test.each([
+    ['nowhere', /^virtual-presence: --tunnel: [^\n]*"nowhere"[^\n]*\n$/],
+    ['127.0.0.1:65536', /^virtual-presence: --tunnel: expected a port from 0 to 65535[^\n]*\n$/],
+    ['0.0.0.0:7443', /^virtual-presence: --tunnel: [^\n]*edges cannot connect to 0\.0\.0\.0/],
+    ['127.0.0.1:1\ndns: {}', /^virtual-presence: --tunnel: [^\n]*\n$/],
+  ])('makes nothing with --tunnel %j', async (tunnel, says) => {
+    const directory = newPath();
+    const outcome = await runCommand(['init', 'cloud', directory, '--tunnel', tunnel]);
+    expect(outcome).toEqual({ code: ExitCode.Usage, out: '', err: expect.stringMatching(says) });
+    expect(existsSync(directory)).toBe(false);
+  });
+
   test('a directory that is a file is named', async () => {
     const path = newPath();
     writeFileSync(path, '');
@@ -112,7 +124,8 @@ describe('init edge', () => {
   test.each([
     ['malformed', 'not an enrolment token'],
     ['vp1.e30', 'the enrolment token is damaged'],
-  ])('makes nothing with the token "%s"', async (input, says) => {
+    ['x'.repeat(100_000), 'not an enrolment token'],
+  ])('makes nothing with the token "%.10s"', async (input, says) => {
     const directory = newPath();
     const io = new TestIo({ input });
     expect(await runCommand(['init', 'edge', directory, '--token-file', '-'], io)).toEqual({

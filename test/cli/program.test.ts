@@ -72,6 +72,7 @@ describe('an error', () => {
     ['Failed', new EnvironmentError('the port is in use')],
     ['Refused', new EnrolmentError('used', 'the enrolment token has been used')],
     ['Usage', new EnrolmentError('malformed', 'not an enrolment token')],
+    ['Refused', new PresenceError('ERR_PRESENCE_NOT_FOUND', 'there is no site "x"')],
     ['NotReady', new CommandError(ExitCode.NotReady, 'no gateway listens')],
     ['Failed', new PresenceError('ERR_PRESENCE_OTHER', 'another')],
   ])('ends the command as %s, with its message', (exit, error) => {

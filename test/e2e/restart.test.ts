@@ -42,7 +42,7 @@ describe.skipIf(isSkipped)(title, () => {
   const restart = async (): Promise<void> => {
     const since = edge.output.length;
     // The gateway is the child of this process, in another PID namespace.
-    await gateway.sh("pkill -KILL -f '[c]loud-gateway[./]'");
+    await gateway.sh("pkill -KILL -f '(mjs|main[.]ts) [c]loud '");
     await cloud.ended;
     await edge.logged(/: down, /, since);
     await startCloud();

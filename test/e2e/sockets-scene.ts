@@ -229,7 +229,7 @@ export class SocketsScene {
   /** Kills the cloud gateway. */
   async kill(): Promise<void> {
     // The gateway is the child of this process, in another PID namespace.
-    await this.gateway.sh("pkill -KILL -f '[c]loud-gateway[./]'");
+    await this.gateway.sh("pkill -KILL -f '(mjs|main[.]ts) [c]loud '");
     await this.cloud.ended;
   }
 

@@ -246,7 +246,6 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:os',
     'node:path',
     'node:stream',
-    'node:stream/consumers',
     'node:timers/promises',
     'node:url',
     'node:util',

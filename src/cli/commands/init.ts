@@ -4,8 +4,10 @@
  */
 import { existsSync } from 'node:fs';
 import { isAbsolute, join, relative, resolve } from 'node:path';
-import { text } from 'node:stream/consumers';
+import type { Readable } from 'node:stream';
 import { type Command, Option } from 'commander';
+import { ConfigError } from '../../errors.ts';
+import { resolveCloudOptions } from '../../gateway/index.ts';
 import { parseToken } from '../../pki/index.ts';
 import { preparePrivateDirectory } from '../../store/private-directory.ts';
 import { CommandError, ExitCode } from '../exit.ts';
@@ -42,6 +44,7 @@ export function registerInit(program: Command, io: Io): void {
       const device = deviceOf(machine, options);
       const schema = schemaFor(directory, 'cloud');
       const { tunnel = `${machine.address}:7443` } = options;
+      checkTunnel(tunnel);
       const content = cloudStarter(machine, { device, schema, tunnel });
       const files = [{ path: join(directory, 'cloud.yaml'), content }];
       if (await make(io, directory, files, options)) {
@@ -117,9 +120,29 @@ function deviceSentence({ noTun }: Machine, device: StarterDevice): string {
 }
 
 async function readToken({ stdin }: Io, path: string): Promise<string> {
-  const given = path === '-' ? await text(stdin) : readText('the token file', path);
+  const given = path === '-' ? await readStart(stdin) : readText('the token file', path);
   parseToken(given);
   return given.trim();
+}
+
+/** Reads a stream to its end, or until it is longer than any token. */
+async function readStart(stream: Readable): Promise<string> {
+  let text = '';
+  for await (const chunk of stream) {
+    text += chunk;
+    if (text.length > MAX_TOKEN_BYTES) break;
+  }
+  return text;
+}
+
+/** @throws {ConfigError} if no gateway can listen there, or no edge can connect to it. */
+function checkTunnel(tunnel: string): void {
+  try {
+    resolveCloudOptions({ trustDomain: 'x', device: { type: 'sockets' }, tunnel });
+  } catch (error) {
+    const { path, message } = error as ConfigError;
+    throw new ConfigError('--tunnel', message.slice(`${path}: `.length));
+  }
 }
 
 interface NewFile {
@@ -165,3 +188,6 @@ function schemaFor(directory: string, kind: 'cloud' | 'edge'): string {
   const below = relative(resolve(directory), path);
   return below.startsWith('..') || isAbsolute(below) ? path : below;
 }
+
+/** More than any token, with white space around it. */
+const MAX_TOKEN_BYTES = 65_536;
