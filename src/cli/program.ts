@@ -5,6 +5,7 @@
 import { Command } from 'commander';
 import { VERSION } from '../base/version.ts';
 import { registerCloud } from './commands/cloud.ts';
+import { registerConfig } from './commands/config.ts';
 import { registerEdge } from './commands/edge.ts';
 import { registerInit } from './commands/init.ts';
 import { type ExitCode, endingOf } from './exit.ts';
@@ -14,7 +15,7 @@ import type { Io } from './io.ts';
 export type Register = (program: Command, io: Io) => void;
 
 /** One line for each file of `commands/`, in the order of the help. */
-const REGISTERS: readonly Register[] = [registerInit, registerCloud, registerEdge];
+const REGISTERS: readonly Register[] = [registerInit, registerCloud, registerEdge, registerConfig];
 
 export const NAME = 'virtual-presence';
 
