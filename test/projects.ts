@@ -23,6 +23,9 @@ const programs: readonly string[] = [
  * cases), and those that need modules of their own, because they mock some or share hooks.
  */
 const modules: readonly string[] = [
+  'test/cli/config-endpoints.test.ts',
+  'test/cli/config-system.test.ts',
+  'test/cli/config.test.ts',
   'test/control/derivation-property.test.ts',
   'test/control/idle-leases.test.ts',
   'test/control/plan-partition-property.test.ts',
@@ -50,6 +53,7 @@ const modules: readonly string[] = [
   'test/pki/signing-request.test.ts',
   'test/pki/wrong-clock.test.ts',
   'test/registry/registry-property.test.ts',
+  'test/schemas/config-schema.test.ts',
   'test/sockets/udp/datagram-linux.test.ts',
   'test/sockets/proxy/proxy-clients.test.ts',
   'test/sockets/proxy/proxy-hostile.test.ts',

@@ -35,6 +35,7 @@ const SOURCES = [
   'LICENSE',
   'CHANGELOG.md',
   'docs',
+  'schemas',
   'src',
   'tsup.config.ts',
   'tsconfig.json',
@@ -46,6 +47,7 @@ const CONTENTS: readonly RegExp[] = [
   /^LICENSE$/,
   /^CHANGELOG\.md$/,
   /^docs\/[A-Za-z-]+\.md$/,
+  /^schemas\/(cloud|edge)\.json$/,
   // Entry points and what they share; `chunk-` is what esbuild calls that.
   /^dist\/[\w-]+\.c?js$/,
   /^dist\/[\w-]+\.d\.c?ts$/,

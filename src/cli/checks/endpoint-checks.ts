@@ -66,22 +66,24 @@ class HandshakeError extends Error {}
 async function handshake(check: EndpointCheck): Promise<void> {
   const { anchor } = check;
   const ca = 'ca' in anchor ? anchor.ca : await presentedRoot(check, anchor.caSpkiHash);
+  const raw = await transport(check);
   const socket = tls.connect({
-    socket: await transport(check),
+    socket: raw,
     ...optionsOf(check),
     ca,
     rejectUnauthorized: true,
     checkServerIdentity: (_host, { raw }) => cloudFault(new X509Certificate(raw)),
   });
-  await secured(socket, () => undefined);
+  await secured(raw, socket, () => undefined);
 }
 
 /** Returns the certificate of the chain that the server presents whose key has the hash. */
 function presentedRoot(check: EndpointCheck, hash: string): Promise<string> {
-  return transport(check).then((socket) =>
+  return transport(check).then((raw) =>
     secured(
+      raw,
       // Nothing is sent on this connection, and what is presented is compared with the hash.
-      tls.connect({ socket, ...optionsOf(check), ca: [], rejectUnauthorized: false }),
+      tls.connect({ socket: raw, ...optionsOf(check), ca: [], rejectUnauthorized: false }),
       (secure) => {
         // A second call returns no chain.
         let next = secure.getPeerX509Certificate();
@@ -130,8 +132,8 @@ function transport({ endpoint, proxy }: EndpointCheck): Promise<Socket> {
   });
 }
 
-/** Calls `use` when TLS is up, and ends the connection. */
-function secured<T>(socket: TLSSocket, use: (socket: TLSSocket) => T): Promise<T> {
+/** Calls `use` when TLS is up over `raw`, and ends the connection. */
+function secured<T>(raw: Socket, socket: TLSSocket, use: (socket: TLSSocket) => T): Promise<T> {
   return new Promise<T>((resolve, reject) => {
     const end = (reason: Error): void => reject(new HandshakeError(reasonOf(reason)));
     socket.setTimeout(TIMEOUT_MS, () => end(new Error(`no TLS within ${TIMEOUT_MS / 1000} s`)));
@@ -144,7 +146,11 @@ function secured<T>(socket: TLSSocket, use: (socket: TLSSocket) => T): Promise<T
         reject(error);
       }
     });
-  }).finally(() => socket.destroy());
+  }).finally(() => {
+    socket.destroy();
+    // After a failed handshake it would stay open.
+    raw.destroy();
+  });
 }
 
 function cloudFault(leaf: X509Certificate): Error | undefined {
