@@ -128,7 +128,7 @@ function descriptorsOf(checked: CheckedCloud | CheckedEdge): number {
 function certificatesOf(checked: CheckedCloud | CheckedEdge, directory: string) {
   const ca = { what: "the cloud's CA", path: join(directory, 'ca.pem') };
   if (checked.side === 'cloud') {
-    return [{ ...ca, remedy: 'replace the CA: see docs/operations.md about its rollover' }];
+    return [{ ...ca, remedy: 'replace the CA by a rollover, and give the sites new tokens' }];
   }
   const remedy = `put a new token of the cloud into ${checked.file.resolve(checked.keys.tokenFile)}`;
   return [
