@@ -34,7 +34,7 @@ const HEAD = [
   'The package contains `schemas/cloud.json` and `schemas/edge.json`. An editor with yaml-language-server, as VS Code has',
   'with its YAML extension, completes keys, explains them and marks mistakes if the first line of the file names the schema:',
   '',
-  '```yaml',
+  '```text',
   '# yaml-language-server: $schema=./node_modules/virtual-presence/schemas/cloud.json',
   '```',
   '',

@@ -23,17 +23,15 @@ const FILES: Readonly<
   edge: { schema: EdgeFileSchema, source: 'src/cli/edge-file.ts', keys: 'EdgeKeys' },
 };
 
-/** Where the docstrings of the keys of a file are. */
-export function sourceOf(side: Side): string {
-  return FILES[side].source;
-}
+/** The files that have the docstrings of all keys. */
+export const SOURCES: readonly string[] = SIDES.map((side) => FILES[side].source);
 
 /** Checks that only the gateway makes: the action and its message or the title of a text, and why. */
 export const ONLY_THE_GATEWAY: readonly (Omit<Loss, 'path'> & { readonly why: string })[] = [
   {
     action: 'raw_transform',
     message: 'IP address',
-    why: 'a pattern has the characters of an address; whether they are one is arithmetic',
+    why: 'a pattern has the numbers of IPv4, and the characters of IPv6',
   },
   {
     action: 'raw_transform',
@@ -43,7 +41,7 @@ export const ONLY_THE_GATEWAY: readonly (Omit<Loss, 'path'> & { readonly why: st
   {
     action: 'raw_transform',
     message: 'ports',
-    why: 'a pattern has the form; the bounds of numbers in a text, and that a range goes up, are arithmetic',
+    why: 'a pattern has the form and the bounds; that a range goes up is arithmetic',
   },
   {
     action: 'raw_transform',
@@ -58,7 +56,7 @@ export const ONLY_THE_GATEWAY: readonly (Omit<Loss, 'path'> & { readonly why: st
   {
     action: 'check',
     message: 'expected an IP address or a host name before the port',
-    why: 'a pattern has the characters; 300.1.1.1 has those of a name',
+    why: 'the pattern of the text says most of it; the mapping with host and port does not',
   },
   {
     action: 'check',
@@ -93,7 +91,7 @@ export const ONLY_THE_GATEWAY: readonly (Omit<Loss, 'path'> & { readonly why: st
   {
     action: 'check',
     message: '',
-    why: 'the keys of device.backend.hosts are addresses, of which the pattern has the characters',
+    why: 'the keys of device.backend.hosts are addresses, of which the pattern has the form',
   },
   {
     action: 'raw_check',

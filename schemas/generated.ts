@@ -3,14 +3,15 @@
  * @module
  */
 import { referenceOf } from './config-reference.ts';
-import { configSchemaOf, SIDES, type Side, sourceOf } from './config-schema.ts';
+import { configSchemaOf, SIDES, type Side, SOURCES } from './config-schema.ts';
 import type { JsonSchema } from './json-schema.ts';
 import { TypeDocs } from './type-docs.ts';
 
 /** Returns the text of each file by its path in the project. */
 export function generated(): ReadonlyMap<string, string> {
+  const docs = new TypeDocs(SOURCES);
   const schemas = Object.fromEntries(
-    SIDES.map((side) => [side, configSchemaOf(side, new TypeDocs(sourceOf(side)))])
+    SIDES.map((side) => [side, configSchemaOf(side, docs)])
   ) as Record<Side, JsonSchema>;
   return new Map([
     ...SIDES.map((side): [string, string] => [`schemas/${side}.json`, json(schemas[side])]),

@@ -106,12 +106,16 @@ export class JsonSchemas {
     if (node.pipe !== undefined) {
       const [first, ...actions] = flat(node.pipe);
       const title = actions.find(({ type }) => type === 'metadata')?.metadata?.title ?? '';
-      const end = actions.findIndex(isTransforming);
-      for (const [i, action] of actions.entries()) {
-        places.set(action, [...(places.get(action) ?? []), { path, title }]);
-        if (end !== -1 && i >= end && isCheck(action)) this.#lose(action, places);
-      }
       const base = this.#plain({ ...first! }, path, places, true);
+      // A choice of one text has become that text, with its pipe.
+      let isBehind = flat(base.pipe ?? [])
+        .slice(1)
+        .some(isTransforming);
+      for (const action of actions) {
+        places.set(action, [...(places.get(action) ?? []), { path, title }]);
+        isBehind ||= isTransforming(action);
+        if (isBehind && isCheck(action)) this.#lose(action, places);
+      }
       return { ...base, pipe: [base, ...actions] };
     }
     places.set(node, [...(places.get(node) ?? []), { path, title: '' }]);

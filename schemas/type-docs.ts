@@ -9,24 +9,28 @@ import { resolve } from 'node:path';
 import ts from 'typescript';
 import type { JsonSchema } from './json-schema.ts';
 
-/** The docstrings of the interfaces that one file exports. */
+/** The docstrings of the interfaces that some files export. */
 export class TypeDocs {
   readonly #checker: ts.TypeChecker;
   readonly #exports: ReadonlyMap<string, ts.Symbol>;
 
   /** @throws if there is no such file. */
-  constructor(file: string) {
+  constructor(files: readonly string[]) {
     const { options } = ts.parseJsonConfigFileContent(
       ts.readConfigFile('tsconfig.json', ts.sys.readFile).config,
       ts.sys,
       '.'
     );
-    const program = ts.createProgram([resolve(file)], options);
+    const program = ts.createProgram(
+      files.map((file) => resolve(file)),
+      options
+    );
     this.#checker = program.getTypeChecker();
-    const source = program.getSourceFile(resolve(file));
-    if (source === undefined) throw new Error(`there is no file ${file}`);
-    const module = this.#checker.getSymbolAtLocation(source)!;
-    const exported = this.#checker.getExportsOfModule(module);
+    const exported = files.flatMap((file) => {
+      const source = program.getSourceFile(resolve(file));
+      if (source === undefined) throw new Error(`there is no file ${file}`);
+      return this.#checker.getExportsOfModule(this.#checker.getSymbolAtLocation(source)!);
+    });
     this.#exports = new Map(exported.map((symbol) => [symbol.name, symbol]));
   }
 

@@ -24,6 +24,9 @@ const programs: readonly string[] = [
  */
 const modules: readonly string[] = [
   'test/cli/cloud-commands.test.ts',
+  'test/cli/config-endpoints.test.ts',
+  'test/cli/config-system.test.ts',
+  'test/cli/config.test.ts',
   'test/control/derivation-property.test.ts',
   'test/control/idle-leases.test.ts',
   'test/control/plan-partition-property.test.ts',
@@ -52,6 +55,7 @@ const modules: readonly string[] = [
   'test/pki/signing-request.test.ts',
   'test/pki/wrong-clock.test.ts',
   'test/registry/registry-property.test.ts',
+  'test/schemas/config-schema.test.ts',
   'test/sockets/udp/datagram-linux.test.ts',
   'test/sockets/proxy/proxy-clients.test.ts',
   'test/sockets/proxy/proxy-hostile.test.ts',

@@ -5,13 +5,12 @@
 import { isIP } from 'node:net';
 import * as v from 'valibot';
 import type { HostPort } from './host-port.ts';
+import { IPV4_PATTERN, IPV6_PATTERN, PORT_PATTERN } from './patterns.ts';
 import { chosen, type Schema } from './schema.ts';
 
 // These stand here because the schemas below read them when the module is loaded.
 const MAX_PORT = 65_535;
-/** The numbers up to `MAX_PORT`, with leading zeros up to five digits. */
-const PORT_PATTERN =
-  '([0-9]{1,4}|[0-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])';
+const BRACKETED = `\\[${IPV6_PATTERN}\\]`;
 
 /** A host and a port to connect to. */
 export const HostPortSchema: Schema<HostPort> = /* @__PURE__ */ hostPort(1);
@@ -34,7 +33,7 @@ function hostPort(leastPort: number): Schema<HostPort> {
     ),
     v.metadata({
       title: 'host and port',
-      pattern: `^(\\[[0-9a-fA-F:.]+\\]|[a-zA-Z0-9.-]+):${leastPort === 0 ? '' : '(?!0+$)'}${PORT_PATTERN}$`,
+      pattern: `^(${BRACKETED}|${IPV4_PATTERN}|(?![0-9.]+:)[a-zA-Z0-9.-]+):${leastPort === 0 ? '' : '(?!0+$)'}${PORT_PATTERN}$`,
       examples: ['192.0.2.1:7443', '[2001:db8::1]:7443', 'cloud.example.org:7443'],
     }),
     v.transform((value) => {
@@ -59,7 +58,7 @@ function withAddress(schema: Schema<HostPort>): Schema<HostPort> {
   return v.pipe(
     schema,
     // A JSON Schema applies it to a text only.
-    v.metadata({ title: 'address and port', pattern: '^(\\[[0-9a-fA-F:.]+\\]|[0-9.]+):[0-9]+$' }),
+    v.metadata({ title: 'address and port', pattern: `^(${BRACKETED}|${IPV4_PATTERN}):[0-9]+$` }),
     v.check(({ host }) => isIP(host) !== 0, 'expected an IP address, not a name, before the port')
   );
 }

@@ -5,6 +5,13 @@
 import * as v from 'valibot';
 import { ConfigError } from '../errors.ts';
 import { IpAddress } from './address.ts';
+import {
+  IPV4_LENGTH_PATTERN,
+  IPV4_PATTERN,
+  IPV6_LENGTH_PATTERN,
+  IPV6_PATTERN,
+  PORT_PATTERN,
+} from './patterns.ts';
 import { PortRange } from './port-range.ts';
 import { IpPrefix } from './prefix.ts';
 
@@ -121,7 +128,7 @@ export const AddressText: Schema<IpAddress> = /* @__PURE__ */ textOf(
   (input) => IpAddress.from(input),
   {
     title: 'IP address',
-    pattern: '^[0-9a-fA-F:.]+$',
+    pattern: `^(${IPV4_PATTERN}|${IPV6_PATTERN})$`,
     examples: ['10.0.0.5', '2001:db8::5'],
   }
 );
@@ -131,7 +138,7 @@ export const PrefixText: Schema<IpPrefix> = /* @__PURE__ */ textOf(
   (input) => IpPrefix.from(input),
   {
     title: 'IP prefix',
-    pattern: '^[0-9a-fA-F:.]+(/[0-9]{1,3})?$',
+    pattern: `^(${IPV4_PATTERN}${IPV4_LENGTH_PATTERN}|${IPV6_PATTERN}${IPV6_LENGTH_PATTERN})$`,
     examples: ['10.0.0.0/24', '2001:db8::/64', '10.0.0.5'],
   }
 );
@@ -141,7 +148,7 @@ export const PortText: Schema<PortRange> = /* @__PURE__ */ textOf(
   (input) => PortRange.from(input),
   {
     title: 'ports',
-    pattern: '^(icmp|ip/[0-9]{1,3}|(tcp|udp|udplite|sctp)/[0-9]{1,5}(-[0-9]{1,5})?)$',
+    pattern: `^(icmp|ip/[0-9]{1,3}|(tcp|udp|udplite|sctp)/${PORT_PATTERN}(-${PORT_PATTERN})?)$`,
     examples: ['tcp/5672', 'udp/8000-8100', 'icmp', 'ip/47'],
   }
 );

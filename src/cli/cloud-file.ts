@@ -91,14 +91,17 @@ const DesiredSchema = v.strictObject({
 /** Checks nothing within: the library does that, in slices, because there may be very many records. */
 const AnyMapping = v.looseObject({});
 
+const { stateDirectory, dns, sockets } = COMMON_FILE_ENTRIES;
+
 export const CloudFileSchema: Schema<CloudKeys> = v.strictObject({
-  ...COMMON_FILE_ENTRIES,
   trustDomain: CLOUD_ENTRIES.trustDomain!,
+  stateDirectory: stateDirectory!,
   adminSocket: PathText,
   workers: CLOUD_ENTRIES.workers!,
   device: CloudDeviceSchema,
   tunnel: CLOUD_ENTRIES.tunnel!,
   enrolment: CLOUD_ENTRIES.enrolment!,
+  dns: dns!,
   limits: CLOUD_ENTRIES.limits!,
   trust: v.optional(
     v.strictObject({
@@ -108,6 +111,7 @@ export const CloudFileSchema: Schema<CloudKeys> = v.strictObject({
     }),
     {}
   ),
+  sockets: sockets!,
   ttlSeconds: CLOUD_ENTRIES.ttlSeconds!,
   leases: v.optional(
     v.strictObject({

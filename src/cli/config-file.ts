@@ -38,6 +38,11 @@ export class ConfigFile {
     }
   }
 
+  /** Whether the file has one of these keys. */
+  has(keys: readonly string[]): boolean {
+    return keys.some((key) => Object.hasOwn(this.#values as object, key));
+  }
+
   /**
    * Reads the file's values by the schema.
    *

@@ -43,10 +43,11 @@ export interface EdgeKeys extends CommonKeys {
   readonly snapshotValidSeconds: number;
 }
 
+const { stateDirectory, dns, sockets } = COMMON_FILE_ENTRIES;
+
 export const EdgeFileSchema: Schema<EdgeKeys> = v.strictObject({
-  ...COMMON_FILE_ENTRIES,
+  stateDirectory: stateDirectory!,
   tokenFile: PathText,
-  device: EdgeDeviceSchema,
   cloud: EDGE_ENTRIES.cloud!,
   proxy: v.optional(
     v.pipe(
@@ -59,6 +60,9 @@ export const EdgeFileSchema: Schema<EdgeKeys> = v.strictObject({
     )
   ),
   snapshotValidSeconds: v.optional(seconds(60), inSeconds(EDGE_GATEWAY_DEFAULTS.snapshotValidMs)),
+  device: EdgeDeviceSchema,
+  dns: dns!,
+  sockets: sockets!,
 }) as unknown as Schema<EdgeKeys>;
 
 /** @throws {ConfigError} with file, line and key, if a key is wrong. */

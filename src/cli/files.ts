@@ -96,13 +96,21 @@ export function writeNewFile(
  * @throws {ConfigError} if somebody else has written it.
  */
 export function replaceFile(key: string, path: string, text: string): void {
-  if (existsSync(path) && !readText('the file', path).startsWith(WRITTEN_HERE)) {
-    throw new ConfigError(key, `${path} has other lines: give the path of a file of its own`);
-  }
+  checkReplaceable(key, path);
   attempt(`${path} cannot be written`, () => {
     writeFileSync(`${path}.new`, `${WRITTEN_HERE}\n${text}`);
     renameSync(`${path}.new`, path);
   });
+}
+
+/**
+ * @throws {EnvironmentError} if the file is there and cannot be read.
+ * @throws {ConfigError} if somebody else than `replaceFile` has written it.
+ */
+export function checkReplaceable(key: string, path: string): void {
+  if (existsSync(path) && !readText('the file', path).startsWith(WRITTEN_HERE)) {
+    throw new ConfigError(key, `${path} has other lines: give the path of a file of its own`);
+  }
 }
 
 const WRITTEN_HERE = '# Written by the gateway, which replaces it at every change.';

@@ -67,7 +67,7 @@ function firstAddress(): string | undefined {
 }
 
 /** A TUN needs a capability, the device file, the package koffi and the command ip. */
-async function whyNoTun(): Promise<string | undefined> {
+export async function whyNoTun(): Promise<string | undefined> {
   if (process.platform !== 'linux') return 'a TUN device needs Linux';
   if (!hasNetAdmin()) return 'this user has no CAP_NET_ADMIN, which a TUN device needs';
   try {
@@ -89,7 +89,7 @@ function hasNetAdmin(): boolean {
   return (BigInt(`0x${effective}`) & CAP_NET_ADMIN) !== 0n;
 }
 
-function isOnPath(program: string): boolean {
+export function isOnPath(program: string): boolean {
   return (process.env.PATH ?? '').split(delimiter).some((directory) => {
     try {
       accessSync(join(directory, program), constants.X_OK);

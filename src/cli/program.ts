@@ -9,6 +9,7 @@ import { registerBench } from './commands/bench.ts';
 import { registerCa } from './commands/ca.ts';
 import { registerCloud } from './commands/cloud.ts';
 import { registerCompletion } from './commands/completion.ts';
+import { registerConfig } from './commands/config.ts';
 import { registerDesired } from './commands/desired.ts';
 import { registerEdge } from './commands/edge.ts';
 import { registerExpose, registerUnexpose } from './commands/expose.ts';
@@ -32,6 +33,7 @@ const REGISTERS: readonly Register[] = [
   registerInit,
   registerCloud,
   registerEdge,
+  registerConfig,
   registerStatus,
   registerSite,
   registerService,

@@ -15,9 +15,9 @@ import { FORWARD_OPTIONS_ENTRIES } from '../sockets/forward/forward-server.ts';
 import { PUBLISH_ENTRIES } from '../sockets/forward/publish.ts';
 import { HostListenSchema } from '../sockets/host/host-listen.ts';
 import type { HostListen, SocketStack } from '../sockets/index.ts';
-import { PROXY_BOUNDS_ENTRIES } from '../sockets/proxy/proxy-options.ts';
+import { PROXY_BOUNDS_ENTRIES, resolveProxyOptions } from '../sockets/proxy/proxy-options.ts';
 import type { ConfigFile } from './config-file.ts';
-import { readSecret, replaceFile, writeSecret } from './files.ts';
+import { checkReplaceable, readSecret, replaceFile, writeSecret } from './files.ts';
 
 export interface SidecarKeys {
   /** Every TCP service of the zone at a loopback address of its own, with its own ports; on Linux alone. */
@@ -124,6 +124,32 @@ export function checkSidecars(device: object, keys: SidecarKeys | undefined): vo
 }
 
 /**
+ * Reads the files that the keys name, as `startSidecars` does.
+ *
+ * @throws {ConfigError} with file, line and key, if one cannot be used.
+ * @throws {EnvironmentError} if one cannot be read.
+ */
+export async function checkSidecarFiles(
+  file: ConfigFile,
+  keys: SidecarKeys | undefined
+): Promise<void> {
+  const { publish, proxy } = keys ?? {};
+  await file.locate(() => {
+    const { hostsFile } = publish ?? {};
+    if (hostsFile !== undefined) checkReplaceable(HOSTS_FILE, file.resolve(hostsFile));
+  });
+  await file.locate(
+    () => {
+      const { passwordFile } = proxy ?? {};
+      if (passwordFile === undefined) return;
+      const password = readSecret('passwordFile', file.resolve(passwordFile));
+      if (password !== undefined) resolveProxyOptions({ auth: { username: USERNAME, password } });
+    },
+    { within: 'sockets.proxy', renamed: { 'auth.password': 'passwordFile' } }
+  );
+}
+
+/**
  * Starts what the keys say. If that fails, the gateway is closed.
  *
  * @throws {ConfigError} with file and line, also if a port or a path cannot be listened on.
@@ -167,7 +193,7 @@ async function startPublication(
   let before = '';
   const update = (): void => {
     if (hostsFile !== undefined) {
-      replaceFile('sockets.publish.hostsFile', file.resolve(hostsFile), publication.hosts());
+      replaceFile(HOSTS_FILE, file.resolve(hostsFile), publication.hosts());
     }
     const now = publication.entries().flatMap(({ name, loopback, ports, notPublished }) => {
       const published = ports.length > 0 ? [`${name} at ${loopback}, tcp/${ports}`] : [];
@@ -291,3 +317,4 @@ function shortAddress(address: AddressInfo | string): object | string {
 /** The user name of clients of the proxy, which the library has as its default. */
 const USERNAME = 'presence';
 const RETRY_MS = 1_000;
+const HOSTS_FILE = 'sockets.publish.hostsFile';

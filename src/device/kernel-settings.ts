@@ -36,7 +36,7 @@ export const GATEWAY_VALUES: Readonly<Record<SettingKind, number>> = {
 /** Returns the current value, or undefined if the setting does not exist, for example without the interface. */
 export function readSetting({ kind, of }: InterfaceSetting): number | undefined {
   try {
-    return Number(readFileSync(`/proc/sys/${pathOf({ kind, of })}`, 'latin1').trim());
+    return Number(readFileSync(pathOfSetting({ kind, of }), 'latin1').trim());
   } catch {
     return undefined;
   }
@@ -70,6 +70,11 @@ export function interfaceNames(family: 'ipv4' | 'ipv6'): readonly string[] {
   } catch {
     return [];
   }
+}
+
+/** Returns the file of a setting. */
+export function pathOfSetting(setting: InterfaceSetting): string {
+  return `/proc/sys/${pathOf(setting)}`;
 }
 
 function pathOf({ kind, of }: InterfaceSetting): string {

@@ -6,6 +6,7 @@ import * as v from 'valibot';
 import { systemClock } from '../base/clock.ts';
 import type { HostPort, HostPortInput } from '../base/host-port.ts';
 import { ListenAddressSchema } from '../base/host-port-schema.ts';
+import { IPV4_PATTERN, IPV6_PATTERN, PORT_PATTERN } from '../base/patterns.ts';
 import { chosen, PrefixText, type Schema } from '../base/schema.ts';
 import { ConfigError } from '../errors.ts';
 import { ClientTable } from './client-table.ts';
@@ -67,8 +68,7 @@ const RULES = {
           v.array(
             said(v.string(), {
               title: 'address, or address and port',
-              pattern:
-                '^(\\[[0-9a-fA-F:.]+\\](:[0-9]{1,5})?|[0-9.]+(:[0-9]{1,5})?|[0-9a-fA-F:.]+)$',
+              pattern: `^((\\[${IPV6_PATTERN}\\]|${IPV4_PATTERN})(:${PORT_PATTERN})?|${IPV6_PATTERN})$`,
               examples: ['192.0.2.53', '192.0.2.53:5353', '[2001:db8::53]:5353'],
             })
           ),

@@ -36,8 +36,11 @@ const SOURCES = [
   'CHANGELOG.md',
   'SECURITY.md',
   'docs',
+  'schemas',
   'src',
   'systemd',
+  'grafana',
+  'prometheus',
   'tsup.config.ts',
   'tsconfig.json',
 ];
@@ -50,6 +53,8 @@ const CONTENTS: readonly RegExp[] = [
   /^SECURITY\.md$/,
   /^docs\/[A-Za-z-]+\.md$/,
   /^systemd\/[a-z-]+\.service$/,
+  /^schemas\/(cloud|edge)(-api)?\.json$/,
+  /^(grafana|prometheus)\/[a-z.-]+\.(json|yml)$/,
   // Entry points and what they share; `chunk-` is what esbuild calls that.
   /^dist\/[\w-]+\.c?js$/,
   /^dist\/[\w-]+\.d\.c?ts$/,

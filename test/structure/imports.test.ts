@@ -68,6 +68,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'audit',
     'base',
     'device',
+    'dns',
     'errors',
     'gateway',
     'observe',
@@ -107,6 +108,25 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/tunnel/frame.ts': ['dataplane'],
   // The command checks an option before it opens anything.
   'src/gateway/edge-options.ts': ['cli'],
+  // The files of the command have the entries of the options' schemas.
+  'src/gateway/common-options.ts': ['cli'],
+  'src/gateway/cloud-options.ts': ['cli'],
+  'src/gateway/sockets-options.ts': ['cli'],
+  // The command checks a desired state as the start of a gateway does.
+  'src/gateway/cloud-parts.ts': ['cli'],
+  'src/registry/schema.ts': ['cli'],
+  'src/sockets/forward/forward.ts': ['cli'],
+  'src/sockets/forward/forward-server.ts': ['cli'],
+  'src/sockets/forward/publish.ts': ['cli'],
+  'src/sockets/host/host-listen.ts': ['cli'],
+  'src/sockets/proxy/proxy-options.ts': ['cli'],
+  // The command looks at what a gateway would set.
+  'src/device/kernel-settings.ts': ['cli'],
+  'src/device/ip-command.ts': ['cli'],
+  // The command looks at what an edge would connect to.
+  'src/pki/token.ts': ['cli'],
+  'src/pki/enrolment-message.ts': ['cli'],
+  'src/tunnel/messages.ts': ['cli'],
   // What an operator's options for a TUN mean, for TUNs that several workers open.
   'src/device/open-tun.ts': ['worker'],
   // What of the machine may be in conflict with pools.
@@ -140,7 +160,7 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/tcp/ports.ts': ['sockets'],
   // Types and identities alone: the tunnel needs no authority, and so no node-forge.
   'src/pki/credentials.ts': ['tunnel'],
-  'src/pki/names.ts': ['tunnel'],
+  'src/pki/names.ts': ['cli', 'tunnel'],
   // A file of another module is kept from other processes in the same way.
   'src/store/durable.ts': ['audit'],
   // The directory is made before it is known whose secrets are in it.
@@ -236,10 +256,11 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   control: ['eventemitter3', 'node:crypto', 'valibot'],
   cli: [
     'commander',
-    // Whether it is there, before a TUN is chosen.
     'koffi',
     'node:child_process',
+    'node:crypto',
     'node:dgram',
+    'node:dns/promises',
     'node:events',
     'node:fs',
     'node:net',
@@ -247,6 +268,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:path',
     'node:stream',
     'node:timers/promises',
+    'node:tls',
     'node:url',
     'node:util',
     'valibot',

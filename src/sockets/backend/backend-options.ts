@@ -4,6 +4,7 @@
  */
 import * as v from 'valibot';
 import { IpAddress } from '../../base/address.ts';
+import { IPV4_PATTERN, IPV6_PATTERN } from '../../base/patterns.ts';
 import {
   AddressText,
   hostFunction,
@@ -128,7 +129,7 @@ const { proxyProtocol, loopbackSource, flowIdleMs, keepAliveMs, limits } = SOCKE
 
 const AddressKey = v.pipe(
   v.string(),
-  v.metadata({ pattern: '^[0-9a-fA-F:.]+$' }),
+  v.metadata({ pattern: `^(${IPV4_PATTERN}|${IPV6_PATTERN})$` }),
   v.check(
     (key) => v.is(AddressText, key),
     ({ input }) => `expected addresses as keys, got ${input}`
