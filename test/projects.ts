@@ -23,6 +23,7 @@ const programs: readonly string[] = [
  * cases), and those that need modules of their own, because they mock some or share hooks.
  */
 const modules: readonly string[] = [
+  'test/cli/bench.test.ts',
   'test/control/derivation-property.test.ts',
   'test/control/idle-leases.test.ts',
   'test/control/plan-partition-property.test.ts',
@@ -49,6 +50,7 @@ const modules: readonly string[] = [
   'test/pki/rollover.test.ts',
   'test/pki/signing-request.test.ts',
   'test/pki/wrong-clock.test.ts',
+  'test/replay/replay.test.ts',
   'test/registry/registry-property.test.ts',
   'test/sockets/udp/datagram-linux.test.ts',
   'test/sockets/proxy/proxy-clients.test.ts',

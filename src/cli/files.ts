@@ -2,7 +2,15 @@
  * Reads and writes the files that a configuration names. An error is one sentence with the path and the reason.
  * @module
  */
-import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { ConfigError, EnvironmentError } from '../errors.ts';
 
 /** @throws {EnvironmentError} if the file cannot be read. */
@@ -53,6 +61,34 @@ export function writeSecret(what: string, path: string, text: string): void {
 }
 
 /**
+ * Makes a directory and those above it; one that exists stays as it is.
+ *
+ * @throws {EnvironmentError} if it cannot be made.
+ */
+export function makeDirectory(path: string): void {
+  attempt(`the directory ${path} cannot be made`, () => mkdirSync(path, { recursive: true }));
+}
+
+/**
+ * Writes a file that does not exist yet.
+ *
+ * @param force whether one that exists is replaced
+ * @param mode default: as the process makes files
+ * @throws {EnvironmentError} if it cannot be written, or exists.
+ */
+export function writeNewFile(
+  path: string,
+  text: string,
+  { force, mode = 0o666 }: { readonly force: boolean; readonly mode?: number | undefined }
+): void {
+  attempt(`${path} cannot be written`, () => {
+    // A file that exists keeps its mode, so it is removed first.
+    if (force) rmSync(path, { force: true });
+    writeFileSync(path, text, { flag: 'wx', mode });
+  });
+}
+
+/**
  * Replaces the text of a file that this function has written before, at once for its readers.
  *
  * @param key the key of the configuration, for the message.
@@ -81,6 +117,7 @@ function attempt<T>(fault: string, use: () => T): T {
 }
 
 const REASONS: Readonly<Record<string, string>> = {
+  EEXIST: 'there is a file already',
   ENOENT: 'it does not exist',
   EACCES: 'this user may not',
   EPERM: 'this user may not',

@@ -9,6 +9,8 @@ import { report, runProgram } from './program.ts';
 const io = ioOfProcess();
 // The reader of a pipe may end first, for example `head`.
 process.stdout.on('error', () => process.exit(0));
+// A gateway goes on without its log.
+process.stderr.on('error', () => {});
 // A fault that no promise reports, for example a TUN that was deleted while the gateway runs.
 process.on('uncaughtException', (error) => process.exit(report(error, io)));
 process.exit(await runProgram(process.argv.slice(2), io));

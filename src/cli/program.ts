@@ -6,7 +6,9 @@ import { Command } from 'commander';
 import { VERSION } from '../base/version.ts';
 import { registerBench } from './commands/bench.ts';
 import { registerCloud } from './commands/cloud.ts';
+import { registerCompletion } from './commands/completion.ts';
 import { registerEdge } from './commands/edge.ts';
+import { registerInit } from './commands/init.ts';
 import { type ExitCode, endingOf } from './exit.ts';
 import type { Io } from './io.ts';
 
@@ -14,7 +16,13 @@ import type { Io } from './io.ts';
 export type Register = (program: Command, io: Io) => void;
 
 /** One line for each file of `commands/`, in the order of the help. */
-const REGISTERS: readonly Register[] = [registerCloud, registerEdge, registerBench];
+const REGISTERS: readonly Register[] = [
+  registerInit,
+  registerCloud,
+  registerEdge,
+  registerBench,
+  registerCompletion,
+];
 
 export const NAME = 'virtual-presence';
 

@@ -295,7 +295,7 @@ describe('a CA rollover', () => {
     await stopEdge(edge);
     await steps('activate', 'retire');
     const { code, complaint } = await endingOf(startEdge());
-    expect(code).toBe(1);
+    expect(code).toBe(3);
     expect(complaint).toMatch(/^virtual-presence: [^\n]*certificate[^\n]*$/);
     await comeBack();
     expect(await presences()).toEqual(before);

@@ -1,8 +1,10 @@
 /**
  * The package as a host gets it: packed from a clean copy, installed into an empty folder.
  */
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
+  chmodSync,
   cpSync,
   mkdirSync,
   mkdtempSync,
@@ -245,6 +247,85 @@ describe('what a host loads', () => {
     expect(says).toMatch(/^ERR_PRESENCE_ENVIRONMENT .*koffi/);
   });
 });
+
+describe('the command of the package', () => {
+  /** An empty folder in which the package is found, as after `npm install`; another user may use it. */
+  function emptyFolder(name: string): string {
+    const folder = join(root, name);
+    mkdirSync(folder);
+    symlinkSync(join(host, 'node_modules'), join(folder, 'node_modules'));
+    for (const path of [root, host]) chmodSync(path, 0o755);
+    chmodSync(folder, 0o777);
+    return folder;
+  }
+
+  /** What a new user types, with what stands behind `init cloud`; it ends when the gateway has said what to do. */
+  function newcomer(folder: string, options = ''): readonly string[] {
+    const script = `
+      cd ${folder}
+      export HOME=${folder} npm_config_cache=${folder}/cache
+      npx virtual-presence init cloud ${options} && exec npx virtual-presence cloud cloud.yaml`;
+    return ['sh', '-ec', script];
+  }
+
+  const reasonNoTun = whatIsMissing({});
+  const isWithoutTun = reasonNoTun !== undefined && process.env.CI === undefined;
+  const title = isWithoutTun ? ` (skipped: ${reasonNoTun})` : '';
+  test.skipIf(isWithoutTun)(`init and cloud run with a TUN as root${title}`, async () => {
+    const directory = join(root, 'newcomer-network');
+    mkdirSync(directory);
+    const network = await Network.create(directory);
+    try {
+      const machine = await network.newHost('cloud', undefined);
+      await machine.sh('ip link set lo up');
+      const program = machine.start(newcomer(emptyFolder('newcomer-root')), 90);
+      await program.printed(/npx virtual-presence edge edge\.yaml\n/);
+      expect(program.text).toMatch(/^The gateway uses a TUN device, because /m);
+      expect(program.text).toMatch(/Z info cloud gateway ready, /);
+      expect(await machine.sh('ip -o link show type tun')).toContain('vp0');
+      await machine.sh('kill $(pgrep -nf "[v]irtual-presence cloud cloud.yaml")');
+      expect((await program.ended).text).toMatch(/SIGTERM: shutting down\n$/);
+    } finally {
+      await network.close();
+    }
+  });
+
+  const asUser = commandAsUser();
+  test.skipIf(asUser === undefined)(
+    'init and cloud run without a TUN as an ordinary user (needs setpriv when run as root)',
+    async () => {
+      const folder = emptyFolder('newcomer-user');
+      const [program, ...args] = [...asUser!, ...newcomer(folder, '--tunnel 127.0.0.1:0')];
+      const child = spawn(program!, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+      let output = '';
+      const ended = once(child, 'close');
+      try {
+        await new Promise<void>((resolve, reject) => {
+          for (const stream of [child.stdout, child.stderr]) {
+            stream.setEncoding('utf8').on('data', (text: string) => {
+              output += text;
+              if (/npx virtual-presence edge edge\.yaml\n/.test(output)) resolve();
+            });
+          }
+          ended.then(() => reject(new Error(`it has ended: ${output}`)));
+        });
+        expect(output).toMatch(/^The gateway uses sockets of its own process, because this user /m);
+        expect(output).toMatch(/Z info there is no site yet; /);
+      } finally {
+        process.kill(-child.pid!, 'SIGTERM');
+        await ended;
+      }
+    }
+  );
+});
+
+/** A command that runs another one as an ordinary user; undefined if there is none. */
+function commandAsUser(): string[] | undefined {
+  if (process.getuid?.() !== 0) return [];
+  const command = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
+  const probe = spawnSync(command[0]!, [...command.slice(1), process.execPath, '--version']);
+  return probe.status === 0 ? command : undefined;
+}
 
 const skipReason = whatIsMissing({});
 const isSkipped = skipReason !== undefined && process.env.CI === undefined;

@@ -61,7 +61,19 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'tunnel',
     'worker',
   ],
-  cli: ['base', 'errors', 'gateway', 'observe', 'registry', 'replay', 'sockets', 'store', 'tunnel'],
+  cli: [
+    'base',
+    'device',
+    'errors',
+    'gateway',
+    'observe',
+    'pki',
+    'registry',
+    'replay',
+    'sockets',
+    'store',
+    'tunnel',
+  ],
   index: [
     'admin',
     'allocator',
@@ -93,7 +105,8 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   // What an operator's options for a TUN mean, for TUNs that several workers open.
   'src/device/open-tun.ts': ['worker'],
   // What of the machine may be in conflict with pools.
-  'src/device/host-prefixes.ts': ['gateway'],
+  'src/device/host-prefixes.ts': ['cli', 'gateway'],
+  'src/gateway/host-check.ts': ['cli'],
   // The checks of the contract that every device shares.
   'src/device/contract.ts': ['sockets'],
   // The offsets and sums of packets are for the modules on the packet path, and not public. A translator
@@ -124,7 +137,7 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   // A file of another module is kept from other processes in the same way.
   'src/store/durable.ts': ['audit'],
   // The directory is made before it is known whose secrets are in it.
-  'src/store/private-directory.ts': ['gateway'],
+  'src/store/private-directory.ts': ['cli', 'gateway'],
   // A unix socket is replaced by one process at a time.
   'src/store/lock.ts': ['audit', 'sockets'],
   // A plan as values, for what divides it; and as text, for what sends it to another process.
@@ -207,11 +220,19 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   control: ['eventemitter3', 'node:crypto', 'valibot'],
   cli: [
     'commander',
+    // Whether it is there, before a TUN is chosen.
+    'koffi',
+    'node:child_process',
+    'node:dgram',
+    'node:events',
     'node:fs',
     'node:net',
+    'node:os',
     'node:path',
     'node:stream',
+    'node:stream/consumers',
     'node:timers/promises',
+    'node:url',
     'node:util',
     'valibot',
     'yaml',

@@ -5,6 +5,7 @@
 import type { Command } from 'commander';
 import { CloudGateway, resolveCloudOptions } from '../../gateway/index.ts';
 import type { Logger } from '../../observe/index.ts';
+import { CLOUD } from '../../registry/index.ts';
 import {
   CLOUD_RENAMED,
   type CloudHostOptions,
@@ -16,6 +17,8 @@ import {
 import { ConfigFile } from '../config-file.ts';
 import type { Io } from '../io.ts';
 import { type LogOptions, openLogger, withLogOptions } from '../log.ts';
+import { callOf, firstEdgeCommands, firstSiteCommands } from '../next-steps.ts';
+import type { Notify } from '../notify.ts';
 import { changedKeys, type FileState, logNeedRestart } from '../restart-keys.ts';
 import { type Running, readyLine, runGateway } from '../run-gateway.ts';
 import { startSidecars } from '../sidecars.ts';
@@ -30,11 +33,12 @@ export function registerCloud(program: Command, io: Io): void {
     .argument('<file>', 'its configuration, in YAML or JSON');
   withLogOptions(command).action(async (path: string, options: LogOptions) => {
     const logger = openLogger(io, options);
-    await runGateway(io, logger, () => start(path, logger));
+    await runGateway(io, logger, (notify) => start(path, logger, notify, callOf(io)));
   });
 }
 
-async function start(path: string, logger: Logger): Promise<Running> {
+/** @param call how the user calls this program */
+async function start(path: string, logger: Logger, notify: Notify, call: string): Promise<Running> {
   const file = new ConfigFile(path);
   const keys = await readCloudKeys(file);
   const passphrase = await readCloudPassphrase(file, keys);
@@ -55,7 +59,17 @@ async function start(path: string, logger: Logger): Promise<Running> {
   const sidecars = await startSidecars(file, keys.sockets, gateway, logger);
   const listening = { ...gateway.addresses, ...sidecars };
   logger.info({ event: 'gateway.ready', listening }, readyLine('cloud gateway', listening));
-  return { reload, close: () => gateway.close() };
+  if (!gateway.registry.state.sites.some(({ name }) => name !== CLOUD)) {
+    const say = (message: string): void => logger.info({ event: 'gateway.no-site' }, message);
+    say('there is no site yet; make one, its token, and a service for it:');
+    for (const command of firstSiteCommands(call, file.resolve(keys.adminSocket)))
+      say(`  ${command}`);
+    say('then, on the machine of the site, with the file token:');
+    for (const command of firstEdgeCommands(call)) say(`  ${command}`);
+  }
+  const status = (): string => gateway.state;
+  gateway.on('state', () => void notify.status(status()));
+  return { reload, status, close: () => gateway.close() };
 }
 
 /** @throws {ConfigError} with file, line and key, if an option is wrong. */

@@ -10,6 +10,7 @@ import { ConfigFile } from '../config-file.ts';
 import { type EdgeKeys, edgeOptions, readEdgeKeys } from '../edge-file.ts';
 import type { Io } from '../io.ts';
 import { type LogOptions, openLogger, withLogOptions } from '../log.ts';
+import type { Notify } from '../notify.ts';
 import { changedKeys, type FileState, logNeedRestart } from '../restart-keys.ts';
 import { type Running, readyLine, runGateway } from '../run-gateway.ts';
 import { startSidecars } from '../sidecars.ts';
@@ -24,11 +25,11 @@ export function registerEdge(program: Command, io: Io): void {
     .argument('<file>', 'its configuration, in YAML or JSON');
   withLogOptions(command).action(async (path: string, options: LogOptions) => {
     const logger = openLogger(io, options);
-    await runGateway(io, logger, () => start(path, logger));
+    await runGateway(io, logger, (notify) => start(path, logger, notify));
   });
 }
 
-async function start(path: string, logger: Logger): Promise<Running> {
+async function start(path: string, logger: Logger, notify: Notify): Promise<Running> {
   const file = new ConfigFile(path);
   const keys = await readEdgeKeys(file);
   const before = await stateOf(file, keys, logger);
@@ -40,6 +41,8 @@ async function start(path: string, logger: Logger): Promise<Running> {
   const gateway = await file.locate(() => EdgeGateway.start(edgeOptions(file, keys, { logger })));
   const sidecars = await startSidecars(file, keys.sockets, gateway, logger);
 
+  const status = (): string => `${gateway.site ?? 'not enrolled'}: ${gateway.state}`;
+
   // An edge that is rejected before it was ever online has a wrong configuration, and the program ends. Later the
   // program goes on, because a new token is enough.
   const failed = new Promise<never>((_, reject) => {
@@ -47,6 +50,7 @@ async function start(path: string, logger: Logger): Promise<Running> {
     let isLogged = false;
     const follow = (): void => {
       const { state, failure, site } = gateway;
+      void notify.status(status());
       wasOnline ||= state === 'online';
       if (site !== undefined && !isLogged) {
         isLogged = true;
@@ -65,7 +69,7 @@ async function start(path: string, logger: Logger): Promise<Running> {
     follow();
   });
   failed.catch(() => {});
-  return { failed, reload, close: () => gateway.close() };
+  return { failed, reload, status, close: () => gateway.close() };
 }
 
 /** @throws {ConfigError} with file, line and key, if an option is wrong. */

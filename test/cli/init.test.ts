@@ -1,0 +1,189 @@
+/** `init`: the files that it makes are valid, and nothing that exists is lost. */
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { cloudOptions, readCloudKeys } from '../../src/cli/cloud-file.ts';
+import { ConfigFile } from '../../src/cli/config-file.ts';
+import { edgeOptions, readEdgeKeys } from '../../src/cli/edge-file.ts';
+import { createProgram, ExitCode } from '../../src/cli/index.ts';
+import type { Machine } from '../../src/cli/machine.ts';
+import { firstEdgeCommands, firstSiteCommands } from '../../src/cli/next-steps.ts';
+import { cloudStarter, edgeStarter } from '../../src/cli/starter.ts';
+import { resolveEdgeOptions } from '../../src/gateway/edge-options.ts';
+import { resolveCloudOptions } from '../../src/gateway/index.ts';
+import { MemoryStore, Registry } from '../../src/index.ts';
+import { formatToken } from '../../src/pki/token.ts';
+import { faultOfCommand } from '../support/command-line.ts';
+import { runCommand, TestIo } from './run-command.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'vp-init-'));
+let count = 0;
+const newPath = (): string => join(root, String(count++));
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+const TOKEN = formatToken({
+  endpoints: ['https://192.0.2.1:7440'],
+  caSpkiHash: Buffer.alloc(32, 1).toString('base64url'),
+  trustDomain: 'presence.internal',
+  site: 'site-a',
+  id: Buffer.alloc(16, 2).toString('base64url'),
+  secret: Buffer.alloc(32, 3).toString('base64url'),
+});
+
+const modeOf = (path: string): number => statSync(path).mode & 0o777;
+
+describe('init cloud', () => {
+  test('makes a configuration and the state directory, and says how to start the gateway', async () => {
+    const directory = join(newPath(), 'below');
+    const { code, out, err } = await runCommand(['init', 'cloud', directory]);
+    expect({ code, err }).toEqual({ code: 0, err: '' });
+    expect(modeOf(join(directory, 'state'))).toBe(0o700);
+    expect(out).toContain(`virtual-presence cloud ${directory}/cloud.yaml\n`);
+    expect(out).toMatch(/^The gateway uses (a TUN device|sockets of its own process), because /m);
+    const [first] = readFileSync(join(directory, 'cloud.yaml'), 'utf8').split('\n');
+    expect(first).toMatch(/^# yaml-language-server: \$schema=\S+\/schemas\/cloud\.json$/);
+  });
+
+  test('names the program as npx does, if it was called by npx', async () => {
+    const io = new TestIo({ env: { npm_command: 'exec' } });
+    const { out } = await runCommand(['init', 'cloud', newPath()], io);
+    expect(out).toMatch(/^ {2}npx virtual-presence cloud /m);
+  });
+
+  test('replaces no file without --force', async () => {
+    const directory = newPath();
+    await runCommand(['init', 'cloud', directory]);
+    const path = join(directory, 'cloud.yaml');
+    writeFileSync(path, 'mine');
+    expect(await runCommand(['init', 'cloud', directory])).toEqual({
+      code: ExitCode.Usage,
+      out: '',
+      err: `virtual-presence: ${path} exists already: give another directory, or --force to replace it\n`,
+    });
+    expect(readFileSync(path, 'utf8')).toBe('mine');
+    expect((await runCommand(['init', 'cloud', directory, '--force'])).code).toBe(0);
+    expect(readFileSync(path, 'utf8')).not.toBe('mine');
+  });
+
+  test('--dry-run prints the file, and makes nothing', async () => {
+    const directory = newPath();
+    const { code, out } = await runCommand(['init', 'cloud', directory, '--dry-run']);
+    expect({ code, isMade: existsSync(directory) }).toEqual({ code: 0, isMade: false });
+    expect(out).toMatch(/^# yaml-language-server: .*\ntrustDomain: /ms);
+  });
+
+  test('a directory that is a file is named', async () => {
+    const path = newPath();
+    writeFileSync(path, '');
+    expect(await runCommand(['init', 'cloud', path])).toEqual({
+      code: ExitCode.Failed,
+      out: '',
+      err: `virtual-presence: the directory ${path} cannot be made: there is a file already\n`,
+    });
+  });
+});
+
+describe('init edge', () => {
+  test.each(['a file', 'standard input'])('stores the token of %s for its owner', async (from) => {
+    const directory = newPath();
+    const given = newPath();
+    writeFileSync(given, `  ${TOKEN}\n`);
+    const io = new TestIo({ input: `${TOKEN}\n` });
+    const source = from === 'a file' ? given : '-';
+    const { code, out, err } = await runCommand(
+      ['init', 'edge', directory, '--token-file', source],
+      io
+    );
+    expect({ code, err }).toEqual({ code: 0, err: '' });
+    expect(readFileSync(join(directory, 'token'), 'utf8')).toBe(`${TOKEN}\n`);
+    expect(modeOf(join(directory, 'token'))).toBe(0o600);
+    expect(out).not.toContain(TOKEN);
+    expect(out).toContain(`virtual-presence edge ${directory}/edge.yaml\n`);
+  });
+
+  test('without a token says where to put it', async () => {
+    const directory = newPath();
+    const { out } = await runCommand(['init', 'edge', directory]);
+    expect(out).toContain(`put the token of the cloud's operator into ${directory}/token`);
+    expect(existsSync(join(directory, 'token'))).toBe(false);
+  });
+
+  test.each([
+    ['malformed', 'not an enrolment token'],
+    ['vp1.e30', 'the enrolment token is damaged'],
+  ])('makes nothing with the token "%s"', async (input, says) => {
+    const directory = newPath();
+    const io = new TestIo({ input });
+    expect(await runCommand(['init', 'edge', directory, '--token-file', '-'], io)).toEqual({
+      code: ExitCode.Usage,
+      out: '',
+      err: `virtual-presence: ${says}\n`,
+    });
+    expect(existsSync(directory)).toBe(false);
+  });
+
+  test('does not take a token on the command line, where others see it', async () => {
+    const { code } = await runCommand(['init', 'edge', newPath(), '--token', TOKEN]);
+    expect(code).toBe(ExitCode.Usage);
+  });
+});
+
+describe('a first configuration', () => {
+  const bare: Machine = {
+    noTun: undefined,
+    address: '127.0.0.1',
+    lan: undefined,
+    pool: '100.64.0.0/24',
+    hasDnsPort: false,
+  };
+  const usual: Machine = {
+    ...bare,
+    address: '192.0.2.10',
+    lan: { device: 'eth0', network: '192.0.2.0/24' },
+    hasDnsPort: true,
+  };
+  const cases = [bare, usual].flatMap((machine) =>
+    (['tun', 'sockets'] as const).map(
+      (device) => [`${device} at ${machine.address}`, machine, device] as const
+    )
+  );
+
+  test.each(cases)('of a cloud is valid: %s', async (_, machine, device) => {
+    const path = newPath();
+    const tunnel = `${machine.address}:7443`;
+    writeFileSync(path, cloudStarter(machine, { device, schema: 'x.json', tunnel }));
+    const file = new ConfigFile(path);
+    const keys = await readCloudKeys(file);
+    const options = resolveCloudOptions(cloudOptions(file, keys, {}));
+    expect(options).toMatchObject({ device: { type: device }, adminSocket: `${root}/admin.sock` });
+    expect(options.dns !== undefined).toBe(device === 'tun' && machine.hasDnsPort);
+    await using registry = await Registry.open(new MemoryStore());
+    await registry.apply(keys.desired as never, 'file');
+    expect(registry.state.sites.map(({ name }) => name)).toEqual(['cloud']);
+  });
+
+  test.each(cases)('of an edge is valid: %s', async (_, machine, device) => {
+    const path = newPath();
+    writeFileSync(path, edgeStarter(machine, { device, schema: 'x.json' }));
+    const file = new ConfigFile(path);
+    const options = resolveEdgeOptions(edgeOptions(file, await readEdgeKeys(file), {}));
+    expect(options.device).toMatchObject({ type: device });
+    expect(options.dns !== undefined).toBe(device === 'tun' && machine.hasDnsPort);
+  });
+});
+
+describe('the commands that are proposed', () => {
+  const words = (line: string): string[] => line.replace(/ >.*$/, '').split(' ').slice(1);
+  const proposed = [
+    ...firstSiteCommands('virtual-presence', '/run/admin.sock'),
+    ...firstEdgeCommands('virtual-presence'),
+  ].map(words);
+  const names = createProgram(new TestIo()).commands.map((command) => command.name());
+
+  test.each(
+    proposed.filter(([name]) => names.includes(name!)).map((each) => [each.join(' '), each])
+  )('exist: %s', (_, each) => {
+    expect(faultOfCommand(each as string[])).toBeUndefined();
+  });
+});

@@ -1,0 +1,132 @@
+/** What systemd is told of a gateway that the command runs, on a NOTIFY_SOCKET of the test's. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { ExitCode } from '../../src/cli/index.ts';
+import { runCommand, TestIo } from './run-command.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'vp-notify-'));
+const children: ChildProcess[] = [];
+afterEach(() => {
+  for (const child of children.splice(0)) child.kill('SIGKILL');
+});
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+/** Receives datagrams as systemd does, and prints each as a line. */
+const LISTENER = `
+import json, socket, sys
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+listener.bind(sys.argv[1])
+print("listening", flush=True)
+while True: print(json.dumps(listener.recv(4096).decode()), flush=True)`;
+
+/** A NOTIFY_SOCKET and the messages that came, each as its assignments. */
+class NotifySocket {
+  readonly path: string;
+  readonly #lines: AsyncIterator<string>;
+
+  private constructor(path: string, lines: AsyncIterator<string>) {
+    this.path = path;
+    this.#lines = lines;
+  }
+
+  static async open(): Promise<NotifySocket> {
+    const path = join(mkdtempSync(join(root, 'x')), 'notify');
+    const child = spawn('python3', ['-c', LISTENER, path], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    children.push(child);
+    const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
+    expect((await lines.next()).value).toBe('listening');
+    return new NotifySocket(path, lines);
+  }
+
+  /** Returns the next message that has this variable. */
+  async next(variable: string): Promise<Record<string, string>> {
+    for (;;) {
+      const { value, done } = await this.#lines.next();
+      if (done === true) throw new Error(`the listener ended before ${variable}`);
+      const text = JSON.parse(value) as string;
+      const pairs = text.split('\n').map((line) => line.split(/=(.*)/s).slice(0, 2));
+      const message = Object.fromEntries(pairs) as Record<string, string>;
+      if (variable in message) return message;
+    }
+  }
+}
+
+function configuration(change: object = {}): string {
+  const path = join(mkdtempSync(join(root, 'x')), 'cloud.yaml');
+  const realm = { sources: ['10.0.0.0/24'], pools: ['100.64.0.0/24'], zone: 'presence.internal' };
+  const config = {
+    trustDomain: 'presence.internal',
+    stateDirectory: './state',
+    adminSocket: './admin.sock',
+    device: { type: 'sockets' },
+    tunnel: '127.0.0.1:0',
+    desired: { sites: [{ name: 'cloud', ...realm }] },
+    ...change,
+  };
+  // JSON is YAML.
+  writeFileSync(path, JSON.stringify(config));
+  return path;
+}
+
+const has = (program: string, ...args: string[]): boolean => spawnSync(program, args).status === 0;
+const isThere = has('systemd-notify', '--version') && has('python3', '-c', '');
+const title = isThere
+  ? ''
+  : ' (skipped: needs systemd-notify of the Debian package systemd, and python3)';
+
+describe.skipIf(!isThere && process.env.CI === undefined)(`NOTIFY_SOCKET${title}`, () => {
+  test('gets READY, then RELOADING with its time and READY again on SIGHUP, and STOPPING at the end', async () => {
+    const socket = await NotifySocket.open();
+    const io = new TestIo({ env: { ...process.env, NOTIFY_SOCKET: socket.path } });
+    const path = configuration();
+    const ended = runCommand(['cloud', path], io);
+    expect(await socket.next('READY')).toEqual({ READY: '1', STATUS: 'ready' });
+
+    const before = process.hrtime.bigint() / 1000n;
+    io.signals.emit('SIGHUP');
+    const reloading = await socket.next('RELOADING');
+    expect(reloading).toMatchObject({ RELOADING: '1', STATUS: 'reloading' });
+    const time = BigInt(reloading.MONOTONIC_USEC!);
+    expect(time >= before && time <= process.hrtime.bigint() / 1000n).toBe(true);
+    expect(await socket.next('READY')).toMatchObject({ READY: '1' });
+    expect(io.err).toMatch(/ info reloaded\n$/);
+
+    // A file that is wrong stops nothing: the gateway goes on, and is ready.
+    writeFileSync(path, 'nothing: 1');
+    io.signals.emit('SIGHUP');
+    await socket.next('RELOADING');
+    expect(await socket.next('READY')).toMatchObject({ READY: '1' });
+    expect(io.err).toMatch(/ error not reloaded: [^\n]*\n$/);
+
+    io.signals.emit('SIGTERM');
+    expect(await socket.next('STOPPING')).toEqual({ STOPPING: '1', STATUS: 'stopping' });
+    expect((await ended).code).toBe(ExitCode.Done);
+    expect(io.signals.eventNames()).toEqual([]);
+  });
+
+  test('gets the sentence of a start that fails', async () => {
+    const socket = await NotifySocket.open();
+    const io = new TestIo({ env: { ...process.env, NOTIFY_SOCKET: socket.path } });
+    const ended = runCommand(['cloud', configuration({ tunnel: 'nowhere' })], io);
+    expect((await socket.next('STATUS')).STATUS).toMatch(/cloud\.yaml:1: tunnel: expected /);
+    expect((await ended).code).toBe(ExitCode.Usage);
+  });
+});
+
+test('a program systemd-notify that fails is logged once, and the gateway runs', async () => {
+  const io = new TestIo({ env: { PATH: '/nonexistent', NOTIFY_SOCKET: join(root, 'nobody') } });
+  const ended = runCommand(['cloud', configuration()], io);
+  await io.logged(/systemd-notify fails/);
+  await io.logged(/virtual-presence edge /);
+  io.signals.emit('SIGHUP');
+  await io.logged(/ info reloaded$/);
+  io.signals.emit('SIGINT');
+  expect((await ended).code).toBe(ExitCode.Done);
+  expect(io.err.match(/systemd-notify fails/g)).toHaveLength(1);
+});
