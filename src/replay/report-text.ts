@@ -61,7 +61,7 @@ function aboutCapture({ capture, plan, judged, verdicts, notJudged }: ReplayRepo
 }
 
 function aboutRefusals({ refusals }: ReplayReport): string[] {
-  if (refusals.length === 0) return ['every packet would pass', ''];
+  if (refusals.length === 0) return ['every packet that was translated would pass', ''];
   const lines = ['packets that would not pass:'];
   for (const refusal of refusals.slice(0, MAX_REFUSALS)) lines.push(...aboutRefusal(refusal));
   const rest = refusals.slice(MAX_REFUSALS);

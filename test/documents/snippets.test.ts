@@ -65,7 +65,7 @@ describe('blocks', () => {
 });
 
 /** Commands of shell blocks that are neither of this repository nor of Node. */
-const FOREIGN = /^(apt|apt-get) install /;
+const FOREIGN = /^((apt|apt-get) install|tcpdump) /;
 
 describe('commands', () => {
   const lines = inLanguage('sh').flatMap(({ document, text }) =>

@@ -1,15 +1,9 @@
-import { type ChildProcess, type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { processesWith } from '../../examples/two-sites/local-place.ts';
-
-const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
-const DEMO = ['--import', 'tsx', 'examples/two-sites/main.ts', '--json'];
+import { DEMO, REPOSITORY, RunningDemo } from './running-demo.ts';
 
 /** Every step of the scene. */
 const STEPS = [
@@ -155,53 +149,3 @@ describe('the scene of two sites', () => {
     }
   });
 });
-
-/** A demo that is ended before its end. */
-class RunningDemo {
-  output = '';
-  readonly #directory = mkdtempSync(join(tmpdir(), 'vp-scene-'));
-  readonly #mark = `VP_TEST_MARK=${randomUUID()}`;
-  readonly #child: ChildProcess;
-  readonly #exited: Promise<unknown[]>;
-  #check = (): void => {};
-
-  constructor(args: readonly string[]) {
-    this.#child = spawn(process.execPath, [...DEMO, ...args], {
-      cwd: REPOSITORY,
-      env: { ...process.env, TMPDIR: this.#directory, VP_TEST_MARK: this.#mark.split('=')[1] },
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
-    this.#exited = once(this.#child, 'exit');
-    this.#child.stderr!.on('data', (chunk: Buffer) => {
-      this.output += chunk;
-      this.#check();
-    });
-  }
-
-  get processes(): number[] {
-    return processesWith(this.#mark);
-  }
-
-  /** Waits for a text in the output, or for the end of the demo. */
-  async printed(text: string): Promise<void> {
-    const isPrinted = new Promise<void>((resolve) => {
-      this.#check = () => this.output.includes(text) && resolve();
-      this.#check();
-    });
-    await Promise.race([isPrinted, this.#exited]);
-    expect(this.output).toContain(text);
-  }
-
-  /** Ends it by a signal, with all of its processes and files. */
-  async end(signal: NodeJS.Signals, code: number): Promise<void> {
-    this.#child.kill(signal);
-    expect(await this.#exited, this.output).toEqual([code, null]);
-    expect(this.processes).toEqual([]);
-    expect(readdirSync(this.#directory).filter((name) => !name.startsWith('tsx-'))).toEqual([]);
-  }
-
-  cleanUp(): void {
-    for (const pid of this.processes) process.kill(pid, 'SIGKILL');
-    rmSync(this.#directory, { recursive: true, force: true, maxRetries: 5 });
-  }
-}

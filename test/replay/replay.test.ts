@@ -16,11 +16,13 @@ import {
   fragment,
   icmpError,
   icmpMessage,
+  repairIpv4Checksum,
   sctpPacket,
   tcpPacket,
   udp,
   udpPacket,
 } from '../support/packets.ts';
+import { Random } from '../support/random.ts';
 import { pcapOf, type Written } from './capture-bytes.ts';
 
 const EFFORT = { rounds: 1, roundMs: 0.1 };
@@ -423,3 +425,52 @@ test('the lines of a report name what a user has to know', async () => {
     expect(text).toContain(part);
   }
 });
+
+/** `npm run fuzz:capture` replays 1,000,000. */
+const PACKETS = Number(process.env.VP_CAPTURES ?? 4000);
+
+test(`${PACKETS} damaged packets have a verdict or are counted`, async () => {
+  const random = new Random(Number(process.env.VP_SEED ?? 1));
+  const six = forth('fd00::9', 'fd00::5');
+  const quoted = udpPacket(forth(), { sourcePort: 4000, destinationPort: 53 });
+  const healthy = [
+    ...connection(80),
+    ...connection(443, six),
+    quoted,
+    echoPacket(six, {}),
+    icmpError(back(forth()), { type: 3, code: 3, quoted }),
+    icmpError(back(six), { type: 1, code: 4, quoted: tcpTo(443, SYN, six) }),
+    fragment(six, udp({ sourcePort: 1, destinationPort: 2, payload: new Uint8Array(64) }), [0, 32]),
+    sctpPacket(forth(), {
+      sourcePort: 9,
+      destinationPort: 3868,
+      payload: Uint8Array.of(1, 0, 0, 4),
+    }),
+  ];
+  for (const linkType of [0, 1, 101, 113, 276]) {
+    const packets = Array.from({ length: PACKETS / 5 }, (): Written => {
+      const header = new Uint8Array({ 0: 4, 1: 14, 113: 16, 276: 20 }[linkType] ?? 0);
+      if (linkType === 0) header[0] = 2;
+      const packet = random.pick(healthy);
+      const [type, at] = [
+        packet[0]! >> 4 === 4 ? [8, 0] : [0x86, 0xdd],
+        linkType === 276 ? 0 : header.length - 2,
+      ];
+      if (header.length > 4) header.set(type, at);
+      const bytes = new Uint8Array([...header, ...packet]);
+      for (let n = random.below(4); n > 0; n--)
+        bytes[random.below(bytes.length)] = random.below(256);
+      if (random.chance(0.5)) repairIpv4Checksum(bytes.subarray(header.length));
+      const captured = random.chance(0.2) ? random.below(bytes.length + 1) : bytes.length;
+      return { bytes, captured, timeMs: random.below(2 ** 31) };
+    });
+    const { capture, judged, verdicts, notJudged } = await replay(packets, undefined, linkType);
+    const others = Object.values(capture.otherFrames).reduce((sum, count) => sum + count, 0);
+    const { cut, local, beyond } = notJudged;
+    expect(capture.ipPackets + others).toBe(packets.length);
+    expect(judged + cut + local + beyond).toBe(capture.ipPackets);
+    expect(Object.values(verdicts).reduce((sum, count) => sum + count, 0)).toBe(judged);
+    expect(verdicts.Forward).toBeGreaterThan(packets.length / 5);
+    expect(Object.keys(verdicts).length).toBeGreaterThan(3);
+  }
+}, 60_000);

@@ -114,7 +114,6 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/gateway/sockets-options.ts': ['cli'],
   // The command checks a desired state as the start of a gateway does.
   'src/gateway/cloud-parts.ts': ['cli'],
-  'src/registry/schema.ts': ['cli'],
   'src/sockets/forward/forward.ts': ['cli'],
   'src/sockets/forward/forward-server.ts': ['cli'],
   'src/sockets/forward/publish.ts': ['cli'],
@@ -152,8 +151,8 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/sockets/stack-options.ts': ['gateway'],
   // UDP chooses its ports as TCP does.
   'src/tcp/icmp-error.ts': ['sockets'],
-  // The admin interface checks records by the schemas of the registry, with their names in its paths.
-  'src/registry/schema.ts': ['admin'],
+  // The admin interface and the command check records by the schemas of the registry.
+  'src/registry/schema.ts': ['admin', 'cli'],
   // The keyed hash of tables.
   'src/tcp/isn.ts': ['sockets'],
   'src/tcp/port-table.ts': ['sockets'],
