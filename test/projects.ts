@@ -34,6 +34,8 @@ const modules: readonly string[] = [
   'test/control/presence-controller.test.ts',
   'test/control/presence-property.test.ts',
   'test/device/',
+  'test/diagnosis/explain-property.test.ts',
+  'test/diagnosis/explain.test.ts',
   'test/dns/dig.test.ts',
   'test/gateway/',
   'test/observe/gateway-metrics.test.ts',

@@ -64,16 +64,18 @@ async function readAll(capture: Capture): Promise<Buffer> {
   return Buffer.concat(pieces);
 }
 
-/** Returns the captured packets as tshark shows them; undefined without tshark. */
-function tshark(file: Buffer, ...fields: string[]): string[] | undefined {
+const hasTshark = spawnSync('tshark', ['-v']).status === 0;
+
+/** Returns the captured packets as tshark shows them. */
+function tshark(file: Buffer, ...fields: string[]): string[] {
   const path = join(newDirectory(), 'capture.pcapng');
   writeFileSync(path, file);
   const args = ['-r', path, '-T', 'fields', ...fields.flatMap((field) => ['-e', field])];
-  const { status, stdout, stderr, error } = spawnSync('tshark', args, { encoding: 'utf8' });
-  if (error !== undefined) return undefined;
+  const { status, stdout, stderr } = spawnSync('tshark', args, { encoding: 'utf8' });
   expect(stderr.split('\n').filter((line) => !/root|^$/.test(line))).toEqual([]);
   expect(status).toBe(0);
-  return stdout.trimEnd().split('\n');
+  // A request that is answered late is sent again.
+  return [...new Set(stdout.trimEnd().split('\n'))].sort();
 }
 
 describe('CloudGateway.explain', () => {
@@ -192,40 +194,74 @@ describe('CloudGateway.capture', () => {
     await edgeHosts.request(presence, 'captured', '10.0.0.5');
     abort.abort();
     const file = await readAll(capture);
-    expect(capture.summary).toEqual({ packets: 4, bytes: file.length, lost: 0 });
-    const lines = tshark(file, 'frame.interface_name', 'ip.src', 'ip.dst', 'udp.dstport');
-    const client = cloud.controller
-      .presences()
-      .find(({ realm, of }) => realm === 'cloud' && of.realm === 'site-a')!.address;
-    if (lines !== undefined) {
-      expect(lines).toEqual([
-        `site-a\t10.0.0.5\t${presence}\t7`,
-        `cloud\t${client}\t10.0.0.5\t7`,
-        `cloud\t10.0.0.5\t${client}\t40000`,
-        `site-a\t${presence}\t10.0.0.5\t40000`,
-      ]);
-    }
+    // A request that is answered late is sent again.
+    const { packets, bytes, lost } = capture.summary;
+    expect([packets >= 4, packets % 2, bytes, lost]).toEqual([true, 0, file.length, 0]);
     await cloud.close();
     const audit = readFileSync(join(stateDirectory, 'audit.jsonl'), 'utf8');
     const captures = audit.split('\n').filter((line) => line.includes('"kind":"capture"'));
     expect(captures.map((line) => JSON.parse(line).detail.step)).toEqual(['begin', 'end']);
   });
 
-  test('filters by direction and hosts', async () => {
-    const { cloud, edgeHosts, presence } = await start();
-    for (const host of ['10.0.0.5', '10.0.0.6']) await edgeHosts.request(presence, 'hello', host);
-    const abort = new AbortController();
-    const oneWay = await cloud.capture({ to: { service: 'bus' }, oneWay: true }, abort.signal);
-    const host = await cloud.capture({ from: { hosts: ['10.0.0.6/32'] } }, abort.signal);
-    await expect(cloud.capture()).rejects.toMatchObject({ code: 'ERR_PRESENCE_CONFLICT' });
-    for (const from of ['10.0.0.5', '10.0.0.6']) await edgeHosts.request(presence, 'again', from);
-    abort.abort();
-    for (const capture of [oneWay, host]) {
-      await readAll(capture);
-      expect(capture.summary.packets).toBe(4);
+  test.skipIf(!hasTshark && !process.env.CI)(
+    'tshark opens it (skipped where the Debian package tshark is missing)',
+    async () => {
+      const { cloud, edgeHosts, presence } = await start();
+      await edgeHosts.request(presence, 'before');
+      const abort = new AbortController();
+      const capture = await cloud.capture({ from: { site: 'site-a' } }, abort.signal);
+      await edgeHosts.request(presence, 'captured');
+      abort.abort();
+      const file = await readAll(capture);
+      const client = cloud.controller
+        .presences()
+        .find(({ realm, of }) => realm === 'cloud' && of.realm === 'site-a')!.address;
+      expect(tshark(file, 'frame.interface_name', 'ip.src', 'ip.dst', 'udp.dstport')).toEqual(
+        [
+          `site-a\t10.0.0.5\t${presence}\t7`,
+          `cloud\t${client}\t10.0.0.5\t7`,
+          `cloud\t10.0.0.5\t${client}\t40000`,
+          `site-a\t${presence}\t10.0.0.5\t40000`,
+        ].sort()
+      );
     }
-    await (await cloud.capture()).return();
-  });
+  );
+
+  test.skipIf(!hasTshark && !process.env.CI)(
+    'filters by direction and hosts (skipped where the Debian package tshark is missing)',
+    async () => {
+      const { cloud, edgeHosts, presence } = await start();
+      for (const host of ['10.0.0.5', '10.0.0.6']) await edgeHosts.request(presence, 'hello', host);
+      const abort = new AbortController();
+      const oneWay = await cloud.capture({ to: { service: 'bus' }, oneWay: true }, abort.signal);
+      const host = await cloud.capture({ from: { hosts: ['10.0.0.6/32'] } }, abort.signal);
+      await expect(cloud.capture()).rejects.toMatchObject({ code: 'ERR_PRESENCE_CONFLICT' });
+      for (const from of ['10.0.0.5', '10.0.0.6']) await edgeHosts.request(presence, 'again', from);
+      abort.abort();
+      const clientOf = (address: string): string =>
+        `${cloud.controller.presences().find(({ realm, of }) => realm === 'cloud' && `${of.address}` === address && of.realm === 'site-a')!.address}`;
+      const [five, six] = [clientOf('10.0.0.5'), clientOf('10.0.0.6')];
+      const ways = async (capture: Capture): Promise<string[]> =>
+        tshark(await readAll(capture), 'ip.src', 'ip.dst');
+      expect(await ways(oneWay)).toEqual(
+        [
+          `10.0.0.5\t${presence}`,
+          `${five}\t10.0.0.5`,
+          `10.0.0.6\t${presence}`,
+          `${six}\t10.0.0.5`,
+        ].sort()
+      );
+      expect(await ways(host)).toEqual(
+        [
+          `10.0.0.6\t${presence}`,
+          `${six}\t10.0.0.5`,
+          `10.0.0.5\t${six}`,
+          `${presence}\t10.0.0.6`,
+        ].sort()
+      );
+      await (await cloud.capture()).return();
+    }
+  );
 
   test('a reader that takes nothing loses packets, which are counted, and holds nothing up', async () => {
     const { cloud, edgeHosts, presence } = await start();
@@ -234,13 +270,15 @@ describe('CloudGateway.capture', () => {
     const capture = await cloud.capture({}, abort.signal);
     const payload = Buffer.alloc(1000);
     const ports = { sourcePort: 40_000, destinationPort: 7 };
-    for (let i = 0; i < 40; i++) {
+    const forwarded = async (): Promise<number> =>
+      (await cloud.status()).sites.find(({ name }) => name === 'site-a')!.verdicts!.Forward!;
+    // A buffer has room for fewer than 3000 packets of 256 bytes, and each is there twice.
+    while ((await forwarded()) < 3000) {
       for (let n = 0; n < 100; n++) {
         edgeHosts.send({ source: '10.0.0.5', destination: presence, ...ports, payload });
       }
-      await new Promise((resolve) => setImmediate(resolve));
+      await edgeHosts.request(presence, 'still there');
     }
-    await edgeHosts.request(presence, 'still there');
     abort.abort();
     const file = await readAll(capture);
     const { packets, lost } = capture.summary;
