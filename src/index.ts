@@ -109,6 +109,7 @@ export {
   type HistogramBucket,
   type HistogramFamily,
   type HistogramSample,
+  LOG_EVENTS,
   type LogEvent,
   type LogFields,
   type Logger,

@@ -33,6 +33,8 @@ const SOURCES = [
   'LICENSE',
   'CHANGELOG.md',
   'docs',
+  'grafana',
+  'prometheus',
   'src',
   'tsup.config.ts',
   'tsconfig.json',
@@ -44,6 +46,8 @@ const CONTENTS: readonly RegExp[] = [
   /^LICENSE$/,
   /^CHANGELOG\.md$/,
   /^docs\/[A-Za-z-]+\.md$/,
+  /^grafana\/virtual-presence\.json$/,
+  /^prometheus\/virtual-presence\.rules\.yml$/,
   // Entry points and what they share; `chunk-` is what esbuild calls that.
   /^dist\/[\w-]+\.c?js$/,
   /^dist\/[\w-]+\.d\.c?ts$/,
