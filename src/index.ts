@@ -139,6 +139,7 @@ export {
   type HistogramBucket,
   type HistogramFamily,
   type HistogramSample,
+  LOG_EVENTS,
   type LogEvent,
   type LogFields,
   type Logger,

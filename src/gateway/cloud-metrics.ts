@@ -272,4 +272,4 @@ const SUBJECTS: ReadonlySet<ReadinessSubject> = new Set([
 const LISTENER = '(listener)';
 const DATA_PLANE = '(data plane)';
 /** A worker answers for so many sites in less than 1 ms. */
-const SITES_PER_CALL = 64;
+const SITES_PER_CALL = 16;

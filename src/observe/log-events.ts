@@ -4,8 +4,8 @@
  * @module
  */
 
-/** What each event means. */
-const EVENTS = {
+/** What each event means, in one sentence. */
+export const LOG_EVENTS = {
   cloud_open: 'The cloud gateway serves.',
   revoked: 'A site, a certificate or a key was revoked.',
   ca_rollover: 'A step of a CA rollover was taken.',
@@ -78,10 +78,7 @@ const EVENTS = {
 } as const;
 
 /** The name of an event. */
-export type LogEvent = keyof typeof EVENTS;
-
-/** What each event means, in one sentence. */
-export const LOG_EVENTS: Readonly<Record<LogEvent, string>> = EVENTS;
+export type LogEvent = keyof typeof LOG_EVENTS;
 
 /** Returns the fields of an error: itself and its code, if it has one. */
 export function errorFields(error: unknown): { readonly err: unknown; readonly code?: string } {
