@@ -37,7 +37,7 @@ export function withRecordOptions(command: Command, keys: readonly RecordKey[]):
     command.option(option, description, (text: string) => parse(text));
   }
   return command
-    .option('--unset <keys>', 'keys to take out, such as mtu,client-share', parseList)
+    .option('--unset <keys>', 'keys to take out, by the names of their options', parseList)
     .option('--file <file>', 'the whole record, in YAML or JSON; - is standard input');
 }
 

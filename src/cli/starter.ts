@@ -48,6 +48,7 @@ export function edgeStarter(machine: Machine, { device, schema }: StarterOptions
   return [
     ...headOf(schema, 'edge'),
     'stateDirectory: ./state # key, certificate, last snapshot',
+    'adminSocket: ./admin.sock # where the other commands of virtual-presence reach this gateway',
     'tokenFile: ./token # a one-time token of the cloud, which says where the cloud is; needed at the first start',
     '',
     ...deviceLines(machine, device),
