@@ -23,6 +23,8 @@ export interface RecordKey {
   readonly description: string;
   /** Default: the text itself. */
   readonly parse?: (text: string) => unknown;
+  /** Whether `--add-…` adds entries to this list. */
+  readonly grows?: boolean;
 }
 
 /** What the options of a command say about a record. */
@@ -33,8 +35,11 @@ export interface RecordOptions {
 
 /** Adds an option for each key, `--unset` and `--file`. */
 export function withRecordOptions(command: Command, keys: readonly RecordKey[]): Command {
-  for (const { option, description, parse = String } of keys) {
+  for (const { option, description, parse = String, grows } of keys) {
     command.option(option, description, (text: string) => parse(text));
+    if (!grows) continue;
+    const add = option.replace('--', '--add-');
+    command.option(add, `${nameOf(option)} besides those before`, parseList);
   }
   return command
     .option('--unset <keys>', 'keys to take out, by the names of their options', parseList)
@@ -75,6 +80,13 @@ export async function editedRecord(
   }
   for (const key of names.values()) {
     if (options[key] !== undefined) record[key] = options[key];
+  }
+  for (const { option } of keys.filter(({ grows }) => grows)) {
+    const name = nameOf(option);
+    const added = options[keyOf(`add-${name}`)] as readonly string[] | undefined;
+    if (added === undefined) continue;
+    const key = keyOf(name);
+    record[key] = [...new Set([...((record[key] ?? []) as readonly string[]), ...added])];
   }
   return record;
 }

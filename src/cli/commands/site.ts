@@ -34,11 +34,13 @@ const KEYS: readonly RecordKey[] = [
     option: '--sources <prefixes>',
     description: 'the real hosts that may take part, such as 10.0.0.0/24,10.0.1.7',
     parse: parseList,
+    grows: true,
   },
   {
     option: '--pools <prefixes>',
     description: "the prefixes of the site's presences, such as 10.0.0.128/25",
     parse: parseList,
+    grows: true,
   },
   {
     option: '--reserved <addresses>',
