@@ -17,7 +17,7 @@ export interface OpenApiOptions {
 }
 
 /** The statuses of a refusal that each operation can have; those of changes and of records besides. */
-const REFUSALS = [400, 404, 413, 500, 503];
+const REFUSALS = [400, 404, 405, 413, 500, 502, 503];
 const OF_CHANGES = [409];
 const OF_VERSIONS = [412];
 

@@ -5,16 +5,22 @@
  */
 import { lstatSync, statSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { connect } from 'node:net';
+import { connect, Server as NetServer, type Socket } from 'node:net';
 import { dirname } from 'node:path';
-import { pipeline } from 'node:stream';
-import { checkFunction, checkObject, checkThat, checkWhole } from '../base/option-check.ts';
-import { parseSchema } from '../base/schema.ts';
-import { ConfigError, EnvironmentError, PresenceError } from '../errors.ts';
-import type { Json } from '../store/index.ts';
-import { type AdminRequest, type HandlerStream, type Handlers, Versioned } from './handler.ts';
-import type { AnyOperation, Call, Operations } from './operation.ts';
-import { AdminRequestError, PROBLEM_TYPE, problemOf } from './problem.ts';
+import {
+  checkFunction,
+  checkMethods,
+  checkObject,
+  checkThat,
+  checkWhole,
+} from '../base/option-check.ts';
+import { EnvironmentError, PresenceError } from '../errors.ts';
+import { errorFields, type Logger, silentLogger } from '../observe/index.ts';
+import type { AdminRequest, Handlers } from './handler.ts';
+import type { Call, Operations } from './operation.ts';
+import { AdminRequestError } from './problem.ts';
+import { BodyReader, requestOf, targetOf } from './request.ts';
+import { refuse, respond } from './response.ts';
 import { Router } from './router.ts';
 
 export interface AdminServerOptions<T = Operations> {
@@ -26,8 +32,10 @@ export interface AdminServerOptions<T = Operations> {
   readonly handlers: Handlers<T>;
   /** The longest body, in bytes; default 64 MiB, which a desired state of 200,000 exposures fits in. */
   readonly maxBodyBytes?: number;
-  /** How long a client may take to send its request, and during `close` to read its answer, in ms; default 10,000. */
+  /** How long a client may take to send its request, and to read its answer, in ms; default 10,000. */
   readonly timeoutMs?: number;
+  /** Receives a line for each request that was answered by the status 500. Default: nothing is logged. */
+  readonly logger?: Logger;
 }
 
 /** The values of options that are left out. */
@@ -42,16 +50,17 @@ export class AdminServer implements AsyncDisposable {
   readonly #server: Server;
   readonly #router: Router;
   readonly #handlers: Readonly<Record<string, (request: AdminRequest<Call>) => unknown>>;
-  readonly #maxBodyBytes: number;
+  readonly #bodies: BodyReader;
+  readonly #logger: Logger;
   readonly #timeoutMs: number;
   /** The requests that were received completely and are being handled. */
   readonly #running = new Set<Promise<void>>();
   /** The answers that their clients have not read yet. */
   readonly #unread = new Set<Promise<void>>();
-  /** The bytes of the bodies that are being received. */
-  #receivedBytes = 0;
-  /** Aborted when the server closes. */
-  readonly #ending = new AbortController();
+  /** Those of requests whose clients are there. */
+  readonly #leaving = new Set<AbortController>();
+  /** The connections that have had their request. */
+  readonly #served = new WeakSet<Socket>();
   #closing: Promise<void> | undefined;
 
   private constructor(options: AdminServerOptions) {
@@ -59,6 +68,7 @@ export class AdminServer implements AsyncDisposable {
     const {
       maxBodyBytes = ADMIN_SERVER_DEFAULTS.maxBodyBytes,
       timeoutMs = ADMIN_SERVER_DEFAULTS.timeoutMs,
+      logger = silentLogger,
     } = options;
     checkThat('socketPath', socketPath, typeof socketPath === 'string', 'a text');
     checkObject('operations', operations);
@@ -67,7 +77,8 @@ export class AdminServer implements AsyncDisposable {
       checkFunction(`handlers.${name}`, this.#handlers[name]);
     }
     this.#router = new Router(operations);
-    this.#maxBodyBytes = checkWhole('maxBodyBytes', maxBodyBytes, 0, MAX_BODY_BYTES);
+    this.#bodies = new BodyReader(checkWhole('maxBodyBytes', maxBodyBytes, 0, MAX_BODY_BYTES));
+    this.#logger = checkMethods('logger', logger, ['error']);
     this.#timeoutMs = checkWhole('timeoutMs', timeoutMs, 1, MAX_TIMER_MS);
     const limits = {
       requestTimeout: timeoutMs,
@@ -75,6 +86,7 @@ export class AdminServer implements AsyncDisposable {
       connectionsCheckingInterval: Math.min(timeoutMs, 1000),
     };
     this.#server = createServer(limits, (request, response) => void this.#serve(request, response));
+    this.#server.maxConnections = MAX_CONNECTIONS;
   }
 
   /**
@@ -114,17 +126,25 @@ export class AdminServer implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
-    const closed = new Promise((resolve) => this.#server.close(resolve));
-    this.#ending.abort(new EnvironmentError('the gateway closes'));
-    await Promise.all(this.#running);
+    // `close` of an HTTP server cuts the answers that its clients are reading.
+    const closed = new Promise((resolve) => NetServer.prototype.close.call(this.#server, resolve));
+    for (const leaving of this.#leaving) {
+      leaving.abort(new EnvironmentError('the gateway closes'));
+    }
+    const answered = async () => {
+      await Promise.all(this.#running);
+      await Promise.all(this.#unread);
+    };
     let timer: NodeJS.Timeout | undefined;
     const timeout = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, this.#timeoutMs);
     });
-    await Promise.race([Promise.all(this.#unread), timeout]);
+    await Promise.race([answered(), timeout]);
     clearTimeout(timer);
     this.#server.closeAllConnections();
     await closed;
+    // This ends the timer of the HTTP server.
+    this.#server.close();
   }
 
   #listen(socketPath: string): Promise<void> {
@@ -146,168 +166,66 @@ export class AdminServer implements AsyncDisposable {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { socket } = request;
+    // Each answer closes its connection, so no request behind another one is processed (RFC 9112 section 9.6).
+    if (this.#served.has(socket)) return;
+    this.#served.add(socket);
     const leaving = new AbortController();
     const closed = new Promise<void>((resolve) => {
-      response.once('close', () => {
+      socket.once('close', () => {
         leaving.abort(new EnvironmentError('the client has gone away'));
         resolve();
       });
     });
-    const signal = AbortSignal.any([leaving.signal, this.#ending.signal]);
-    let body: Buffer;
+    this.#leaving.add(leaving);
+    let body: Buffer | undefined;
     try {
-      body = await this.#read(request);
+      body = await this.#bodies.read(request);
+      if (this.#closing !== undefined) throw closingError();
     } catch (error) {
       refuse(response, error);
-      return;
+      body = undefined;
     }
-    const answered = this.#answer(request, response, body, signal);
-    this.#unread.add(closed);
-    this.#running.add(answered);
-    await answered;
-    this.#running.delete(answered);
+    if (body !== undefined) {
+      this.#unread.add(closed);
+      const answered = this.#answer(request, response, body, leaving.signal);
+      this.#running.add(answered);
+      await answered;
+      this.#running.delete(answered);
+    }
     await closed;
+    this.#leaving.delete(leaving);
     this.#unread.delete(closed);
   }
 
-  /** Reads the body. All bodies that are being received have at most twice the bytes of the longest one. */
-  async #read(request: IncomingMessage): Promise<Buffer> {
-    const chunks: Buffer[] = [];
-    let length = 0;
-    const reading = new Promise<void>((resolve, reject) => {
-      const refuse = (status: number, message: string) => {
-        // The rest is discarded, so that the client can still read the answer.
-        request.off('data', take).resume();
-        reject(new AdminRequestError(status, message));
-      };
-      const take = (chunk: Buffer) => {
-        if (length + chunk.length > this.#maxBodyBytes) {
-          refuse(413, `the body is longer than ${this.#maxBodyBytes} bytes`);
-        } else if (this.#receivedBytes + chunk.length > 2 * this.#maxBodyBytes) {
-          refuse(503, 'the gateway is receiving other long requests; repeat this one');
-        } else {
-          length += chunk.length;
-          this.#receivedBytes += chunk.length;
-          chunks.push(chunk);
-        }
-      };
-      request.on('data', take);
-      request.on('end', resolve);
-      request.on('error', reject);
-      // The client may go away within the body.
-      request.on('close', () => reject(new AdminRequestError(400, 'the body is not complete')));
-    });
-    try {
-      await reading;
-      return Buffer.concat(chunks);
-    } finally {
-      this.#receivedBytes -= length;
-    }
-  }
-
   async #answer(
-    request: IncomingMessage,
+    message: IncomingMessage,
     response: ServerResponse,
     body: Buffer,
     signal: AbortSignal
   ): Promise<void> {
     try {
-      const [path, query] = splitUrl(request.url ?? '/');
-      const { name, operation, params } = this.#router.match(request.method ?? '', path);
-      const answer = await this.#handlers[name]!({
-        params: operation.params && (parseSchema(operation.params, params) as object),
-        query: queryOf(operation, query),
-        body: bodyOf(operation, body),
-        expect: conditionOf(operation, request),
-        signal,
-      });
-      respond(response, operation, answer);
+      const [path, query] = targetOf(message);
+      const match = this.#router.match(message.method ?? '', path);
+      const request = requestOf(match, query, body, message);
+      const answer = await this.#handlers[match.name]!({ ...request, signal });
+      respond(response, match.operation, answer);
+      if (match.operation.streamType !== undefined) return;
     } catch (error) {
-      refuse(response, error);
+      // A gateway that closes answers every call as if it were a wrong one.
+      const { status } = refuse(response, this.#closing === undefined ? error : closingError());
+      if (status === 500) {
+        const fault = (error as Error | undefined)?.stack ?? String(error);
+        const fields = { event: 'admin_failed', ...errorFields(error) } as const;
+        this.#logger.error(fields, `the admin interface has answered 500: ${fault}`);
+      }
     }
+    message.socket.setTimeout(this.#timeoutMs, () => message.socket.destroy());
   }
 }
 
-function queryOf({ query: schema }: AnyOperation, query: URLSearchParams): object | undefined {
-  const given = new Map<string, string>();
-  for (const [key, value] of query) {
-    if (given.has(key)) throw new AdminRequestError(400, `the query has "${key}" twice`);
-    given.set(key, value);
-  }
-  if (schema !== undefined) return parseSchema(schema, Object.fromEntries(given)) as object;
-  const [key] = given.keys();
-  if (key === undefined) return undefined;
-  throw new AdminRequestError(400, `the query has "${key}", and this operation takes none`);
-}
-
-function bodyOf({ body: schema }: AnyOperation, body: Buffer): unknown {
-  if (schema === undefined) {
-    if (body.length === 0) return undefined;
-    throw new AdminRequestError(400, 'the request has a body, and this operation takes none');
-  }
-  let value: Json | undefined;
-  try {
-    if (body.length > 0) value = JSON.parse(body.toString()) as Json;
-  } catch (error) {
-    throw new AdminRequestError(400, `the body is not JSON: ${(error as Error).message}`);
-  }
-  // The schema of an object whose keys are all optional takes a list too.
-  if (Array.isArray(value)) throw new ConfigError('', 'expected a mapping, got a list');
-  return parseSchema(schema, value);
-}
-
-/** RFC 9110 sections 13.1.1 and 13.1.2, for one version. */
-function conditionOf(
-  { versioned = false, method }: AnyOperation,
-  { headers }: IncomingMessage
-): string | undefined {
-  const { 'if-match': match, 'if-none-match': noneMatch } = headers;
-  if (method === 'GET' || (match === undefined && noneMatch === undefined)) return undefined;
-  if (!versioned) throw new AdminRequestError(400, 'this operation has no versions to match');
-  if (noneMatch !== undefined) {
-    if (match === undefined && noneMatch === '*') return 'absent';
-    throw new AdminRequestError(400, 'expected If-Match, or If-None-Match: *');
-  }
-  if (match === '*') return 'present';
-  const version = /^"([\w-]{16})"$/.exec(match!)?.[1];
-  if (version !== undefined) return version;
-  throw new AdminRequestError(400, 'expected one ETag in If-Match, as it was answered');
-}
-
-/** @throws {TypeError} if the answer cannot be written as JSON; then nothing was sent. */
-function respond(response: ServerResponse, operation: AnyOperation, answer: unknown): void {
-  const { result, textType, streamType, creates = false } = operation;
-  response.setHeader('connection', 'close');
-  if (streamType !== undefined) {
-    response.writeHead(200, { 'content-type': streamType });
-    // A client that goes away, or a stream that fails, ends both; the client sees that the answer is not complete.
-    pipeline(answer as HandlerStream, response, () => {});
-    return;
-  }
-  if (result === undefined) {
-    response.writeHead(204).end();
-    return;
-  }
-  const value = answer instanceof Versioned ? answer.value : answer;
-  const text = textType === undefined ? `${JSON.stringify(value)}\n` : String(value);
-  if (answer instanceof Versioned) response.setHeader('etag', `"${answer.version}"`);
-  response.setHeader('content-type', textType ?? 'application/json');
-  response.writeHead(creates ? 201 : 200).end(text);
-}
-
-function refuse(response: ServerResponse, error: unknown): void {
-  const problem = problemOf(error);
-  const allow = error instanceof AdminRequestError ? error.allow.join(', ') : '';
-  if (allow !== '') response.setHeader('allow', allow);
-  const headers = { 'content-type': PROBLEM_TYPE, connection: 'close' };
-  response.writeHead(problem.status, headers).end(`${JSON.stringify(problem)}\n`);
-}
-
-function splitUrl(url: string): [path: string, query: URLSearchParams] {
-  const at = url.indexOf('?');
-  return at < 0
-    ? [url, new URLSearchParams()]
-    : [url.slice(0, at), new URLSearchParams(url.slice(at + 1))];
+function closingError(): AdminRequestError {
+  return new AdminRequestError(503, 'the gateway closes');
 }
 
 /**
@@ -358,6 +276,8 @@ function acceptsConnections(socketPath: string): Promise<boolean> {
 
 /** How many connections may wait; the kernel takes its own limit, 4096 by default, if that is lower. */
 const BACKLOG = 4096;
+/** How many clients there may be at once. */
+const MAX_CONNECTIONS = 2048;
 /** A longer body would not fit into a string. */
 const MAX_BODY_BYTES = 2 ** 29;
 /** The longest delay of a Node timer. */

@@ -109,6 +109,12 @@ export const RevocationBody: Schema<RevocationBody> = chosen([bySite, bySerial, 
   return 'spki' in input ? byKey : bySite;
 });
 
+/** A text that no message shows. */
+const secret = v.pipe(
+  v.string('expected a text, which is not shown'),
+  v.maxLength(65_536, 'expected at most 65536 characters')
+);
+
 /** One step of a CA rollover. */
 export interface RolloverBody {
   readonly step: CaStep;
@@ -119,7 +125,12 @@ export interface RolloverBody {
 }
 export const RolloverBody: Schema<RolloverBody> = v.strictObject({
   step: v.picklist(['prepare', 'activate', 'retire']),
-  ca: v.optional(v.strictObject({ certificatePem: v.string(), privateKeyPem: v.string() })),
+  ca: v.optional(
+    v.strictObject(
+      { certificatePem: secret, privateKeyPem: secret },
+      'expected a mapping, which is not shown'
+    )
+  ),
   force: v.optional(v.boolean()),
 });
 

@@ -25,7 +25,11 @@ export interface EdgeOperations {
 }
 
 export const EnrolmentBody: Schema<EnrolmentBody> = v.strictObject({
-  token: v.pipe(v.string(), v.minLength(1), v.maxLength(8_192)),
+  token: v.pipe(
+    v.string('expected a token as text, which is not shown'),
+    v.minLength(1, 'expected a token'),
+    v.maxLength(8_192, 'expected at most 8192 characters')
+  ),
 });
 
 export const EDGE_OPERATIONS: EdgeOperations = {

@@ -91,14 +91,15 @@ const STATUSES: Readonly<Record<string, number>> = {
   ERR_PRESENCE_QUOTA_EXCEEDED: 409,
   ERR_PRESENCE_ADDRESS_UNAVAILABLE: 409,
   ERR_PRESENCE_VERSION_MISMATCH: 412,
+  ERR_PRESENCE_PEER_PROTOCOL: 502,
+  ERR_PRESENCE_PEER_REFUSED: 502,
   ERR_PRESENCE_STORE: 503,
   ERR_PRESENCE_ENVIRONMENT: 503,
-  ERR_PRESENCE_CLOSED: 503,
 };
 
 const REMEDIES: Readonly<Record<string, string>> = {
   ERR_PRESENCE_VERSION_MISMATCH: 'Read the record again, and repeat the change with its ETag.',
   ERR_PRESENCE_STORE_CONFLICT: 'Another gateway has changed the same; repeat the request.',
-  ERR_PRESENCE_STORE: 'Check the state directory and its disk; nothing was changed.',
+  ERR_PRESENCE_STORE: 'Check the state directory and its disk, then read the state again.',
   ERR_PRESENCE_POOL_EXHAUSTED: 'Give the site a larger pool, or release the addresses of clients.',
 };

@@ -28,6 +28,7 @@ export interface CloudStatusAnswer {
     readonly enrolment: EndpointAnswer;
     readonly dns?: EndpointAnswer | undefined;
     readonly device?: EndpointAnswer | undefined;
+    readonly metrics?: EndpointAnswer | undefined;
   };
   readonly sites: readonly SiteStatusAnswer[];
   readonly listener: Counters;
@@ -134,6 +135,7 @@ export interface EdgeStatusAnswer {
   readonly addresses: {
     readonly dns?: EndpointAnswer | undefined;
     readonly device?: EndpointAnswer | undefined;
+    readonly metrics?: EndpointAnswer | undefined;
   };
   /** The revision of the snapshot in force. */
   readonly revision?: number | undefined;
@@ -203,6 +205,7 @@ export const CloudStatusAnswer: Schema<CloudStatusAnswer> = v.object({
     enrolment: endpoint,
     dns: v.optional(endpoint),
     device: v.optional(endpoint),
+    metrics: v.optional(endpoint),
   }),
   sites: v.array(site),
   listener: counters,
@@ -225,7 +228,11 @@ export const EdgeStatusAnswer: Schema<EdgeStatusAnswer> = v.object({
   failure: v.optional(
     v.object({ kind: text, party: text, remedy: text, code: text, message: text })
   ),
-  addresses: v.object({ dns: v.optional(endpoint), device: v.optional(endpoint) }),
+  addresses: v.object({
+    dns: v.optional(endpoint),
+    device: v.optional(endpoint),
+    metrics: v.optional(endpoint),
+  }),
   revision: v.optional(count),
   validUntil: v.optional(time),
   expired: v.optional(text),

@@ -39,14 +39,14 @@ function placeOf(parent: string, { key }: { readonly key: unknown }): string {
 }
 
 function sentence(issue: v.BaseIssue<unknown>): string {
-  const { kind, type, expected, received, message, input } = issue;
+  const { type, expected, received, message, input } = issue;
   if (type === 'strict_object' && expected === 'never') return 'is not a known key';
   if (received === 'undefined') {
     const isMissingKey = type.endsWith('object') && expected !== 'Object';
     return isMissingKey ? 'is missing' : `is missing, expected ${expectation(issue)}`;
   }
-  // The checks of this library have whole sentences as messages, and a `regex` has a noun.
-  const isOwnSentence = kind !== 'schema' && type !== 'regex' && !message.startsWith(INVALID);
+  // What this library gives as a message is a whole sentence, except for a `regex`, which has a noun.
+  const isOwnSentence = type !== 'regex' && !message.startsWith(INVALID);
   return isOwnSentence ? message : `expected ${expectation(issue)}, got ${show(input)}`;
 }
 

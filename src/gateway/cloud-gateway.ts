@@ -3,7 +3,6 @@
  * @module
  */
 import {
-  AdminServer,
   type AdminTarget,
   type CaStep,
   type CaStepOptions,
@@ -57,6 +56,7 @@ import { cloudReadiness } from './cloud-readiness.ts';
 import { edgeSiteOf } from './cloud-requests.ts';
 import { addressesOf, type CloudAddresses, type CloudStatus, statusOf } from './cloud-status.ts';
 import { CloudTrust } from './cloud-trust.ts';
+import { serveAdmin } from './common-admin.ts';
 import { serveMetrics } from './common-metrics.ts';
 import { closeGivenDevice } from './common-options.ts';
 import type { EdgeChange } from './edge-tunnels.ts';
@@ -408,7 +408,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   async #open(): Promise<void> {
-    const { signal, adminSocket, logger, clock } = this.#options;
+    const { signal, logger, clock } = this.#options;
     this.#closing.add(() => this.#metrics.close());
     const metrics = await serveMetrics(this.#options.metrics, this.#closing, {
       metrics: () => {
@@ -427,14 +427,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     const diagnosis = new CloudDiagnosis(this.#opened, this.#options.clock);
     this.#diagnosing = diagnosis;
     this.#closing.add(() => diagnosis.close());
-    if (adminSocket !== undefined) {
-      const admin = await AdminServer.listen({
-        socketPath: adminSocket,
-        operations: CLOUD_OPERATIONS,
-        handlers: cloudHandlers(this),
-      });
-      this.#closing.add(() => admin.close());
-    }
+    await serveAdmin(this.#options, this.#closing, CLOUD_OPERATIONS, cloudHandlers(this));
     signal?.throwIfAborted();
     logger.debug({ event: 'cloud_open' }, 'the cloud gateway is open');
   }

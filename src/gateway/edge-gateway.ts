@@ -2,7 +2,7 @@
  * `EdgeGateway`: the gateway of one site, as an object of the host program.
  * @module
  */
-import { AdminServer, EDGE_OPERATIONS, type EdgeTarget, edgeHandlers } from '../admin/index.ts';
+import { EDGE_OPERATIONS, type EdgeTarget, edgeHandlers } from '../admin/index.ts';
 import { CloseStack } from '../base/close-stack.ts';
 import { Emitter } from '../base/emitter.ts';
 import { checkText } from '../base/option-check.ts';
@@ -30,6 +30,7 @@ import {
 } from '../observe/index.ts';
 import type { SocketStack } from '../sockets/index.ts';
 import type { Failure } from '../tunnel/index.ts';
+import { serveAdmin } from './common-admin.ts';
 import { serveMetrics } from './common-metrics.ts';
 import { closeGivenDevice } from './common-options.ts';
 import { EdgeMetrics } from './edge-metrics.ts';
@@ -317,7 +318,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
   }
 
   async #open(): Promise<void> {
-    const { device, adminSocket, clock, signal } = this.#options;
+    const { device, clock, signal } = this.#options;
     if (isPacketDevice(device)) this.#closing.add(() => device.close());
     signal?.throwIfAborted();
     this.#closing.add(() => this.#metrics.close());
@@ -340,22 +341,14 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
     this.#parts = await openEdgeParts(this.#options, this.#closing, this.#hostCheck, (error) => {
       this.emit('problem', { error });
     });
-    if (adminSocket !== undefined) {
-      const admin = await AdminServer.listen({
-        socketPath: adminSocket,
-        operations: EDGE_OPERATIONS,
-        handlers: edgeHandlers(this),
-      });
-      this.#closing.add(() => admin.close());
-      signal?.throwIfAborted();
-    }
-    if (credentials !== undefined && credentials.fault === undefined) {
-      await this.#begin(credentials);
-      signal?.throwIfAborted();
-      return;
-    }
-    if (credentials !== undefined) await this.#serveLastSnapshot(credentials.identity.site);
+    const isUsable = credentials !== undefined && credentials.fault === undefined;
+    if (isUsable) await this.#begin(credentials);
+    else if (credentials !== undefined) await this.#serveLastSnapshot(credentials.identity.site);
     signal?.throwIfAborted();
+    // Its handlers need the session, or the enrolment that begins in this turn.
+    await serveAdmin(this.#options, this.#closing, EDGE_OPERATIONS, edgeHandlers(this));
+    signal?.throwIfAborted();
+    if (isUsable) return;
     this.#set('enrolling', undefined);
     const enrolling = this.#enrol(options, credentials);
     this.#closing.add(() => enrolling);

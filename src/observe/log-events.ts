@@ -62,6 +62,7 @@ export const LOG_EVENTS = {
   pool_conflict: 'A pool is in conflict with an address, a route or a resolver of the machine.',
   pool_conflicts_hidden: 'There are more such conflicts than are shown.',
   pool_check_failed: 'The pools could not be compared with a part of the machine.',
+  admin_failed: 'A request of the admin interface met a fault of the gateway.',
   cloud_ready: 'The command `cloud` has started its gateway; `listening` has the addresses.',
   cloud_without_sites: 'The cloud has no site yet, and the line says what to do first.',
   edge_ready: 'The command `edge` has started its gateway; `listening` has the addresses.',

@@ -79,9 +79,10 @@ export class ChangePlan {
     const record = this.#tables.records.get(key);
     const present = record === undefined ? ABSENT : versionOf(record);
     if (present === version || (version === PRESENT && record !== undefined)) return;
-    const reason =
-      record === undefined ? 'it is not there' : 'it is there, and has been changed meanwhile';
-    throw new VersionMismatchError(`${key.slice(PREFIX.length)}: ${reason}; read it again`);
+    const name = key.slice(PREFIX.length);
+    if (version === ABSENT) throw new VersionMismatchError(`${name}: it is there already`);
+    const reason = record === undefined ? 'it is not there' : 'it has been changed meanwhile';
+    throw new VersionMismatchError(`${name}: ${reason}; read it again`);
   }
 
   /**

@@ -385,6 +385,89 @@ describe('close', () => {
   });
 });
 
+describe('a client', () => {
+  test('reads its whole answer while the server closes', async () => {
+    const text = 'x'.repeat(5_000_000);
+    const admin = await listen({ 'GET /long': () => ({ text }) });
+    const client = await open('GET /long HTTP/1.1\r\nhost: admin\r\n\r\n');
+    const [first] = (await once(client, 'data')) as [Buffer];
+    client.pause();
+    const closing = admin.close();
+    expect(first.length + (await readAll(client)).length).toBeGreaterThan(text.length);
+    await closing;
+  });
+
+  test('gets no answer to a second request on its connection, which is not processed', async () => {
+    const handled: string[] = [];
+    const admin = await listen({
+      'GET /one': () => ({ one: handled.push('one') }),
+      'DELETE /two': () => ({ two: handled.push('two') }),
+    });
+    const head = 'HTTP/1.1\r\nhost: admin\r\n\r\n';
+    const answers = await readAll(await open(`GET /one ${head}DELETE /two ${head}`));
+    expect(answers.match(/HTTP\/1\.1 /g)).toHaveLength(1);
+    expect(handled).toEqual(['one']);
+    await admin.close();
+  });
+
+  test('that begins while the server closes is refused', async () => {
+    let finish!: () => void;
+    const held = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    let started!: () => void;
+    const starting = new Promise<void>((resolve) => {
+      started = resolve;
+    });
+    const admin = await listen({
+      'GET /slow': async () => {
+        started();
+        await held;
+        return {};
+      },
+      'GET /': () => ({}),
+    });
+    const waiting = await open('');
+    const slow = send('GET', '/slow');
+    await starting;
+    const closing = admin.close();
+    waiting.write('GET / HTTP/1.1\r\nhost: admin\r\n\r\n');
+    expect(await readAll(waiting)).toMatch(/^HTTP\/1\.1 503 .*the gateway closes/s);
+    finish();
+    expect((await slow).status).toBe(200);
+    await closing;
+  });
+
+  test('may send a whole URL as the target', async () => {
+    await listen({ 'GET /v1/x': ({ query }) => ({ ...query }) });
+    expect((await send('GET', 'http://localhost/v1/x?a=b')).body).toEqual({ a: 'b' });
+  });
+
+  test('that does not read its answer is cut', async () => {
+    const text = 'x'.repeat(16 * 1024 * 1024);
+    await listen({ 'GET /long': () => ({ text }) }, { timeoutMs: 50 });
+    const client = await open('GET /long HTTP/1.1\r\nhost: admin\r\n\r\n');
+    client.pause();
+    await once(client, 'readable');
+    // What has arrived is read before the end is seen.
+    const all = await readAll(client).catch(() => '');
+    expect(all.length).toBeLessThan(text.length);
+  });
+});
+
+test('a fault of a handler is reported', async () => {
+  const faults: unknown[] = [];
+  const fault = new TypeError('a fault');
+  const operations = { fail: { ...ANYTHING, method: 'GET', path: '/' } as Operation<AnyCall> };
+  const fail = () => {
+    throw fault;
+  };
+  const onFault = (error: unknown) => void faults.push(error);
+  server = await AdminServer.listen({ socketPath, operations, handlers: { fail }, onFault });
+  expect((await send('GET', '/')).status).toBe(500);
+  expect(faults).toEqual([fault]);
+});
+
 describe('AdminServer', () => {
   test.each<[options: object | undefined, message: string]>([
     [undefined, 'options must be an object, not undefined'],

@@ -142,6 +142,18 @@ test.each([
   expect(answer.type).toBe('application/problem+json');
 });
 
+test.each([
+  ['a text in place of the CA', 'SECRET'],
+  ['a list in place of the key', { certificatePem: 'x', privateKeyPem: ['SECRET'] }],
+  ['a key that is too long', { certificatePem: 'x', privateKeyPem: 'SECRET'.repeat(20_000) }],
+  ['a further key', { certificatePem: 'x', privateKeyPem: 'SECRET', passphrase: 'SECRET' }],
+])('%s is not shown in the answer', async (_, ca) => {
+  const body = JSON.stringify({ step: 'prepare', ca });
+  const answer = await send('POST', '/v1/ca/rollover', body);
+  expectRefused(answer, 400);
+  expect(answer.body).not.toContain('SECRET');
+});
+
 test('a thousand requests at once are all answered, and the gateway goes on', async () => {
   const good = Array.from({ length: 500 }, () => send('GET', '/v1/status'));
   const bad = Array.from({ length: 250 }, () => send('PUT', '/v1/sites/x', '{"zone":5}'));
