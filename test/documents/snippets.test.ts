@@ -8,10 +8,13 @@ import { dirname, join, normalize } from 'node:path';
 import type { Command } from 'commander';
 import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
 import manifest from '../../package.json' with { type: 'json' };
 import { CLOUD_OPERATIONS, EDGE_OPERATIONS, type Operations } from '../../src/admin/index.ts';
 import { Router } from '../../src/admin/router.ts';
 import { parseSchema } from '../../src/base/schema.ts';
+import { CloudFileSchema } from '../../src/cli/cloud-file.ts';
+import { EdgeFileSchema } from '../../src/cli/edge-file.ts';
 import { createProgram, ioOfProcess } from '../../src/cli/index.ts';
 import { readClose, readHello, readWelcome } from '../../src/tunnel/messages.ts';
 import { moduleOf, readTree } from '../structure/source-tree.ts';
@@ -26,7 +29,7 @@ const inLanguage = (language: string) => all.filter((block) => block.language ==
 describe('blocks', () => {
   test('are in a language that is tested', () => {
     const others = all.filter(
-      ({ language }) => !['ts', 'js', 'json', 'sh', 'text', ''].includes(language)
+      ({ language }) => !['ts', 'js', 'json', 'yaml', 'sh', 'text', ''].includes(language)
     );
     expect(others.map(({ document, language }) => `${document}: ${language}`)).toEqual([]);
   });
@@ -61,6 +64,19 @@ describe('blocks', () => {
     expect(readHello(hello)).toEqual(hello);
     expect(readWelcome(welcome)).toEqual(welcome);
     expect(readClose(close)).toEqual(close);
+  });
+
+  test('of YAML are a part of the file of a gateway', () => {
+    const own = { stateDirectory: './state', device: { type: 'sockets' } };
+    const cloud = { ...own, trustDomain: 'example.test', adminSocket: './sock', tunnel: 'h:1' };
+    for (const { document, text } of inLanguage('yaml')) {
+      const keys = parse(text) as object;
+      const check = () =>
+        'desired' in keys
+          ? parseSchema(CloudFileSchema, { ...cloud, ...keys })
+          : parseSchema(EdgeFileSchema, { ...own, tokenFile: './token', ...keys });
+      expect(check, `${document}: ${text}`).not.toThrow();
+    }
   });
 });
 
