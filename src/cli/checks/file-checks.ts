@@ -4,7 +4,7 @@
  */
 import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { type Finding, fail, ok, warn } from './finding.ts';
 
 /** Returns what is found of the state directory. */
@@ -85,6 +85,13 @@ export function socketPathFinding(key: string, path: string): Finding {
   }
   const directory = dirname(path);
   if (!existsSync(directory)) {
+    if (dirname(directory) === '/run') {
+      return warn(
+        'socket',
+        `there is no directory ${directory} for ${key} yet`,
+        `start the gateway by a systemd unit with RuntimeDirectory=${basename(directory)}, which makes it`
+      );
+    }
     return fail('socket', `there is no directory ${directory} for ${key}`, `mkdir ${directory}`);
   }
   if (isWritable(directory)) return ok('socket', `${path} can be made for ${key}`);
