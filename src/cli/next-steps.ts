@@ -2,7 +2,7 @@
  * What a newcomer does next, as commands to copy.
  * @module
  */
-import { relative } from 'node:path';
+import { relative, resolve } from 'node:path';
 import type { Io } from './io.ts';
 
 /** Returns how this program was called, for commands that the user is to type. */
@@ -13,6 +13,8 @@ export function callOf({ env }: Pick<Io, 'env'>): string {
 
 /** Returns a path as the user would type it here. */
 export function shortPath(path: string): string {
+  // A service runs in the root directory, and its log is read elsewhere.
+  if (process.cwd() === '/') return resolve(path);
   const short = relative(process.cwd(), path);
   if (short === '') return '.';
   return short.startsWith('..') ? path : short;
