@@ -30,7 +30,7 @@ export function firstSiteCommands(call: string, adminSocket: string): string[] {
   const at = `--socket ${shortPath(adminSocket)}`;
   return [
     `${call} site set site-a ${at} --sources 192.168.1.0/24 --pools 100.64.0.0/24 --zone presence.internal`,
-    `${call} token create site-a ${at} > token`,
+    `${call} token create site-a ${at} --out token`,
     `${call} service set web ${at} --site cloud --address ADDRESS --ports tcp/80`,
     `${call} expose web site-a ${at}`,
   ];

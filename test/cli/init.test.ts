@@ -228,7 +228,7 @@ describe('a first configuration', () => {
 });
 
 describe('the commands that are proposed', () => {
-  const words = (line: string): string[] => line.replace(/ >.*$/, '').split(' ').slice(1);
+  const words = (line: string): string[] => line.split(' ').slice(1);
   const proposed = [
     ...firstSiteCommands('virtual-presence', '/run/admin.sock'),
     ...firstEdgeCommands('virtual-presence'),
