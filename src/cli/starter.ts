@@ -112,7 +112,8 @@ function deviceLines({ lan }: Machine, device: StarterDevice): string[] {
   ];
 }
 
-function dnsLines({ address, hasDnsPort }: Machine, of: string): string[] {
+function dnsLines({ address: own, lan, hasDnsPort }: Machine, of: string): string[] {
+  const address = lan?.address ?? own;
   const lines = [
     `dns: # answers the names of services, for hosts of ${of}`,
     `  listen: ${address}:53`,

@@ -154,6 +154,12 @@ describe('site', () => {
       maxNames: 4096,
       labels: { tier: 'edge' },
     });
+    await run('site set site-c --add-sources 10.0.0.0/24,10.0.1.7/32 --add-pools 10.0.2.0/24');
+    expect(await read('site show site-c')).toMatchObject({
+      sources: ['10.0.0.0/24', '10.0.1.7/32'],
+      pools: ['10.0.0.128/25', '10.0.2.0/24'],
+    });
+    await run('site set site-c --sources 10.0.0.0/24 --pools 10.0.0.128/25');
     parseSchema(CLOUD_OPERATIONS.getSite.result, await read('site show site-c'));
     expect(await run('site list')).toMatch(
       /^site-c +10\.0\.0\.0\/24 +10\.0\.0\.128\/25 +c\.test +admin$/m
@@ -191,6 +197,11 @@ describe('service and exposure', () => {
   test('are added, listed and deleted', async () => {
     await run(camera);
     expect(parse(await run('service show camera'))).toMatchObject({ ports: ['tcp/554', 'icmp'] });
+    await run('service set camera --add-ports udp/554,icmp');
+    expect(await read('service show camera')).toMatchObject({
+      ports: ['tcp/554', 'icmp', 'udp/554'],
+    });
+    await run(camera);
     expect(await run('service list --site site-b')).toMatch(
       /^camera +site-b +10\.0\.0\.7 +tcp\/554, icmp +admin$/m
     );
@@ -361,6 +372,13 @@ describe('what is in force', () => {
     expect(await run('status site-a')).toMatch(/^site-a .* [1-9]\d* +0\n(.*\n)+ {2}Forward [1-9]/m);
     expect(await list('path list', 'paths', 'listPaths')).not.toEqual([]);
     expect(await run('release site-a')).toBe('1 address of the clients of "site-a" is released\n');
+  });
+
+  test('is explained, measured and captured', async () => {
+    expect(await run('explain site-a/10.0.0.5 bus')).toMatch(/^passes to cloud\n {2}ok {3}dest/);
+    expect(await run('ping site-a --count 1')).toMatch(/^site-a: 1 of 1 answered, /m);
+    const file = join(directory, 'capture.pcapng');
+    expect(await run(`capture --duration 1ms -w ${file}`)).toContain(`${file} has 28 bytes with 0`);
   });
 
   test('sites are moved, and the file is read again', async () => {

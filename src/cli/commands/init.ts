@@ -22,6 +22,7 @@ import { cloudStarter, edgeStarter, type StarterDevice } from '../starter.ts';
 interface InitOptions {
   readonly device?: StarterDevice | undefined;
   readonly systemd?: boolean | undefined;
+  readonly lan?: string | undefined;
   readonly force?: boolean | undefined;
   readonly dryRun?: boolean | undefined;
 }
@@ -43,7 +44,7 @@ export function registerInit(program: Command, io: Io): void {
     .action(
       async (given: string | undefined, options: InitOptions & { readonly tunnel?: string }) => {
         const directory = directoryOf(given, options);
-        const machine = await inspectMachine();
+        const machine = await inspectMachine(options.lan);
         const device = deviceOf(machine, options);
         const schema = schemaFor(directory, 'cloud');
         const { systemd, tunnel = `${machine.address}:7443` } = options;
@@ -76,7 +77,7 @@ export function registerInit(program: Command, io: Io): void {
       async (given: string | undefined, options: InitOptions & { readonly tokenFile?: string }) => {
         const directory = directoryOf(given, options);
         const token = options.tokenFile && (await readToken(io, options.tokenFile));
-        const machine = await inspectMachine();
+        const machine = await inspectMachine(options.lan);
         const device = deviceOf(machine, options);
         const schema = schemaFor(directory, 'edge');
         const path = join(directory, 'edge.yaml');
@@ -112,6 +113,10 @@ function withInitOptions(command: Command): Command {
       ).choices(['tun', 'sockets'])
     )
     .option('--systemd', 'with the directories that the systemd unit of this package gives it')
+    .option(
+      '--lan <interface>',
+      'the interface to the hosts that the gateway serves, such as eth1; default: the one with the address of this machine'
+    )
     .option('--force', 'replace files that exist')
     .option('--dry-run', 'print the files, and make nothing');
 }
