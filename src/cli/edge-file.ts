@@ -6,6 +6,7 @@
 import * as v from 'valibot';
 import type { Schema } from '../base/schema.ts';
 import type { DeviceOptions } from '../device/index.ts';
+import { EnvironmentError } from '../errors.ts';
 import { EDGE_ENTRIES } from '../gateway/edge-options.ts';
 import {
   EDGE_GATEWAY_DEFAULTS,
@@ -79,6 +80,15 @@ export async function readEdgeKeys(file: ConfigFile): Promise<EdgeKeys> {
   return keys;
 }
 
+/** @throws {EnvironmentError} if the file cannot be read, or is empty, as that of a systemd unit without a token. */
+function readToken(path: string): string {
+  const token = readText('the token file', path).trim();
+  if (token !== '') return token;
+  throw new EnvironmentError(
+    `the token file ${path} is empty: put a token of the cloud into it, and start the gateway again`
+  );
+}
+
 /** Returns the options of the library, which checks how they go with each other. The token is read when it is needed. */
 export function edgeOptions(
   file: ConfigFile,
@@ -91,7 +101,7 @@ export function edgeOptions(
     stateDirectory: file.resolve(rest.stateDirectory),
     adminSocket: adminSocket && file.resolve(adminSocket),
     device: file.withPath(rest.device),
-    token: () => readText('the token file', tokenPath),
+    token: () => readToken(tokenPath),
     proxy: proxy === 'environment' ? proxyFromEnvironment : proxy,
     snapshotValidMs: inMs(snapshotValidSeconds),
     ...host,

@@ -155,5 +155,8 @@ const DNS_PORT = 53;
 const TUN_FILE = '/dev/net/tun';
 /** Bit 12 of a set of capabilities (capabilities(7)). */
 const CAP_NET_ADMIN = 1n << 12n;
-/** Prefixes that few networks use, the shared address space of carriers first (RFC 6598, RFC 1918). */
-const POOLS = ['100.64.0.0/24', '100.127.255.0/24', '10.255.255.0/24', '172.31.255.0/24'] as const;
+/**
+ * Prefixes that few networks use, the shared address space of carriers first (RFC 6598, RFC 1918). Each has room for the
+ * clients of three sites that set no `maxClients`.
+ */
+const POOLS = ['100.64.0.0/20', '100.127.240.0/20', '10.255.240.0/20', '172.31.240.0/20'] as const;

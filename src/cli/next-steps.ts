@@ -2,7 +2,7 @@
  * What a newcomer does next, as commands to copy.
  * @module
  */
-import { relative } from 'node:path';
+import { relative, resolve } from 'node:path';
 import type { Io } from './io.ts';
 
 /** Returns how this program was called, for commands that the user is to type. */
@@ -13,6 +13,8 @@ export function callOf({ env }: Pick<Io, 'env'>): string {
 
 /** Returns a path as the user would type it here. */
 export function shortPath(path: string): string {
+  // A service runs in the root directory, and its log is read elsewhere.
+  if (process.cwd() === '/') return resolve(path);
   const short = relative(process.cwd(), path);
   if (short === '') return '.';
   return short.startsWith('..') ? path : short;
@@ -28,7 +30,7 @@ export function firstSiteCommands(call: string, adminSocket: string): string[] {
   const at = `--socket ${shortPath(adminSocket)}`;
   return [
     `${call} site set site-a ${at} --sources 192.168.1.0/24 --pools 100.64.0.0/24 --zone presence.internal`,
-    `${call} token create site-a ${at} > token`,
+    `${call} token create site-a ${at} --out token`,
     `${call} service set web ${at} --site cloud --address ADDRESS --ports tcp/80`,
     `${call} expose web site-a ${at}`,
   ];

@@ -11,6 +11,8 @@ export interface StarterOptions {
   readonly device: StarterDevice;
   /** Where an editor finds the schema of the file: a path, or a URL. */
   readonly schema: string;
+  /** Whether the gateway is run by the systemd unit of this package, which has directories of its own. Default false. */
+  readonly systemd?: boolean | undefined;
 }
 
 /**
@@ -20,18 +22,27 @@ export interface StarterOptions {
  */
 export function cloudStarter(
   machine: Machine,
-  { device, schema, tunnel }: StarterOptions & { readonly tunnel: string }
+  { device, schema, systemd = false, tunnel }: StarterOptions & { readonly tunnel: string }
 ): string {
+  const paths = pathsOf('cloud', systemd);
   return [
     ...headOf(schema, 'cloud'),
     `trustDomain: ${DOMAIN} # a part of every certificate, never looked up: choose it before the first start`,
-    'stateDirectory: ./state # the CA and its key, leases, tokens, revocations, the audit log',
-    'adminSocket: ./admin.sock # where the other commands of virtual-presence reach this gateway',
+    `stateDirectory: ${paths.state} # the CA and its key, leases, tokens, revocations, the audit log`,
+    `adminSocket: ${paths.runtime}/admin.sock # where the other commands of virtual-presence reach this gateway`,
+    ...(systemd
+      ? [
+          '# trust: # encrypts the key of the CA: put a passphrase into /etc/virtual-presence/passphrase first',
+          `#   passphraseFile: ${credentialOf('cloud', 'passphrase')}`,
+        ]
+      : []),
     '',
     ...deviceLines(machine, device),
     '',
     `tunnel: ${tunnel} # edges connect here, and enrol at port 7440 of the same address`,
-    ...(device === 'tun' ? dnsLines(machine, 'the cloud') : socketsLines('127.65.0.0/16')),
+    ...(device === 'tun'
+      ? dnsLines(machine, 'the cloud')
+      : socketsLines('127.65.0.0/16', paths.runtime)),
     '',
     'desired: # SIGHUP reads this part again. Sites, services and exposures may also be made by commands.',
     '  sites:',
@@ -44,17 +55,35 @@ export function cloudStarter(
 }
 
 /** Returns the text of an edge gateway's file. */
-export function edgeStarter(machine: Machine, { device, schema }: StarterOptions): string {
+export function edgeStarter(
+  machine: Machine,
+  { device, schema, systemd = false }: StarterOptions
+): string {
+  const paths = pathsOf('edge', systemd);
+  const token = systemd ? credentialOf('edge', 'token') : './token';
   return [
     ...headOf(schema, 'edge'),
-    'stateDirectory: ./state # key, certificate, last snapshot',
-    'adminSocket: ./admin.sock # where the other commands of virtual-presence reach this gateway',
-    'tokenFile: ./token # a one-time token of the cloud, which says where the cloud is; needed at the first start',
+    `stateDirectory: ${paths.state} # key, certificate, last snapshot`,
+    `adminSocket: ${paths.runtime}/admin.sock # where the other commands of virtual-presence reach this gateway`,
+    `tokenFile: ${token} # a one-time token of the cloud, which says where the cloud is; needed at the first start`,
     '',
     ...deviceLines(machine, device),
-    ...(device === 'tun' ? dnsLines(machine, 'the site') : socketsLines('127.64.0.0/16')),
+    ...(device === 'tun'
+      ? dnsLines(machine, 'the site')
+      : socketsLines('127.64.0.0/16', paths.runtime)),
     '',
   ].join('\n');
+}
+
+/** Where the state is, and what lives as long as the process. */
+function pathsOf(kind: 'cloud' | 'edge', systemd: boolean): { state: string; runtime: string } {
+  if (!systemd) return { state: './state', runtime: '.' };
+  return { state: `/var/lib/${UNIT}-${kind}`, runtime: `/run/${UNIT}-${kind}` };
+}
+
+/** The path of what the unit has by `LoadCredential`. */
+function credentialOf(kind: 'cloud' | 'edge', name: string): string {
+  return `/run/credentials/${UNIT}-${kind}.service/${name}`;
 }
 
 function headOf(schema: string, kind: 'cloud' | 'edge'): string[] {
@@ -79,6 +108,7 @@ function deviceLines({ lan }: Machine, device: StarterDevice): string[] {
     lan === undefined
       ? '  # lan: [eth0] # the interfaces whose hosts are in the LAN of this gateway'
       : `  lan: [${lan.device}] # the interfaces whose hosts are in the LAN; they need a route to the pool over this machine`,
+    `  # proxyArp: [${lan?.device ?? 'eth0'}] # instead of that route, if the pool is a part of their network`,
   ];
 }
 
@@ -94,19 +124,21 @@ function dnsLines({ address: own, lan, hasDnsPort }: Machine, of: string): strin
   );
 }
 
-function socketsLines(loopback: string): string[] {
+function socketsLines(loopback: string, runtime: string): string[] {
   return [
     '',
     'sockets: # programs of this machine reach services of other sites here',
     '  publish: # each service at a loopback address of its own, with its own ports; needs Linux',
     `    loopback: ${loopback}`,
-    '    hostsFile: ./hosts # their names and addresses, as in /etc/hosts',
+    `    hostsFile: ${runtime}/hosts # their names and addresses, as in /etc/hosts`,
     '  # proxy: # or by SOCKS5 and HTTP CONNECT',
     '  #   listen: 1080',
     '  #   passwordFile: ./proxy-password # is created, with a random password',
   ];
 }
 
+/** How the names of the units in systemd/ begin, and of their directories. */
+const UNIT = 'virtual-presence';
 /** A name that the public DNS never has. */
 const DOMAIN = 'presence.internal';
 /** The network of a machine that has none yet. */

@@ -170,6 +170,10 @@ describe.skipIf(skipReason !== undefined)(titled('config check --system', skipRe
     expect(faultsOf(long.findings, 'socket')[0]!.message).toMatch(/107 at most/);
     const lost = await check({ ...config(), adminSocket: './missing/admin.sock' });
     expect(faultsOf(lost.findings, 'socket')[0]!.message).toMatch(/^there is no directory/);
+    const unit = await check({ ...config(), adminSocket: '/run/vp-test-nowhere/admin.sock' });
+    expect(faultsOf(unit.findings, 'socket')).toMatchObject([
+      { status: 'warn', remedy: expect.stringContaining('RuntimeDirectory=vp-test-nowhere,') },
+    ]);
   });
 
   const canMount = skipReason === undefined && spawnSync('unshare', ['-m', 'true']).status === 0;

@@ -51,6 +51,23 @@ describe('init cloud', () => {
     expect(out).toMatch(/^ {2}npx virtual-presence cloud /m);
   });
 
+  test('--systemd gives it the directories of the unit, and says how to install that', async () => {
+    const directory = newPath();
+    const { code, out } = await runCommand(['init', 'cloud', directory, '--systemd']);
+    expect(code).toBe(0);
+    expect(existsSync(join(directory, 'state'))).toBe(false);
+    expect(out).toMatch(
+      /^ {2}cp \S+\/systemd\/virtual-presence-cloud\.service \/etc\/systemd\/system\/$/m
+    );
+    const text = readFileSync(join(directory, 'cloud.yaml'), 'utf8');
+    const unit = readFileSync('systemd/virtual-presence-cloud.service', 'utf8');
+    const said = [...unit.matchAll(/^# The file has: (?:trust\.)?(.*)$/gm)].map(
+      ([, line]) => line!
+    );
+    expect(said).toHaveLength(3);
+    for (const line of said) expect(text).toContain(line);
+  });
+
   test('replaces no file without --force', async () => {
     const directory = newPath();
     await runCommand(['init', 'cloud', directory]);
@@ -156,6 +173,30 @@ describe('init edge', () => {
   });
 });
 
+describe('an edge gateway of the systemd unit', () => {
+  test('has the directories and the token of the unit', async () => {
+    const directory = newPath();
+    expect((await runCommand(['init', 'edge', directory, '--systemd'])).code).toBe(0);
+    const path = join(directory, 'edge.yaml');
+    const unit = readFileSync('systemd/virtual-presence-edge.service', 'utf8');
+    const said = [...unit.matchAll(/^# The file has: (.*)$/gm)].map(([, line]) => line!);
+    expect(said).toHaveLength(3);
+    for (const line of said) expect(readFileSync(path, 'utf8')).toContain(line);
+  });
+
+  test('says that there is no token, if the file is empty as that of a unit without one', async () => {
+    const directory = newPath();
+    await runCommand(['init', 'edge', directory, '--device', 'sockets']);
+    writeFileSync(join(directory, 'token'), '\n');
+    const path = join(directory, 'edge.yaml');
+    const file = new ConfigFile(path);
+    const { token } = edgeOptions(file, await readEdgeKeys(file), {});
+    expect(token).toThrow(/^the token file \S+ is empty: put a token of the cloud into it/);
+    const { out } = await runCommand(['config', 'check', '--system', path]);
+    expect(out).toMatch(/^fail +token +the site is not enrolled, and there is no token in /m);
+  });
+});
+
 describe('a first configuration', () => {
   const bare: Machine = {
     noTun: undefined,
@@ -201,7 +242,7 @@ describe('a first configuration', () => {
 });
 
 describe('the commands that are proposed', () => {
-  const words = (line: string): string[] => line.replace(/ >.*$/, '').split(' ').slice(1);
+  const words = (line: string): string[] => line.split(' ').slice(1);
   const proposed = [
     ...firstSiteCommands('virtual-presence', '/run/admin.sock'),
     ...firstEdgeCommands('virtual-presence'),

@@ -37,12 +37,12 @@ export interface Block {
   readonly text: string;
 }
 
-/** The fenced blocks of a document, without their fences. */
+/** The fenced blocks of a document, without their fences and, in a list, without the indentation of these. */
 export function blocksOf(document: string): readonly Block[] {
-  const fenced = /^```(\w*)\n([\s\S]*?)^```$/gm;
-  return [...read(document).matchAll(fenced)].map(([, language, text]) => ({
+  const fenced = /^( *)```(\w*)\n([\s\S]*?)^\1```$/gm;
+  return [...read(document).matchAll(fenced)].map(([, indentation, language, text]) => ({
     language: language!,
-    text: text!,
+    text: text!.replace(new RegExp(`^${indentation}`, 'gm'), ''),
   }));
 }
 

@@ -2,9 +2,17 @@
  * Whether the gateway can use its files: the state directory, unix sockets, and how many descriptors it may have.
  * @module
  */
-import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+} from 'node:fs';
 import { connect } from 'node:net';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { type Finding, fail, ok, warn } from './finding.ts';
 
 /** Returns what is found of the state directory. */
@@ -25,6 +33,9 @@ export function stateFindings(path: string): Finding[] {
     return [fail('state', `${path} is not a directory`, 'give another path as stateDirectory')];
   }
   const user = process.getuid?.();
+  if (user === 0 && realpathSync(path).startsWith(DYNAMIC_STATE)) {
+    return [ok('state', `the state directory ${path} belongs to the user of its systemd unit`)];
+  }
   if (user !== undefined && uid !== user) {
     return [
       fail(
@@ -85,6 +96,13 @@ export function socketPathFinding(key: string, path: string): Finding {
   }
   const directory = dirname(path);
   if (!existsSync(directory)) {
+    if (dirname(directory) === '/run') {
+      return warn(
+        'socket',
+        `there is no directory ${directory} for ${key} yet`,
+        `start the gateway by a systemd unit with RuntimeDirectory=${basename(directory)}, which makes it`
+      );
+    }
     return fail('socket', `there is no directory ${directory} for ${key}`, `mkdir ${directory}`);
   }
   if (isWritable(directory)) return ok('socket', `${path} can be made for ${key}`);
@@ -131,5 +149,7 @@ function isWritable(path: string): boolean {
 }
 
 const OTHERS = 0o077;
+/** Where systemd has the state directories of units with `DynamicUser`; it gives each to the user of its unit. */
+const DYNAMIC_STATE = '/var/lib/private/';
 /** Of `sun_path` on Linux, without the zero byte (unix(7)). */
 const MAX_PATH_BYTES = 107;

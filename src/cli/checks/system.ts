@@ -159,7 +159,8 @@ async function wayToCloud(
     ];
   }
   const text = textOf(tokenPath);
-  if (text === undefined) {
+  // A systemd unit without a token has an empty one.
+  if (text === undefined || text.trim() === '') {
     return [
       fail(
         'token',

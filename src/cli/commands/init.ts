@@ -21,6 +21,7 @@ import { cloudStarter, edgeStarter, type StarterDevice } from '../starter.ts';
 
 interface InitOptions {
   readonly device?: StarterDevice | undefined;
+  readonly systemd?: boolean | undefined;
   readonly lan?: string | undefined;
   readonly force?: boolean | undefined;
   readonly dryRun?: boolean | undefined;
@@ -40,26 +41,29 @@ export function registerInit(program: Command, io: Io): void {
       '--tunnel <host:port>',
       'where edges reach this machine; default: port 7443 of its address'
     )
-    .action(async (directory: string, options: InitOptions & { readonly tunnel?: string }) => {
-      const machine = await inspectMachine(options.lan);
-      const device = deviceOf(machine, options);
-      const schema = schemaFor(directory, 'cloud');
-      const { tunnel = `${machine.address}:7443` } = options;
-      checkTunnel(tunnel);
-      const content = cloudStarter(machine, { device, schema, tunnel });
-      const files = [{ path: join(directory, 'cloud.yaml'), content }];
-      if (await make(io, directory, files, options)) {
-        printLines(io, [
-          deviceSentence(machine, device),
-          ...(machine.lan === undefined && options.tunnel === undefined
-            ? ['This machine has no address but that of loopback: set tunnel before edges come.']
-            : []),
-          '',
-          'Next: read cloud.yaml, and start the gateway. While it has no site, it prints how to make one.',
-          `  ${callOf(io)} cloud ${shortPath(files[0]!.path)}`,
-        ]);
+    .action(
+      async (given: string | undefined, options: InitOptions & { readonly tunnel?: string }) => {
+        const directory = directoryOf(given, options);
+        const machine = await inspectMachine(options.lan);
+        const device = deviceOf(machine, options);
+        const schema = schemaFor(directory, 'cloud');
+        const { systemd, tunnel = `${machine.address}:7443` } = options;
+        checkTunnel(tunnel);
+        const content = cloudStarter(machine, { device, schema, systemd, tunnel });
+        const files = [{ path: join(directory, 'cloud.yaml'), content }];
+        if (await make(io, directory, files, options)) {
+          printLines(io, [
+            deviceSentence(machine, device),
+            ...(machine.lan === undefined && options.tunnel === undefined
+              ? ['This machine has no address but that of loopback: set tunnel before edges come.']
+              : []),
+            '',
+            'Next: read cloud.yaml, and start the gateway. While it has no site, it prints how to make one.',
+            ...startCommands(io, 'cloud', files[0]!.path, options),
+          ]);
+        }
       }
-    });
+    );
   withInitOptions(init.command('edge'))
     .summary('make the configuration of an edge gateway')
     .description(
@@ -69,45 +73,72 @@ export function registerInit(program: Command, io: Io): void {
       '--token-file <file>',
       'has the one-time token of the cloud; - reads it from standard input; default: it is put into DIRECTORY/token later'
     )
-    .action(async (directory: string, options: InitOptions & { readonly tokenFile?: string }) => {
-      const token = options.tokenFile && (await readToken(io, options.tokenFile));
-      const machine = await inspectMachine(options.lan);
-      const device = deviceOf(machine, options);
-      const schema = schemaFor(directory, 'edge');
-      const path = join(directory, 'edge.yaml');
-      const tokenPath = join(directory, 'token');
-      const files = [
-        { path, content: edgeStarter(machine, { device, schema }) },
-        ...(token ? [{ path: tokenPath, content: `${token}\n`, mode: 0o600 }] : []),
-      ];
-      if (await make(io, directory, files, options)) {
-        printLines(io, [
-          deviceSentence(machine, device),
-          '',
-          token
-            ? 'Next: start the gateway. It enrols with the token, which is of no use afterwards.'
-            : `Next: put the token of the cloud's operator into ${shortPath(tokenPath)}, and start the gateway.`,
-          `  ${callOf(io)} edge ${shortPath(path)}`,
-        ]);
+    .action(
+      async (given: string | undefined, options: InitOptions & { readonly tokenFile?: string }) => {
+        const directory = directoryOf(given, options);
+        const token = options.tokenFile && (await readToken(io, options.tokenFile));
+        const machine = await inspectMachine(options.lan);
+        const device = deviceOf(machine, options);
+        const schema = schemaFor(directory, 'edge');
+        const path = join(directory, 'edge.yaml');
+        const tokenPath = join(directory, 'token');
+        const files = [
+          { path, content: edgeStarter(machine, { device, schema, systemd: options.systemd }) },
+          ...(token ? [{ path: tokenPath, content: `${token}\n`, mode: 0o600 }] : []),
+        ];
+        if (await make(io, directory, files, options)) {
+          printLines(io, [
+            deviceSentence(machine, device),
+            '',
+            token
+              ? 'Next: start the gateway. It enrols with the token, which is of no use afterwards.'
+              : `Next: put the token of the cloud's operator into ${shortPath(tokenPath)}, and start the gateway.`,
+            ...startCommands(io, 'edge', path, options),
+          ]);
+        }
       }
-    });
+    );
 }
 
 function withInitOptions(command: Command): Command {
   return command
-    .argument('[directory]', 'where the files are made', '.')
+    .argument(
+      '[directory]',
+      'where the files are made; default: this directory, with --systemd /etc/virtual-presence'
+    )
     .addOption(
       new Option(
         '--device <type>',
         'tun: through the kernel, for all hosts of the LAN; sockets: without privileges, for this machine; default: what works here'
       ).choices(['tun', 'sockets'])
     )
+    .option('--systemd', 'with the directories that the systemd unit of this package gives it')
     .option(
       '--lan <interface>',
       'the interface to the hosts that the gateway serves, such as eth1; default: the one with the address of this machine'
     )
     .option('--force', 'replace files that exist')
     .option('--dry-run', 'print the files, and make nothing');
+}
+
+function directoryOf(given: string | undefined, { systemd }: InitOptions): string {
+  return given ?? (systemd === true ? '/etc/virtual-presence' : '.');
+}
+
+/** Returns the lines that start the gateway. */
+function startCommands(
+  io: Io,
+  kind: 'cloud' | 'edge',
+  path: string,
+  { systemd }: InitOptions
+): string[] {
+  if (systemd !== true) return [`  ${callOf(io)} ${kind} ${shortPath(path)}`];
+  const unit = `virtual-presence-${kind}`;
+  return [
+    `  cp ${packageFile(`systemd/${unit}.service`)} /etc/systemd/system/`,
+    '  systemctl daemon-reload',
+    `  systemctl enable --now ${unit}`,
+  ];
 }
 
 function deviceOf({ noTun }: Machine, { device }: InitOptions): StarterDevice {
@@ -166,7 +197,7 @@ async function make(
   io: Io,
   directory: string,
   files: readonly NewFile[],
-  { force = false, dryRun = false }: InitOptions
+  { force = false, dryRun = false, systemd = false }: InitOptions
 ): Promise<boolean> {
   const existing = files.find(({ path }) => !force && existsSync(path));
   if (existing !== undefined) {
@@ -180,10 +211,12 @@ async function make(
   }
   makeDirectory(directory);
   const state = join(directory, 'state');
-  await preparePrivateDirectory(resolve(state));
+  // The unit has a state directory, which systemd makes.
+  if (!systemd) await preparePrivateDirectory(resolve(state));
   for (const { path, content, mode } of files) writeNewFile(path, content, { force, mode });
   const made = files.map(({ path }) => shortPath(path)).join(' and ');
-  printLines(io, [`Made ${made}, and the state directory ${shortPath(state)} (mode 0700).`]);
+  const stateMade = systemd ? '' : `, and the state directory ${shortPath(state)} (mode 0700)`;
+  printLines(io, [`Made ${made}${stateMade}.`]);
   return true;
 }
 
