@@ -2,6 +2,8 @@
  * The files that are made from schemas and docstrings. Whoever changes those runs `npm run schemas`; a test compares.
  * @module
  */
+import { cloudApi, edgeApi } from './api.ts';
+import { commandReference } from './command-reference.ts';
 import { referenceOf } from './config-reference.ts';
 import { configSchemaOf, SIDES, type Side, SOURCES } from './config-schema.ts';
 import type { JsonSchema } from './json-schema.ts';
@@ -15,7 +17,10 @@ export function generated(): ReadonlyMap<string, string> {
   ) as Record<Side, JsonSchema>;
   return new Map([
     ...SIDES.map((side): [string, string] => [`schemas/${side}.json`, json(schemas[side])]),
+    ['schemas/cloud-api.json', json(cloudApi().document)],
+    ['schemas/edge-api.json', json(edgeApi().document)],
     ['docs/configuration.md', referenceOf(schemas)],
+    ['docs/command.md', commandReference()],
   ]);
 }
 

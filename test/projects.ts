@@ -23,6 +23,7 @@ const programs: readonly string[] = [
  * cases), and those that need modules of their own, because they mock some or share hooks.
  */
 const modules: readonly string[] = [
+  'test/cli/bad-arguments.test.ts',
   'test/cli/cloud-commands.test.ts',
   'test/cli/config-endpoints.test.ts',
   'test/cli/config-system.test.ts',

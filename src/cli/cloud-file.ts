@@ -91,7 +91,7 @@ const DesiredSchema = v.strictObject({
 /** Checks nothing within: the library does that, in slices, because there may be very many records. */
 const AnyMapping = v.looseObject({});
 
-const { stateDirectory, dns, sockets } = COMMON_FILE_ENTRIES;
+const { stateDirectory, dns, metrics, sockets } = COMMON_FILE_ENTRIES;
 
 export const CloudFileSchema: Schema<CloudKeys> = v.strictObject({
   trustDomain: CLOUD_ENTRIES.trustDomain!,
@@ -102,6 +102,7 @@ export const CloudFileSchema: Schema<CloudKeys> = v.strictObject({
   tunnel: CLOUD_ENTRIES.tunnel!,
   enrolment: CLOUD_ENTRIES.enrolment!,
   dns: dns!,
+  metrics: metrics!,
   limits: CLOUD_ENTRIES.limits!,
   trust: v.optional(
     v.strictObject({

@@ -9,6 +9,7 @@ import * as v from 'valibot';
 import type { Schema } from '../base/schema.ts';
 import type { DnsOptions } from '../dns/index.ts';
 import { COMMON_ENTRIES } from '../gateway/common-options.ts';
+import type { MetricsOptions } from '../gateway/index.ts';
 import { type SidecarKeys, SidecarsSchema } from './sidecars.ts';
 
 export interface CommonKeys {
@@ -19,6 +20,8 @@ export interface CommonKeys {
   readonly stateDirectory: string;
   /** Where the gateway answers DNS queries for the names of its own site, and for which clients. Default: it does not. */
   readonly dns?: DnsOptions | undefined;
+  /** Where metrics, health and readiness are served. Default: nowhere. */
+  readonly metrics?: MetricsOptions | undefined;
   /**
    * What programs of this machine connect to, with a device of the type `sockets`. Every user of the machine can connect
    * to a port; only those who may write to it can connect to a unix socket. Default: nothing.
@@ -43,5 +46,6 @@ export const PathText: Schema<string> = v.pipe(
 export const COMMON_FILE_ENTRIES: v.ObjectEntries = {
   stateDirectory: PathText,
   dns: COMMON_ENTRIES.dns!,
+  metrics: COMMON_ENTRIES.metrics!,
   sockets: v.optional(SidecarsSchema),
 };

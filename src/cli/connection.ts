@@ -178,8 +178,11 @@ function socketPathOf({ env }: Io, { socket, config }: GatewayOptions): string {
   const given = socket ?? (config === undefined ? env[VARIABLE] : socketIn(config));
   if (given === '') throw usageError('the path of the socket is empty');
   const path = given ?? USUAL.find((each) => existsSync(each));
-  if (path !== undefined) return path;
-  const message = `no gateway runs at ${USUAL.join(' or ')}: start one, or name its socket by --socket`;
+  if (path !== undefined && Buffer.byteLength(path) <= MAX_PATH_BYTES) return path;
+  if (path !== undefined) {
+    throw usageError(`the path of the socket has more than ${MAX_PATH_BYTES} bytes`);
+  }
+  const message = `there is no socket of a gateway at ${USUAL.join(' or ')}: start a gateway, name its socket by --socket, or be a user who may open it`;
   throw new CommandError(ExitCode.NotReady, message);
 }
 
@@ -192,6 +195,9 @@ function socketIn(config: string): string {
 interface Sockets {
   readonly adminSocket: string;
 }
+
+/** The longest path that a unix socket of Linux has. */
+const MAX_PATH_BYTES = 107;
 
 const VARIABLE = 'VIRTUAL_PRESENCE_SOCKET';
 

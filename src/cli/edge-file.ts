@@ -27,6 +27,11 @@ export interface EdgeKeys extends CommonKeys {
    * has expired or was revoked; it is read each time.
    */
   readonly tokenFile: string;
+  /**
+   * The path of the unix socket of the admin interface, which only its owner may use; 107 bytes at most. Default: there is
+   * none.
+   */
+  readonly adminSocket?: string | undefined;
   /** What leads to the hosts of the site. */
   readonly device: DeviceOptions | SocketsDeviceOptions;
   /** The tunnel endpoints of the cloud gateway, tried in this order. Default: those that the cloud sent at the enrolment. */
@@ -43,11 +48,12 @@ export interface EdgeKeys extends CommonKeys {
   readonly snapshotValidSeconds: number;
 }
 
-const { stateDirectory, dns, sockets } = COMMON_FILE_ENTRIES;
+const { stateDirectory, dns, metrics, sockets } = COMMON_FILE_ENTRIES;
 
 export const EdgeFileSchema: Schema<EdgeKeys> = v.strictObject({
   stateDirectory: stateDirectory!,
   tokenFile: PathText,
+  adminSocket: v.optional(PathText),
   cloud: EDGE_ENTRIES.cloud!,
   proxy: v.optional(
     v.pipe(
@@ -62,6 +68,7 @@ export const EdgeFileSchema: Schema<EdgeKeys> = v.strictObject({
   snapshotValidSeconds: v.optional(seconds(60), inSeconds(EDGE_GATEWAY_DEFAULTS.snapshotValidMs)),
   device: EdgeDeviceSchema,
   dns: dns!,
+  metrics: metrics!,
   sockets: sockets!,
 }) as unknown as Schema<EdgeKeys>;
 
@@ -75,13 +82,14 @@ export async function readEdgeKeys(file: ConfigFile): Promise<EdgeKeys> {
 /** Returns the options of the library, which checks how they go with each other. The token is read when it is needed. */
 export function edgeOptions(
   file: ConfigFile,
-  { tokenFile, proxy, snapshotValidSeconds, sockets: _, ...rest }: EdgeKeys,
+  { tokenFile, adminSocket, proxy, snapshotValidSeconds, sockets: _, ...rest }: EdgeKeys,
   host: Pick<EdgeGatewayOptions, 'logger'>
 ): EdgeGatewayOptions {
   const tokenPath = file.resolve(tokenFile);
   return {
     ...rest,
     stateDirectory: file.resolve(rest.stateDirectory),
+    adminSocket: adminSocket && file.resolve(adminSocket),
     device: file.withPath(rest.device),
     token: () => readText('the token file', tokenPath),
     proxy: proxy === 'environment' ? proxyFromEnvironment : proxy,

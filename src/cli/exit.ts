@@ -62,7 +62,7 @@ export interface Ending {
 export function endingOf(error: unknown): Ending {
   if (error instanceof CommanderError) return endingOfCommander(error);
   if (error instanceof PresenceError) {
-    return { exitCode: exitCodeOf(error), message: error.message || undefined };
+    return { exitCode: exitCodeOf(error), message: shortened(error.message) || undefined };
   }
   const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return { exitCode: ExitCode.Failed, message };
@@ -78,15 +78,17 @@ function endingOfCommander({ exitCode, code, message }: CommanderError): Ending 
   if (exitCode === 0) return { exitCode: ExitCode.Done, message: undefined };
   // A group of commands without a command: the help has been printed.
   if (code === 'commander.help') return { exitCode: ExitCode.Usage, message: undefined };
-  const sentence = message
-    .replace(/^error: /, '')
-    .replace(/\n\((.*)\)$/s, ' ($1)')
-    .replace(LONG_QUOTE, "'$1...'");
-  return { exitCode: ExitCode.Usage, message: sentence };
+  const sentence = message.replace(/^error: /, '').replace(/\n\((.*)\)$/s, ' ($1)');
+  return { exitCode: ExitCode.Usage, message: shortened(sentence) };
 }
 
-/** An argument that would fill the terminal. */
-const LONG_QUOTE = /'([^']{60})[^']{3,}'/g;
+/** Returns a sentence that does not fill the terminal, whatever the argument or the path is that it quotes. */
+function shortened(sentence: string): string {
+  const words = sentence.replace(/\S{201,}/g, (word) => `${word.slice(0, 60)}...`);
+  return words.length > MAX_SENTENCE ? `${words.slice(0, MAX_SENTENCE)}...` : words;
+}
+
+const MAX_SENTENCE = 1_000;
 
 /** Keyed by the code of an error, which survives between processes; every other code means `Failed`. */
 const OF_CODES: ReadonlyMap<string, ExitCode> = new Map<string, ExitCode>([

@@ -10,7 +10,8 @@ import { createServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { IpPrefix } from '../base/prefix.ts';
-import { readHostPrefixes } from '../device/host-prefixes.ts';
+import { type HostAddress, type HostPrefixes, readHostPrefixes } from '../device/host-prefixes.ts';
+import { ConfigError } from '../errors.ts';
 import { hostConflicts } from '../gateway/host-check.ts';
 
 export interface Machine {
@@ -18,30 +19,57 @@ export interface Machine {
   readonly noTun: string | undefined;
   /** The IPv4 address that other machines reach it by; a loopback address if it has no other. */
   readonly address: string;
-  /** The interface that has the address, and its network; undefined for a loopback address. */
-  readonly lan: { readonly device: string; readonly network: string } | undefined;
+  /** The interface to the hosts that the gateway serves; undefined if there is none but loopback. */
+  readonly lan: Lan | undefined;
   /** A prefix that the machine uses for nothing else. */
   readonly pool: string;
-  /** Whether this user may listen on port 53 of the address, and no program does. */
+  /** Whether this user may listen on port 53 of the address in the LAN, and no program does. */
   readonly hasDnsPort: boolean;
 }
 
-export async function inspectMachine(): Promise<Machine> {
+export interface Lan {
+  /** The name of the interface. */
+  readonly device: string;
+  /** Its IPv4 address, and the network of the address. */
+  readonly address: string;
+  readonly network: string;
+}
+
+/**
+ * @param device the interface to the hosts that the gateway serves; default: the one with the address that other
+ *   machines reach this one by
+ * @throws {ConfigError} naming `--lan`, if the interface has no IPv4 address.
+ */
+export async function inspectMachine(device?: string): Promise<Machine> {
   const address = (await sourceAddress()) ?? firstAddress() ?? LOOPBACK;
   const host = await readHostPrefixes();
-  const own = host.interfaces.find((each) => String(each.address) === address);
-  const lan =
-    own === undefined || address === LOOPBACK
-      ? undefined
-      : { device: own.device, network: String(own.network) };
+  const lan = device === undefined ? lanWith(address, host) : lanOf(device, host);
   const isFree = (pool: string): boolean => hostConflicts([IpPrefix.from(pool)], host).length === 0;
   return {
     noTun: await whyNoTun(),
     address,
     lan,
     pool: POOLS.find(isFree) ?? POOLS[0],
-    hasDnsPort: await canListen(address, DNS_PORT),
+    hasDnsPort: await canListen(lan?.address ?? address, DNS_PORT),
   };
+}
+
+function lanWith(address: string, { interfaces }: HostPrefixes): Lan | undefined {
+  const own = interfaces.find((each) => String(each.address) === address);
+  return own === undefined || address === LOOPBACK ? undefined : toLan(own);
+}
+
+function lanOf(device: string, { interfaces }: HostPrefixes): Lan {
+  const usable = interfaces.filter(({ address }) => address.family === 4);
+  const own = usable.find((each) => each.device === device);
+  if (own !== undefined) return toLan(own);
+  const names = [...new Set(usable.map((each) => each.device))].join(', ');
+  const reason = `no interface ${device} with an IPv4 address is up; there are ${names}`;
+  throw new ConfigError('--lan', reason);
+}
+
+function toLan({ device, address, network }: HostAddress): Lan {
+  return { device, address: String(address), network: String(network) };
 }
 
 /** The address that packets to the internet have as their source; undefined if there is no route. */

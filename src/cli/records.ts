@@ -40,7 +40,7 @@ export function withRecordOptions(command: Command, keys: readonly RecordKey[]):
     if (add !== undefined) command.option(add.option, add.description, parseList);
   }
   return command
-    .option('--unset <keys>', 'keys to take out, such as mtu,client-share', parseList)
+    .option('--unset <keys>', 'keys to take out, by the names of their options', parseList)
     .option('--file <file>', 'the whole record, in YAML or JSON; - is standard input');
 }
 

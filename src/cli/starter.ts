@@ -48,6 +48,7 @@ export function edgeStarter(machine: Machine, { device, schema }: StarterOptions
   return [
     ...headOf(schema, 'edge'),
     'stateDirectory: ./state # key, certificate, last snapshot',
+    'adminSocket: ./admin.sock # where the other commands of virtual-presence reach this gateway',
     'tokenFile: ./token # a one-time token of the cloud, which says where the cloud is; needed at the first start',
     '',
     ...deviceLines(machine, device),
@@ -81,7 +82,8 @@ function deviceLines({ lan }: Machine, device: StarterDevice): string[] {
   ];
 }
 
-function dnsLines({ address, hasDnsPort }: Machine, of: string): string[] {
+function dnsLines({ address: own, lan, hasDnsPort }: Machine, of: string): string[] {
+  const address = lan?.address ?? own;
   const lines = [
     `dns: # answers the names of services, for hosts of ${of}`,
     `  listen: ${address}:53`,

@@ -21,7 +21,7 @@ export async function waitForExposure(
   io: Io,
   cloud: Connection<CloudOperations>,
   params: { readonly site: string; readonly service: string },
-  timeoutSeconds: number
+  timeoutSeconds: number = 60
 ): Promise<void> {
   const endMs = performance.now() + timeoutSeconds * 1000;
   const { result: exposure } = await cloud.call('getExposure', { params });

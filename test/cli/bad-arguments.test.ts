@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import type { Command } from 'commander';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createProgram } from '../../src/cli/index.ts';
@@ -296,11 +297,12 @@ describe('a gateway', () => {
     const usual = [
       '/run/virtual-presence-cloud/admin.sock',
       '/run/virtual-presence-edge/admin.sock',
+      'admin.sock',
     ];
     if (usual.some((path) => existsSync(path))) return;
     const outcome = await runCommand(['status'], new TestIo());
     expect(outcome).toMatchObject({ code: NOT_READY, out: '' });
-    expect(outcome.err).toContain('start one, or name its socket by --socket');
+    expect(outcome.err).toContain('start a gateway, name its socket by --socket');
   });
 
   test('whose configuration is wrong is not asked', async () => {
@@ -310,6 +312,9 @@ describe('a gateway', () => {
     writeFileSync(config, 'state: x\n');
     expect(await fail(status)).toContain(`${config}: adminSocket: is missing`);
     expect(await fail({ line: 'status --socket EMPTY', says: '' })).toContain('is empty');
+    expect(await fail({ line: 'status --socket LONG', says: '' })).toContain('more than 107 bytes');
+    expect(await fail({ line: 'status --config LONG', says: '' })).toContain('cannot be read');
+    expect(await fail({ line: 'status --LONG', says: '' })).toContain("unknown option '--xxx");
   });
 
   test('that is none is told apart', async () => {
@@ -331,19 +336,21 @@ describe('a gateway', () => {
   });
 });
 
-test('two changes of one record at the same time: one of them is told to repeat', async () => {
+test('a change of a record that another change overtakes is refused', async () => {
+  const env = { VIRTUAL_PRESENCE_SOCKET: cloudSocket };
+  const run = async (line: string): Promise<void> => {
+    expect(await runCommand(line.split(' '), new TestIo({ env }))).toMatchObject({ code: 0 });
+  };
   await run(`site set site-c ${SITE}`);
-  const codes = await Promise.all([1400, 1401].map((mtu) => code(`site set site-c --mtu ${mtu}`)));
-  expect(codes.sort()).toEqual([0, REFUSED]);
+  // Standard input is read between the record and its change.
+  async function* input() {
+    await run('site set site-c --mtu 1400');
+    yield Buffer.from('{"sources":[],"pools":[],"zone":"c.test"}');
+  }
+  const io = Object.assign(new TestIo({ env }), { stdin: Readable.from(input()) });
+  const outcome = await runCommand(['site', 'set', 'site-c', '--file', '-'], io);
+  expect(outcome).toMatchObject({ code: REFUSED, out: '' });
+  expect(outcome.err).toContain('somebody else has changed the site "site-c"');
+  expect(cloud.registry.site('site-c')).toMatchObject({ mtu: 1400 });
   await run('site delete site-c');
-
-  async function code(line: string): Promise<number> {
-    const io = new TestIo({ env: { VIRTUAL_PRESENCE_SOCKET: cloudSocket } });
-    const outcome = await runCommand(line.split(' '), io);
-    if (outcome.code !== 0) expect(outcome.err).toContain('repeat the command');
-    return outcome.code;
-  }
-  async function run(line: string): Promise<void> {
-    expect(await code(line)).toBe(0);
-  }
 });

@@ -154,6 +154,12 @@ describe('site', () => {
       maxNames: 4096,
       labels: { tier: 'edge' },
     });
+    await run('site set site-c --add-sources 10.0.0.0/24,10.0.1.7/32 --add-pools 10.0.2.0/24');
+    expect(await read('site show site-c')).toMatchObject({
+      sources: ['10.0.0.0/24', '10.0.1.7/32'],
+      pools: ['10.0.0.128/25', '10.0.2.0/24'],
+    });
+    await run('site set site-c --sources 10.0.0.0/24 --pools 10.0.0.128/25');
     parseSchema(CLOUD_OPERATIONS.getSite.result, await read('site show site-c'));
     expect(await run('site list')).toMatch(
       /^site-c +10\.0\.0\.0\/24 +10\.0\.0\.128\/25 +c\.test +admin$/m
@@ -191,6 +197,11 @@ describe('service and exposure', () => {
   test('are added, listed and deleted', async () => {
     await run(camera);
     expect(parse(await run('service show camera'))).toMatchObject({ ports: ['tcp/554', 'icmp'] });
+    await run('service set camera --add-ports udp/554,icmp');
+    expect(await read('service show camera')).toMatchObject({
+      ports: ['tcp/554', 'icmp', 'udp/554'],
+    });
+    await run(camera);
     expect(await run('service list --site site-b')).toMatch(
       /^camera +site-b +10\.0\.0\.7 +tcp\/554, icmp +admin$/m
     );
@@ -358,6 +369,7 @@ describe('what is in force', () => {
         { timeout: 60_000, interval: 50 }
       )
       .toMatch(/^site-a +10\.0\.0\.20 > \S+ +cloud +\S+ > 10\.0\.0\.5 +\d+ +\d+$/m);
+    expect(await run('status site-a')).toMatch(/^site-a .* [1-9]\d* +0\n(.*\n)+ {2}Forward [1-9]/m);
     expect(await list('path list', 'paths', 'listPaths')).not.toEqual([]);
     expect(await run('release site-a')).toBe('1 address of the clients of "site-a" is released\n');
   });

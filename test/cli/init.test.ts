@@ -85,6 +85,20 @@ describe('init cloud', () => {
     expect(existsSync(directory)).toBe(false);
   });
 
+  test('--lan names the interface of the hosts, and one without an address is refused', async () => {
+    const directory = newPath();
+    const { out } = await runCommand(['init', 'cloud', directory, '--lan', 'lo', '--dry-run']);
+    expect(out).toContain('sources: [127.0.0.0/8]');
+    expect(await runCommand(['init', 'edge', directory, '--lan', 'nowhere0'])).toEqual({
+      code: ExitCode.Usage,
+      out: '',
+      err: expect.stringMatching(
+        /^virtual-presence: --lan: no interface nowhere0 with an IPv4 address is up; there are lo/
+      ),
+    });
+    expect(existsSync(directory)).toBe(false);
+  });
+
   test('a directory that is a file is named', async () => {
     const path = newPath();
     writeFileSync(path, '');
@@ -153,7 +167,7 @@ describe('a first configuration', () => {
   const usual: Machine = {
     ...bare,
     address: '192.0.2.10',
-    lan: { device: 'eth0', network: '192.0.2.0/24' },
+    lan: { device: 'eth0', address: '192.0.2.10', network: '192.0.2.0/24' },
     hasDnsPort: true,
   };
   const cases = [bare, usual].flatMap((machine) =>

@@ -63,7 +63,7 @@ describe.each(SIDES)('the schema of the file of a gateway of the kind %s', (side
     const machine: Machine = {
       noTun: undefined,
       address: '192.0.2.1',
-      lan: { device: 'eth0', network: '192.0.2.0/24' },
+      lan: { device: 'eth0', address: '192.0.2.1', network: '192.0.2.0/24' },
       pool: '100.64.0.0/24',
       hasDnsPort: true,
     };

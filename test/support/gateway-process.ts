@@ -35,7 +35,7 @@ export class GatewayProcess {
 
   /** @param wrapper a command that starts the program, for example as another user */
   constructor(program: Program, args: readonly string[], wrapper: readonly string[] = []) {
-    const command = [...wrapper, process.execPath, ...programArgs(program), ...args];
+    const command = [...wrapper, ...virtualPresence(), program, ...args];
     this.child = spawn(command[0]!, command.slice(1), { stdio: ['ignore', 'inherit', 'pipe'] });
     running.add(this);
     this.child.stderr!.setEncoding('utf8').on('data', (text: string) => {
@@ -97,11 +97,14 @@ export class GatewayProcess {
   }
 }
 
-/** The arguments with which Node runs the command: the bundled one if there is one, or else its source. */
-function programArgs(program: Program): readonly string[] {
+/**
+ * Returns the words that run the command `virtual-presence` in the repository: the bundled one if there is one, or else
+ * its source.
+ */
+export function virtualPresence(): readonly string[] {
   const directory = process.env.VP_BUNDLED_GATEWAYS;
-  if (directory !== undefined) return [`${directory}/virtual-presence.mjs`, program];
-  return ['--import', 'tsx', 'src/cli/main.ts', program];
+  if (directory !== undefined) return [process.execPath, `${directory}/virtual-presence.mjs`];
+  return [process.execPath, '--import', 'tsx', 'src/cli/main.ts'];
 }
 
 const running = new Set<GatewayProcess>();

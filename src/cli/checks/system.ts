@@ -62,7 +62,7 @@ function socketPaths(checked: CheckedCloud | CheckedEdge): Finding[] {
   const { device } = options;
   const { forward = [], proxy } = keys.sockets ?? {};
   const paths: (readonly [key: string, path: string | undefined])[] = [
-    ['adminSocket', 'adminSocket' in keys ? keys.adminSocket : undefined],
+    ['adminSocket', keys.adminSocket],
     ['device.path', 'path' in device ? device.path : undefined],
     ...forward.map(({ listen }, i) => [`sockets.forward[${i}].listen`, pathOf(listen)] as const),
     ['sockets.proxy.listen', pathOf(proxy?.listen)],
@@ -85,6 +85,7 @@ function portsOf(checked: CheckedCloud | CheckedEdge): WantedPort[] {
   const listens: [key: string, listen: unknown][] = [
     ...forward.map(({ listen }, i): [string, unknown] => [`sockets.forward[${i}].listen`, listen]),
     ['sockets.proxy.listen', proxy?.listen],
+    ['metrics.listen', options.metrics?.listen],
   ];
   return [
     ...(checked.side === 'cloud' ? cloudPorts(checked.options) : []),

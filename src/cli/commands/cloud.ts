@@ -14,6 +14,7 @@ import {
   readCloudKeys,
   readCloudPassphrase,
 } from '../cloud-file.ts';
+import { RELOADED_KEYS } from '../common-file.ts';
 import { ConfigFile } from '../config-file.ts';
 import type { Io } from '../io.ts';
 import { type LogOptions, openLogger, withLogOptions } from '../log.ts';
@@ -47,7 +48,9 @@ async function start(path: string, logger: Logger, notify: Notify, call: string)
     const next = await readCloudKeys(again);
     const after = await stateOf(again, next, host);
     await again.locate(() => gateway.apply(next.desired as never), { within: 'desired' });
-    const needRestart = changedKeys(before, after).filter((key) => key !== 'desired');
+    const needRestart = changedKeys(before, after).filter(
+      (key) => !RELOADED_KEYS.cloud.includes(key)
+    );
     logNeedRestart(logger, needRestart);
     return { needRestart };
   };

@@ -28,7 +28,7 @@ type ExposeOptions = GatewayOptions &
     readonly selector?: Readonly<Record<string, string>>;
     readonly name?: string;
     readonly wait?: boolean;
-    readonly timeout: number;
+    readonly timeout?: number;
   };
 
 const KEYS: readonly RecordKey[] = [
@@ -80,7 +80,7 @@ export function registerExpose(program: Command, io: Io): void {
     .option('--add-clients <prefixes>', 'clients to permit besides those before', parseList)
     .option('--remove-clients <prefixes>', 'clients to permit no more', parseList)
     .option('--wait', 'wait until it has an address, and the edge knows it if it is connected')
-    .option('--timeout <duration>', 'how long --wait waits at most', parseSeconds, 60);
+    .option('--timeout <duration>', 'how long --wait waits at most; default 1m', parseSeconds);
   withGateway(withRecordOptions(command, KEYS)).action(
     async (service: string, site: string | undefined, options: ExposeOptions) => {
       const { name, selector, wait } = options;

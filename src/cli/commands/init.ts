@@ -21,6 +21,7 @@ import { cloudStarter, edgeStarter, type StarterDevice } from '../starter.ts';
 
 interface InitOptions {
   readonly device?: StarterDevice | undefined;
+  readonly lan?: string | undefined;
   readonly force?: boolean | undefined;
   readonly dryRun?: boolean | undefined;
 }
@@ -40,7 +41,7 @@ export function registerInit(program: Command, io: Io): void {
       'where edges reach this machine; default: port 7443 of its address'
     )
     .action(async (directory: string, options: InitOptions & { readonly tunnel?: string }) => {
-      const machine = await inspectMachine();
+      const machine = await inspectMachine(options.lan);
       const device = deviceOf(machine, options);
       const schema = schemaFor(directory, 'cloud');
       const { tunnel = `${machine.address}:7443` } = options;
@@ -70,7 +71,7 @@ export function registerInit(program: Command, io: Io): void {
     )
     .action(async (directory: string, options: InitOptions & { readonly tokenFile?: string }) => {
       const token = options.tokenFile && (await readToken(io, options.tokenFile));
-      const machine = await inspectMachine();
+      const machine = await inspectMachine(options.lan);
       const device = deviceOf(machine, options);
       const schema = schemaFor(directory, 'edge');
       const path = join(directory, 'edge.yaml');
@@ -100,6 +101,10 @@ function withInitOptions(command: Command): Command {
         '--device <type>',
         'tun: through the kernel, for all hosts of the LAN; sockets: without privileges, for this machine; default: what works here'
       ).choices(['tun', 'sockets'])
+    )
+    .option(
+      '--lan <interface>',
+      'the interface to the hosts that the gateway serves, such as eth1; default: the one with the address of this machine'
     )
     .option('--force', 'replace files that exist')
     .option('--dry-run', 'print the files, and make nothing');
