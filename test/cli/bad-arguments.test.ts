@@ -187,7 +187,6 @@ describe('an argument', () => {
     { line: 'capture -w - --duration 61s', says: 'durationMs: expected' },
     { line: 'capture -w - --max-bytes 1', says: 'maxBytes: expected' },
     { line: 'capture -w - --snap-length 257', says: 'snapLength: expected' },
-    { line: 'expose bus site-b --unset not-after --not-after none', says: 'exclude each other' },
     { line: 'service set x --add-ports tcp/1', says: 'site: is missing' },
     { line: 'site set site-a --add-pools 10.0.0', says: 'pools[1]: ' },
     { line: 'site set site-a --add-sources ,', says: 'one of them is empty' },

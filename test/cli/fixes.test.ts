@@ -72,12 +72,12 @@ const cases: readonly Case[] = [
   {
     given: ['expose bus site-a --not-before 2099-01-01T00:00:00Z'],
     flow: FLOW,
-    fix: 'expose bus site-a --not-before none --not-after none',
+    fix: 'expose bus site-a --unset not-before,not-after',
   },
   {
     given: ['expose bus --name all --selector tier=edge --not-after 2020-01-01T00:00:00Z'],
     flow: FLOW,
-    fix: 'expose bus site-a --not-before none --not-after none',
+    fix: 'expose bus site-a --unset not-before,not-after',
   },
   {
     given: ['expose bus site-a'],
