@@ -87,6 +87,8 @@ export class AdminServer implements AsyncDisposable {
     };
     this.#server = createServer(limits, (request, response) => void this.#serve(request, response));
     this.#server.maxConnections = MAX_CONNECTIONS;
+    // Node would close the connection of a client that has ended its half, before the answer. It has no option for this.
+    Object.assign(this.#server, { httpAllowHalfOpen: true });
   }
 
   /**
@@ -177,6 +179,8 @@ export class AdminServer implements AsyncDisposable {
         resolve();
       });
     });
+    // A client that has ended its half of the connection still gets the answer.
+    socket.once('end', () => leaving.abort(new EnvironmentError('the client has ended')));
     this.#leaving.add(leaving);
     let body: Buffer | undefined;
     try {

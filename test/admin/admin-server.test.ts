@@ -457,15 +457,17 @@ describe('a client', () => {
 
 test('a fault of a handler is reported', async () => {
   const faults: unknown[] = [];
+  const ignore = () => {};
+  const error = (fields: object) => void faults.push(fields);
+  const logger = { debug: ignore, info: ignore, warn: ignore, error };
   const fault = new TypeError('a fault');
   const operations = { fail: { ...ANYTHING, method: 'GET', path: '/' } as Operation<AnyCall> };
   const fail = () => {
     throw fault;
   };
-  const onFault = (error: unknown) => void faults.push(error);
-  server = await AdminServer.listen({ socketPath, operations, handlers: { fail }, onFault });
+  server = await AdminServer.listen({ socketPath, operations, handlers: { fail }, logger });
   expect((await send('GET', '/')).status).toBe(500);
-  expect(faults).toEqual([fault]);
+  expect(faults).toEqual([{ event: 'admin_failed', err: fault }]);
 });
 
 describe('AdminServer', () => {

@@ -59,7 +59,7 @@ test('a change on the condition of a version is refused once another one has com
   expect(both[0]!.status).toBe('fulfilled');
   expect((both[1] as PromiseRejectedResult).reason).toMatchObject({
     code: 'ERR_PRESENCE_VERSION_MISMATCH',
-    message: 'site/site-a: it is there, and has been changed meanwhile; read it again',
+    message: 'site/site-a: it has been changed meanwhile; read it again',
   });
   expect(registry.site('site-a')).toMatchObject({ mtu: 1400 });
 

@@ -34,6 +34,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'control',
     'diagnosis',
     'errors',
+    'observe',
     'pki',
     'registry',
     'store',

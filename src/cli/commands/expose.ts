@@ -54,13 +54,11 @@ const KEYS: readonly RecordKey[] = [
   },
   {
     option: '--not-before <time>',
-    description: 'from when on it holds, such as 2026-12-01T08:00:00Z; none: now, the default',
-    parse: parseBound,
+    description: 'from when on it holds, such as 2026-12-01T08:00:00Z; default: now',
   },
   {
     option: '--not-after <time>',
-    description: 'until when it holds; none: without end, the default',
-    parse: parseBound,
+    description: 'until when it holds; default: without end',
   },
 ];
 
@@ -128,11 +126,6 @@ export function registerUnexpose(program: Command, io: Io): void {
       printLines(io, [`"${service}" is not exposed to "${site}" any more`]);
     }
   );
-}
-
-/** Returns a time, or null for the word that takes it out. */
-function parseBound(text: string): string | null {
-  return text === 'none' ? null : text;
 }
 
 /** @throws {CommandError} unless one of both says which exposure is meant. */
