@@ -13,6 +13,14 @@ export function parseSeconds(text: string): number {
   throw new InvalidArgumentError('Expected a duration such as 90s, 15m, 1h or 7d.');
 }
 
+/** Returns the milliseconds of a duration such as `200ms`, `2s` or `1m`, from 0 on; a number alone is seconds. */
+export function parseMilliseconds(text: string): number {
+  const [, digits, unit = ''] = /^([0-9]{1,9})(ms|s|m)?$/.exec(text) ?? [];
+  if (digits !== undefined)
+    return unit === 'ms' ? Number(digits) : Number(digits) * 1000 * SECONDS_OF[unit || 's']!;
+  throw new InvalidArgumentError('Expected a duration such as 200ms, 2s or 1m.');
+}
+
 /** Returns the entries of a list such as `a,b`; none of an empty text. */
 export function parseList(text: string): readonly string[] {
   if (text.trim() === '') return [];

@@ -18,6 +18,7 @@ import {
   type EdgeOperations,
   type Operations,
   type Page,
+  type StreamName,
 } from '../admin/index.ts';
 import { parseSchema, type Schema } from '../base/schema.ts';
 import { EnvironmentError } from '../errors.ts';
@@ -74,6 +75,24 @@ export class Connection<T extends object> {
     this.#check(name, call);
     try {
       return await this.#client.call(name, call);
+    } catch (error) {
+      throw this.#endingOf(error);
+    }
+  }
+
+  /**
+   * Calls an operation that answers with bytes. The loop over them throws an `EnvironmentError` if they end too early,
+   * and the signal's reason once that is aborted.
+   *
+   * @throws as `call` does, and the signal's reason.
+   */
+  async stream<K extends StreamName<T>>(
+    name: K,
+    call: AdminCall<CallOf<T[K]>>
+  ): Promise<AsyncIterable<Uint8Array>> {
+    this.#check(name, call);
+    try {
+      return await this.#client.stream(name, call);
     } catch (error) {
       throw this.#endingOf(error);
     }

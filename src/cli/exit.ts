@@ -46,6 +46,11 @@ export function usageError(message: string, options?: ErrorOptions): CommandErro
   return new CommandError(ExitCode.Usage, message, options);
 }
 
+/** Returns the error of a command that has printed its result already, and whose exit code is part of the result. */
+export function endedWith(exitCode: ExitCode): CommandError {
+  return new CommandError(exitCode, '');
+}
+
 /** How a command ends that has thrown an error. */
 export interface Ending {
   readonly exitCode: ExitCode;
@@ -57,7 +62,7 @@ export interface Ending {
 export function endingOf(error: unknown): Ending {
   if (error instanceof CommanderError) return endingOfCommander(error);
   if (error instanceof PresenceError) {
-    return { exitCode: exitCodeOf(error), message: shortened(error.message) };
+    return { exitCode: exitCodeOf(error), message: shortened(error.message) || undefined };
   }
   const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return { exitCode: ExitCode.Failed, message };

@@ -7,16 +7,19 @@ import { VERSION } from '../base/version.ts';
 import { registerAudit } from './commands/audit.ts';
 import { registerBench } from './commands/bench.ts';
 import { registerCa } from './commands/ca.ts';
+import { registerCapture } from './commands/capture.ts';
 import { registerCloud } from './commands/cloud.ts';
 import { registerCompletion } from './commands/completion.ts';
 import { registerConfig } from './commands/config.ts';
 import { registerDesired } from './commands/desired.ts';
 import { registerEdge } from './commands/edge.ts';
+import { registerExplain } from './commands/explain.ts';
 import { registerExpose, registerUnexpose } from './commands/expose.ts';
 import { registerExposure } from './commands/exposure.ts';
 import { registerInit } from './commands/init.ts';
 import { registerInspect } from './commands/inspect.ts';
 import { registerMaintenance } from './commands/maintenance.ts';
+import { registerPing } from './commands/ping.ts';
 import { registerReinstate, registerRevocation, registerRevoke } from './commands/revocation.ts';
 import { registerService } from './commands/service.ts';
 import { registerSite } from './commands/site.ts';
@@ -46,6 +49,9 @@ const REGISTERS: readonly Register[] = [
   registerReinstate,
   registerRevocation,
   registerInspect,
+  registerExplain,
+  registerPing,
+  registerCapture,
   registerMaintenance,
   registerCa,
   registerDesired,

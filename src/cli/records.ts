@@ -21,10 +21,10 @@ export type Fields = Readonly<Record<string, unknown>>;
 export interface RecordKey {
   readonly option: string;
   readonly description: string;
-  /** Default: the text itself. */
+  /** Default: the text itself. `null` takes the key out. */
   readonly parse?: (text: string) => unknown;
-  /** Whether `--add-…` adds entries to this list. */
-  readonly grows?: boolean;
+  /** An option that adds entries to the list; it is `--add-` and the name of the key. Default: there is none. */
+  readonly add?: { readonly option: string; readonly description: string } | undefined;
 }
 
 /** What the options of a command say about a record. */
@@ -35,11 +35,9 @@ export interface RecordOptions {
 
 /** Adds an option for each key, `--unset` and `--file`. */
 export function withRecordOptions(command: Command, keys: readonly RecordKey[]): Command {
-  for (const { option, description, parse = String, grows } of keys) {
+  for (const { option, description, parse = String, add } of keys) {
     command.option(option, description, (text: string) => parse(text));
-    if (!grows) continue;
-    const add = option.replace('--', '--add-');
-    command.option(add, `${nameOf(option)} besides those before`, parseList);
+    if (add !== undefined) command.option(add.option, add.description, parseList);
   }
   return command
     .option('--unset <keys>', 'keys to take out, by the names of their options', parseList)
@@ -79,16 +77,21 @@ export async function editedRecord(
     delete record[key];
   }
   for (const key of names.values()) {
-    if (options[key] !== undefined) record[key] = options[key];
+    if (options[key] === null) delete record[key];
+    else if (options[key] !== undefined) record[key] = options[key];
   }
-  for (const { option } of keys.filter(({ grows }) => grows)) {
-    const name = nameOf(option);
-    const added = options[keyOf(`add-${name}`)] as readonly string[] | undefined;
-    if (added === undefined) continue;
-    const key = keyOf(name);
-    record[key] = [...new Set([...((record[key] ?? []) as readonly string[]), ...added])];
+  for (const { option, add } of keys) {
+    if (add === undefined) continue;
+    const added = options[keyOf(nameOf(add.option))] as readonly string[] | undefined;
+    const key = keyOf(nameOf(option));
+    if (added !== undefined) record[key] = withEntries(record[key], added);
   }
   return record;
+}
+
+/** Returns a list with entries that it may have already. What is no list is left to the schema of the record. */
+function withEntries(list: unknown = [], added: readonly string[]): unknown {
+  return Array.isArray(list) ? [...new Set([...list, ...added])] : list;
 }
 
 async function fromFile(io: Io, path: string, schema: Schema<object>): Promise<Fields> {

@@ -236,7 +236,9 @@ describe('a gateway', () => {
     worker: '0',
   };
   const OPTIONS: Readonly<Record<string, readonly string[]>> = {
+    capture: ['-w', '-'],
     enrol: ['--token-file', '-'],
+    explain: ['site-a/10.0.0.5', 'bus'],
     expose: ['site-a'],
     revoke: ['site-a'],
     unexpose: ['bus', 'site-a'],

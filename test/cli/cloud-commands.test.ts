@@ -373,6 +373,13 @@ describe('what is in force', () => {
     expect(await run('release site-a')).toBe('1 address of the clients of "site-a" is released\n');
   });
 
+  test('is explained, measured and captured', async () => {
+    expect(await run('explain site-a/10.0.0.5 bus')).toMatch(/^passes to cloud\n {2}ok {3}dest/);
+    expect(await run('ping site-a --count 1')).toMatch(/^site-a: 1 of 1 answered, /m);
+    const file = join(directory, 'capture.pcapng');
+    expect(await run(`capture --duration 1ms -w ${file}`)).toContain(`${file} has 28 bytes with 0`);
+  });
+
   test('sites are moved, and the file is read again', async () => {
     expect(await run('move site-a 0')).toBe('"site-a" is at the worker 0\n');
     expect(await run('reload')).toMatch(

@@ -54,9 +54,14 @@ const KEYS: readonly RecordKey[] = [
   },
   {
     option: '--not-before <time>',
-    description: 'from when on it holds, such as 2026-12-01T08:00:00Z; default: now',
+    description: 'from when on it holds, such as 2026-12-01T08:00:00Z; none: now, the default',
+    parse: parseBound,
   },
-  { option: '--not-after <time>', description: 'until when it holds; default: without end' },
+  {
+    option: '--not-after <time>',
+    description: 'until when it holds; none: without end, the default',
+    parse: parseBound,
+  },
 ];
 
 export function registerExpose(program: Command, io: Io): void {
@@ -123,6 +128,11 @@ export function registerUnexpose(program: Command, io: Io): void {
       printLines(io, [`"${service}" is not exposed to "${site}" any more`]);
     }
   );
+}
+
+/** Returns a time, or null for the word that takes it out. */
+function parseBound(text: string): string | null {
+  return text === 'none' ? null : text;
 }
 
 /** @throws {CommandError} unless one of both says which exposure is meant. */

@@ -41,6 +41,6 @@ const KEYS: readonly RecordKey[] = [
     option: '--ports <ports>',
     description: 'the ports, such as tcp/5672,udp/8000-8100,icmp,ip/47',
     parse: parseList,
-    grows: true,
+    add: { option: '--add-ports <ports>', description: 'ports besides those before' },
   },
 ];

@@ -34,13 +34,16 @@ const KEYS: readonly RecordKey[] = [
     option: '--sources <prefixes>',
     description: 'the real hosts that may take part, such as 10.0.0.0/24,10.0.1.7',
     parse: parseList,
-    grows: true,
+    add: {
+      option: '--add-sources <prefixes>',
+      description: 'hosts that may take part besides those before',
+    },
   },
   {
     option: '--pools <prefixes>',
     description: "the prefixes of the site's presences, such as 10.0.0.128/25",
     parse: parseList,
-    grows: true,
+    add: { option: '--add-pools <prefixes>', description: 'pools besides those before' },
   },
   {
     option: '--reserved <addresses>',
