@@ -124,7 +124,7 @@ function sumsOf(verdicts: Counters): readonly [forwarded: number, dropped: numbe
   const all = Object.entries(verdicts);
   const sum = (isWanted: (name: string) => boolean) =>
     all.reduce((total, [name, count]) => total + (isWanted(name) ? count : 0), 0);
-  return [sum((name) => name === 'forward'), sum((name) => name.startsWith('drop'))];
+  return [sum((name) => name === 'Forward'), sum((name) => name.startsWith('Drop'))];
 }
 
 /** Returns what is known of one site beside the row of the table. */

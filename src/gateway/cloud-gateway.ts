@@ -355,9 +355,8 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   async reload(): Promise<ReloadAnswer> {
     this.#assertOpen();
     const { reload } = this.#options;
-    if (reload === undefined)
-      throw new ConfigError('', 'this gateway has no configuration to read');
-    return reload();
+    if (reload !== undefined) return reload();
+    throw new ConfigError('', 'this gateway has no configuration to read');
   }
 
   async status(): Promise<CloudStatus> {

@@ -369,6 +369,7 @@ describe('what is in force', () => {
         { timeout: 60_000, interval: 50 }
       )
       .toMatch(/^site-a +10\.0\.0\.20 > \S+ +cloud +\S+ > 10\.0\.0\.5 +\d+ +\d+$/m);
+    expect(await run('status site-a')).toMatch(/^site-a .* [1-9]\d* +0\n(.*\n)+ {2}Forward [1-9]/m);
     expect(await list('path list', 'paths', 'listPaths')).not.toEqual([]);
     expect(await run('release site-a')).toBe('1 address of the clients of "site-a" is released\n');
   });

@@ -25,8 +25,8 @@ function errorCodes(): string[] {
     for (const [, code] of source.matchAll(/'(ERR_PRESENCE_[A-Z_]+)'/g)) codes.add(code!);
     for (const [, code] of source.matchAll(/`(ERR_PRESENCE_[A-Z_]+)\$\{/g)) codes.add(`${code}*`);
   }
-  codes.delete('ERR_PRESENCE_');
-  return [...codes].sort();
+  // What the code of an error begins with is no code.
+  return [...codes].filter((code) => !code.endsWith('_')).sort();
 }
 
 /** The members of a union of texts in `src/errors.ts`. */

@@ -29,6 +29,17 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   dataplane: ['base', 'device', 'errors', 'packet', 'translator', 'tunnel'],
   replay: ['base', 'errors', 'packet', 'registry', 'translator'],
   diagnosis: ['base', 'control', 'errors', 'packet', 'registry', 'translator'],
+  admin: [
+    'base',
+    'control',
+    'diagnosis',
+    'errors',
+    'pki',
+    'registry',
+    'store',
+    'translator',
+    'trust',
+  ],
   worker: [
     'base',
     'control',
@@ -42,7 +53,6 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'translator',
     'tunnel',
   ],
-  admin: ['base', 'control', 'errors', 'pki', 'registry', 'store', 'translator', 'trust'],
   gateway: [
     'admin',
     'audit',
@@ -238,6 +248,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:module',
     'node:net',
     'node:path',
+    'node:stream',
     'valibot',
   ],
   worker: [
