@@ -21,7 +21,7 @@ export type Fields = Readonly<Record<string, unknown>>;
 export interface RecordKey {
   readonly option: string;
   readonly description: string;
-  /** Default: the text itself. `null` takes the key out. */
+  /** Default: the text itself. `false` takes the key out. */
   readonly parse?: (text: string) => unknown;
   /** An option that adds entries to the list; it is `--add-` and the name of the key. Default: there is none. */
   readonly add?: { readonly option: string; readonly description: string } | undefined;
@@ -77,7 +77,7 @@ export async function editedRecord(
     delete record[key];
   }
   for (const key of names.values()) {
-    if (options[key] === null) delete record[key];
+    if (options[key] === false) delete record[key];
     else if (options[key] !== undefined) record[key] = options[key];
   }
   for (const { option, add } of keys) {

@@ -5,7 +5,7 @@
 import { execFile } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import {
   eventually,
   type GatewayProcess,
@@ -106,14 +106,19 @@ describe.skipIf(isSkipped)(`an operator with the command alone${reason}`, () => 
 
   /** Fails unless explain says that the flows pass, and their packets are answered. */
   async function expectPassing(flows: readonly Flow[]) {
-    const [explained, answers] = await Promise.all([
-      Promise.all(flows.map(explain)),
-      Promise.all(flows.map((flow) => answerTo(flow, PATIENCE_MS))),
-    ]);
-    for (const { passes, fix, text } of explained) {
-      expect({ passes, fix }, text).toEqual({ passes: true, fix: undefined });
-    }
-    for (const answer of answers) expect(answer).toBeDefined();
+    const explained = flows.map((flow) =>
+      vi.waitFor(
+        async () => {
+          const { passes, fix, text } = await explain(flow);
+          expect({ passes, fix }, text).toEqual({ passes: true, fix: undefined });
+        },
+        { timeout: PATIENCE_MS }
+      )
+    );
+    const answers = flows.map(async (flow) => {
+      expect(await answerTo(flow, PATIENCE_MS), JSON.stringify(flow)).toBeDefined();
+    });
+    await Promise.all([...explained, ...answers]);
   }
 
   /** Fails unless explain says that the flow does not pass, and its packets are not answered. */
@@ -220,7 +225,6 @@ describe.skipIf(isSkipped)(`an operator with the command alone${reason}`, () => 
     const token = operator.path('new-token');
     await operator.run('token', 'create', 'site-b', '--out', token);
     await realms.b.gateway.run('enrol', '--token-file', token);
-    await eventually('a tunnel', async () => (await explain(OF_SITE_B)).passes || undefined);
     await expectPassing([OF_SITE_B, PASSING]);
   });
 

@@ -130,9 +130,9 @@ export function registerUnexpose(program: Command, io: Io): void {
   );
 }
 
-/** Returns a time, or null for the word that takes it out. */
-function parseBound(text: string): string | null {
-  return text === 'none' ? null : text;
+/** Returns a time, or false for the word that takes it out. */
+function parseBound(text: string): string | false {
+  return text === 'none' ? false : text;
 }
 
 /** @throws {CommandError} unless one of both says which exposure is meant. */
