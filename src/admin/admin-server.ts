@@ -75,6 +75,8 @@ export class AdminServer implements AsyncDisposable {
       connectionsCheckingInterval: Math.min(timeoutMs, 1000),
     };
     this.#server = createServer(limits, (request, response) => void this.#serve(request, response));
+    // Node would close the connection of a client that has ended its half, before the answer. It has no option for this.
+    Object.assign(this.#server, { httpAllowHalfOpen: true });
   }
 
   /**
@@ -153,6 +155,8 @@ export class AdminServer implements AsyncDisposable {
         resolve();
       });
     });
+    // A client that has ended its half of the connection still gets the answer.
+    request.socket.once('end', () => leaving.abort(new EnvironmentError('the client has ended')));
     const signal = AbortSignal.any([leaving.signal, this.#ending.signal]);
     let body: Buffer;
     try {

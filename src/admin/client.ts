@@ -21,12 +21,14 @@ export type AdminCall<C extends Call> = Required<Pick<C, keyof C & ('params' | '
   ('query' extends keyof C ? { readonly query?: Partial<NonNullable<C['query']>> } : object) & {
     /** The condition of a change; see `ChangeOptions`. Default: none. */
     readonly expect?: string;
+    /** Ends a stream: the gateway sends what it has, and then the end. Default: it ends when the gateway ends it. */
+    readonly finish?: AbortSignal;
     /** Ends the call, which then rejects with the signal's reason. Default: nothing does. */
     readonly signal?: AbortSignal;
   };
 
 /** A call of any operation. */
-type SentCall = Call & Pick<AdminCall<object>, 'expect' | 'signal'>;
+type SentCall = Call & Pick<AdminCall<object>, 'expect' | 'finish' | 'signal'>;
 
 export interface AdminAnswer<C extends Call> {
   readonly result: C['result'];
@@ -108,7 +110,7 @@ export class AdminClient<T extends object = CloudOperations> {
   async #request(name: string, call: SentCall): Promise<IncomingMessage> {
     const operation = this.#operations[name];
     if (operation === undefined) throw new ApiMisuseError(`there is no operation "${name}"`);
-    const { params, query, body, expect, signal } = call;
+    const { params, query, body, expect, finish, signal } = call;
     const text = body === undefined ? undefined : JSON.stringify(body);
     const options: RequestOptions = {
       socketPath: this.#socketPath,
@@ -124,7 +126,11 @@ export class AdminClient<T extends object = CloudOperations> {
       ...(signal && { signal }),
     };
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      startRequest(options, resolve).once('error', reject).end(text);
+      const request = startRequest(options, resolve).once('error', reject).end(text);
+      // What the gateway sends is still read.
+      const end = (): void => void request.socket?.end();
+      finish?.addEventListener('abort', end, { once: true });
+      request.once('close', () => finish?.removeEventListener('abort', end));
     }).catch((error) => this.#fail(error, signal));
     const { statusCode: status = 0, headers } = response;
     if (status < 300) return response;

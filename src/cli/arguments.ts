@@ -47,4 +47,11 @@ export function parseCount(text: string): number {
   throw new InvalidArgumentError('Expected a whole number from 0 on.');
 }
 
+/** Returns the number of a port. */
+export function parsePort(text: string): number {
+  const port = /^[0-9]{1,5}$/.test(text) ? Number(text) : 0;
+  if (port >= 1 && port <= 65_535) return port;
+  throw new InvalidArgumentError('Expected a port from 1 to 65535.');
+}
+
 const SECONDS_OF: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };

@@ -127,7 +127,10 @@ function ask(
 function snapshotStage({ snapshot, expired, site }: ExplainedEdge): Stage<'snapshot'> {
   if (snapshot !== undefined) {
     const { revision, hosts } = snapshot;
-    return ok('snapshot', `${snapshot.site} has revision ${revision}, with ${hosts.length} names`);
+    return ok(
+      'snapshot',
+      `${snapshot.site} has revision ${revision}, with ${hosts.length} ${hosts.length === 1 ? 'name' : 'names'}`
+    );
   }
   if (expired !== undefined) {
     return no('snapshot', expired, advice('bring the tunnel to the cloud up again'));
@@ -191,7 +194,10 @@ function tunnelStage({ tunnel, failure }: ExplainedEdge): Stage<'tunnel'> {
   }
   const { connections, rttMs } = tunnel;
   const rtt = rttMs === undefined ? '' : `, round-trip time ${rttMs.toFixed(1)} ms`;
-  return ok('tunnel', `the tunnel is up by ${connections} connections${rtt}`);
+  return ok(
+    'tunnel',
+    `the tunnel is up by ${connections} ${connections === 1 ? 'connection' : 'connections'}${rtt}`
+  );
 }
 
 const DEFAULT_SOURCE_PORT = 49_152;

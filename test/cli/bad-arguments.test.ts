@@ -147,6 +147,50 @@ describe('an argument', () => {
     { line: 'lookup EMPTY', says: 'name: ' },
     { line: 'lookup LONG', says: 'name: expected at most 253' },
     { line: 'lookup bus --site site-x', code: REFUSED, says: '"site-x" is not a site' },
+    { line: 'explain', says: 'give FROM and TO, such as' },
+    { line: 'explain site-a/10.0.0.5', says: 'give FROM and TO' },
+    { line: 'explain bus site-a/10.0.0.5', says: 'to: "site-a/10.0.0.5" is not a service, name' },
+    { line: 'explain EMPTY bus', says: 'from: "" is not a site' },
+    { line: 'explain site-a/10.0.0.5 LONG', says: 'to: expected at most 253' },
+    { line: 'explain LONG bus', says: 'from.site: expected a name' },
+    { line: 'explain site-a/LONG bus', says: 'from.service: expected a name' },
+    { line: 'explain site-a/10.0.0.5 bus:0/udp', says: 'to: "bus:0/udp": port: expected' },
+    { line: 'explain site-a/10.0.0.5 bus:7/xyz', says: '"xyz" is none of tcp, udp' },
+    { line: 'explain site-a bus --source-port 0', says: 'Expected a port from 1 to' },
+    { line: 'explain site-a bus --source-port 65536', says: 'Expected a port' },
+    { line: 'explain site-a bus --site site-a', says: '--site needs --packet' },
+    { line: 'explain site-a bus --packet 00', says: 'FROM and TO exclude --packet' },
+    { line: 'explain --packet 00 --source-port 1', says: '--source-port excludes --packet' },
+    { line: 'explain --packet xyz --site site-a', says: 'packet: expected' },
+    { line: 'explain --packet LONG --site site-a', says: 'packet: expected' },
+    { line: 'explain --packet 00', says: '--packet needs --site' },
+    { line: 'explain 10.0.0.5 bus', says: 'a cloud gateway needs the site of the sender' },
+    { line: 'explain site-x/10.0.0.5 bus', code: REFUSED, says: '"site-x" is not a site' },
+    { line: 'explain site-a/bus bus', code: REFUSED, says: '"bus" is neither an address nor' },
+    { line: 'ping', code: REFUSED, says: 'name the socket of an edge gateway' },
+    { line: 'ping UPPER', says: 'site: expected a name' },
+    { line: 'ping cloud', code: REFUSED, says: 'has no edge gateway' },
+    { line: 'ping site-x', code: REFUSED, says: 'there is no site "site-x"' },
+    { line: 'ping site-b', code: NOT_READY, says: 'site-b has no tunnel' },
+    { line: 'ping site-b --count 0', says: 'count: expected' },
+    { line: 'ping site-b --interval soon', says: 'Expected a duration such as 200ms' },
+    { line: 'ping site-b --interval 11s', says: 'intervalMs: expected' },
+    { line: 'capture', says: "required option '-w, --write <file>' not specified" },
+    { line: 'capture -w EMPTY', says: 'the name of the file is empty' },
+    { line: 'capture -w /nothing/x', says: 'cannot write /nothing/x' },
+    { line: `capture -w ${directory}`, says: 'cannot write' },
+    { line: 'capture -w - --from UPPER', says: 'site: expected a name' },
+    { line: 'capture -w - --to x', code: REFUSED, says: '"x" is not a service' },
+    { line: 'capture -w - --to site-x/10.0.0.5', code: REFUSED, says: '"site-x" is not a site' },
+    { line: 'capture -w - --to site-a/bus', says: 'to.hosts[0]: ' },
+    { line: 'capture -w - --to LONG', says: 'site: expected a name' },
+    { line: 'capture -w - --duration 61s', says: 'durationMs: expected' },
+    { line: 'capture -w - --max-bytes 1', says: 'maxBytes: expected' },
+    { line: 'capture -w - --snap-length 257', says: 'snapLength: expected' },
+    { line: 'expose bus site-b --unset not-after --not-after none', says: 'exclude each other' },
+    { line: 'service set x --add-ports tcp/1', says: 'site: is missing' },
+    { line: 'site set site-a --add-pools 10.0.0', says: 'pools[1]: ' },
+    { line: 'site set site-a --add-sources ,', says: 'one of them is empty' },
     { line: 'presence list --site UPPER', says: 'site: expected' },
     { line: 'path list --site UPPER', says: 'site: expected' },
     { line: 'release cloud', code: REFUSED, says: 'has no edge gateway' },
@@ -203,6 +247,11 @@ describe('a gateway', () => {
     expect(await fail(other, edgeSocket)).toContain('name the socket of a cloud gateway');
     const enrol = { line: 'enrol --token-file -', code: REFUSED, says: '', input: 'x' };
     expect(await fail(enrol)).toContain('name the socket of an edge gateway');
+    const ping = { line: 'ping site-a', code: REFUSED, says: '' };
+    expect(await fail(ping, edgeSocket)).toContain('name the socket of a cloud gateway');
+    for (const line of ['explain site-a bus', 'explain --packet 00 --site site-a']) {
+      expect(await fail({ line, says: '' }, edgeSocket)).toContain('explains for its own site');
+    }
     const status = { line: 'status site-a', code: REFUSED, says: '' };
     expect(await fail(status, edgeSocket)).toContain('knows nothing of "site-a"');
   });

@@ -1,7 +1,8 @@
 /**
  * `capture -w FILE`: packets before and after their translation, as a pcapng file.
  *
- * The file always ends with a whole block, also if the capture is ended by a signal or the gateway goes away.
+ * At the first signal the gateway is asked for what is left, at the second nothing is waited for. The file always ends
+ * with a whole block, also if the gateway goes away.
  * @module
  */
 import { once } from 'node:events';
@@ -10,7 +11,7 @@ import type { Command } from 'commander';
 import type { CaptureBody, CloudOperations } from '../../admin/index.ts';
 import { parseCount, parseMilliseconds } from '../arguments.ts';
 import { type Connection, connectCloud, type GatewayOptions, withGateway } from '../connection.ts';
-import { CommandError, ExitCode, usageError } from '../exit.ts';
+import { CommandError, ExitCode, endedWith, usageError } from '../exit.ts';
 import type { Io, Signal } from '../io.ts';
 import { PcapngBlocks } from '../pcapng-blocks.ts';
 import { countOf } from '../table.ts';
@@ -60,12 +61,19 @@ async function capture(io: Io, options: CaptureOptions): Promise<void> {
   const cloud = connectCloud(io, options);
   const from = await endOf(cloud, options.from);
   const to = await endOf(cloud, options.to);
-  const stop = new AbortController();
-  const onSignal = (): void => stop.abort();
+  const [finish, stop] = [new AbortController(), new AbortController()];
+  const onSignal = (): void => {
+    if (finish.signal.aborted) stop.abort();
+    finish.abort();
+  };
   for (const signal of SIGNALS) io.signals.on(signal, onSignal);
   try {
     const body = { from, to, oneWay, durationMs, maxBytes, snapLength };
-    const pieces = await cloud.stream('capture', { body, signal: stop.signal });
+    const call = { body, finish: finish.signal, signal: stop.signal };
+    const pieces = await cloud.stream('capture', call).catch((error) => {
+      if (finish.signal.aborted) throw endedWith(ExitCode.Failed);
+      throw error;
+    });
     const blocks = new PcapngBlocks();
     const isFile = path !== '-';
     const sink = isFile ? await fileSink(path) : streamSink(io, stop.signal);

@@ -13,7 +13,7 @@ import type {
 } from '../../admin/index.ts';
 import { IpAddress } from '../../base/address.ts';
 import { parseFlow } from '../../diagnosis/index.ts';
-import { parseCount } from '../arguments.ts';
+import { parsePort } from '../arguments.ts';
 import {
   type Connection,
   connectCloud,
@@ -49,7 +49,7 @@ export function registerExplain(program: Command, io: Io): void {
     .argument('[to]', 'a service, a name or an address, such as rabbitmq:5672/tcp or rabbitmq/icmp')
     .option('--packet <hex>', 'the bytes of an IP packet, instead of FROM and TO')
     .option('--site <site>', 'where the packet comes from; not at an edge gateway')
-    .option('--source-port <port>', 'the port of the client; default 49152', parseCount);
+    .option('--source-port <port>', 'the port of the client; default 49152', parsePort);
   withJson(withGateway(command)).action(
     async (from: string | undefined, to: string | undefined, options: ExplainOptions) => {
       const answer = await ask(io, from, to, options);
