@@ -31,6 +31,10 @@ export interface Answer {
   readonly answer?: string;
 }
 
+/** Long enough for the second SYN of a connection. */
+const TRY_MS = 1_500;
+const PAUSE_MS = 50;
+
 for await (const line of createInterface({ input: process.stdin })) {
   void attempt(JSON.parse(line) as Attempt).then((answer) => {
     process.stdout.write(`${JSON.stringify(answer)}\n`);
@@ -76,7 +80,3 @@ async function sendUdp(host: string, port: number, source: string, ms: number): 
     socket.close();
   }
 }
-
-/** Long enough for the second SYN of a connection. */
-const TRY_MS = 1_500;
-const PAUSE_MS = 50;
