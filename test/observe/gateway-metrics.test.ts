@@ -1,6 +1,6 @@
 /** The metrics of running gateways, against the table, the dashboard and the alert rules; readiness. */
 import { readFileSync } from 'node:fs';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { StoreConflictError } from '../../src/errors.ts';
 import type { CloudGateway, EdgeGateway } from '../../src/gateway/index.ts';
 import { MeasuredStore } from '../../src/gateway/measured-store.ts';
@@ -12,6 +12,7 @@ import {
   type MetricName,
 } from '../../src/observe/index.ts';
 import { MemorySecrets, MemoryStore, type Write } from '../../src/store/index.ts';
+import { WorkerPool, type WorkerStatus } from '../../src/worker/index.ts';
 import { prometheusMissing, promtool } from '../e2e/prometheus-server.ts';
 import { ANY_PORT, desired, Gateways, Hosts, memory } from '../gateway/scene.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -110,6 +111,35 @@ describe('the metrics of a pair', () => {
     const after = await gateways.edge({ token: await cloud.createToken({ site: 'site-a' }) });
     await after.ready(PATIENCE);
     expect(await bytes()).toBe(before);
+  });
+
+  test('have the same reasons of drops while all workers are down, also in the first scrape', async () => {
+    const none = { listener: {}, dataPlane: {}, device: {}, verdicts: {}, traffic: {} };
+    const down: WorkerStatus = { pid: 0, ...none };
+    const up = (pid: number): WorkerStatus => ({ ...down, pid, dataPlane: { dropUncut: pid } });
+    const statuses = vi.spyOn(WorkerPool.prototype, 'statuses');
+    onTestFinished(() => void statuses.mockRestore());
+    const cloud = await gateways.cloud({ desired: desired('site-a') });
+    const drops = async (...workers: WorkerStatus[]) => {
+      statuses.mockResolvedValue(workers);
+      const families = await cloud.metrics();
+      const dropped = `${METRIC_PREFIX}dropped_packets_total`;
+      const { samples = [] } = families.find(({ name }) => name === dropped) ?? {};
+      const uncut = seriesOf(families, 'dropped_packets_total', { reason: 'uncut' });
+      return { reasons: samples.map(({ labels }) => labels.reason), uncut };
+    };
+    const reasons = [
+      'device_full',
+      'no_tunnel',
+      'not_admitted',
+      'tunnel_full',
+      'uncut',
+      'waiting_full',
+    ];
+    expect(await drops(down, down)).toEqual({ reasons, uncut: 0 });
+    expect(await drops(up(1), up(2))).toEqual({ reasons, uncut: 3 });
+    expect(await drops(down, down)).toEqual({ reasons, uncut: 3 });
+    expect(await drops(down, up(5))).toEqual({ reasons, uncut: 8 });
   });
 
   const skipReason = prometheusMissing();
