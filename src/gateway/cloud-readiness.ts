@@ -23,6 +23,8 @@ export function cloudReadiness(
   if (workers !== undefined) {
     reasons.push({ subject: 'worker', message: `${workers}: they are started again` });
   }
+  const hanging = parts.workers.fault();
+  if (hanging !== undefined) reasons.push({ subject: 'worker', message: hanging });
   const ca = faults.get('ca');
   if (ca !== undefined) reasons.push({ subject: 'certificate', message: ca });
   return readinessOf(reasons);
