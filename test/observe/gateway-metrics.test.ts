@@ -204,7 +204,7 @@ describe('an edge', () => {
     const edge = await gateways.edge(state);
     expect(edge.readiness()).toMatchObject({
       ready: false,
-      reasons: [{ subject: 'tunnel', message: expect.stringContaining('no snapshot') }],
+      reasons: [{ subject: 'snapshot', message: expect.stringContaining('no snapshot') }],
     });
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     await edge.enrol(await cloud.createToken({ site: 'site-a' }));
@@ -216,7 +216,22 @@ describe('an edge', () => {
     expect(again.state).not.toBe('online');
     const { port } = again.addresses.metrics!;
     expect((await fetch(`http://127.0.0.1:${port}/readyz`)).status).toBe(200);
-    expect(seriesOf(await again.metrics(), 'tunnel_up', { site: 'site-a' })).toBe(0);
+    const families = await again.metrics();
+    expect(seriesOf(families, 'tunnel_up', { site: 'site-a' })).toBe(0);
+    expect(seriesOf(families, 'ready', { subject: 'snapshot' })).toBe(1);
+    expect(seriesOf(families, 'ready', { subject: 'tunnel' })).toBe(1);
+  });
+
+  test('is not ready while the cloud rejects it, although it has a snapshot in force', async () => {
+    const { cloud, edge } = await pair();
+    await cloud.revoke({ site: 'site-a' });
+    await vi.waitFor(() => expect(edge.state).toBe('rejected'), 60_000);
+    expect(edge.status().revision).toBeDefined();
+    const { message } = edge.failure!.error;
+    expect(edge.readiness()).toEqual({ ready: false, reasons: [{ subject: 'tunnel', message }] });
+    const families = await edge.metrics();
+    expect(seriesOf(families, 'ready', { subject: 'snapshot' })).toBe(1);
+    expect(seriesOf(families, 'ready', { subject: 'tunnel' })).toBe(0);
   });
 });
 
