@@ -229,6 +229,11 @@ export class AuthorityKeeper
     return this.#certificate.notAfter;
   }
 
+  /** Whether the CA has expired by the clock of now. */
+  get isCaExpired(): boolean {
+    return this.caNotAfter.getTime() <= this.#clock.wallMs();
+  }
+
   /** A warning for the operator, from 60 days before the CA expires; undefined before that. */
   get caWarning(): string | undefined {
     const { caNotAfter } = this;

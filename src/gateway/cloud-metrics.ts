@@ -5,6 +5,7 @@
  */
 import { slicesOf } from '../base/slices.ts';
 import type { SiteMeasures } from '../control/index.ts';
+import type { CloudDataPlaneCounters } from '../dataplane/index.ts';
 import {
   CounterSums,
   EventLoopDelay,
@@ -98,14 +99,12 @@ export class CloudMetrics {
     for (const [i, count] of this.#sums.sum(LISTENER, handshakes).entries()) {
       set.add('handshakes_total', { result: HANDSHAKE_RESULTS[i]! }, count);
     }
-    const drops = workers.map(({ dataPlane }) => dropsOf(dataPlane));
-    const reasons = [...new Set(drops.flatMap((each) => Object.keys(each)))].sort();
-    const dropped = drops.map((each, i) => ({
-      pid: workers[i]!.pid,
-      counts: reasons.map((reason) => each[reason] ?? 0),
-    }));
+    const dropped = workers.map(({ pid, dataPlane }) => {
+      const drops = dropsOf(dataPlane);
+      return { pid, counts: DROP_REASONS.map((reason) => drops[reason] ?? 0) };
+    });
     for (const [i, count] of this.#sums.sum(DATA_PLANE, dropped).entries()) {
-      set.add('dropped_packets_total', { reason: reasons[i]! }, count);
+      set.add('dropped_packets_total', { reason: DROP_REASONS[i]! }, count);
     }
   }
 }
@@ -261,6 +260,16 @@ const LIMITS: ReadonlySet<string> = new Set([
   CloseCode.Evicted,
   CloseCode.Busy,
 ]);
+/** Why a data plane drops packets; the same whether a worker is up or not. */
+const DROPS: Readonly<Record<keyof CloudDataPlaneCounters & `drop${string}`, 0>> = {
+  dropDeviceFull: 0,
+  dropNoTunnel: 0,
+  dropNotAdmitted: 0,
+  dropTunnelFull: 0,
+  dropUncut: 0,
+  dropWaitingFull: 0,
+};
+const DROP_REASONS: readonly string[] = Object.keys(dropsOf(DROPS));
 const VERDICT_LABELS: readonly string[] = VERDICT_NAMES.map(snakeCase);
 const SUBJECTS: ReadonlySet<ReadinessSubject> = new Set([
   'store',

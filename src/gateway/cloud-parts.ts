@@ -256,8 +256,7 @@ async function openAuthority(
   trust.on('refusedRenewal', ({ certificate, error }) => audit?.refusedRenewal(certificate, error));
   trust.on('problem', ({ error }) => hooks.onProblem(error));
   const reportExpiry = (): void => {
-    const isExpired = trust.caNotAfter.getTime() <= clock.wallMs();
-    hooks.onFault('ca', isExpired ? trust.caWarning : undefined);
+    hooks.onFault('ca', trust.isCaExpired ? trust.caWarning : undefined);
   };
   trust.on('problem', reportExpiry);
   authority.on('trust', reportExpiry);

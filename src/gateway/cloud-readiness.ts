@@ -23,7 +23,12 @@ export function cloudReadiness(
   if (workers !== undefined) {
     reasons.push({ subject: 'worker', message: `${workers}: they are started again` });
   }
-  const ca = faults.get('ca');
-  if (ca !== undefined) reasons.push({ subject: 'certificate', message: ca });
+  const hanging = parts.workers.fault();
+  if (hanging !== undefined) reasons.push({ subject: 'worker', message: hanging });
+  // The fault `ca` follows the clock once an hour, so the CA is asked itself.
+  const { isCaExpired, caWarning } = parts.trust;
+  if (isCaExpired && caWarning !== undefined) {
+    reasons.push({ subject: 'certificate', message: caWarning });
+  }
   return readinessOf(reasons);
 }

@@ -274,7 +274,7 @@ export class EdgeGateway extends Emitter<EdgeEvents> implements EdgeTarget, Asyn
 
   /**
    * Whether the gateway can do its work now, and if not, why. It may be called in every state. An edge that answers from
-   * the snapshot of an earlier run is ready, also while its tunnel is down.
+   * the snapshot of an earlier run is ready, also while its tunnel is down, unless its state is `rejected`.
    */
   readiness(): Readiness {
     const { state, failure } = this;

@@ -67,4 +67,9 @@ function addSession(set: MetricSet, site: string, session: EdgeSession): void {
   set.add('certificate_expiry_timestamp_seconds', { subject: `site/${site}` }, expiry);
 }
 
-const SUBJECTS: ReadonlySet<ReadinessSubject> = new Set(['store', 'listener', 'tunnel']);
+const SUBJECTS: ReadonlySet<ReadinessSubject> = new Set([
+  'store',
+  'listener',
+  'snapshot',
+  'tunnel',
+]);

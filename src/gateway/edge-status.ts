@@ -78,9 +78,10 @@ export function tunnelStatus(session: EdgeSession | undefined): EdgeStatus['tunn
 }
 
 /**
- * An edge is ready when it has a snapshot in force, be it from the cloud or from an earlier run. As CoreDNS and Envoy
- * stay ready when what configures them is away, it stays ready while its tunnel is down: it answers names, and nobody
- * else could carry the packets of its site. The metric `tunnel_up` tells of the tunnel.
+ * An edge is ready when it has a snapshot in force, be it from the cloud or from an earlier run, and is not `rejected`. As
+ * CoreDNS and Envoy stay ready when what configures them is away, it stays ready while its tunnel is down: it answers
+ * names, and nobody else could carry the packets of its site. The metric `tunnel_up` tells of the tunnel. In
+ * `rejected` somebody has to act.
  */
 export function edgeReadiness(
   store: MeasuredStore | undefined,
@@ -102,7 +103,10 @@ export function edgeReadiness(
     const cause = expired ?? failure?.error;
     const why = cause === undefined ? '' : `: ${cause.message}`;
     const message = `there is no snapshot of the cloud in force, and the edge is ${state}${why}`;
-    reasons.push({ subject: 'tunnel', message });
+    reasons.push({ subject: 'snapshot', message });
+  }
+  if (state === 'rejected' && failure !== undefined) {
+    reasons.push({ subject: 'tunnel', message: failure.error.message });
   }
   return readinessOf(reasons);
 }

@@ -4,7 +4,13 @@
  */
 
 /** The part of a gateway that a reason is about. */
-export type ReadinessSubject = 'store' | 'listener' | 'worker' | 'certificate' | 'tunnel';
+export type ReadinessSubject =
+  | 'store'
+  | 'listener'
+  | 'worker'
+  | 'certificate'
+  | 'snapshot'
+  | 'tunnel';
 
 /** In the order of the metric `virtual_presence_ready`. */
 export const READINESS_SUBJECTS: readonly ReadinessSubject[] = [
@@ -12,6 +18,7 @@ export const READINESS_SUBJECTS: readonly ReadinessSubject[] = [
   'listener',
   'worker',
   'certificate',
+  'snapshot',
   'tunnel',
 ];
 

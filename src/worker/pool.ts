@@ -32,6 +32,7 @@ import {
   resolvePoolOptions,
   type WorkerPoolOptions,
 } from './pool-options.ts';
+import { PoolStatus, type WorkerPoolStatus } from './pool-status.ts';
 import { PoolTuns } from './pool-tuns.ts';
 import { type SiteTunnel, SiteTunnels } from './site-tunnel.ts';
 import type {
@@ -57,17 +58,6 @@ export interface WorkerPoolEvents {
   workers: [workers: { readonly running: number; readonly total: number }];
 }
 
-export interface WorkerPoolStatus {
-  /** Sums over all workers. */
-  readonly listener: Readonly<Record<string, number>>;
-  readonly dataPlane: Readonly<Record<string, number>>;
-  readonly device: Readonly<Record<string, number>>;
-  /** The verdict counters by site. */
-  readonly verdicts: Readonly<Record<string, Readonly<Record<string, number>>>>;
-  /** The workers by number; `pid` is 0 while a worker is down. */
-  readonly workers: readonly { readonly pid: number; readonly sites: readonly string[] }[];
-}
-
 /** Distributes the controller's plan to the workers, and their tunnels to the host. Packets never pass through it. */
 export class WorkerPool
   extends EventEmitter<WorkerPoolEvents>
@@ -84,6 +74,7 @@ export class WorkerPool
   readonly #partition: PlanPartition | undefined;
   readonly #tuns: PoolTuns;
   readonly #access: PoolAccess;
+  readonly #status: PoolStatus;
   /** The workers that are open, by number. */
   readonly #running = new Set<number>();
   /** Where each worker listens. The entry of a worker is absent until it is open. */
@@ -99,6 +90,7 @@ export class WorkerPool
     this.#options = resolvePoolOptions(options);
     const { workers, logger, clock, workerMain } = this.#options;
     this.#placement = new Placement(workers);
+    this.#status = new PoolStatus(() => this.#workers, clock);
     this.#tuns = new PoolTuns({
       device: options.device,
       workers,
@@ -288,23 +280,21 @@ export class WorkerPool
     await Promise.all(this.#workers.map((worker) => worker.settled()));
   }
 
-  /** Returns the status of each worker, by number. A worker that is down has the `pid` 0 and no counters. */
+  /**
+   * Returns the status of each worker, by number. A worker that is down, or has not answered for 5000 ms, has the `pid` 0
+   * and no counters.
+   */
   statuses(sites: readonly string[]): Promise<readonly WorkerStatus[]> {
-    return Promise.all(this.#workers.map((worker) => worker.status(sites)));
+    return this.#status.each(sites);
   }
 
-  async status(sites: readonly string[]): Promise<WorkerPoolStatus> {
-    const held = this.#placement.sites();
-    const all = await this.statuses(sites);
-    return {
-      listener: sum(all.map(({ listener }) => listener)),
-      dataPlane: sum(all.map(({ dataPlane }) => dataPlane)),
-      device: sum(all.map(({ device }) => device)),
-      verdicts: Object.fromEntries(
-        sites.map((site) => [site, sum(all.map(({ verdicts }) => verdicts[site] ?? {}))])
-      ),
-      workers: all.map(({ pid }, i) => ({ pid, sites: held[i]! })),
-    };
+  status(sites: readonly string[]): Promise<WorkerPoolStatus> {
+    return this.#status.total(sites, this.#placement.sites());
+  }
+
+  /** Returns which workers hang, and what to do; undefined if none does. */
+  fault(): string | undefined {
+    return this.#status.fault();
   }
 
   async paths(): Promise<readonly PathStatus[]> {
@@ -465,14 +455,6 @@ export class WorkerPool
     await this.#workers[from]!.terminate({ site }, close);
     this.#partition.reload(from);
   }
-}
-
-function sum(counters: readonly Readonly<Record<string, number>>[]): Record<string, number> {
-  const sums: Record<string, number> = {};
-  for (const each of counters) {
-    for (const [name, count] of Object.entries(each)) sums[name] = (sums[name] ?? 0) + count;
-  }
-  return sums;
 }
 
 function throwFirst(results: readonly PromiseSettledResult<unknown>[]): void {

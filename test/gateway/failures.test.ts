@@ -287,7 +287,13 @@ describe('a cloud whose CA expires', () => {
     clock.advance(3_600_000);
     expect(cloud.state).toBe('ready');
     expect(problems.at(-1)).toMatch(/the CA expires on/);
+    expect(cloud.readiness().ready).toBe(true);
     clock.setWall(clock.wallMs() + 60 * DAY_MS);
+    // Readiness looks at the clock itself; the state follows once an hour.
+    expect(cloud.readiness()).toEqual({
+      ready: false,
+      reasons: [{ subject: 'certificate', message: expect.stringMatching(/the CA expired on/) }],
+    });
     clock.advance(3_600_000);
     expect(cloud.state).toBe('degraded');
     const ready = cloud.ready(PATIENCE);
@@ -295,6 +301,7 @@ describe('a cloud whose CA expires', () => {
     expect(cloud.state).toBe('degraded');
     await cloud.rotateCa('activate');
     await ready;
+    expect(cloud.readiness()).toEqual({ ready: true, reasons: [] });
     expect(changes).toEqual([
       ['ready', 'degraded', [expect.stringMatching(/the CA expired on .*prepare and activate/)]],
       ['degraded', 'ready', []],

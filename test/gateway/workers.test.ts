@@ -79,6 +79,19 @@ test.skipIf(skipReason !== undefined)(titled(title, skipReason), async () => {
   expect(await cloud.revoke({ site: 'site-a' })).toMatchObject({ tunnelsClosed: 1 });
 
   const pids = (await cloud.status()).workers.map(({ pid }) => pid);
+
+  // A process that hangs counts as down. It holds up neither the metrics nor the status, and readiness names it.
+  process.kill(pids[1]!, 'SIGSTOP');
+  const inTime = (check: () => Promise<void> | void) => vi.waitFor(check, 60_000);
+  await inTime(async () => expect(await measured('_workers')).toEqual({ up: 1, down: 1 }));
+  expect((await cloud.status()).workers[1]!.pid).toBe(0);
+  const message = `worker 1 (process ${pids[1]}) does not answer: kill its process, and it is started again`;
+  const hanging = { ready: false, reasons: [{ subject: 'worker', message }] };
+  await inTime(() => expect(cloud.readiness()).toEqual(hanging));
+  process.kill(pids[1]!, 'SIGCONT');
+  await inTime(() => expect(cloud.readiness().ready).toBe(true));
+  await inTime(async () => expect(await measured('_workers')).toEqual({ up: 2, down: 0 }));
+
   await cloud.close();
   expect(ip('-o', 'link')).not.toMatch(/vp/);
   expect(ip('route')).toBe('');

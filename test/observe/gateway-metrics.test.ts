@@ -1,6 +1,6 @@
 /** The metrics of running gateways, against the table, the dashboard and the alert rules; readiness. */
 import { readFileSync } from 'node:fs';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { StoreConflictError } from '../../src/errors.ts';
 import type { CloudGateway, EdgeGateway } from '../../src/gateway/index.ts';
 import { MeasuredStore } from '../../src/gateway/measured-store.ts';
@@ -12,6 +12,7 @@ import {
   type MetricName,
 } from '../../src/observe/index.ts';
 import { MemorySecrets, MemoryStore, type Write } from '../../src/store/index.ts';
+import { WorkerPool, type WorkerStatus } from '../../src/worker/index.ts';
 import { prometheusMissing, promtool } from '../e2e/prometheus-server.ts';
 import { ANY_PORT, desired, Gateways, Hosts, memory } from '../gateway/scene.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -112,6 +113,35 @@ describe('the metrics of a pair', () => {
     expect(await bytes()).toBe(before);
   });
 
+  test('have the same reasons of drops while all workers are down, also in the first scrape', async () => {
+    const none = { listener: {}, dataPlane: {}, device: {}, verdicts: {}, traffic: {} };
+    const down: WorkerStatus = { pid: 0, ...none };
+    const up = (pid: number): WorkerStatus => ({ ...down, pid, dataPlane: { dropUncut: pid } });
+    const statuses = vi.spyOn(WorkerPool.prototype, 'statuses');
+    onTestFinished(() => void statuses.mockRestore());
+    const cloud = await gateways.cloud({ desired: desired('site-a') });
+    const drops = async (...workers: WorkerStatus[]) => {
+      statuses.mockResolvedValue(workers);
+      const families = await cloud.metrics();
+      const dropped = `${METRIC_PREFIX}dropped_packets_total`;
+      const { samples = [] } = families.find(({ name }) => name === dropped) ?? {};
+      const uncut = seriesOf(families, 'dropped_packets_total', { reason: 'uncut' });
+      return { reasons: samples.map(({ labels }) => labels.reason), uncut };
+    };
+    const reasons = [
+      'device_full',
+      'no_tunnel',
+      'not_admitted',
+      'tunnel_full',
+      'uncut',
+      'waiting_full',
+    ];
+    expect(await drops(down, down)).toEqual({ reasons, uncut: 0 });
+    expect(await drops(up(1), up(2))).toEqual({ reasons, uncut: 3 });
+    expect(await drops(down, down)).toEqual({ reasons, uncut: 3 });
+    expect(await drops(down, up(5))).toEqual({ reasons, uncut: 8 });
+  });
+
   const skipReason = prometheusMissing();
   test.skipIf(skipReason !== undefined)(titled('pass promtool', skipReason), async () => {
     const { cloud, edge } = await pair();
@@ -174,7 +204,7 @@ describe('an edge', () => {
     const edge = await gateways.edge(state);
     expect(edge.readiness()).toMatchObject({
       ready: false,
-      reasons: [{ subject: 'tunnel', message: expect.stringContaining('no snapshot') }],
+      reasons: [{ subject: 'snapshot', message: expect.stringContaining('no snapshot') }],
     });
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     await edge.enrol(await cloud.createToken({ site: 'site-a' }));
@@ -186,7 +216,22 @@ describe('an edge', () => {
     expect(again.state).not.toBe('online');
     const { port } = again.addresses.metrics!;
     expect((await fetch(`http://127.0.0.1:${port}/readyz`)).status).toBe(200);
-    expect(seriesOf(await again.metrics(), 'tunnel_up', { site: 'site-a' })).toBe(0);
+    const families = await again.metrics();
+    expect(seriesOf(families, 'tunnel_up', { site: 'site-a' })).toBe(0);
+    expect(seriesOf(families, 'ready', { subject: 'snapshot' })).toBe(1);
+    expect(seriesOf(families, 'ready', { subject: 'tunnel' })).toBe(1);
+  });
+
+  test('is not ready while the cloud rejects it, although it has a snapshot in force', async () => {
+    const { cloud, edge } = await pair();
+    await cloud.revoke({ site: 'site-a' });
+    await vi.waitFor(() => expect(edge.state).toBe('rejected'), 60_000);
+    expect(edge.status().revision).toBeDefined();
+    const { message } = edge.failure!.error;
+    expect(edge.readiness()).toEqual({ ready: false, reasons: [{ subject: 'tunnel', message }] });
+    const families = await edge.metrics();
+    expect(seriesOf(families, 'ready', { subject: 'snapshot' })).toBe(1);
+    expect(seriesOf(families, 'ready', { subject: 'tunnel' })).toBe(0);
   });
 });
 

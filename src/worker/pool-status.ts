@@ -1,0 +1,133 @@
+/**
+ * What the workers of a pool count, and which of them do not answer. A worker whose process hangs counts as down, and
+ * holds nobody up: it is waited for once, and not again until it has answered.
+ * @module
+ */
+import type { Clock } from '../base/clock.ts';
+import type { Worker, WorkerStatus } from './worker.ts';
+
+export interface WorkerPoolStatus {
+  /** Sums over all workers. */
+  readonly listener: Readonly<Record<string, number>>;
+  readonly dataPlane: Readonly<Record<string, number>>;
+  readonly device: Readonly<Record<string, number>>;
+  /** The verdict counters by site. */
+  readonly verdicts: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  /** The workers by number; `pid` is 0 while a worker is down. */
+  readonly workers: readonly { readonly pid: number; readonly sites: readonly string[] }[];
+}
+
+export class PoolStatus {
+  readonly #workers: () => readonly Worker[];
+  readonly #clock: Clock;
+  /** The workers that have not answered in time, and how many answers each of them owes. */
+  readonly #late = new Map<Worker, number>();
+  /** The last process of each worker that has answered. */
+  readonly #pids = new Map<Worker, number>();
+  #isAsking = false;
+
+  constructor(workers: () => readonly Worker[], clock: Clock) {
+    this.#workers = workers;
+    this.#clock = clock;
+  }
+
+  /** As `WorkerPool.statuses`. */
+  each(sites: readonly string[]): Promise<readonly WorkerStatus[]> {
+    return Promise.all(this.#workers().map((worker) => this.#inTime(worker, sites)));
+  }
+
+  /** @param held the sites that each worker holds */
+  async total(
+    sites: readonly string[],
+    held: readonly (readonly string[])[]
+  ): Promise<WorkerPoolStatus> {
+    const all = await this.each(sites);
+    return {
+      listener: sum(all.map(({ listener }) => listener)),
+      dataPlane: sum(all.map(({ dataPlane }) => dataPlane)),
+      device: sum(all.map(({ device }) => device)),
+      verdicts: Object.fromEntries(
+        sites.map((site) => [site, sum(all.map(({ verdicts }) => verdicts[site] ?? {}))])
+      ),
+      workers: all.map(({ pid }, i) => ({ pid, sites: held[i]! })),
+    };
+  }
+
+  /** As `WorkerPool.fault`. It asks the workers anew in the background, so that a later call knows. */
+  fault(): string | undefined {
+    const workers = this.#workers();
+    // A single worker is in this process.
+    if (workers.length > 1 && !this.#isAsking) this.#ask();
+    const silent = workers.flatMap((worker, number) => {
+      if (!this.#late.has(worker)) return [];
+      const pid = this.#pids.get(worker);
+      const which = pid === undefined ? `${number}` : `${number} (process ${pid})`;
+      return [`worker ${which} does not answer: kill its process, and it is started again`];
+    });
+    return silent.length === 0 ? undefined : silent.join('; ');
+  }
+
+  #ask(): void {
+    this.#isAsking = true;
+    void this.each([])
+      // The caller of `each` learns of an error; here only time counts.
+      .catch(() => {})
+      .finally(() => {
+        this.#isAsking = false;
+      });
+  }
+
+  #inTime(worker: Worker, sites: readonly string[]): Promise<WorkerStatus> {
+    if (this.#late.has(worker)) return Promise.resolve(DOWN);
+    return new Promise((resolve, reject) => {
+      let isLate = false;
+      const onTimeout = (): void => {
+        isLate = true;
+        this.#late.set(worker, (this.#late.get(worker) ?? 0) + 1);
+        resolve(DOWN);
+      };
+      const cancel = this.#clock.after(ANSWER_TIMEOUT_MS, onTimeout, true);
+      const settled = (): void => {
+        cancel();
+        if (isLate) this.#answered(worker);
+      };
+      worker.status(sites).then(
+        (status) => {
+          settled();
+          if (status.pid !== 0) this.#pids.set(worker, status.pid);
+          resolve(status);
+        },
+        (error: Error) => {
+          settled();
+          reject(error);
+        }
+      );
+    });
+  }
+
+  #answered(worker: Worker): void {
+    const owed = this.#late.get(worker)! - 1;
+    if (owed > 0) this.#late.set(worker, owed);
+    else this.#late.delete(worker);
+  }
+}
+
+function sum(counters: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+  const sums: Record<string, number> = {};
+  for (const each of counters) {
+    for (const [name, count] of Object.entries(each)) sums[name] = (sums[name] ?? 0) + count;
+  }
+  return sums;
+}
+
+/** The status of a worker that is down. */
+const DOWN: WorkerStatus = Object.freeze({
+  pid: 0,
+  listener: {},
+  dataPlane: {},
+  device: {},
+  verdicts: {},
+  traffic: {},
+});
+/** A worker answers in less than 1 ms, unless its machine is overloaded. */
+const ANSWER_TIMEOUT_MS = 5000;
