@@ -5,7 +5,7 @@
 export type { HostPort } from '../base/host-port.ts';
 export type { AccessChange, AccessRules } from './access.ts';
 export { type LocalListening, LocalWorker } from './local-worker.ts';
-export { WorkerPool, type WorkerPoolEvents, type WorkerPoolStatus } from './pool.ts';
+export { WorkerPool, type WorkerPoolEvents } from './pool.ts';
 export type { PoolDiagnosis } from './pool-diagnosis.ts';
 export {
   type CandidateEdge,
@@ -13,6 +13,7 @@ export {
   type WorkerPoolOptions,
   workerCount,
 } from './pool-options.ts';
+export type { PoolStatusPart, WorkerPoolStatus } from './pool-status.ts';
 export type { SiteTunnel, SiteTunnelEvents } from './site-tunnel.ts';
 export type { TunnelTotals } from './tunnel-traffic.ts';
 export type {

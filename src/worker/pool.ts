@@ -9,6 +9,7 @@ import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
 import type { HostPort } from '../base/host-port.ts';
 import type { PrefixInput } from '../base/prefix.ts';
+import { slicesOf } from '../base/slices.ts';
 import { PlanPartition, type PlanTarget, type PresenceUse } from '../control/index.ts';
 import { ConfigError } from '../errors.ts';
 import { errorFields } from '../observe/index.ts';
@@ -32,6 +33,12 @@ import {
   resolvePoolOptions,
   type WorkerPoolOptions,
 } from './pool-options.ts';
+import {
+  type PoolStatusPart,
+  poolStatusOf,
+  statusParts,
+  type WorkerPoolStatus,
+} from './pool-status.ts';
 import { PoolTuns } from './pool-tuns.ts';
 import { type SiteTunnel, SiteTunnels } from './site-tunnel.ts';
 import type {
@@ -43,7 +50,6 @@ import type {
   WorkerAddresses,
   WorkerHost,
   WorkerOptions,
-  WorkerStatus,
 } from './worker.ts';
 import { findWorkerMain } from './worker-entry.ts';
 import { WorkerProcess } from './worker-process.ts';
@@ -55,17 +61,6 @@ export interface WorkerPoolEvents {
   refused: [refusal: RefusedPeer];
   /** The process of a worker has ended, or was restarted; `total` is the number of workers of the pool. */
   workers: [workers: { readonly running: number; readonly total: number }];
-}
-
-export interface WorkerPoolStatus {
-  /** Sums over all workers. */
-  readonly listener: Readonly<Record<string, number>>;
-  readonly dataPlane: Readonly<Record<string, number>>;
-  readonly device: Readonly<Record<string, number>>;
-  /** The verdict counters by site. */
-  readonly verdicts: Readonly<Record<string, Readonly<Record<string, number>>>>;
-  /** The workers by number; `pid` is 0 while a worker is down. */
-  readonly workers: readonly { readonly pid: number; readonly sites: readonly string[] }[];
 }
 
 /** Distributes the controller's plan to the workers, and their tunnels to the host. Packets never pass through it. */
@@ -288,23 +283,14 @@ export class WorkerPool
     await Promise.all(this.#workers.map((worker) => worker.settled()));
   }
 
-  /** Returns the status of each worker, by number. A worker that is down has the `pid` 0 and no counters. */
-  statuses(sites: readonly string[]): Promise<readonly WorkerStatus[]> {
-    return Promise.all(this.#workers.map((worker) => worker.status(sites)));
+  /** Asks the workers for sites, some at a time, and gives way between. The first part has no site. */
+  statusParts(sites: readonly string[]): AsyncIterable<PoolStatusPart> {
+    return statusParts(this.#workers, sites, slicesOf(this.#options.clock));
   }
 
-  async status(sites: readonly string[]): Promise<WorkerPoolStatus> {
-    const held = this.#placement.sites();
-    const all = await this.statuses(sites);
-    return {
-      listener: sum(all.map(({ listener }) => listener)),
-      dataPlane: sum(all.map(({ dataPlane }) => dataPlane)),
-      device: sum(all.map(({ device }) => device)),
-      verdicts: Object.fromEntries(
-        sites.map((site) => [site, sum(all.map(({ verdicts }) => verdicts[site] ?? {}))])
-      ),
-      workers: all.map(({ pid }, i) => ({ pid, sites: held[i]! })),
-    };
+  /** Returns the status of all workers, with the verdicts of these sites. */
+  status(sites: readonly string[]): Promise<WorkerPoolStatus> {
+    return poolStatusOf(this.statusParts(sites), this.#placement.sites());
   }
 
   async paths(): Promise<readonly PathStatus[]> {
@@ -465,14 +451,6 @@ export class WorkerPool
     await this.#workers[from]!.terminate({ site }, close);
     this.#partition.reload(from);
   }
-}
-
-function sum(counters: readonly Readonly<Record<string, number>>[]): Record<string, number> {
-  const sums: Record<string, number> = {};
-  for (const each of counters) {
-    for (const [name, count] of Object.entries(each)) sums[name] = (sums[name] ?? 0) + count;
-  }
-  return sums;
 }
 
 function throwFirst(results: readonly PromiseSettledResult<unknown>[]): void {
