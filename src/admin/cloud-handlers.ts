@@ -21,7 +21,7 @@ export function cloudHandlers(target: AdminTarget): Handlers<CloudOperations> {
   return {
     ...desiredHandlers(registry),
     getDocument: () => documentOf('cloud-api'),
-    getStatus: () => target.status(),
+    getStatus: ({ query: { site } }) => target.status(site),
     releaseClients: async ({ params: { site } }) => {
       return { released: await target.releaseClients(edgeSite(registry, known(registry, site))) };
     },

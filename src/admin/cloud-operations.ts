@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot';
 import type { IpAddress } from '../base/address.ts';
-import { AddressText, NameText } from '../base/schema.ts';
+import { AddressText, NameText, type Schema } from '../base/schema.ts';
 import {
   CaAnswer,
   NamesAnswer,
@@ -39,6 +39,12 @@ import { type Operation, PCAPNG_TYPE } from './operation.ts';
 import { SiteFilter } from './page.ts';
 import { CloudStatusAnswer } from './status.ts';
 
+/** The status of which sites. */
+export interface StatusQuery {
+  /** The only one in `sites`. Default: all. */
+  readonly site?: string | undefined;
+}
+
 /** Which name. */
 export interface LookupQuery {
   /** A full domain name, or a name within the zone of the site. */
@@ -49,7 +55,7 @@ export interface LookupQuery {
 
 export interface CloudOperations extends DesiredOperations {
   readonly getDocument: Operation<{ result: object }>;
-  readonly getStatus: Operation<{ result: CloudStatusAnswer }>;
+  readonly getStatus: Operation<{ query: StatusQuery; result: CloudStatusAnswer }>;
 
   readonly releaseClients: Operation<{ params: SiteParams; result: { released: number } }>;
 
@@ -91,6 +97,7 @@ export const CLOUD_OPERATIONS: CloudOperations = {
     path: '/v1/status',
     summary: 'The gateway, its sites and its counters',
     role: 'viewer',
+    query: v.strictObject({ site: v.optional(NameText) }) as Schema<StatusQuery>,
     result: CloudStatusAnswer,
   },
   releaseClients: {

@@ -56,7 +56,12 @@ export {
   type StreamName,
 } from './client.ts';
 export { cloudHandlers } from './cloud-handlers.ts';
-export { CLOUD_OPERATIONS, type CloudOperations, type LookupQuery } from './cloud-operations.ts';
+export {
+  CLOUD_OPERATIONS,
+  type CloudOperations,
+  type LookupQuery,
+  type StatusQuery,
+} from './cloud-operations.ts';
 export type {
   DesiredOperations,
   ExposureParams,

@@ -57,7 +57,8 @@ export interface AdminTarget {
   readonly authority: CertificateAuthority;
   /** How many workers carry packets; `moveSite` takes their numbers, from 0. */
   readonly workerCount: number;
-  status(): Promise<WrittenAs<CloudStatusAnswer>>;
+  /** @param site the only one in `sites`; default all. @throws {NotFoundError} if there is no such site. */
+  status(site?: string): Promise<WrittenAs<CloudStatusAnswer>>;
   paths(): Promise<readonly PathStatus[]>;
   /** Explains whether a flow or a packet passes. */
   explain(query: ExplainQuery): Promise<FlowExplanation>;

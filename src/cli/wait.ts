@@ -74,8 +74,8 @@ async function edgeOf(
   cloud: Connection<CloudOperations>,
   site: string
 ): Promise<CloudStatusAnswer['sites'][number]['edge']> {
-  const { sites } = (await cloud.call('getStatus', {})).result;
+  const { sites } = (await cloud.call('getStatus', { query: { site } })).result;
   return sites.find(({ name }) => name === site)?.edge;
 }
 
-const POLL_MS = 100;
+const POLL_MS = 500;

@@ -359,13 +359,12 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     throw new ConfigError('', 'this gateway has no configuration to read');
   }
 
-  async status(): Promise<CloudStatus> {
-    return statusOf(this.#parts);
+  /** @param site the only one in `sites`; default all. @throws {NotFoundError} if there is no such site. */
+  async status(site?: string): Promise<CloudStatus> {
+    return statusOf(this.#parts, this.#options.clock, site);
   }
 
-  /**
-   * Returns what is measured now, of all workers. `encodeMetrics` writes it as text; the option `metrics` serves that.
-   */
+  /** Returns what is measured now, of all workers. `encodeMetrics` writes it as text; `metrics` serves that. */
   async metrics(): Promise<readonly MetricFamily[]> {
     return this.#metrics.families(this.#parts, this.readiness());
   }

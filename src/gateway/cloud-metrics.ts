@@ -43,12 +43,8 @@ export class CloudMetrics {
     const scrape = new CloudScrape(set, parts, this.#sums);
     const slices = slicesOf(this.#options.clock);
     const sites = Array.from(parts.registry.sites(), ({ name }) => name);
-    let statuses = await parts.workers.statuses([]);
-    this.#addWorkers(set, statuses);
-    for (let at = 0; at < sites.length; at += SITES_PER_CALL) {
-      const some = sites.slice(at, at + SITES_PER_CALL);
-      await slices.next();
-      statuses = await parts.workers.statuses(some);
+    for await (const { sites: some, statuses } of parts.workers.statusParts(sites)) {
+      if (some.length === 0) this.#addWorkers(set, statuses);
       const steps = scrape.addSites(some, statuses);
       while (!slices.run(steps)) await slices.next();
     }
@@ -280,5 +276,3 @@ const SUBJECTS: ReadonlySet<ReadinessSubject> = new Set([
 /** Subjects of sums that no site can have as its name. */
 const LISTENER = '(listener)';
 const DATA_PLANE = '(data plane)';
-/** A worker answers for so many sites in less than 1 ms. */
-const SITES_PER_CALL = 16;

@@ -3,7 +3,9 @@
  * @module
  */
 import type { AuditHead } from '../audit/index.ts';
+import type { Clock } from '../base/clock.ts';
 import type { HostPort } from '../base/host-port.ts';
+import { slicesOf } from '../base/slices.ts';
 import type {
   ConnectedEdgeStatus,
   DerivationAuditCounters,
@@ -11,6 +13,7 @@ import type {
   PoolWarning,
   RenewalCounters,
 } from '../control/index.ts';
+import { NotFoundError } from '../errors.ts';
 import { CLOUD } from '../registry/index.ts';
 import type { WorkerPoolStatus } from '../worker/index.ts';
 import type { CloudParts } from './cloud-parts.ts';
@@ -83,22 +86,31 @@ export function addressesOf({
   };
 }
 
-export async function statusOf(parts: CloudParts): Promise<CloudStatus> {
+/**
+ * Returns the status. The sites are read in slices, so that no process is held up; what is added or removed meanwhile may
+ * be missing.
+ *
+ * @param only the only site whose status is read; default all
+ * @throws {NotFoundError} if there is no such site.
+ */
+export async function statusOf(
+  parts: CloudParts,
+  clock: Clock,
+  only?: string
+): Promise<CloudStatus> {
   const { registry, controller, control, enrolment, trust, workers, dns, audit, sockets } = parts;
+  if (only !== undefined && registry.site(only) === undefined) {
+    throw new NotFoundError(`there is no site "${only}"`);
+  }
+  const names = only === undefined ? Array.from(registry.sites(), ({ name }) => name) : [only];
+  const { verdicts, ...status } = await workers.status(names);
+  const sites: CloudSiteStatus[] = [];
+  await slicesOf(clock).all(addSites(sites, parts, names, verdicts));
   const { authority } = trust;
-  const sites = Array.from(registry.sites(), ({ name }) => name);
-  const { verdicts, ...status } = await workers.status(sites);
   return {
     pid: process.pid,
     listening: addressesOf(parts),
-    sites: sites.map((name) => ({
-      name,
-      worker: name === CLOUD ? undefined : workers.holderOf(name),
-      revoked: authority.isSiteRevoked(name),
-      edge: control.status(name),
-      pool: controller.poolStats(name),
-      verdicts: verdicts[name],
-    })),
+    sites,
     ...status,
     sockets: sockets.counters,
     dns: { ...dns?.counters },
@@ -114,4 +126,25 @@ export async function statusOf(parts: CloudParts): Promise<CloudStatus> {
     audit: audit?.head,
     warnings: [...controller.warnings, ...parts.pools.conflicts],
   };
+}
+
+function* addSites(
+  sites: CloudSiteStatus[],
+  { registry, controller, control, trust, workers }: CloudParts,
+  names: readonly string[],
+  verdicts: WorkerPoolStatus['verdicts']
+): Generator<void> {
+  for (const name of names) {
+    // A site that was removed meanwhile would get a worker again.
+    if (registry.site(name) === undefined) continue;
+    sites.push({
+      name,
+      worker: name === CLOUD ? undefined : workers.holderOf(name),
+      revoked: trust.authority.isSiteRevoked(name),
+      edge: control.status(name),
+      pool: controller.poolStats(name),
+      verdicts: verdicts[name],
+    });
+    yield;
+  }
 }

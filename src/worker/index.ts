@@ -13,7 +13,7 @@ export {
   type WorkerPoolOptions,
   workerCount,
 } from './pool-options.ts';
-export type { WorkerPoolStatus } from './pool-status.ts';
+export type { PoolStatusPart, WorkerPoolStatus } from './pool-status.ts';
 export type { SiteTunnel, SiteTunnelEvents } from './site-tunnel.ts';
 export type { TunnelTotals } from './tunnel-traffic.ts';
 export type {

@@ -1,9 +1,11 @@
 /**
  * What the workers of a pool count, and which of them do not answer. A worker whose process hangs counts as down, and
- * holds nobody up: it is waited for once, and not again until it has answered.
+ * holds nobody up: it is waited for once, and not again until it has answered. Workers are asked for a number of sites at a
+ * time, so that none of them is held up while it carries packets.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
+import { type Slices, slicesOf } from '../base/slices.ts';
 import type { Worker, WorkerStatus } from './worker.ts';
 
 export interface WorkerPoolStatus {
@@ -17,6 +19,13 @@ export interface WorkerPoolStatus {
   readonly workers: readonly { readonly pid: number; readonly sites: readonly string[] }[];
 }
 
+/** What the workers answer for some of the sites. */
+export interface PoolStatusPart {
+  readonly sites: readonly string[];
+  /** By the number of the worker. A worker that is down has the `pid` 0 and no counters. */
+  readonly statuses: readonly WorkerStatus[];
+}
+
 export class PoolStatus {
   readonly #workers: () => readonly Worker[];
   readonly #clock: Clock;
@@ -24,11 +33,13 @@ export class PoolStatus {
   readonly #late = new Map<Worker, number>();
   /** The last process of each worker that has answered. */
   readonly #pids = new Map<Worker, number>();
+  readonly #slices: Slices;
   #isAsking = false;
 
   constructor(workers: () => readonly Worker[], clock: Clock) {
     this.#workers = workers;
     this.#clock = clock;
+    this.#slices = slicesOf(clock);
   }
 
   /** As `WorkerPool.statuses`. */
@@ -41,16 +52,31 @@ export class PoolStatus {
     sites: readonly string[],
     held: readonly (readonly string[])[]
   ): Promise<WorkerPoolStatus> {
-    const all = await this.each(sites);
+    const verdicts = new Map<string, Readonly<Record<string, number>>>();
+    let all: readonly WorkerStatus[] = [];
+    for await (const { sites: some, statuses } of this.parts(sites)) {
+      all = statuses;
+      for (const site of some) {
+        verdicts.set(site, sum(statuses.map((status) => status.verdicts[site] ?? {})));
+      }
+    }
     return {
       listener: sum(all.map(({ listener }) => listener)),
       dataPlane: sum(all.map(({ dataPlane }) => dataPlane)),
       device: sum(all.map(({ device }) => device)),
-      verdicts: Object.fromEntries(
-        sites.map((site) => [site, sum(all.map(({ verdicts }) => verdicts[site] ?? {}))])
-      ),
+      verdicts: Object.fromEntries(verdicts),
       workers: all.map(({ pid }, i) => ({ pid, sites: held[i]! })),
     };
+  }
+
+  /** As `WorkerPool.statusParts`. */
+  async *parts(sites: readonly string[]): AsyncGenerator<PoolStatusPart> {
+    yield { sites: [], statuses: await this.each([]) };
+    for (let at = 0; at < sites.length; at += SITES_PER_CALL) {
+      const some = sites.slice(at, at + SITES_PER_CALL);
+      await this.#slices.next();
+      yield { sites: some, statuses: await this.each(some) };
+    }
   }
 
   /** As `WorkerPool.fault`. It asks the workers anew in the background, so that a later call knows. */
@@ -131,3 +157,5 @@ const DOWN: WorkerStatus = Object.freeze({
 });
 /** A worker answers in less than 1 ms, unless its machine is overloaded. */
 const ANSWER_TIMEOUT_MS = 5000;
+/** A worker answers for so many sites in less than 1 ms. */
+const SITES_PER_CALL = 16;

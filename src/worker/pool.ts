@@ -32,7 +32,7 @@ import {
   resolvePoolOptions,
   type WorkerPoolOptions,
 } from './pool-options.ts';
-import { PoolStatus, type WorkerPoolStatus } from './pool-status.ts';
+import { PoolStatus, type PoolStatusPart, type WorkerPoolStatus } from './pool-status.ts';
 import { PoolTuns } from './pool-tuns.ts';
 import { type SiteTunnel, SiteTunnels } from './site-tunnel.ts';
 import type {
@@ -290,6 +290,11 @@ export class WorkerPool
 
   status(sites: readonly string[]): Promise<WorkerPoolStatus> {
     return this.#status.total(sites, this.#placement.sites());
+  }
+
+  /** Asks the workers for sites, some at a time, and gives way between. The first part has no site. */
+  statusParts(sites: readonly string[]): AsyncIterable<PoolStatusPart> {
+    return this.#status.parts(sites);
   }
 
   /** Returns which workers hang, and what to do; undefined if none does. */

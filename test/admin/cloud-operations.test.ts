@@ -226,6 +226,11 @@ describe('what is in force', () => {
       ['site-a', true],
       ['site-b', false],
     ]);
+    const one = (await call('getStatus', { query: { site: 'site-a' } })).result;
+    expect(one.sites).toMatchObject([{ name: 'site-a', edge: {}, verdicts: {} }]);
+    await expect(call('getStatus', { query: { site: 'site-x' } })).rejects.toMatchObject({
+      problem: { status: 404, detail: 'there is no site "site-x"' },
+    });
     const { items } = (await call('listPresences', { query: { site: 'site-a' } })).result;
     expect(items).toMatchObject([{ realm: 'site-a', of: { realm: 'cloud', address: '10.0.0.5' } }]);
     const { address } = items[0]!;

@@ -1,5 +1,6 @@
 /** A worker whose process hangs: it counts as down, holds nobody up, and is named. No process is started. */
 import { expect, test } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
 import { PoolStatus } from '../../src/worker/pool-status.ts';
 import type { Worker, WorkerStatus } from '../../src/worker/worker.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -83,4 +84,20 @@ test('the fault names the process, also if nobody else asks the workers', async 
   slow.goOn();
   await turn();
   expect(status.fault()).toBeUndefined();
+});
+
+test('no call has many sites', async () => {
+  const sites = Array.from({ length: 40 }, (_, i) => `site-${i}`);
+  const calls: number[] = [];
+  const worker = {
+    status: async (some: readonly string[]): Promise<WorkerStatus> => {
+      calls.push(some.length);
+      const verdicts = Object.fromEntries(some.map((site) => [site, { Forward: 2 }])) as never;
+      return { pid: 1, listener: {}, dataPlane: {}, device: {}, verdicts, traffic: {} };
+    },
+  } as unknown as Worker;
+  const status = new PoolStatus(() => [worker, worker], systemClock);
+  const { verdicts } = await status.total(sites, [sites, []]);
+  expect(calls).toEqual([0, 0, 16, 16, 16, 16, 8, 8]);
+  expect(verdicts).toEqual(Object.fromEntries(sites.map((site) => [site, { Forward: 4 }])));
 });

@@ -3,8 +3,14 @@
  * @module
  */
 import type { Command } from 'commander';
-import type { CloudStatusAnswer, EdgeStatusAnswer } from '../../admin/index.ts';
-import { connectCloud, type GatewayOptions, withGateway } from '../connection.ts';
+import type { CloudOperations, CloudStatusAnswer, EdgeStatusAnswer } from '../../admin/index.ts';
+import {
+  type Connection,
+  connectCloud,
+  type GatewayOptions,
+  isProblem,
+  withGateway,
+} from '../connection.ts';
 import { CommandError, ExitCode } from '../exit.ts';
 import type { Io } from '../io.ts';
 import { type OutputOptions, printResult, withJson } from '../output.ts';
@@ -30,28 +36,35 @@ export function registerStatus(program: Command, io: Io): void {
     .argument('[site]', 'only this site, with all that is known of it');
   withJson(withGateway(command)).action(
     async (site: string | undefined, options: StatusOptions) => {
-      const { result } = await connectCloud(io, options).call('getStatus', {});
-      // An edge gateway has this operation too, with another answer.
-      const status = result as CloudStatusAnswer | EdgeStatusAnswer;
+      const status = await askStatus(connectCloud(io, options), site);
       if ('sites' in status) printCloud(io, options, status, site);
       else printEdge(io, options, status, site);
     }
   );
 }
 
+/** An edge gateway has this operation too, with another answer and without the site. */
+async function askStatus(
+  gateway: Connection<CloudOperations>,
+  site: string | undefined
+): Promise<CloudStatusAnswer | EdgeStatusAnswer> {
+  try {
+    return (await gateway.call('getStatus', { query: { site } })).result;
+  } catch (error) {
+    const isOfEdge = isProblem((error as Error).cause, 'ERR_PRESENCE_ADMIN_REQUEST');
+    if (site === undefined || !isOfEdge) throw error;
+    return (await gateway.call('getStatus', {})).result;
+  }
+}
+
 function printCloud(
   io: Io,
   options: StatusOptions,
-  whole: CloudStatusAnswer,
+  status: CloudStatusAnswer,
   site: string | undefined
 ): void {
-  const sites = whole.sites.filter(({ name }) => site === undefined || name === site);
-  if (site !== undefined && sites.length === 0) {
-    throw new CommandError(ExitCode.Refused, `there is no site "${site}"`);
-  }
-  const status = { ...whole, sites };
   const problems = cloudProblems(status);
-  const details = site === undefined ? [] : sites.flatMap(siteLines);
+  const details = site === undefined ? [] : status.sites.flatMap(siteLines);
   printResult(io, options, { gateway: 'cloud', ...status, problems }, () => [
     ...cloudLines(status),
     ...details,
