@@ -5,6 +5,7 @@
 import { ConfigError, NotFoundError } from '../errors.ts';
 import type {
   ChangeOptions,
+  DesiredRecord,
   Exposure,
   RecordName,
   RecordQuery,
@@ -12,7 +13,6 @@ import type {
   SelectorExposure,
   Service,
   Site,
-  VersionedRecord,
 } from '../registry/index.ts';
 import type { Page } from './answers.ts';
 import type { DesiredOperations } from './desired-operations.ts';
@@ -46,7 +46,7 @@ export function desiredHandlers(registry: Registry): Handlers<DesiredOperations>
     const items = records.slice(0, query.limit).map(answerOf<T>);
     return records.length > items.length ? { items, next: keyOf(items.at(-1)!) } : { items };
   };
-  type Owned<T> = T & { readonly owner: VersionedRecord['owner'] };
+  type Owned<T> = T & { readonly owner: DesiredRecord['owner'] };
   const named = ({ name }: { readonly name: string }) => name;
   const desired = () => {
     const { selectors, ...state } = registry.state;
@@ -116,7 +116,7 @@ export function desiredHandlers(registry: Registry): Handlers<DesiredOperations>
   };
 }
 
-function answerOf<T extends object>({ owner, spec }: VersionedRecord): T {
+function answerOf<T extends object>({ owner, spec }: DesiredRecord): T {
   return { ...spec, owner } as unknown as T;
 }
 

@@ -1,10 +1,10 @@
 /**
- * Lists records page by page, in the order of their names. A page costs what it has, and the records that a filter
- * leaves out on the way.
+ * Lists records page by page, in the order of their names. A page costs what it has, and what is left out on the way:
+ * exposures that come from selectors, and selectors of other services.
  * @module
  */
-import type { RecordName, VersionedRecord } from './model.ts';
-import { keyOfName, versionOf } from './records.ts';
+import type { DesiredRecord, RecordName } from './model.ts';
+import { keyOfName } from './records.ts';
 import type { DesiredTables } from './tables.ts';
 
 /** Which records to list. */
@@ -20,33 +20,53 @@ export interface RecordQuery {
   readonly service?: string | undefined;
 }
 
-export function pageOf(tables: DesiredTables, query: RecordQuery): VersionedRecord[] {
-  const page: VersionedRecord[] = [];
+export function pageOf(tables: DesiredTables, query: RecordQuery): DesiredRecord[] {
+  const page: DesiredRecord[] = [];
   if (query.limit < 1) return page;
   for (const name of namesOf(tables, query)) {
     const record = tables.records.get(keyOfName(name));
     if (record === undefined || !isWanted(record.spec, query)) continue;
-    page.push({ ...record, version: versionOf(record) });
+    page.push(record);
     if (page.length === query.limit) break;
   }
   return page;
 }
 
-function* namesOf(
+function* namesOf(tables: DesiredTables, query: RecordQuery): Generator<RecordName> {
+  const { kind, after = '', site } = query;
+  if (kind === 'exposure') return yield* exposureNames(tables, query);
+  const isAtHome = kind === 'service' && site !== undefined;
+  const names = isAtHome ? tables.homeServicesAfter(site, after) : tables.namesAfter(kind, after);
+  for (const name of names) yield { kind, name };
+}
+
+function* exposureNames(
   tables: DesiredTables,
-  { kind, after = '', site }: RecordQuery
+  { after = '', site, service }: RecordQuery
 ): Generator<RecordName> {
-  if (kind !== 'exposure') {
-    for (const name of tables.namesAfter(kind, after)) yield { kind, name };
-    return;
-  }
-  const [first = '', service = ''] = after.split('/');
-  const sites = site === undefined ? tables.namesAfter('site', first) : [];
-  for (const each of site === undefined ? [first, ...sites] : [site]) {
-    for (const name of tables.servicesAfter(each, each === first ? service : '')) {
-      yield { kind, site: each, service: name };
+  const kind = 'exposure';
+  const [first = '', last = ''] = after.split('/');
+  for (const each of site === undefined ? sitesFrom(tables, first, service) : [site]) {
+    const behind = each === first ? last : '';
+    if (service === undefined) {
+      for (const name of tables.servicesAfter(each, behind))
+        yield { kind, site: each, service: name };
+    } else if (service > behind) {
+      yield { kind, site: each, service };
     }
   }
+}
+
+/** Returns a site and those behind it; with a service, only sites to which it is exposed are behind it. */
+function* sitesFrom(
+  tables: DesiredTables,
+  first: string,
+  service: string | undefined
+): Generator<string> {
+  yield first;
+  yield* service === undefined
+    ? tables.namesAfter('site', first)
+    : tables.sitesAfter(service, first);
 }
 
 function isWanted(spec: object, { site, service }: RecordQuery): boolean {

@@ -12,6 +12,7 @@ import type { Change, Store } from '../store/index.ts';
 import { ChangePlan } from './change-plan.ts';
 import {
   CLOUD,
+  type DesiredRecord,
   type DesiredState,
   type Exposure,
   type ExposureKey,
@@ -134,7 +135,7 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
   }
 
   /** Returns one page of records as they were stated, in the order of their names; see `RecordQuery`. */
-  page(query: RecordQuery): VersionedRecord[] {
+  page(query: RecordQuery): DesiredRecord[] {
     return pageOf(this.#tables, query);
   }
 

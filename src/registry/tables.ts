@@ -98,6 +98,16 @@ export class DesiredTables implements SourceView, DesiredSource {
     return this.#to.get(site)?.keysAfter(service) ?? [];
   }
 
+  /** Returns the sites behind `site` to which a service is exposed, as `servicesAfter` does. */
+  sitesAfter(service: string, site: string): Iterable<string> {
+    return this.#of.get(service)?.keysAfter(site) ?? [];
+  }
+
+  /** Returns the services behind `service` that are at home in a site, in the order of their names. */
+  homeServicesAfter(site: string, service: string): Iterable<string> {
+    return this.#servicesOf.get(site)?.keysAfter(service) ?? [];
+  }
+
   selector(name: string): SelectorExposure | undefined {
     return this.#selectors.get(name);
   }

@@ -1,8 +1,9 @@
 /**
  * Versions of records, changes on the condition of a version, and lists in pages.
  */
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { type RecordQuery, Registry } from '../../src/registry/index.ts';
+import { ShardedMap } from '../../src/registry/sharded-map.ts';
 import { MemoryStore } from '../../src/store/index.ts';
 
 const LAN = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'] };
@@ -88,6 +89,9 @@ test.each<[what: string, query: Omit<RecordQuery, 'limit'>, names: string[]]>([
   ['exposures', { kind: 'exposure' }, ['site-a/amqp', 'site-a/web', 'site-b/web']],
   ['exposures to a site', { kind: 'exposure', site: 'site-a' }, ['site-a/amqp', 'site-a/web']],
   ['exposures of a service', { kind: 'exposure', service: 'web' }, ['site-a/web', 'site-b/web']],
+  ['one exposure', { kind: 'exposure', site: 'site-b', service: 'web' }, ['site-b/web']],
+  ['exposures of a selector', { kind: 'exposure', service: 'dns' }, []],
+  ['services of the cloud', { kind: 'service', site: 'cloud' }, ['amqp', 'dns', 'web']],
   ['exposures to no site', { kind: 'exposure', site: 'site-x' }, []],
 ])('%s come in pages, each once and in their order', async (_what, query, names) => {
   const { registry } = await open();
@@ -106,4 +110,43 @@ test.each<[what: string, query: Omit<RecordQuery, 'limit'>, names: string[]]>([
     expect(all).toEqual(names);
   }
   expect(registry.page({ ...query, limit: 0 })).toEqual([]);
+});
+
+test('a page of one site or one service reads no other records, and makes no versions', async () => {
+  const { registry } = await open();
+  const more = Array.from({ length: 50 }, (_, i) => {
+    return { name: `more-${i}`, site: 'site-b', address: '10.0.0.9', ports: [`tcp/${i + 1}`] };
+  });
+  const exposures = more.map(({ name: service }) => ({ service, site: 'site-c' }));
+  const state = { sites: SITES, services: [...SERVICES, ...more] };
+  await registry.apply({ ...state, exposures: [...EXPOSURES, ...exposures] }, 'admin');
+  const get = vi.spyOn(ShardedMap.prototype, 'get');
+  const queries = [
+    { kind: 'service', site: 'cloud' },
+    { kind: 'exposure', service: 'web' },
+    { kind: 'exposure', service: 'web', site: 'site-b' },
+  ] as const;
+  try {
+    for (const query of queries) {
+      get.mockClear();
+      const records = registry.page({ ...query, limit: 10 });
+      expect(get.mock.calls.length).toBeLessThan(5);
+      expect(records.length).toBeGreaterThan(0);
+      for (const record of records) expect(Object.keys(record).sort()).toEqual(['owner', 'spec']);
+    }
+  } finally {
+    get.mockRestore();
+  }
+});
+
+test('a page of exposures goes on behind the name that is given, whether it is there or not', async () => {
+  const { registry } = await open();
+  const sites = (after: string) =>
+    registry
+      .page({ kind: 'exposure', service: 'web', after, limit: 10 })
+      .map(({ spec }) => (spec as { readonly site: string }).site);
+  expect(sites('site-a/amqp')).toEqual(['site-a', 'site-b']);
+  expect(sites('site-a/web')).toEqual(['site-b']);
+  expect(sites('site-aa/web')).toEqual(['site-b']);
+  expect(sites('site-b/zoo')).toEqual([]);
 });
