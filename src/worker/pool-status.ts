@@ -42,7 +42,7 @@ export class PoolStatus {
     this.#slices = slicesOf(clock);
   }
 
-  /** As `WorkerPool.statuses`. */
+  /** Returns the status of each worker, by number. */
   each(sites: readonly string[]): Promise<readonly WorkerStatus[]> {
     return Promise.all(this.#workers().map((worker) => this.#inTime(worker, sites)));
   }

@@ -44,7 +44,6 @@ import type {
   WorkerAddresses,
   WorkerHost,
   WorkerOptions,
-  WorkerStatus,
 } from './worker.ts';
 import { findWorkerMain } from './worker-entry.ts';
 import { WorkerProcess } from './worker-process.ts';
@@ -280,14 +279,7 @@ export class WorkerPool
     await Promise.all(this.#workers.map((worker) => worker.settled()));
   }
 
-  /**
-   * Returns the status of each worker, by number. A worker that is down, or has not answered for 5000 ms, has the `pid` 0
-   * and no counters.
-   */
-  statuses(sites: readonly string[]): Promise<readonly WorkerStatus[]> {
-    return this.#status.each(sites);
-  }
-
+  /** A worker that is down, or has not answered for 5000 ms, has the `pid` 0 and no counters. */
   status(sites: readonly string[]): Promise<WorkerPoolStatus> {
     return this.#status.total(sites, this.#placement.sites());
   }

@@ -12,7 +12,8 @@ import {
   type MetricName,
 } from '../../src/observe/index.ts';
 import { MemorySecrets, MemoryStore, type Write } from '../../src/store/index.ts';
-import { WorkerPool, type WorkerStatus } from '../../src/worker/index.ts';
+import type { WorkerStatus } from '../../src/worker/index.ts';
+import { PoolStatus } from '../../src/worker/pool-status.ts';
 import { prometheusMissing, promtool } from '../e2e/prometheus-server.ts';
 import { ANY_PORT, desired, Gateways, Hosts, memory } from '../gateway/scene.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -117,7 +118,7 @@ describe('the metrics of a pair', () => {
     const none = { listener: {}, dataPlane: {}, device: {}, verdicts: {}, traffic: {} };
     const down: WorkerStatus = { pid: 0, ...none };
     const up = (pid: number): WorkerStatus => ({ ...down, pid, dataPlane: { dropUncut: pid } });
-    const statuses = vi.spyOn(WorkerPool.prototype, 'statuses');
+    const statuses = vi.spyOn(PoolStatus.prototype, 'each');
     onTestFinished(() => void statuses.mockRestore());
     const cloud = await gateways.cloud({ desired: desired('site-a') });
     const drops = async (...workers: WorkerStatus[]) => {
