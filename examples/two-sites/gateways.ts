@@ -4,12 +4,11 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { request } from 'node:http';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { DESIRED } from './desired.ts';
 import { type Place, ZONE } from './place.ts';
-import { eventually } from './report.ts';
+import { eventually, expect } from './report.ts';
 
 export interface SiteStatus {
   readonly name: string;
@@ -27,8 +26,7 @@ export class GatewayProcess {
   log = '';
 
   constructor(host: Pick<Place, 'spawn'>, command: 'cloud' | 'edge', configPath: string) {
-    const program = ['--import', 'tsx', 'src/cli/main.ts'];
-    this.child = host.spawn([process.execPath, ...program, command, configPath]);
+    this.child = host.spawn([...VIRTUAL_PRESENCE, command, configPath]);
     for (const stream of [this.child.stdout!, this.child.stderr!]) {
       stream.on('data', (chunk: Buffer) => {
         this.log += chunk;
@@ -55,12 +53,13 @@ export class GatewayProcess {
   }
 }
 
-/** The process of the cloud gateway. */
+/** The process of the cloud gateway, and the command by which it is operated. */
 export class CloudProcess extends GatewayProcess {
+  readonly #host: Pick<Place, 'run'>;
   readonly #adminSocket: string;
 
   /** @param config the keys of `cloud.yaml` that depend on the scene */
-  constructor(host: Pick<Place, 'spawn'>, directory: string, config: object) {
+  constructor(host: Pick<Place, 'spawn' | 'run'>, directory: string, config: object) {
     const home = join(directory, 'cloud');
     mkdirSync(home, { recursive: true });
     const common = {
@@ -71,31 +70,26 @@ export class CloudProcess extends GatewayProcess {
     };
     writeFileSync(join(home, 'cloud.yaml'), stringify({ ...common, ...config }));
     super(host, 'cloud', join(home, 'cloud.yaml'));
+    this.#host = host;
     this.#adminSocket = join(home, 'admin.sock');
   }
 
-  /** Sends a request to the admin interface. */
-  admin<T>(method: string, path: string, body?: unknown): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const outgoing = request({ socketPath: this.#adminSocket, method, path }, (response) => {
-        let text = '';
-        response.on('data', (chunk) => {
-          text += chunk;
-        });
-        response.on('end', () => {
-          const answer = JSON.parse(text) as T & { detail?: string };
-          if (response.statusCode! < 300) resolve(answer);
-          else reject(new Error(`${method} ${path}: ${answer.detail}`));
-        });
-      });
-      outgoing.on('error', reject);
-      outgoing.end(body === undefined ? undefined : JSON.stringify(body));
-    });
+  /** Runs the command `virtual-presence` about this gateway, and returns what it prints. */
+  async run(...args: readonly string[]): Promise<string> {
+    const command = [...VIRTUAL_PRESENCE, ...args, '--socket', this.#adminSocket];
+    const { code, stdout, stderr } = await this.#host.run(command);
+    expect(code === 0, stderr.trim());
+    return stdout.trim();
+  }
+
+  /** Runs a command that has the option `--json`. */
+  async read<T>(...args: readonly string[]): Promise<T> {
+    return JSON.parse(await this.run(...args, '--json')) as T;
   }
 
   async status(site: string): Promise<SiteStatus> {
-    const { sites } = await this.admin<{ sites: SiteStatus[] }>('GET', '/v1/status');
-    return sites.find(({ name }) => name === site)!;
+    const { sites } = await this.read<{ sites: SiteStatus[] }>('status', site);
+    return sites[0]!;
   }
 }
 
@@ -116,3 +110,9 @@ export function startEdge(
   writeFileSync(join(home, 'edge.yaml'), stringify({ ...common, ...config }));
   return new GatewayProcess(host, 'edge', join(home, 'edge.yaml'));
 }
+
+/** The words that run the command. */
+const VIRTUAL_PRESENCE: readonly string[] = [
+  process.execPath,
+  ...['--import', 'tsx', 'src/cli/main.ts'],
+];
