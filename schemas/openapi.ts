@@ -4,7 +4,7 @@
  */
 import { STATUS_CODES } from 'node:http';
 import type { AnyOperation, Operations } from '../src/admin/operation.ts';
-import { PROBLEM_TYPE, Problem } from '../src/admin/problem.ts';
+import { PROBLEM_TYPE, ProblemSchema } from '../src/admin/problem.ts';
 import type { Schema } from '../src/base/schema.ts';
 import { type JsonSchema, JsonSchemas, type Loss } from './json-schema.ts';
 
@@ -28,7 +28,7 @@ export interface OpenApi {
 }
 
 export function openApiOf({ title, version, operations, components }: OpenApiOptions): OpenApi {
-  const named = { ...components, Problem };
+  const named = { ...components, Problem: ProblemSchema };
   const schemas = new JsonSchemas(named, referTo);
   const paths: Record<string, Record<string, JsonSchema>> = {};
   for (const [name, operation] of Object.entries(operations)) {

@@ -280,16 +280,16 @@ const TERMS = {
 const EXPOSURE = { site: text, ...TERMS };
 const SELECTOR = { name: text, siteSelector: v.record(text, text), ...TERMS };
 
-export const SiteAnswer: Schema<SiteAnswer> = v.object({ ...SITE, owner });
-export const ServiceAnswer: Schema<ServiceAnswer> = v.object({ ...SERVICE, owner });
-export const ExposureAnswer: Schema<ExposureAnswer> = v.object({ ...EXPOSURE, owner });
-export const SelectorAnswer: Schema<SelectorAnswer> = v.object({ ...SELECTOR, owner });
-export const DesiredAnswer: Schema<DesiredAnswer> = v.object({
+export const SiteAnswerSchema: Schema<SiteAnswer> = v.object({ ...SITE, owner });
+export const ServiceAnswerSchema: Schema<ServiceAnswer> = v.object({ ...SERVICE, owner });
+export const ExposureAnswerSchema: Schema<ExposureAnswer> = v.object({ ...EXPOSURE, owner });
+export const SelectorAnswerSchema: Schema<SelectorAnswer> = v.object({ ...SELECTOR, owner });
+export const DesiredAnswerSchema: Schema<DesiredAnswer> = v.object({
   sites: v.array(v.object(SITE)),
   services: v.array(v.object(SERVICE)),
   exposures: v.array(v.union([v.object(SELECTOR), v.object(EXPOSURE)])),
 });
-export const TokenAnswer: Schema<TokenAnswer> = v.object({
+export const TokenAnswerSchema: Schema<TokenAnswer> = v.object({
   id: text,
   site: text,
   createdAt: v.optional(time),
@@ -297,9 +297,9 @@ export const TokenAnswer: Schema<TokenAnswer> = v.object({
   usedAt: v.optional(time),
   state: v.picklist(['valid', 'used', 'expired']),
 });
-export const NewTokenAnswer: Schema<NewTokenAnswer> = v.object({ token: text });
+export const NewTokenAnswerSchema: Schema<NewTokenAnswer> = v.object({ token: text });
 const SCOPE = { site: v.optional(text), serial: v.optional(text), spki: v.optional(text) };
-export const RevocationAnswer: Schema<RevocationAnswer> = v.object({
+export const RevocationAnswerSchema: Schema<RevocationAnswer> = v.object({
   scope: v.object(SCOPE),
   reason: v.picklist([
     'unspecified',
@@ -312,7 +312,7 @@ export const RevocationAnswer: Schema<RevocationAnswer> = v.object({
   revokedAt: time,
   site: v.optional(text),
 });
-export const ReceiptAnswer: Schema<ReceiptAnswer> = v.object({
+export const ReceiptAnswerSchema: Schema<ReceiptAnswer> = v.object({
   scope: v.object(SCOPE),
   sites: texts,
   serials: texts,
@@ -323,12 +323,12 @@ export const ReceiptAnswer: Schema<ReceiptAnswer> = v.object({
   storedMs: v.number(),
   elapsedMs: v.number(),
 });
-export const PresenceAnswer: Schema<PresenceAnswer> = v.object({
+export const PresenceAnswerSchema: Schema<PresenceAnswer> = v.object({
   realm: text,
   address,
   of: v.object({ realm: text, address }),
 });
-export const PathAnswer: Schema<PathAnswer> = v.object({
+export const PathAnswerSchema: Schema<PathAnswer> = v.object({
   ingress: text,
   source: address,
   destination: address,
@@ -338,8 +338,12 @@ export const PathAnswer: Schema<PathAnswer> = v.object({
   packets: v.number(),
   bytes: v.number(),
 });
-export const WhoisAnswer: Schema<WhoisAnswer> = v.object({ site: text, address, services: texts });
-export const NamesAnswer: Schema<NamesAnswer> = v.object({
+export const WhoisAnswerSchema: Schema<WhoisAnswer> = v.object({
+  site: text,
+  address,
+  services: texts,
+});
+export const NamesAnswerSchema: Schema<NamesAnswer> = v.object({
   hosts: v.array(v.object({ name: text, addresses: v.array(address), ports })),
 });
 const certificate = v.object({
@@ -356,7 +360,7 @@ const ca = v.object({
   notAfter: time,
 });
 const siteList = v.object({ count, names: texts });
-export const CaAnswer: Schema<CaAnswer> = v.object({
+export const CaAnswerSchema: Schema<CaAnswer> = v.object({
   rollover: text,
   current: ca,
   next: v.optional(ca),
@@ -366,7 +370,7 @@ export const CaAnswer: Schema<CaAnswer> = v.object({
   blocking: siteList,
   warning: v.optional(text),
 });
-export const ReloadAnswer: Schema<ReloadAnswer> = v.object({ needRestart: texts });
+export const ReloadAnswerSchema: Schema<ReloadAnswer> = v.object({ needRestart: texts });
 
 /** Returns the schema of one page of a list. */
 export function pageSchema<T>(item: Schema<T>): Schema<Page<T>> {

@@ -55,10 +55,14 @@ export type SelectorBody = Omit<SelectorExposureInput, 'name'> & {
 const key = v.optional(NameText);
 const { service: _, ...terms } = TERM_ENTRIES;
 
-export const SiteBody: Schema<SiteBody> = record({ name: key, ...SITE_ENTRIES });
-export const ServiceBody: Schema<ServiceBody> = record({ name: key, ...SERVICE_ENTRIES });
-export const ExposureBody: Schema<ExposureBody> = record({ site: key, service: key, ...terms });
-export const SelectorBody: Schema<SelectorBody> = record({
+export const SiteBodySchema: Schema<SiteBody> = record({ name: key, ...SITE_ENTRIES });
+export const ServiceBodySchema: Schema<ServiceBody> = record({ name: key, ...SERVICE_ENTRIES });
+export const ExposureBodySchema: Schema<ExposureBody> = record({
+  site: key,
+  service: key,
+  ...terms,
+});
+export const SelectorBodySchema: Schema<SelectorBody> = record({
   name: key,
   siteSelector: LabelsSchema,
   ...TERM_ENTRIES,
@@ -70,7 +74,7 @@ function record<T>(entries: v.ObjectEntries): Schema<T> {
 
 /** A whole desired state; what is left out is empty. */
 export type DesiredBody = Partial<DesiredInput>;
-export const DesiredBody: Schema<DesiredBody> = v.strictObject({
+export const DesiredBodySchema: Schema<DesiredBody> = v.strictObject({
   sites: v.optional(v.array(SiteSchema), []),
   services: v.optional(v.array(ServiceSchema), []),
   exposures: v.optional(v.array(AnyExposureSchema), []),
@@ -82,7 +86,7 @@ export interface TokenBody {
   readonly lifetimeSeconds?: number | undefined;
 }
 
-export const TokenBody: Schema<TokenBody> = v.strictObject({
+export const TokenBodySchema: Schema<TokenBody> = v.strictObject({
   site: NameText,
   lifetimeSeconds: v.optional(wholeNumber(1, 30 * 86_400)),
 });
@@ -103,11 +107,14 @@ const bySerial = v.strictObject({ serial: hash, reason });
 const byKey = v.strictObject({ spki: hash, reason });
 /** What to revoke: a site, a certificate or a key. */
 export type RevocationBody = RevocationScope & { readonly reason?: RevocationReason | undefined };
-export const RevocationBody: Schema<RevocationBody> = chosen([bySite, bySerial, byKey], (input) => {
-  if (typeof input !== 'object' || input === null) return bySite;
-  if ('serial' in input) return bySerial;
-  return 'spki' in input ? byKey : bySite;
-});
+export const RevocationBodySchema: Schema<RevocationBody> = chosen(
+  [bySite, bySerial, byKey],
+  (input) => {
+    if (typeof input !== 'object' || input === null) return bySite;
+    if ('serial' in input) return bySerial;
+    return 'spki' in input ? byKey : bySite;
+  }
+);
 
 /** A text that no message shows. */
 const secret = v.pipe(
@@ -123,7 +130,7 @@ export interface RolloverBody {
   /** For `retire`: whether to close the tunnels of edges that have not renewed; default false. */
   readonly force?: boolean | undefined;
 }
-export const RolloverBody: Schema<RolloverBody> = v.strictObject({
+export const RolloverBodySchema: Schema<RolloverBody> = v.strictObject({
   step: v.picklist(['prepare', 'activate', 'retire']),
   ca: v.optional(
     v.strictObject(
@@ -139,7 +146,7 @@ export interface MoveBody {
   /** The number of the worker, from 0. */
   readonly worker: number;
 }
-export const MoveBody: Schema<MoveBody> = v.strictObject({
+export const MoveBodySchema: Schema<MoveBody> = v.strictObject({
   site: NameText,
   worker: wholeNumber(0, 63),
 });
@@ -184,7 +191,7 @@ const byFlow = v.strictObject({
   port: v.optional(port),
   sourcePort: v.optional(port),
 });
-export const ExplainBody: Schema<ExplainBody> = chosen(
+export const ExplainBodySchema: Schema<ExplainBody> = chosen(
   [byFlow, byPacket],
   packetOr(byFlow, byPacket)
 );
@@ -199,7 +206,7 @@ const edgeFlow = v.strictObject({
   port: v.optional(port),
   sourcePort: v.optional(port),
 });
-export const EdgeExplainBody: Schema<EdgeExplainBody> = chosen(
+export const EdgeExplainBodySchema: Schema<EdgeExplainBody> = chosen(
   [edgeFlow, edgePacket],
   packetOr(edgeFlow, edgePacket)
 );
@@ -211,7 +218,7 @@ function packetOr(flow: Schema<unknown>, packet: Schema<unknown>) {
 
 /** How to measure the round-trip time of a tunnel; see `PingOptions`. */
 export type PingBody = Omit<PingOptions, 'signal'>;
-export const PingBody: Schema<PingBody> = v.strictObject({
+export const PingBodySchema: Schema<PingBody> = v.strictObject({
   count: v.optional(wholeNumber(1, 100)),
   intervalMs: v.optional(wholeNumber(0, 10_000)),
   timeoutMs: v.optional(wholeNumber(1, 10_000)),
@@ -224,7 +231,7 @@ const captureEnd = v.strictObject({
   service: v.optional(NameText),
   hosts: v.optional(v.pipe(v.array(PrefixText), v.minLength(1), v.maxLength(64))),
 });
-export const CaptureBody: Schema<CaptureBody> = v.strictObject({
+export const CaptureBodySchema: Schema<CaptureBody> = v.strictObject({
   from: v.optional(captureEnd),
   to: v.optional(captureEnd),
   oneWay: v.optional(v.boolean()),

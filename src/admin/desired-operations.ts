@@ -5,17 +5,40 @@
 import * as v from 'valibot';
 import { NameText, type Schema } from '../base/schema.ts';
 import {
-  DesiredAnswer,
-  ExposureAnswer,
+  type DesiredAnswer,
+  DesiredAnswerSchema,
+  type ExposureAnswer,
+  ExposureAnswerSchema,
   type Page,
   pageSchema,
-  SelectorAnswer,
-  ServiceAnswer,
-  SiteAnswer,
+  type SelectorAnswer,
+  SelectorAnswerSchema,
+  type ServiceAnswer,
+  ServiceAnswerSchema,
+  type SiteAnswer,
+  SiteAnswerSchema,
 } from './answers.ts';
-import { DesiredBody, ExposureBody, SelectorBody, ServiceBody, SiteBody } from './bodies.ts';
+import {
+  type DesiredBody,
+  DesiredBodySchema,
+  type ExposureBody,
+  ExposureBodySchema,
+  type SelectorBody,
+  SelectorBodySchema,
+  type ServiceBody,
+  ServiceBodySchema,
+  type SiteBody,
+  SiteBodySchema,
+} from './bodies.ts';
 import type { Operation } from './operation.ts';
-import { ExposureFilter, PageQuery, SiteFilter } from './page.ts';
+import {
+  type ExposureFilter,
+  ExposureFilterSchema,
+  type PageQuery,
+  PageQuerySchema,
+  type SiteFilter,
+  SiteFilterSchema,
+} from './page.ts';
 
 /** Names a site in the path. */
 export interface SiteParams {
@@ -89,8 +112,8 @@ export const DESIRED_OPERATIONS: DesiredOperations = {
     path: SITES,
     summary: 'The sites',
     role: 'viewer',
-    query: PageQuery,
-    result: pageSchema(SiteAnswer),
+    query: PageQuerySchema,
+    result: pageSchema(SiteAnswerSchema),
   },
   getSite: {
     method: 'GET',
@@ -98,7 +121,7 @@ export const DESIRED_OPERATIONS: DesiredOperations = {
     summary: 'One site',
     role: 'viewer',
     params: inSite,
-    result: SiteAnswer,
+    result: SiteAnswerSchema,
     versioned: true,
   },
   putSite: {
@@ -107,8 +130,8 @@ export const DESIRED_OPERATIONS: DesiredOperations = {
     summary: 'Adds a site, or changes it',
     role: 'operator',
     params: inSite,
-    body: SiteBody,
-    result: SiteAnswer,
+    body: SiteBodySchema,
+    result: SiteAnswerSchema,
     versioned: true,
   },
   deleteSite: {
@@ -124,8 +147,8 @@ export const DESIRED_OPERATIONS: DesiredOperations = {
     path: '/v1/services',
     summary: 'The services',
     role: 'viewer',
-    query: SiteFilter,
-    result: pageSchema(ServiceAnswer),
+    query: SiteFilterSchema,
+    result: pageSchema(ServiceAnswerSchema),
   },
   getService: {
     method: 'GET',
@@ -133,7 +156,7 @@ export const DESIRED_OPERATIONS: DesiredOperations = {
     summary: 'One service',
     role: 'viewer',
     params: ofService,
-    result: ServiceAnswer,
+    result: ServiceAnswerSchema,
     versioned: true,
   },
   putService: {
@@ -142,8 +165,8 @@ export const DESIRED_OPERATIONS: DesiredOperations = {
     summary: 'Adds a service, or changes it',
     role: 'operator',
     params: ofService,
-    body: ServiceBody,
-    result: ServiceAnswer,
+    body: ServiceBodySchema,
+    result: ServiceAnswerSchema,
     versioned: true,
   },
   deleteService: {
@@ -159,8 +182,8 @@ export const DESIRED_OPERATIONS: DesiredOperations = {
     path: '/v1/exposures',
     summary: 'The exposures to one site each',
     role: 'viewer',
-    query: ExposureFilter,
-    result: pageSchema(ExposureAnswer),
+    query: ExposureFilterSchema,
+    result: pageSchema(ExposureAnswerSchema),
   },
   getExposure: {
     method: 'GET',
@@ -168,7 +191,7 @@ export const DESIRED_OPERATIONS: DesiredOperations = {
     summary: 'One exposure to one site',
     role: 'viewer',
     params: ofExposure,
-    result: ExposureAnswer,
+    result: ExposureAnswerSchema,
     versioned: true,
   },
   putExposure: {
@@ -177,8 +200,8 @@ export const DESIRED_OPERATIONS: DesiredOperations = {
     summary: 'Exposes a service to a site, or changes the exposure',
     role: 'operator',
     params: ofExposure,
-    body: ExposureBody,
-    result: ExposureAnswer,
+    body: ExposureBodySchema,
+    result: ExposureAnswerSchema,
     versioned: true,
   },
   deleteExposure: {
@@ -194,8 +217,8 @@ export const DESIRED_OPERATIONS: DesiredOperations = {
     path: '/v1/selectors',
     summary: 'The exposures to sites with certain labels',
     role: 'viewer',
-    query: PageQuery,
-    result: pageSchema(SelectorAnswer),
+    query: PageQuerySchema,
+    result: pageSchema(SelectorAnswerSchema),
   },
   getSelector: {
     method: 'GET',
@@ -203,7 +226,7 @@ export const DESIRED_OPERATIONS: DesiredOperations = {
     summary: 'One exposure to sites with certain labels',
     role: 'viewer',
     params: ofSelector,
-    result: SelectorAnswer,
+    result: SelectorAnswerSchema,
     versioned: true,
   },
   putSelector: {
@@ -212,8 +235,8 @@ export const DESIRED_OPERATIONS: DesiredOperations = {
     summary: 'Exposes a service to the sites with certain labels, or changes the exposure',
     role: 'operator',
     params: ofSelector,
-    body: SelectorBody,
-    result: SelectorAnswer,
+    body: SelectorBodySchema,
+    result: SelectorAnswerSchema,
     versioned: true,
   },
   deleteSelector: {
@@ -229,14 +252,14 @@ export const DESIRED_OPERATIONS: DesiredOperations = {
     path: '/v1/desired',
     summary: 'The whole desired state',
     role: 'viewer',
-    result: DesiredAnswer,
+    result: DesiredAnswerSchema,
   },
   putDesired: {
     method: 'PUT',
     path: '/v1/desired',
     summary: 'Replaces all sites, services and exposures that were set through this interface',
     role: 'operator',
-    body: DesiredBody,
-    result: DesiredAnswer,
+    body: DesiredBodySchema,
+    result: DesiredAnswerSchema,
   },
 };

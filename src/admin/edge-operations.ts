@@ -4,11 +4,21 @@
  */
 import * as v from 'valibot';
 import type { Schema } from '../base/schema.ts';
-import { NamesAnswer } from './answers.ts';
-import { EdgeExplainBody, PingBody } from './bodies.ts';
-import { EdgeExplainAnswer, PingAnswer } from './explanation.ts';
+import { type NamesAnswer, NamesAnswerSchema } from './answers.ts';
+import {
+  type EdgeExplainBody,
+  EdgeExplainBodySchema,
+  type PingBody,
+  PingBodySchema,
+} from './bodies.ts';
+import {
+  type EdgeExplainAnswer,
+  EdgeExplainAnswerSchema,
+  type PingAnswer,
+  PingAnswerSchema,
+} from './explanation.ts';
 import type { Operation } from './operation.ts';
-import { EdgeStatusAnswer } from './status.ts';
+import { type EdgeStatusAnswer, EdgeStatusAnswerSchema } from './status.ts';
 
 export interface EnrolmentBody {
   /** An enrolment token. */
@@ -24,7 +34,7 @@ export interface EdgeOperations {
   readonly enrol: Operation<{ body: EnrolmentBody; result: EdgeStatusAnswer }>;
 }
 
-export const EnrolmentBody: Schema<EnrolmentBody> = v.strictObject({
+export const EnrolmentBodySchema: Schema<EnrolmentBody> = v.strictObject({
   token: v.pipe(
     v.string('expected a token as text, which is not shown'),
     v.minLength(1, 'expected a token'),
@@ -45,7 +55,7 @@ export const EDGE_OPERATIONS: EdgeOperations = {
     path: '/v1/status',
     summary: 'The gateway, its tunnel and its counters',
     role: 'viewer',
-    result: EdgeStatusAnswer,
+    result: EdgeStatusAnswerSchema,
   },
   lookup: {
     method: 'GET',
@@ -53,30 +63,30 @@ export const EDGE_OPERATIONS: EdgeOperations = {
     summary: 'What a name resolves to at the site',
     role: 'viewer',
     query: v.strictObject({ name: v.pipe(v.string(), v.minLength(1), v.maxLength(253)) }),
-    result: NamesAnswer,
+    result: NamesAnswerSchema,
   },
   explain: {
     method: 'POST',
     path: '/v1/explain',
     summary: 'Whether a flow or a packet of the site gets to the cloud, and what stops it',
     role: 'viewer',
-    body: EdgeExplainBody,
-    result: EdgeExplainAnswer,
+    body: EdgeExplainBodySchema,
+    result: EdgeExplainAnswerSchema,
   },
   ping: {
     method: 'POST',
     path: '/v1/ping',
     summary: 'Measures the round-trip time of the tunnel to the cloud now',
     role: 'viewer',
-    body: PingBody,
-    result: PingAnswer,
+    body: PingBodySchema,
+    result: PingAnswerSchema,
   },
   enrol: {
     method: 'POST',
     path: '/v1/enrolment',
     summary: 'Redeems a token, for the first certificate or for another one',
     role: 'admin',
-    body: EnrolmentBody,
-    result: EdgeStatusAnswer,
+    body: EnrolmentBodySchema,
+    result: EdgeStatusAnswerSchema,
   },
 };

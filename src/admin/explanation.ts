@@ -106,7 +106,7 @@ const EDGE_STAGES = [
   'tunnel',
 ] as const satisfies EdgeStageName[];
 
-export const ExplainAnswer: Schema<ExplainAnswer> = v.object({
+export const ExplainAnswerSchema: Schema<ExplainAnswer> = v.object({
   passes: v.boolean(),
   droppedAt: v.optional(v.picklist(STAGES)),
   summary: text,
@@ -122,7 +122,7 @@ export const ExplainAnswer: Schema<ExplainAnswer> = v.object({
   packet: v.optional(text),
   translated: v.optional(text),
 });
-export const EdgeExplainAnswer: Schema<EdgeExplainAnswer> = v.object({
+export const EdgeExplainAnswerSchema: Schema<EdgeExplainAnswer> = v.object({
   passes: v.boolean(),
   droppedAt: v.optional(v.picklist(EDGE_STAGES)),
   summary: text,
@@ -132,7 +132,7 @@ export const EdgeExplainAnswer: Schema<EdgeExplainAnswer> = v.object({
   verdict: v.optional(text),
 });
 const times = { sent: v.number(), received: v.number(), minMs: ms, avgMs: ms, maxMs: ms };
-export const PingAnswer: Schema<PingAnswer> = v.object({
+export const PingAnswerSchema: Schema<PingAnswer> = v.object({
   site: text,
   ...times,
   connections: v.array(v.object(times)),

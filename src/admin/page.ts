@@ -39,13 +39,16 @@ const limit = v.optional(
   String(DEFAULT_PAGE)
 );
 const cursor = v.optional(v.pipe(v.string(), v.maxLength(512)));
-export const PageQuery: Schema<PageQuery> = v.strictObject({ limit, cursor }) as Schema<PageQuery>;
-export const SiteFilter: Schema<SiteFilter> = v.strictObject({
+export const PageQuerySchema: Schema<PageQuery> = v.strictObject({
+  limit,
+  cursor,
+}) as Schema<PageQuery>;
+export const SiteFilterSchema: Schema<SiteFilter> = v.strictObject({
   limit,
   cursor,
   site: v.optional(NameText),
 }) as Schema<SiteFilter>;
-export const ExposureFilter: Schema<ExposureFilter> = v.strictObject({
+export const ExposureFilterSchema: Schema<ExposureFilter> = v.strictObject({
   limit,
   cursor,
   site: v.optional(NameText),

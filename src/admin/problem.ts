@@ -26,7 +26,7 @@ export interface Problem {
   readonly remedy?: string | undefined;
 }
 
-export const Problem: Schema<Problem> = v.object({
+export const ProblemSchema: Schema<Problem> = v.object({
   title: v.string(),
   status: v.number(),
   detail: v.string(),

@@ -198,7 +198,7 @@ const site = v.object({
   verdicts: v.optional(counters),
 });
 
-export const CloudStatusAnswer: Schema<CloudStatusAnswer> = v.object({
+export const CloudStatusAnswerSchema: Schema<CloudStatusAnswer> = v.object({
   pid: count,
   listening: v.object({
     tunnels: v.array(endpoint),
@@ -222,7 +222,7 @@ export const CloudStatusAnswer: Schema<CloudStatusAnswer> = v.object({
   warnings,
 });
 
-export const EdgeStatusAnswer: Schema<EdgeStatusAnswer> = v.object({
+export const EdgeStatusAnswerSchema: Schema<EdgeStatusAnswer> = v.object({
   site: v.optional(text),
   state: v.picklist(['enrolling', 'connecting', 'online', 'rejected', 'closed']),
   failure: v.optional(

@@ -6,7 +6,7 @@
 import * as v from 'valibot';
 import type { Schema } from '../base/schema.ts';
 import type { DeviceOptions } from '../device/index.ts';
-import { EnvironmentError } from '../errors.ts';
+import { EnrolmentError } from '../errors.ts';
 import { EDGE_ENTRIES } from '../gateway/edge-options.ts';
 import {
   EDGE_GATEWAY_DEFAULTS,
@@ -80,11 +80,15 @@ export async function readEdgeKeys(file: ConfigFile): Promise<EdgeKeys> {
   return keys;
 }
 
-/** @throws {EnvironmentError} if the file cannot be read, or is empty, as that of a systemd unit without a token. */
+/**
+ * @throws {EnvironmentError} if the file cannot be read.
+ * @throws {EnrolmentError} if it is empty, as that of a systemd unit without a token.
+ */
 function readToken(path: string): string {
   const token = readText('the token file', path).trim();
   if (token !== '') return token;
-  throw new EnvironmentError(
+  throw new EnrolmentError(
+    'missing',
     `the token file ${path} is empty: put a token of the cloud into it, and start the gateway again`
   );
 }

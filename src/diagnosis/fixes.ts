@@ -53,7 +53,7 @@ export function timeBoxFix(
   const exposure = { ...rest, service, site } as Exposure;
   return exposureFix(registry, exposure, [
     `expose ${service} to ${site} without a time box`,
-    '--not-before none --not-after none',
+    '--unset not-before,not-after',
   ]);
 }
 

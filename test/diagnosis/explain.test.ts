@@ -135,7 +135,7 @@ const MENDED: Record<
     },
     at: 'destination',
     reason: 'glance has no address at site-b',
-    command: 'virtual-presence expose glance site-b --not-before none --not-after none',
+    command: 'virtual-presence expose glance site-b --unset not-before,not-after',
   },
   'a revoked site': {
     query: flow('site-b/10.0.0.5', 'rabbitmq'),

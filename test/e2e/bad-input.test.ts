@@ -198,7 +198,7 @@ describe.concurrent('environment', () => {
   test.each([
     ['malformed', 'not an enrolment token'],
     ['vp1.e30', 'the enrolment token is damaged'],
-    ['', 'not an enrolment token'],
+    ['', 'is empty: put a token of the cloud into it'],
   ])('a token file with the content "%s" is refused', async (token, sentence) => {
     expect(await refusedEdge(edgeHome(token), ExitCode.Usage)).toContain(sentence);
   });

@@ -61,7 +61,7 @@ const REFUSED: Readonly<Record<string, readonly [Flow, fix: string]>> = {
   ],
   'an exposure whose time is over': [
     { site: 'a', service: 'batch', protocol: 'tcp', port: 8082 },
-    'expose batch site-a --not-before none --not-after none',
+    'expose batch site-a --unset not-before,not-after',
   ],
 };
 /** A flow of the site that is revoked, which passes after a fix. */

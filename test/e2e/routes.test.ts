@@ -229,8 +229,8 @@ describe.skipIf(isSkipped).each([1, 2])(
         // The former address stands for nothing, and the edge does not even route it.
         const query = `site=site-a&address=`;
         expect(await callAdmin('GET', `/v1/whois?${query}${former}`)).toMatchObject({
-          status: 400,
-          body: { message: expect.stringContaining(former) },
+          status: 404,
+          body: { detail: expect.stringContaining(former) },
         });
         expect(await callAdmin('GET', `/v1/whois?${query}${seen.service}`)).toMatchObject({
           body: { site: 'cloud', address: '10.0.0.5' },

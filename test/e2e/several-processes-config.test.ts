@@ -28,7 +28,7 @@ describe('a cloud gateway’s file', () => {
   const faults: [change: Config, says: RegExp][] = [
     [{ workers: 0 }, /:\d+: workers: expected a whole number from 1 to 64/],
     [{ workers: 65, device: TUN }, /:\d+: workers: expected a whole number from 1 to 64/],
-    [{ workers: 'many' }, /:\d+: workers: expected "auto" or a number, got "many"/],
+    [{ workers: 'many' }, /:\d+: workers: expected a whole number from 1 to 64, or auto/],
     [{ workers: 2 }, /:\d+: workers: 2 need a device of type tun, one for each$/],
     [
       { workers: 3, device: TUN, tunnel: '127.0.0.1:65534' },
