@@ -45,7 +45,7 @@ export { type ChangedNames, NameIndex, type NameIndexOptions } from './name-inde
 export { PlanPartition, type PlanPartitionOptions } from './plan-partition.ts';
 export type { PoolStatus, PoolVersionStatus, PoolWarning } from './pool-watch.ts';
 export { PresenceController } from './presence-controller.ts';
-export type { PresenceLookup, VisibleService } from './presence-lookup.ts';
+export { PresenceLookup, type VisibleService } from './presence-lookup.ts';
 export { type PresenceUse, PresenceUses } from './presence-uses.ts';
 export type { RenewalCounters, TrustProvider } from './renewal-service.ts';
 export type { ControlMeasures, PoolMeasures, SiteMeasures } from './site-measures.ts';
