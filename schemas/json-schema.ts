@@ -168,7 +168,7 @@ interface Node {
   readonly requirement?: unknown;
   readonly metadata?: { readonly title?: string };
   readonly pipe?: readonly Node[];
-  /** Those of a choice. */
+  /** The members of a choice. */
   readonly members?: ChosenSchema<unknown>['members'];
   readonly getter?: (input: unknown) => Node;
   readonly entries?: Readonly<Record<string, Node>>;

@@ -57,7 +57,7 @@ export class AdminServer implements AsyncDisposable {
   readonly #running = new Set<Promise<void>>();
   /** The answers that their clients have not read yet. */
   readonly #unread = new Set<Promise<void>>();
-  /** Those of requests whose clients are there. */
+  /** The controllers of requests whose clients are still connected. */
   readonly #leaving = new Set<AbortController>();
   /** The connections that have had their request. */
   readonly #served = new WeakSet<Socket>();

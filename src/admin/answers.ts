@@ -29,7 +29,7 @@ export interface SiteAnswer {
   readonly mtu?: number | undefined;
   readonly reject?: 'drop' | 'unreachable' | 'reset' | undefined;
   readonly labels?: Labels | undefined;
-  /** Who keeps the record, and alone may change it. */
+  /** The owner keeps the record, and alone may change it. */
   readonly owner: Owner;
 }
 
@@ -39,7 +39,7 @@ export interface ServiceAnswer {
   readonly site: string;
   readonly address: string;
   readonly ports: readonly string[];
-  /** Who keeps the record, and alone may change it. */
+  /** The owner keeps the record, and alone may change it. */
   readonly owner: Owner;
 }
 
@@ -55,7 +55,7 @@ export interface TermsAnswer {
   readonly svcb?: readonly BindingAnswer[] | undefined;
   readonly notBefore?: string | undefined;
   readonly notAfter?: string | undefined;
-  /** Who keeps the record, and alone may change it. */
+  /** The owner keeps the record, and alone may change it. */
   readonly owner: Owner;
 }
 

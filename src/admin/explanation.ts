@@ -14,7 +14,7 @@ export interface FixAnswer {
   readonly command?: string | undefined;
   /** The same as a change of the desired state: `kind` and the record as it has to be. */
   readonly change?: object | undefined;
-  /** Who keeps the record that is to be changed. */
+  /** The owner of the record that is to be changed. */
   readonly owner?: string | undefined;
 }
 

@@ -8,7 +8,7 @@ import type { Schema } from '../base/schema.ts';
 /** The content type of a capture file; none is registered, and this one is common. */
 export const PCAPNG_TYPE = 'application/x-pcapng';
 
-/** Who may call an operation. `operator` may do what `viewer` may, and `admin` everything. */
+/** The role that a caller of an operation needs. `operator` may do what `viewer` may, and `admin` everything. */
 export type Role = 'viewer' | 'operator' | 'admin';
 
 /** The parts of an operation that have a type. What is absent has no parameters, no body, or no answer. */

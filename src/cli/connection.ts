@@ -201,7 +201,7 @@ const MAX_PATH_BYTES = 107;
 
 const VARIABLE = 'VIRTUAL_PRESENCE_SOCKET';
 
-/** Those of the units in `systemd`, and that of a gateway that runs in this directory. */
+/** The sockets of the units in `systemd`, and the one of a gateway that runs in this directory. */
 const USUAL = [
   '/run/virtual-presence-cloud/admin.sock',
   '/run/virtual-presence-edge/admin.sock',

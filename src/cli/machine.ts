@@ -148,7 +148,7 @@ async function canListen(host: string, port: number): Promise<boolean> {
 }
 
 const LOOPBACK = '127.0.0.1';
-/** Of a documentation prefix (RFC 5737). */
+/** An address of a documentation prefix (RFC 5737). */
 const FAR_ADDRESS = '192.0.2.1';
 const DISCARD_PORT = 9;
 const DNS_PORT = 53;

@@ -58,7 +58,7 @@ export interface Fix {
   readonly command?: string | undefined;
   /** The same as a change of the desired state, for programs. */
   readonly change?: FixChange | undefined;
-  /** Whose record is to be changed. Only its owner can: a record of `file` is changed in the configuration file. */
+  /** The owner of the record that is to be changed. Only the owner can change it: a record of `file` is changed in the configuration file. */
   readonly owner?: Owner | undefined;
 }
 

@@ -436,7 +436,7 @@ function isMetaType(type: number): boolean {
 }
 
 const CLASS_IN = 1;
-/** Behind the response codes of a header, which have four bits. */
+/** The place behind the response codes of a header, which have four bits. */
 const NO_ANSWER = 16;
 const RCODE_NAMES: Readonly<Record<number, string>> = {
   0: 'noerror',

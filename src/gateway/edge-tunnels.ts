@@ -29,7 +29,7 @@ export class EdgeTunnels extends EventEmitter<EdgeTunnelsEvents> {
   readonly #logger: Logger;
   readonly #tunnels = new Set<SiteTunnel>();
   readonly #refusalLoggedMs = new Map<string, number>();
-  /** By site, whose name its certificate has. */
+  /** Keyed by the site, whose name is in the certificate of its edge. */
   readonly #faults = new Map<string, string>();
 
   constructor(control: ControlServer, logger: Logger) {

@@ -55,7 +55,7 @@ export class CounterSums {
 /** The counters of one process. */
 interface Part {
   pid: number;
-  /** Those of the processes before it, as they were when they were last asked. */
+  /** The counts of the processes before it, as they were when they were last asked. */
   before: readonly number[];
   last: readonly number[];
 }

@@ -1,6 +1,6 @@
 /**
- * Who talks to whom in a capture, and which end is the service: the first look at a capture, from which a plan is
- * inferred. Which end is the client is told by
+ * Finds the conversations of a capture, and which end of each is the service. A plan is inferred from that. These rules
+ * say which end is the client, the first that applies:
  *
  * 1. the packet that opens the conversation: a SYN (TCP), an INIT (SCTP), an echo request; or the answer to it;
  * 2. without one, for TCP: the end that has answered other clients, else the lower port, is the service;

@@ -56,7 +56,7 @@ async function bindUdp(host: string, port: number): Promise<void> {
   }
 }
 
-/** By the code of the system: what it means, and what to do. */
+/** The meaning of a code of the system, and what to do; keyed by the code. */
 const FAULTS: Readonly<Record<string, readonly [says: string, remedy: string]>> = {
   EADDRINUSE: [
     'is in use by another program',
