@@ -299,16 +299,18 @@ export const TokenAnswerSchema: Schema<TokenAnswer> = v.object({
 });
 export const NewTokenAnswerSchema: Schema<NewTokenAnswer> = v.object({ token: text });
 const SCOPE = { site: v.optional(text), serial: v.optional(text), spki: v.optional(text) };
+/** The reasons of a revocation. */
+export const ReasonSchema: Schema<RevocationReason> = v.picklist([
+  'unspecified',
+  'keyCompromise',
+  'affiliationChanged',
+  'superseded',
+  'cessationOfOperation',
+  'privilegeWithdrawn',
+]);
 export const RevocationAnswerSchema: Schema<RevocationAnswer> = v.object({
   scope: v.object(SCOPE),
-  reason: v.picklist([
-    'unspecified',
-    'keyCompromise',
-    'affiliationChanged',
-    'superseded',
-    'cessationOfOperation',
-    'privilegeWithdrawn',
-  ]),
+  reason: ReasonSchema,
   revokedAt: time,
   site: v.optional(text),
 });

@@ -3,21 +3,14 @@
  * @module
  */
 import * as v from 'valibot';
-import {
-  AddressText,
-  chosen,
-  NameText,
-  PrefixText,
-  type Schema,
-  wholeNumber,
-} from '../base/schema.ts';
-import {
-  CAPTURE_LIMITS,
-  type CaptureQuery,
-  type EdgeFlowQuery,
-  type FlowProtocol,
-  type FlowQuery,
-  type PingOptions,
+import { AddressText, chosen, NameText, type Schema, wholeNumber } from '../base/schema.ts';
+import { CaptureQuerySchema } from '../diagnosis/capture-query.ts';
+import type {
+  CaptureQuery,
+  EdgeFlowQuery,
+  FlowProtocol,
+  FlowQuery,
+  PingOptions,
 } from '../diagnosis/index.ts';
 import type { RevocationReason, RevocationScope } from '../pki/index.ts';
 import type {
@@ -36,6 +29,7 @@ import {
   SiteSchema,
   TERM_ENTRIES,
 } from '../registry/schema.ts';
+import { ReasonSchema } from './answers.ts';
 import type { CaStep } from './target.ts';
 
 /** A site; its name is in the path. */
@@ -91,16 +85,7 @@ export const TokenBodySchema: Schema<TokenBody> = v.strictObject({
   lifetimeSeconds: v.optional(wholeNumber(1, 30 * 86_400)),
 });
 
-const reason = v.optional(
-  v.picklist([
-    'unspecified',
-    'keyCompromise',
-    'affiliationChanged',
-    'superseded',
-    'cessationOfOperation',
-    'privilegeWithdrawn',
-  ] satisfies RevocationReason[])
-);
+const reason = v.optional(ReasonSchema);
 const hash = v.pipe(v.string(), v.maxLength(64));
 const bySite = v.strictObject({ site: NameText, reason });
 const bySerial = v.strictObject({ serial: hash, reason });
@@ -226,16 +211,4 @@ export const PingBodySchema: Schema<PingBody> = v.strictObject({
 
 /** What to capture; see `CaptureQuery`. */
 export type CaptureBody = CaptureQuery;
-const captureEnd = v.strictObject({
-  site: v.optional(NameText),
-  service: v.optional(NameText),
-  hosts: v.optional(v.pipe(v.array(PrefixText), v.minLength(1), v.maxLength(64))),
-});
-export const CaptureBodySchema: Schema<CaptureBody> = v.strictObject({
-  from: v.optional(captureEnd),
-  to: v.optional(captureEnd),
-  oneWay: v.optional(v.boolean()),
-  durationMs: v.optional(wholeNumber(1, CAPTURE_LIMITS.durationMs)),
-  maxBytes: v.optional(wholeNumber(1_024, CAPTURE_LIMITS.maxBytes)),
-  snapLength: v.optional(wholeNumber(20, CAPTURE_LIMITS.snapLength)),
-});
+export const CaptureBodySchema: Schema<CaptureBody> = CaptureQuerySchema;

@@ -54,7 +54,10 @@ export function planCapture(
   registry: Pick<Registry, 'site' | 'service'>,
   query: CaptureQuery
 ): CapturePlan {
-  const { from, to, oneWay, durationMs, maxBytes, snapLength } = parseSchema(QuerySchema, query);
+  const { from, to, oneWay, durationMs, maxBytes, snapLength } = parseSchema(
+    CaptureQuerySchema,
+    query
+  );
   return {
     filter: {
       from: endOf(registry, 'from', from),
@@ -91,7 +94,7 @@ const EndSchema: Schema<CaptureEndQuery> = v.strictObject({
   service: v.optional(NameText),
   hosts: v.optional(v.pipe(v.array(PrefixText), v.minLength(1), v.maxLength(64))),
 }) as Schema<CaptureEndQuery>;
-const QuerySchema: Schema<CaptureQuery> = v.strictObject({
+export const CaptureQuerySchema: Schema<CaptureQuery> = v.strictObject({
   from: v.optional(EndSchema),
   to: v.optional(EndSchema),
   oneWay: v.optional(v.boolean()),

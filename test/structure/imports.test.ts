@@ -163,6 +163,8 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/sockets/stack-options.ts': ['gateway'],
   // UDP chooses its ports as TCP does.
   'src/tcp/icmp-error.ts': ['sockets'],
+  // A capture is asked for in the same words over the admin interface.
+  'src/diagnosis/capture-query.ts': ['admin'],
   // The admin interface and the command check records by the schemas of the registry.
   'src/registry/schema.ts': ['admin', 'cli'],
   // The keyed hash of tables.
