@@ -7,4 +7,13 @@ export { FileSecrets, type FileSecretsOptions } from './file-secrets.ts';
 export { MemoryStore } from './memory.ts';
 export { MemorySecrets } from './memory-secrets.ts';
 export { checkSecretName, type SecretChanges, type Secrets } from './secrets.ts';
-export type { Change, Entry, Json, Store, Write } from './store.ts';
+export type {
+  Change,
+  Entry,
+  Guard,
+  Json,
+  LeasingStore,
+  Store,
+  StoreLease,
+  Write,
+} from './store.ts';

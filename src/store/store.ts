@@ -29,6 +29,15 @@ export interface Write {
   readonly value: Json | undefined;
   /** The version that the entry must have; 0 if it must not exist; absent: any. */
   readonly expect?: number;
+  /** The lease with which the entry ends; absent: none, also if the entry had one before. Only a `LeasingStore` has it. */
+  readonly lease?: StoreLease;
+}
+
+/** A condition of a commit on an entry that it does not write. */
+export interface Guard {
+  readonly key: string;
+  /** The version that the entry must have; 0 if it must not exist. */
+  readonly version: number;
 }
 
 /** A change of an entry by a commit; `value` is `undefined` if the entry was deleted. */
@@ -39,19 +48,23 @@ export interface Change {
 }
 
 export interface Store {
+  /** How many writes and guards one commit may have; absent: any number. */
+  readonly maxWrites?: number;
+
   get(key: string): Promise<Entry | undefined>;
 
   /** Returns all entries whose key starts with `prefix`, sorted by key. */
   list(prefix: string): Promise<Entry[]>;
 
   /**
-   * Applies all writes or none. When it resolves, they are durable and survive a crash. The writes and their values must
-   * not be changed before it settles.
+   * Applies all writes or none. When it resolves, they are durable and survive a crash, and the watchers of this process
+   * have been called. The writes and their values must not be changed before it settles.
    *
-   * @throws {StoreConflictError} if an entry does not have the version in `expect`; then nothing was written.
+   * @param guards conditions on other entries
+   * @throws {StoreConflictError} if an entry does not have the version in `expect` or in a guard; then nothing was written.
    * @throws {StoreError} if the medium fails; then nothing was written.
    */
-  commit(writes: readonly Write[]): Promise<void>;
+  commit(writes: readonly Write[], guards?: readonly Guard[]): Promise<void>;
 
   /**
    * Calls `listener` after every commit, by any writer, that changed a key under `prefix`. Each call has the changes of
@@ -61,4 +74,40 @@ export interface Store {
 
   /** Waits for commits in progress, then frees files and connections. */
   close(): Promise<void>;
+}
+
+/**
+ * A lease: entries that are written with it are deleted together when it ends. The store renews it, until `revoke` is
+ * called or no renewal has succeeded for `ttlMs`.
+ */
+export interface StoreLease {
+  /** Names the lease at the store. */
+  readonly id: string;
+  readonly ttlMs: number;
+  /**
+   * Aborted when the lease has ended, or when it may have ended because no renewal has succeeded for `ttlMs`. What was
+   * done under the lease must then stop.
+   */
+  readonly ended: AbortSignal;
+  /** Ends the lease, and deletes its entries. It does not throw: a lease that cannot be ended now expires. */
+  revoke(): Promise<void>;
+}
+
+/** A store whose entries may end with a lease, so that they say who is alive. */
+export interface LeasingStore extends Store {
+  /**
+   * Names the store's data: it differs for two stores, and for a store that was restored from a backup.
+   */
+  readonly clusterId: string;
+
+  /** The version that all watchers have seen: no later commit has reached this process. */
+  readonly version: number;
+
+  /**
+   * Begins a lease and renews it from then on.
+   *
+   * @param ttlMs for how long it lasts without a renewal; the store may lengthen it, see `StoreLease.ttlMs`
+   * @throws {StoreError} if the store does not answer.
+   */
+  grant(ttlMs: number): Promise<StoreLease>;
 }
