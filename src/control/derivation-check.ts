@@ -209,8 +209,8 @@ export class DerivationCheck {
     const isNeeded =
       exposed.length > 0 || servicesOf(host).every((service) => this.#crosses(service, host));
     if (!isNeeded) return `${home} has a presence that no exposure needs`;
-    // What has failed is tried again, and was reported.
-    if (leases.hasFailed(name, key)) return undefined;
+    // What has failed is tried again, and was reported. Another process has its time to allocate.
+    if (leases.isFollowing || leases.hasFailed(name, key)) return undefined;
     const realm = leases.realm(name);
     const held = realm?.get(key);
     if (held === undefined) return `${home} has no lease`;
@@ -312,6 +312,8 @@ export class DerivationCheck {
     const isUsed = realm.uses.get(key) !== undefined;
     if (isUsed === isService) return `the uses of ${address} by ${of} are kept wrongly`;
     if (isService) return undefined;
+    // Another process is to release it.
+    if (leases.isFollowing && !held.isStored) return undefined;
     if (!this.#isAdmitted(name, of, address.family))
       return `${what} is one that no exposure allows`;
     if (!leases.hasClients(of.realm, name)) return `"${of.realm}" is not known to have clients`;

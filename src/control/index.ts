@@ -5,6 +5,7 @@
 
 export type { AdmissionCounters } from './admissions.ts';
 export { NotAdmittedError } from './admissions.ts';
+export { type Allocation, AllocatorUnavailableError } from './allocation.ts';
 export {
   CONTROL_CLIENT_DEFAULTS,
   ControlClient,
