@@ -26,8 +26,8 @@ export class HeldSites {
   readonly #placement: Placement;
   /** Absent if there is one worker that holds all sites: it has the whole plan. */
   readonly #partition: PlanPartition | undefined;
-  /** The sites that `take` has given to the pool; undefined if it holds all sites. */
-  readonly #taken: Set<string> | undefined;
+  /** The sites that `take` has given to the pool, with their epochs; undefined if it holds all sites. */
+  readonly #taken: Map<string, number> | undefined;
   /** The changes of which worker has a site, one after the other, by site. */
   readonly #work = new Map<string, Promise<void>>();
 
@@ -35,7 +35,7 @@ export class HeldSites {
     this.#options = options;
     const { sites, workers, tuns } = options;
     this.#placement = new Placement(workers.length);
-    if (sites === 'taken') this.#taken = new Set();
+    if (sites === 'taken') this.#taken = new Map();
     if (workers.length === 1 && sites === 'all') return;
     this.#partition = new PlanPartition({
       shared: CLOUD,
@@ -89,16 +89,19 @@ export class HeldSites {
   }
 
   /**
-   * Holds a site from now on. When it resolves, its worker has its part of the plan, and the kernel routes its presences
-   * there.
+   * Holds a site from now on, or since another epoch. When it resolves, its worker has its part of the plan, and the
+   * kernel routes its presences there.
    */
-  take(site: string): Promise<void> {
+  take(site: string, epoch: number): Promise<void> {
     return this.#inTurn(site, async () => {
-      if (this.#isHere(site)) return;
-      this.#taken!.add(site);
-      this.#partition!.moved(site)();
-      await this.#worker(site).settled();
-      await this.#options.tuns.moved(site);
+      if (this.#taken === undefined || this.#taken.get(site) === epoch) return;
+      const isNew = !this.#taken.has(site);
+      this.#taken.set(site, epoch);
+      if (isNew) {
+        this.#partition!.moved(site)();
+        await this.#worker(site).settled();
+      }
+      await this.#options.tuns.hold(site, epoch);
     });
   }
 
@@ -106,7 +109,7 @@ export class HeldSites {
   giveUp(site: string, close: TunnelClose): Promise<void> {
     return this.#inTurn(site, async () => {
       if (this.#taken?.delete(site) !== true) return;
-      await this.#options.tuns.moved(site);
+      await this.#options.tuns.release(site);
       await this.#worker(site).terminate({ site }, close);
       this.#partition!.moved(site)();
       await this.#worker(site).settled();

@@ -89,6 +89,7 @@ export class WorkerPool
       device: options.device,
       workers,
       holderOf: (site) => this.holderOf(site),
+      isOneOfSeveral: options.sites === 'taken',
       logger,
       clock,
     });
@@ -224,9 +225,11 @@ export class WorkerPool
   /**
    * Holds a site from now on, with the option `sites: 'taken'`. When it resolves, the worker has the site's part of the
    * plan, and the kernel routes its presences here.
+   *
+   * @param epoch when this machine has claimed the site, from 1 on: the routes of a later one win
    */
-  take(site: string): Promise<void> {
-    return this.#held.take(site);
+  take(site: string, epoch: number): Promise<void> {
+    return this.#held.take(site, epoch);
   }
 
   /**
