@@ -38,6 +38,7 @@ const modules: readonly string[] = [
   'test/diagnosis/explain-property.test.ts',
   'test/diagnosis/explain.test.ts',
   'test/dns/dig.test.ts',
+  'test/etcd/',
   'test/gateway/',
   'test/observe/gateway-metrics.test.ts',
   'test/packet/header.test.ts',
