@@ -62,13 +62,18 @@ export interface Store {
    *
    * @param guards conditions on other entries
    * @throws {StoreConflictError} if an entry does not have the version in `expect` or in a guard; then nothing was written.
-   * @throws {StoreError} if the medium fails; then nothing was written.
+   * @throws {StoreDoubtError} if a server has not answered: the writes may be applied, also after this.
+   * @throws {StoreUnavailableError} if the store cannot be reached; then nothing was written.
+   * @throws {StoreError} if the medium fails, or a lease of the writes has ended; then nothing was written.
+   * @throws {ApiMisuseError} if there are more than `maxWrites`, a key is empty or written twice, or a value is not JSON.
    */
   commit(writes: readonly Write[], guards?: readonly Guard[]): Promise<void>;
 
   /**
    * Calls `listener` after every commit, by any writer, that changed a key under `prefix`. Each call has the changes of
-   * one commit, in the order of the commits. Returns a function that ends the watch.
+   * one commit, in the order of the commits. After a store of several machines could not be reached, one call has the
+   * difference: each entry that is not as it was, and a deletion has the version at which it was noticed. Returns a
+   * function that ends the watch.
    */
   watch(prefix: string, listener: (changes: readonly Change[]) => void): () => void;
 
@@ -107,7 +112,7 @@ export interface LeasingStore extends Store {
    * Begins a lease and renews it from then on.
    *
    * @param ttlMs for how long it lasts without a renewal; the store may lengthen it, see `StoreLease.ttlMs`
-   * @throws {StoreError} if the store does not answer.
+   * @throws {StoreUnavailableError} if the store does not answer.
    */
   grant(ttlMs: number): Promise<StoreLease>;
 }
