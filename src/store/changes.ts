@@ -7,7 +7,7 @@ import type { Slices } from '../base/slices.ts';
 import { ApiMisuseError, StoreConflictError } from '../errors.ts';
 import { frozenJson } from './json.ts';
 import { KeyMap } from './key-map.ts';
-import type { Change, Guard, StoreLease, Write } from './store.ts';
+import type { Change, Guard, LeaseReference, Write } from './store.ts';
 
 /** Whether there are so many that they are copied, checked and applied in slices. */
 export function areMany(list: readonly unknown[]): boolean {
@@ -19,7 +19,7 @@ export class CommitWrites {
   readonly #writes: readonly Write[];
   readonly #guards: readonly Guard[];
   readonly #isFrozen: boolean;
-  readonly #leases = new Map<string, StoreLease>();
+  readonly #leases = new Map<string, LeaseReference>();
 
   /** @throws {ApiMisuseError} if a key is empty or written twice, or a value is not JSON. */
   constructor(writes: readonly Write[], guards: readonly Guard[] = []) {
@@ -44,7 +44,7 @@ export class CommitWrites {
   }
 
   /** The leases of the writes by key; those of many writes only after `changes` has resolved. */
-  get leases(): ReadonlyMap<string, StoreLease> {
+  get leases(): ReadonlyMap<string, LeaseReference> {
     return this.#leases;
   }
 

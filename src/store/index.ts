@@ -12,6 +12,7 @@ export type {
   Entry,
   Guard,
   Json,
+  LeaseReference,
   LeasingStore,
   Store,
   StoreLease,

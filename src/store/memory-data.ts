@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { slicesOf } from '../base/slices.ts';
 import { StoreError } from '../errors.ts';
 import { CommitWrites } from './changes.ts';
-import type { Change, StoreLease } from './store.ts';
+import type { Change, LeaseReference } from './store.ts';
 import { EntryTable } from './table.ts';
 
 /** The entries of a store in memory, with the leases that are granted. */
@@ -77,7 +77,7 @@ export class MemoryData {
   }
 
   /** @throws {StoreError} if a lease has ended; then nothing was changed. */
-  #setLeases(changes: readonly Change[], leases: ReadonlyMap<string, StoreLease>): void {
+  #setLeases(changes: readonly Change[], leases: ReadonlyMap<string, LeaseReference>): void {
     if (leases.size === 0 && this.#leaseOf.size === 0) return;
     for (const [key, { id }] of leases) {
       if (!this.#keysOf.has(id))

@@ -23,6 +23,11 @@ export interface Entry {
   readonly version: number;
 }
 
+/** Names a lease, also that of another process. */
+export interface LeaseReference {
+  readonly id: string;
+}
+
 export interface Write {
   readonly key: string;
   /** `undefined` deletes the entry. */
@@ -30,7 +35,7 @@ export interface Write {
   /** The version that the entry must have; 0 if it must not exist; absent: any. */
   readonly expect?: number;
   /** The lease with which the entry ends; absent: none, also if the entry had one before. Only a `LeasingStore` has it. */
-  readonly lease?: StoreLease;
+  readonly lease?: LeaseReference;
 }
 
 /** A condition of a commit on an entry that it does not write. */
@@ -85,7 +90,7 @@ export interface Store {
  * A lease: entries that are written with it are deleted together when it ends. The store renews it, until `revoke` is
  * called or no renewal has succeeded for `ttlMs`.
  */
-export interface StoreLease {
+export interface StoreLease extends LeaseReference {
   /** Names the lease at the store. */
   readonly id: string;
   readonly ttlMs: number;

@@ -17,6 +17,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   etcd: ['base', 'errors', 'store'],
   allocator: ['base', 'errors'],
   pki: ['base', 'errors', 'store'],
+  cluster: ['base', 'errors', 'store'],
   dns: ['base', 'errors', 'observe'],
   registry: ['base', 'errors', 'store'],
   translator: ['base', 'errors', 'packet'],
@@ -237,6 +238,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   ],
   dns: ['dns-packet', 'node:crypto', 'node:dgram', 'node:events', 'node:net', 'valibot'],
   registry: ['node:crypto', 'valibot'],
+  cluster: ['node:util', 'valibot'],
   device: [
     'koffi',
     'node:child_process',
