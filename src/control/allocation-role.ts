@@ -10,7 +10,7 @@
  */
 import type { Clock } from '../base/clock.ts';
 import { StoreConflictError } from '../errors.ts';
-import type { Change, Guard, Store } from '../store/index.ts';
+import type { Change, Entry, Guard, Store } from '../store/index.ts';
 import { type Allocation, areSameGuards } from './allocation.ts';
 import { AllocatorRequests } from './allocator-requests.ts';
 import type { PresenceControllerOptions } from './controller-options.ts';
@@ -63,6 +63,8 @@ export class AllocationRole {
   #arrived: Change[] = [];
   /** What the store had at this version was read. */
   #openedVersion = 0;
+  /** What the store had at this version is in force. */
+  #shownVersion = 0;
   /** The guards with which this process allocates; undefined while it is following. */
   #guards: readonly Guard[] | undefined;
   /** The guards that the store has refused. */
@@ -107,10 +109,16 @@ export class AllocationRole {
   /** Notes that leases were read: older changes are no news, and they are in the role that this process has. */
   opened(leases: LeaseTable): void {
     this.#openedVersion = leases.openedVersion;
+    this.#shownVersion = Math.max(this.#shownVersion, leases.openedVersion);
     this.#arrived = this.#arrived.filter((change) => this.#isNews(change));
     this.#isForeign = false;
     this.#unread.clear();
     if (this.#guards !== undefined) leases.allocate(this.#guards);
+  }
+
+  /** Returns whether the watch has shown an entry of a lease as the store has it. What another process writes comes later. */
+  hasTaken(entry: Entry | undefined): boolean {
+    return entry !== undefined && entry.version <= this.#shownVersion;
   }
 
   /** Returns whether a commit has failed because another process allocates. Then this one is following. */
@@ -144,9 +152,11 @@ export class AllocationRole {
 
   readonly #onShown = (changes: readonly Change[]): void => {
     const leases = this.#work?.leases();
-    const arrived = changes.filter(
-      (change) => this.#isNews(change) && !(isOfLeases(change) && leases?.isOwn(change))
-    );
+    const arrived = changes.filter((change) => {
+      const isOwn = isOfLeases(change) && leases?.isOwn(change) === true;
+      if (isOwn) this.#shownVersion = Math.max(this.#shownVersion, change.version);
+      return this.#isNews(change) && !isOwn;
+    });
     if (arrived.length === 0) return;
     this.#arrived.push(...arrived);
     if (leases !== undefined) void this.#later();
@@ -233,6 +243,9 @@ export class AllocationRole {
     if (!leases().isFollowing) this.#isForeign ||= ofLeases.length > 0;
     else if (ofLeases.length > 0) {
       for (const error of leases().show(ofLeases)) onError(error);
+      for (const { version } of ofLeases) {
+        this.#shownVersion = Math.max(this.#shownVersion, version);
+      }
       push();
     }
     const others = changes.filter(isRequest);

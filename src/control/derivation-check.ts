@@ -21,7 +21,7 @@ import {
   presenceFamily,
   type Site,
 } from '../registry/index.ts';
-import type { Store } from '../store/index.ts';
+import type { Entry, Store } from '../store/index.ts';
 import { contains } from './client-pair.ts';
 import type { PlanTarget } from './controller-options.ts';
 import type { DesiredIndex } from './desired-index.ts';
@@ -54,6 +54,8 @@ export interface DerivationCheckOptions {
   readonly transit: string | undefined;
   /** Returns what is in force now. */
   readonly state: () => DerivedState;
+  /** Returns whether what an entry has been since its version is known here; absent: it always is. */
+  readonly isKnown?: ((entry: Entry | undefined) => boolean) | undefined;
 }
 
 export class DerivationCheck {
@@ -88,7 +90,7 @@ export class DerivationCheck {
    */
   async storedFaults(name: string): Promise<string[]> {
     const leases = this.#leasesToRead(name);
-    const { store } = this.#options;
+    const { store, isKnown } = this.#options;
     const entries = await Promise.all(
       leases.map(({ address }) => store.get(leaseKey(name, address)))
     );
@@ -96,7 +98,7 @@ export class DerivationCheck {
       const { address, key, of } = held;
       // It may have ended meanwhile.
       if (this.#state.leases.realm(name)?.allOf(key).includes(held) !== true) return [];
-      if (isLeaseOf(entries[i], key)) return [];
+      if (isLeaseOf(entries[i], key) || isKnown?.(entries[i]) === false) return [];
       return [`the store does not have the lease of ${address} to ${of}`];
     });
   }

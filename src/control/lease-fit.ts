@@ -55,7 +55,10 @@ export class LeaseFit {
     this.#state = state;
     this.#found = found;
     this.#options = options;
-    this.#follow = new LeaseFollow(state, found, (site, overlaps) => this.#renew(site, overlaps));
+    this.#follow = new LeaseFollow(state, found, (site, overlaps) => {
+      this.#renew(site, overlaps);
+      this.#divide(site.name);
+    });
   }
 
   /** Takes what the store shows of leases and overlaps while another process allocates. Returns what was no lease. */

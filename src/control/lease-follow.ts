@@ -43,7 +43,9 @@ export class LeaseFollow {
     const errors: StoreError[] = [];
     const reader = new LeaseReader();
     const leases: ShownLease[] = [];
-    for (const change of changes) {
+    // Of several changes of an entry, the last one counts.
+    const last = new Map(Array.from(changes, (change) => [change.key, change]));
+    for (const change of last.values()) {
       try {
         if (change.key.startsWith(OVERLAP_PREFIX)) this.#showOverlap(change);
         else leases.push(...readChange(reader, change));
@@ -199,7 +201,10 @@ export class LeaseFollow {
   /** Notes that the use of a client's address was stored. */
   #used(realm: RealmLeases, held: HeldLease): void {
     const nowMs = this.#state.clock.now();
-    if (realm.uses.get(held.key) !== undefined) this.#state.setUse(realm, held, nowMs, nowMs);
+    const isNewest = realm.get(held.key) === held;
+    if (isNewest && realm.uses.get(held.key) !== undefined) {
+      this.#state.setUse(realm, held, nowMs, nowMs);
+    }
   }
 
   /** Keeps a lease in mind whose site is not there. */

@@ -46,12 +46,12 @@ export class LeaseJournal {
     this.#isOpen = true;
   }
 
-  /** Takes no changes any more. Returns the keys of those that were not stored, which are dropped. */
-  close(): string[] {
-    const keys = [...this.#pending.keys()];
+  /** Takes no changes any more. Returns those that were not stored, which are dropped. */
+  close(): DroppedWrite[] {
+    const dropped = Array.from(this.#pending, ([key, { held }]) => ({ key, held }));
     this.#pending.clear();
     this.#isOpen = false;
-    return keys;
+    return dropped;
   }
 
   /** @param usedAtMs the last use of a client's lease */
@@ -135,6 +135,13 @@ export class LeaseJournal {
     for (let at = 0; at < all.length; at += most) parts.push(all.slice(at, at + most));
     return parts;
   }
+}
+
+/** A change that is not stored and never will be. */
+export interface DroppedWrite {
+  readonly key: string;
+  /** Undefined for what is not a lease in use. */
+  readonly held: HeldLease | undefined;
 }
 
 interface PendingWrite {

@@ -67,6 +67,20 @@ export class LeaseState {
   }
 
   /**
+   * Drops what is not stored, because another process allocates now. Leases that the store does not have end. Returns the
+   * keys in the store of what was dropped.
+   */
+  follow(): string[] {
+    const dropped = this.journal.close();
+    for (const { held } of dropped) {
+      const realm = held && this.realms.get(held.realm);
+      if (realm === undefined || held!.isStored) continue;
+      if (realm.allOf(held!.key).includes(held!)) this.endOne(realm, held!);
+    }
+    return dropped.map(({ key }) => key);
+  }
+
+  /**
    * Leases an address to a service.
    *
    * @throws {AllocatorError} if there is none.

@@ -151,7 +151,7 @@ export class LeaseTable {
 
   /** Ends that. Returns the keys in the store of what was not stored, which have to be shown again. */
   follow(): string[] {
-    return this.#state.journal.close();
+    return this.#state.follow();
   }
 
   /** Adds the deletion of an entry that asked for something to the next commit. */

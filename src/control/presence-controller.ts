@@ -125,6 +125,7 @@ export class PresenceController
       source: options.registry,
       transit: options.transit,
       state,
+      isKnown: role && ((entry) => role.hasTaken(entry)),
       isQuiet: () => this.#touched.isEmpty && this.#changes.isEmpty && this.#plan.isLoaded,
       settled: () => this.settled(),
       repair: () => this.#enqueue(() => this.#reopen(true)),
@@ -161,10 +162,7 @@ export class PresenceController
     return controller;
   }
 
-  /**
-   * Resolves when all changes of the registry so far are in force, and of the leases of other machines that the store's
-   * watch has shown so far.
-   */
+  /** Resolves when all changes of the registry are in force, and all leases, that the watches have shown so far. */
   async settled(): Promise<void> {
     do await this.#enqueue(async () => {});
     while (this.#isDeriveQueued && !this.#isClosed);
