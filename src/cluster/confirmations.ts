@@ -1,6 +1,7 @@
 /**
- * `Confirmations` says at which machines a revocation is in effect. Each machine writes `confirm/<revocation>/<name>` when
- * it has put a revocation into effect; the machine that was asked to revoke waits for those that are alive.
+ * `Confirmations` says at which machines a revocation is in effect. Each machine writes as `confirm/<name>` up to which
+ * version of the store it has put all revocations into effect; the machine that was asked to revoke waits for those that
+ * are alive.
  *
  * A machine registers before it reads the store. So a machine that is not registered when the revocation is stored reads
  * it before it lets anybody in (rule of `test/model/revocation.ts`).
@@ -9,7 +10,7 @@
 import { Emitter } from '../base/emitter.ts';
 import { StoreError } from '../errors.ts';
 import { FollowedRecords } from './followed-records.ts';
-import { CONFIRMS, MarkSchema, splitName } from './keys.ts';
+import { type AppliedRecord, AppliedSchema, CONFIRMS } from './keys.ts';
 import type { Member, MemberState } from './member.ts';
 import { pause } from './pause.ts';
 
@@ -38,14 +39,13 @@ export interface ConfirmationsEvents {
 export class Confirmations extends Emitter<ConfirmationsEvents> implements AsyncDisposable {
   readonly #member: Member;
   readonly #end = new AbortController();
-  /** The revocations that this machine has confirmed, while somebody may wait for it; and when it forgets each. */
-  readonly #ours = new Map<string, number>();
-  /** Those that are to be written or deleted. */
-  readonly #unwritten = new Set<string>();
-  readonly #waiting = new Map<AbortController, string>();
-  #records: FollowedRecords<object> | undefined;
+  readonly #waiting = new Set<AbortController>();
+  /** Up to which version revocations are in effect here. */
+  #version = 0;
+  /** The version that is written under the present lease. */
+  #written = 0;
+  #records: FollowedRecords<AppliedRecord> | undefined;
   #writing: Promise<void> | undefined;
-  #cancel: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
   private constructor(member: Member) {
@@ -57,32 +57,30 @@ export class Confirmations extends Emitter<ConfirmationsEvents> implements Async
   static async open(member: Member): Promise<Confirmations> {
     const confirmations = new Confirmations(member);
     const store = member.leasing;
-    confirmations.#records = await FollowedRecords.open(store, CONFIRMS, MarkSchema, (names) => {
-      const revocations = new Set(names.map((name) => splitName(name)[0]));
-      for (const [waiting, id] of confirmations.#waiting) {
-        if (revocations.has(id)) waiting.abort();
-      }
-    });
+    confirmations.#records = await FollowedRecords.open(
+      member.leasing,
+      CONFIRMS,
+      AppliedSchema,
+      confirmations.#wake
+    );
     member.on('machines', confirmations.#wake);
     member.on('state', confirmations.#onState);
     return confirmations;
   }
 
-  /** The revocation is in effect at this machine. It is told to the others soon. */
-  confirm(revocation: string): void {
-    const forgetAtMs = this.#member.clock.monotonicMs() + KEPT_MS;
-    this.#ours.delete(revocation);
-    this.#ours.set(revocation, forgetAtMs);
-    this.#write(revocation);
-    this.#cancel ??= this.#member.clock.after(KEPT_MS, () => this.#forget(), true);
+  /** The revocations that are stored up to this version are in effect at this machine. It is told to the others soon. */
+  confirm(version: number): void {
+    if (version <= this.#version) return;
+    this.#version = version;
+    this.#write();
   }
 
   /**
-   * Waits until each machine that is alive has confirmed a revocation, which is stored and in effect here. A machine that
-   * does not answer is waited for `timeoutMs`, by default 10 s.
+   * Waits until each machine that is alive has confirmed the revocations up to a version of the store, which are in effect
+   * here. A machine that does not answer is waited for `timeoutMs`, by default 10 s.
    */
   async settled(
-    revocation: string,
+    version: number,
     options: { readonly timeoutMs?: number } = {}
   ): Promise<ConfirmationReport> {
     const { clock, machines } = this.#member;
@@ -90,7 +88,7 @@ export class Confirmations extends Emitter<ConfirmationsEvents> implements Async
     const confirmed = new Set([this.#member.name]);
     for (;;) {
       const open = machines.list().filter(({ name }) => {
-        if (this.#records?.get(`${revocation}/${name}`) !== undefined) confirmed.add(name);
+        if ((this.#records?.get(name)?.value.version ?? 0) >= version) confirmed.add(name);
         return !confirmed.has(name);
       });
       const leftMs = endMs - clock.monotonicMs();
@@ -103,7 +101,7 @@ export class Confirmations extends Emitter<ConfirmationsEvents> implements Async
         return { confirmed: [...confirmed].sort(), unconfirmed };
       }
       const changed = new AbortController();
-      this.#waiting.set(changed, revocation);
+      this.#waiting.add(changed);
       await pause(clock, leftMs, changed.signal);
       this.#waiting.delete(changed);
     }
@@ -122,7 +120,6 @@ export class Confirmations extends Emitter<ConfirmationsEvents> implements Async
 
   async #close(): Promise<void> {
     this.#end.abort();
-    this.#cancel?.();
     this.#member.off('machines', this.#wake);
     this.#member.off('state', this.#onState);
     this.#wake();
@@ -138,34 +135,16 @@ export class Confirmations extends Emitter<ConfirmationsEvents> implements Async
   }
 
   readonly #wake = (): void => {
-    for (const waiting of this.#waiting.keys()) waiting.abort();
+    for (const waiting of this.#waiting) waiting.abort();
   };
 
-  /** The confirmations have ended with the lease. */
+  /** The confirmation has ended with the lease. */
   readonly #onState = ({ state }: { readonly state: MemberState }): void => {
-    if (state === 'attached') for (const revocation of this.#ours.keys()) this.#write(revocation);
+    this.#written = 0;
+    if (state === 'attached' && this.#version > 0) this.#write();
   };
 
-  /** Deletes confirmations for which nobody waits any more. */
-  #forget(): void {
-    const nowMs = this.#member.clock.monotonicMs();
-    let nextMs: number | undefined;
-    for (const [revocation, atMs] of this.#ours) {
-      if (atMs > nowMs) {
-        nextMs = atMs - nowMs;
-        break;
-      }
-      this.#ours.delete(revocation);
-      this.#write(revocation);
-    }
-    const isOver = nextMs === undefined;
-    this.#cancel = isOver
-      ? undefined
-      : this.#member.clock.after(nextMs!, () => this.#forget(), true);
-  }
-
-  #write(revocation: string): void {
-    this.#unwritten.add(revocation);
+  #write(): void {
     this.#writing ??= this.#writeAll().finally(() => {
       this.#writing = undefined;
     });
@@ -175,23 +154,15 @@ export class Confirmations extends Emitter<ConfirmationsEvents> implements Async
     // Many may be confirmed at once.
     await Promise.resolve();
     const { name, store, clock } = this.#member;
-    while (this.#unwritten.size > 0 && !this.#end.signal.aborted) {
+    while (this.#written < this.#version && !this.#end.signal.aborted) {
       const lease = this.#member.lease;
-      // They are written when this machine is attached again.
+      // It is written when this machine is attached again.
       if (lease === undefined) return;
-      const some = [...this.#unwritten].slice(0, store.maxWrites ?? MAX_WRITES);
-      for (const revocation of some) this.#unwritten.delete(revocation);
+      const version = this.#version;
       try {
-        await store.commit(
-          some.map((revocation) => {
-            const key = `${CONFIRMS}${revocation}/${name}`;
-            return this.#ours.has(revocation)
-              ? { key, value: {}, lease }
-              : { key, value: undefined };
-          })
-        );
+        await store.commit([{ key: CONFIRMS + name, value: { version }, lease }]);
+        if (this.#member.lease === lease) this.#written = version;
       } catch (error) {
-        for (const revocation of some) this.#unwritten.add(revocation);
         if (!(error instanceof StoreError)) throw error;
         this.emit('problem', { error });
         await pause(clock, RETRY_MS, this.#end.signal);
@@ -200,9 +171,6 @@ export class Confirmations extends Emitter<ConfirmationsEvents> implements Async
   }
 }
 
-/** For how long a confirmation is kept: longer than anybody waits for it. */
-const KEPT_MS = 60_000;
 const DEFAULT_TIMEOUT_MS = 10_000;
-const MAX_WRITES = 100;
 /** How long to wait until the store is asked again. */
 const RETRY_MS = 100;

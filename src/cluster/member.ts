@@ -9,6 +9,7 @@
  * @module
  */
 import { Emitter } from '../base/emitter.ts';
+import type { HostPort } from '../base/host-port.ts';
 import { ConflictError, NotFoundError, StoreError, StoreUnavailableError } from '../errors.ts';
 import type { LeasingStore, Store, StoreLease, Write } from '../store/index.ts';
 import { Fence } from './fence.ts';
@@ -53,6 +54,7 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   #lease: StoreLease | undefined;
   #detachedAtMs: number;
   #stopTimer: () => void = () => {};
+  #endpoints: readonly HostPort[];
   #isDraining = false;
   #applied = 0;
   #writtenApplied = 0;
@@ -73,6 +75,7 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
       fence: this.#fence,
       signal: this.#end.signal,
     });
+    this.#endpoints = options.endpoints;
     this.#detachedAtMs = options.clock.monotonicMs();
   }
 
@@ -125,6 +128,17 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   /** Returns where edges reach a machine; empty if it is not alive. */
   endpointsOf(machine: string): MachineStatus['endpoints'] {
     return this.machines.get(machine)?.endpoints ?? [];
+  }
+
+  /**
+   * Says where edges reach this machine, instead of what the options say; the others see it.
+   *
+   * @throws {StoreUnavailableError} if this machine is detached: then the others see it when it is attached again.
+   */
+  async setEndpoints(endpoints: readonly HostPort[]): Promise<void> {
+    this.#endpoints = endpoints;
+    const lease = this.lease;
+    if (lease !== undefined) await this.store.commit([this.#workerWrite(lease)]);
   }
 
   /**
@@ -215,7 +229,7 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   }
 
   #workerWrite(lease: StoreLease): Write {
-    const endpoints = this.#options.endpoints.map(({ host, port }) => ({ host, port }));
+    const endpoints = this.#endpoints.map(({ host, port }) => ({ host, port }));
     const value = { lease: lease.id, endpoints, draining: this.#isDraining };
     return { key: WORKERS + this.name, value, lease };
   }

@@ -165,8 +165,10 @@ export class EtcdStore extends Emitter<EtcdStoreEvents> implements LeasingStore 
 
   async #commit(given: CommitWrites): Promise<void> {
     await this.#mirror.connected();
-    for (const [key, { id, ended }] of given.leases) {
-      if (ended.aborted) throw new StoreError(`"${key}" is not written: its lease ${id} has ended`);
+    for (const [key, lease] of given.leases) {
+      // Another process has the lease if there is no signal.
+      if ((lease as Partial<StoreLease>).ended?.aborted !== true) continue;
+      throw new StoreError(`"${key}" is not written: its lease ${lease.id} has ended`);
     }
     const outcome = await this.#transact(given);
     const { table } = this.#mirror;

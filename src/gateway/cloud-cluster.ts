@@ -30,7 +30,7 @@ import {
 } from '../cluster/index.ts';
 import type { Allocation, PresenceController } from '../control/index.ts';
 import { errorFields, type LogEvent } from '../observe/index.ts';
-import type { Change, Store } from '../store/index.ts';
+import type { Store } from '../store/index.ts';
 import type { Revoker } from '../trust/index.ts';
 import { type AuthorizeVerdict, CloseCode, type TunnelEpoch } from '../tunnel/index.ts';
 import type { WorkerPool } from '../worker/index.ts';
@@ -74,7 +74,7 @@ export class CloudCluster {
   #isAppliedAgain = false;
 
   private constructor(
-    options: CloudCluster['#options'],
+    options: ResolvedClusterOptions & Pick<ResolvedCloudOptions, 'logger'>,
     hooks: ClusterHooks,
     closing: CloseStack,
     parts: {
@@ -167,7 +167,7 @@ export class CloudCluster {
       });
     });
     const apply = (): void => this.#apply({ workers, controller });
-    const unwatch = this.member.leasing.watch('lease/', apply);
+    const unwatch = this.member.leasing.watch(LEASES, apply);
     this.#closing.add(async () => unwatch());
     apply();
   }
@@ -200,7 +200,8 @@ export class CloudCluster {
     this.#revoked = leasing.version;
     this.#confirmations.confirm(leasing.version);
     // The revoker follows the same watch, and was there before.
-    const unwatch = leasing.watch(REVOCATIONS, ([{ version }]) => {
+    const unwatch = leasing.watch(REVOCATIONS, ([change]) => {
+      const { version } = change!;
       this.#revoked = version;
       revoker.settled().then(
         () => this.#confirmations.confirm(version),
@@ -300,5 +301,8 @@ export class CloudCluster {
   }
 }
 
+/** What the keys of leases of addresses and of revocations in the store begin with. */
+const LEASES = 'lease/';
+const REVOCATIONS = 'revocation/';
 /** How many endpoints a WELCOME names at most. */
 const MAX_ENDPOINTS = 16;

@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest';
 import type { ConfirmationReport } from '../../src/cluster/index.ts';
 import { Cloud, MAX_DETACHED_MS, type Machine, TTL_MS } from './cloud.ts';
 
-const ID = 'site/site-a';
+/** The version at which the revocation is stored. */
+const VERSION = 100;
 
 async function twoMachines(): Promise<[Cloud, Machine, Machine]> {
   const cloud = new Cloud();
@@ -12,7 +13,7 @@ async function twoMachines(): Promise<[Cloud, Machine, Machine]> {
 /** The report of `m1` as soon as there is one. */
 function settled(m1: Machine): { report: ConfirmationReport | undefined } {
   const result: { report: ConfirmationReport | undefined } = { report: undefined };
-  void m1.confirmations.settled(ID).then((report) => {
+  void m1.confirmations.settled(VERSION).then((report) => {
     result.report = report;
   });
   return result;
@@ -24,7 +25,7 @@ describe('a revocation', () => {
     const result = settled(m1);
     await cloud.pass(1000);
     expect(result.report).toBeUndefined();
-    m2.confirmations.confirm(ID);
+    m2.confirmations.confirm(VERSION);
     await cloud.settle();
     expect(result.report).toEqual({ confirmed: ['m1', 'm2'], unconfirmed: [] });
   });
@@ -44,7 +45,7 @@ describe('a revocation', () => {
 
   test('is confirmed again by a machine that has lost its lease', async () => {
     const [cloud, m1, m2] = await twoMachines();
-    m2.confirmations.confirm(ID);
+    m2.confirmations.confirm(VERSION);
     await cloud.settle();
     m2.store.inner.disconnect();
     await cloud.pass(TTL_MS + 500);
@@ -65,12 +66,23 @@ describe('a revocation', () => {
     expect(result.report?.unconfirmed).toEqual([{ machine: 'm2', fencedBy: undefined }]);
   });
 
-  test('leaves no confirmations behind', async () => {
-    const [cloud, , m2] = await twoMachines();
-    for (let n = 0; n < 300; n++) m2.confirmations.confirm(`site/site-${n}`);
+  test('is not confirmed by what a machine has put into effect before it', async () => {
+    const [cloud, m1, m2] = await twoMachines();
+    m2.confirmations.confirm(VERSION - 1);
+    const result = settled(m1);
+    await cloud.pass(1000);
+    expect(result.report).toBeUndefined();
+    m2.confirmations.confirm(VERSION + 1);
     await cloud.settle();
-    expect(await cloud.handle().list('confirm/')).toHaveLength(300);
-    await cloud.pass(61_000);
-    expect(await cloud.handle().list('confirm/')).toEqual([]);
+    expect(result.report).toEqual({ confirmed: ['m1', 'm2'], unconfirmed: [] });
+  });
+
+  test('leaves one entry for each machine', async () => {
+    const [cloud, , m2] = await twoMachines();
+    for (let n = 1; n <= 300; n++) m2.confirmations.confirm(n);
+    await cloud.settle();
+    expect(await cloud.handle().list('confirm/')).toMatchObject([
+      { key: 'confirm/m2', value: { version: 300 } },
+    ]);
   });
 });
