@@ -15,7 +15,7 @@ import type { Change, Json, LeasingStore, StoreLease } from '../../src/store/ind
 export interface TwoProcesses {
   readonly first: LeasingStore;
   readonly second: LeasingStore;
-  /** Cuts the first process off, and returns when its leases must have ended. */
+  /** Cuts the first process off, and returns when its leases of `ttlMs` must have ended. */
   cutOff(): Promise<void>;
   /** Ends that. The process may notice it later. */
   connect(): Promise<void>;
@@ -40,7 +40,7 @@ export function describeLeasingStore(
     beforeEach(async () => {
       processes = await open();
       ({ first, second } = processes);
-      lease = await first.grant(ttlMs);
+      lease = await first.grant(LONG_MS);
     });
     afterEach(() => processes.close());
 
@@ -74,7 +74,7 @@ export function describeLeasingStore(
 
     test('grants a lease that has not ended, for the asked time or longer', () => {
       expect(lease.id).not.toBe('');
-      expect(lease.ttlMs).toBeGreaterThanOrEqual(ttlMs);
+      expect(lease.ttlMs).toBeGreaterThanOrEqual(LONG_MS);
       expect(lease.ended.aborted).toBe(false);
     });
 
@@ -86,7 +86,7 @@ export function describeLeasingStore(
     );
 
     test('deletes the entries of a revoked lease in one change, and no others', async () => {
-      const other = await first.grant(ttlMs);
+      const other = await first.grant(LONG_MS);
       await first.commit([
         { key: 'holder/a', value: 1, lease },
         { key: 'holder/b', value: 2, lease },
@@ -108,7 +108,7 @@ export function describeLeasingStore(
     });
 
     test('keeps an entry that was written again without the lease or with another', async () => {
-      const other = await second.grant(ttlMs);
+      const other = await second.grant(LONG_MS);
       await first.commit([
         { key: 'a', value: 1, lease },
         { key: 'b', value: 1, lease },
@@ -141,14 +141,15 @@ export function describeLeasingStore(
     });
 
     test('ends the leases of a process that is cut off, and tells the other in one change', async () => {
+      const short = await first.grant(ttlMs);
       await first.commit([
-        { key: 'holder/a', value: 1, lease },
-        { key: 'holder/b', value: 2, lease },
+        { key: 'holder/a', value: 1, lease: short },
+        { key: 'holder/b', value: 2, lease: short },
         { key: 'site/a', value: 4 },
       ]);
       await vi.waitFor(async () => expect(await second.list('')).toHaveLength(3));
       const order: string[] = [];
-      lease.ended.addEventListener('abort', () => order.push('ended'));
+      short.ended.addEventListener('abort', () => order.push('ended'));
       second.watch('holder/', (changes) => order.push(`${changes.length} deleted`));
       await processes.cutOff();
       await vi.waitFor(() => expect(order).toHaveLength(2));
@@ -171,9 +172,10 @@ export function describeLeasingStore(
         { key: 'd', value: 2 },
       ]);
       await second.commit([{ key: 'd', value: 3 }]);
-      const refused = first.commit([{ key: 'a', value: 9 }]);
-      await expect(refused).rejects.toThrow(StoreUnavailableError);
-      await expect(first.grant(ttlMs)).rejects.toThrow(StoreUnavailableError);
+      await Promise.all([
+        expect(first.commit([{ key: 'a', value: 9 }])).rejects.toThrow(StoreUnavailableError),
+        expect(first.grant(ttlMs)).rejects.toThrow(StoreUnavailableError),
+      ]);
       expect((await first.list('')).map(({ key, value }) => [key, value])).toEqual([
         ['a', 1],
         ['b', 1],
@@ -185,7 +187,7 @@ export function describeLeasingStore(
       expect(first.version).toBe(second.version);
       const seen = Object.assign({}, ...calls) as Record<string, Json | undefined>;
       expect(seen).toEqual({ a: 2, b: undefined, d: 3 });
-      const again = await first.grant(ttlMs);
+      const again = await first.grant(LONG_MS);
       await first.commit([{ key: 'a', value: 3, lease: again }]);
       await vi.waitFor(async () => expect((await second.get('a'))?.value).toBe(3));
     });
@@ -197,7 +199,7 @@ export function describeLeasingStore(
       const taking = { key: 'controller', value: 'second', expect: 0 };
       await expect(second.commit([taking])).rejects.toThrow(StoreConflictError);
       await lease.revoke();
-      const other = await second.grant(ttlMs);
+      const other = await second.grant(LONG_MS);
       await second.commit([{ ...taking, lease: other }]);
       const late = first.commit([{ key: 'x', value: 2 }], [{ key: 'controller', version: epoch }]);
       await expect(late).rejects.toThrow(StoreConflictError);
@@ -212,3 +214,6 @@ export function describeLeasingStore(
     });
   });
 }
+
+/** The time of leases that do not end during a test. */
+const LONG_MS = 60_000;
