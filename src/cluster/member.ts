@@ -179,7 +179,10 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     await this.store.commit([{ key: MACHINES + machine, value: undefined }], guards);
   }
 
-  /** Ends the lease, so that others see at once that this machine is not alive. Safe to call twice. */
+  /**
+   * Ends the lease, so that others see at once that this machine is not alive, and its sites are free. Close what was made
+   * of this member before. Safe to call twice.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -254,6 +257,7 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     const { signal } = this.#end;
     const previous = this.#attaching;
     await previous;
+    let told: string | undefined;
     while (this.#state === 'detached') {
       try {
         // The store may have been restored meanwhile.
@@ -265,7 +269,9 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
           this.#onRemoved();
           return;
         }
-        this.emit('problem', { error: error as Error });
+        // An outage is told once.
+        if (told !== String(error)) this.emit('problem', { error: error as Error });
+        told = String(error);
         await pause(this.clock, this.#options.ttlMs / 4, signal);
       }
     }

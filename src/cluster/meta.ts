@@ -27,7 +27,7 @@ export async function checkMeta(store: LeasingStore): Promise<void> {
       }
       if (meta.output.cluster === clusterId) return;
       throw new ConflictError(
-        `the store has the cluster id ${clusterId}, and its data is that of ${meta.output.cluster}: it was restored from a backup or is another cloud's`
+        `the store has the cluster id ${clusterId}, and its data is that of ${meta.output.cluster}: it was restored from a backup, or is another cloud's. If it was restored, stop the gateways of all machines, delete the entry "${META_KEY}" a DNS TTL later, start them again, and repeat the revocations since the backup`
       );
     }
     try {

@@ -7,6 +7,7 @@
  * - A machine to which an edge connects creates the key where there is none. If another machine has it, it asks that one
  *   (`want`), which deletes the key unless the site has a live tunnel there (rule `want`).
  * - A hand-over writes the key under the lease of the next machine, so the epoch changes (rule `handOver`).
+ * - A machine gives a key up whose tunnel has not come up after a while (rule `settle`).
  * - A machine that sees another one's key ends its tunnel of the site. One that sees no key, and has a tunnel, makes the
  *   key again.
  * - A detached machine takes back an edge whose last epoch is the one that it gave last (rule `takeBack`). It claims

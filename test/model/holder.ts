@@ -17,6 +17,8 @@ export interface HolderRules {
   readonly epochs: 'by store' | 'plain';
   /** An epoch is the version of the key, which a hand-over changes; the draft took the version of its creation. */
   readonly handOver: 'version' | 'creation';
+  /** A worker gives a key up whose tunnel has not come up after a while. */
+  readonly settle: boolean;
   /** A detached worker takes an edge back whose last epoch is the one that it gave last. */
   readonly takeBack: boolean;
 }
@@ -152,6 +154,9 @@ export function holder(rules: HolderRules, scene: HolderScene): Model<State> {
         } else x.mine = c.key?.w === i;
         if (x.tun === 0) x.last = 0;
       });
+    }
+    if (rules.settle && w.etcd && w.tun === 0 && s.key?.w === i) {
+      on(`W${i} gives up what has no tunnel`, (c) => free(c, i));
     }
     if (w.tun > 0 && !isLive(s, i) && (!idle || !s.quiet)) {
       on(`W${i} misses its tunnel`, (c) => free(c, i));
