@@ -84,8 +84,30 @@ export class QuotaExceededError extends AllocatorError {
 
 /** The store cannot be read or written, or its content is damaged. */
 export class StoreError extends PresenceError {
+  /** @param code default `ERR_PRESENCE_STORE` */
+  constructor(message: string, options?: ErrorOptions, code: string = 'ERR_PRESENCE_STORE') {
+    super(code, message, options);
+  }
+}
+
+/** The server of the store cannot be reached or does not answer now. Nothing was written: try it again later. */
+export class StoreUnavailableError extends StoreError {
   constructor(message: string, options?: ErrorOptions) {
-    super('ERR_PRESENCE_STORE', message, options);
+    super(message, options, 'ERR_PRESENCE_STORE_UNAVAILABLE');
+  }
+}
+
+/** The store has other data than when it was opened, because it was restored from a backup, for example. */
+export class StoreReplacedError extends StoreError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options, 'ERR_PRESENCE_STORE_REPLACED');
+  }
+}
+
+/** The server of the store has not answered a commit: its writes may be applied, also later. */
+export class StoreDoubtError extends StoreError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options, 'ERR_PRESENCE_STORE_DOUBT');
   }
 }
 

@@ -50,11 +50,12 @@ export class CloudTrust {
     return token;
   }
 
-  async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt> {
-    const { audit, revoker } = this.#parts;
+  async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<CloudRevocation> {
+    const { audit, cluster, revoker } = this.#parts;
     scopeOf(scope);
     audit?.revocationBegins(scope, reason);
-    const receipt = await revoker.revoke(scope, reason);
+    const here = await revoker.revoke(scope, reason);
+    const receipt = { ...here, ...(await cluster?.revocationsConfirmed()) };
     audit?.revocation(receipt);
     const { tunnelsClosed, elapsedMs } = receipt;
     const what = Object.values(scope)[0];

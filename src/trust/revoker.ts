@@ -142,6 +142,15 @@ export class Revoker extends EventEmitter<RevokerEvents> {
     this.#options.controller.suspend(site, false);
   }
 
+  /**
+   * Resolves when the tunnels of all that is revoked now have ended.
+   *
+   * @throws the error of a termination that has failed.
+   */
+  async settled(): Promise<void> {
+    await Promise.all(this.#inProgress);
+  }
+
   /** Stops following the store, and resolves when terminations in progress have ended. Safe to call twice. */
   close(): Promise<void> {
     this.#closing ??= this.#close();

@@ -58,6 +58,11 @@ export interface WorkerPoolOptions {
   readonly authorize?: (
     peer: CandidateEdge
   ) => TunnelRefusal | undefined | Promise<TunnelRefusal | undefined>;
+  /**
+   * Which sites the pool holds: `all` of them, or those that `take` has given to it, where other machines hold the others.
+   * Default `all`.
+   */
+  readonly sites?: 'all' | 'taken' | undefined;
   /** Receives log lines about the workers, devices and routes; default `silentLogger`. */
   readonly logger?: Logger;
   /**

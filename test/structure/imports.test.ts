@@ -14,8 +14,10 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   observe: ['base', 'errors'],
   packet: ['base', 'errors'],
   store: ['base', 'errors'],
+  etcd: ['base', 'errors', 'store'],
   allocator: ['base', 'errors'],
   pki: ['base', 'errors', 'store'],
+  cluster: ['base', 'errors', 'store'],
   dns: ['base', 'errors', 'observe'],
   registry: ['base', 'errors', 'store'],
   translator: ['base', 'errors', 'packet'],
@@ -184,8 +186,13 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/translator/plan.ts': ['control', 'worker'],
   // What a capture shows is rewritten as the translator rewrites it.
   'src/translator/rewrite.ts': ['replay'],
+  // What all stores do with entries in memory.
+  'src/store/changes.ts': ['etcd'],
+  'src/store/difference.ts': ['etcd'],
+  'src/store/json.ts': ['etcd'],
+  'src/store/table.ts': ['etcd'],
   // The interface alone.
-  'src/store/store.ts': ['audit', 'pki', 'tunnel'],
+  'src/store/store.ts': ['audit', 'etcd', 'pki', 'tunnel'],
 };
 
 /** What each module may take from outside; a module that is missing takes nothing. */
@@ -217,6 +224,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   trust: ['eventemitter3'],
   observe: ['node:http', 'node:net', 'node:perf_hooks'],
   audit: ['eventemitter3', 'node:crypto', 'node:fs', 'node:fs/promises', 'node:path'],
+  etcd: ['@grpc/grpc-js', '@grpc/proto-loader'],
   store: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:net', 'node:path', 'node:zlib'],
   pki: [
     'eventemitter3',
@@ -230,6 +238,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   ],
   dns: ['dns-packet', 'node:crypto', 'node:dgram', 'node:events', 'node:net', 'valibot'],
   registry: ['node:crypto', 'valibot'],
+  cluster: ['node:util', 'valibot'],
   device: [
     'koffi',
     'node:child_process',
