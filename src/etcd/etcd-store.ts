@@ -106,7 +106,8 @@ export class EtcdStore extends Emitter<EtcdStoreEvents> implements LeasingStore 
     const given = new CommitWrites(writes, guards);
     const written = new Set(given.frozen.map(({ key }) => key));
     const read = given.guards.map(({ key }) => key).filter((key) => !written.has(key));
-    const commit = this.#order.run([...written], read, () => this.#commit(given));
+    const deadlineMs = this.#nowMs() + this.#settings.requestTimeoutMs;
+    const commit = this.#order.run([...written], read, () => this.#commit(given, deadlineMs));
     this.#commits.add(commit);
     try {
       await commit;
@@ -125,13 +126,12 @@ export class EtcdStore extends Emitter<EtcdStoreEvents> implements LeasingStore 
     this.#assertOpen();
     checkDuration('ttlMs', ttlMs);
     await this.#mirror.connected();
-    const { clock, requestTimeoutMs } = this.#settings;
-    const askedAtMs = clock.monotonicMs();
+    const askedAtMs = this.#nowMs();
     try {
       const answer = await this.#connection.call(
         '/etcdserverpb.Lease/LeaseGrant',
         { TTL: Math.ceil(ttlMs / 1000) },
-        { timeoutMs: requestTimeoutMs, isRepeatable: true }
+        { timeoutMs: this.#settings.requestTimeoutMs, isRepeatable: true }
       );
       this.#mirror.check(answer.header);
       const freshAtMs = (): number => this.#mirror.freshAtMs;
@@ -158,13 +158,15 @@ export class EtcdStore extends Emitter<EtcdStoreEvents> implements LeasingStore 
   async #close(): Promise<void> {
     await Promise.allSettled(this.#commits);
     this.#abandonLeases('is not renewed any more');
-    await this.#mirror.close();
-    this.#mirror.table.unwatchAll();
+    const closed = this.#mirror.close();
     this.#connection.close();
+    await closed;
+    this.#mirror.table.unwatchAll();
   }
 
-  async #commit(given: CommitWrites): Promise<void> {
-    await this.#mirror.connected();
+  /** @param deadlineMs until when it may wait for a lost connection, on the monotonic clock */
+  async #commit(given: CommitWrites, deadlineMs: number): Promise<void> {
+    await this.#mirror.connected(deadlineMs - this.#nowMs());
     for (const [key, { id, ended }] of given.leases) {
       if (ended.aborted) throw new StoreError(`"${key}" is not written: its lease ${id} has ended`);
     }
@@ -210,6 +212,10 @@ export class EtcdStore extends Emitter<EtcdStoreEvents> implements LeasingStore 
     const isSeen = await this.#mirror.until(isOver);
     if (!isSeen) this.#mirror.restart('it has not shown a change that etcd has');
     return isSeen;
+  }
+
+  #nowMs(): number {
+    return this.#settings.clock.monotonicMs();
   }
 
   #abandonLeases(how: string): void {

@@ -107,12 +107,13 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
   /**
    * Resolves when the watch is there.
    *
-   * @throws {StoreUnavailableError} if it is not within the time of a request.
+   * @param timeoutMs default: the time of a request
+   * @throws {StoreUnavailableError} if it is not in time.
    * @throws {StoreReplacedError} if etcd has other data.
    */
-  async connected(): Promise<void> {
+  async connected(timeoutMs: number = this.#settings.requestTimeoutMs): Promise<void> {
     if (this.#state === 'connected') return;
-    await this.until(() => this.#state !== 'disconnected');
+    await this.until(() => this.#state !== 'disconnected', timeoutMs);
     const state = this.#state as EtcdStoreState;
     if (state === 'connected') return;
     if (state === 'replaced') throw replaced('it had other data before');
@@ -123,16 +124,24 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
     );
   }
 
-  /** Waits until something holds, as long as a request may take, and returns whether it does. */
-  async until(isOver: () => boolean): Promise<boolean> {
+  /**
+   * Waits until something holds, and returns whether it does.
+   *
+   * @param timeoutMs default: the time of a request
+   */
+  async until(
+    isOver: () => boolean,
+    timeoutMs: number = this.#settings.requestTimeoutMs
+  ): Promise<boolean> {
     if (isOver()) return true;
-    const { clock, requestTimeoutMs } = this.#settings;
+    if (timeoutMs <= 0) return false;
+    const { clock } = this.#settings;
     let cancel: () => void = () => {};
     let waiter: Waiter | undefined;
     await new Promise<void>((resolve) => {
       waiter = { isOver, resolve };
       this.#waiters.add(waiter);
-      cancel = clock.after(requestTimeoutMs, resolve);
+      cancel = clock.after(timeoutMs, resolve);
     });
     cancel();
     this.#waiters.delete(waiter!);

@@ -17,7 +17,7 @@ export class FakeEtcd {
     raft_term: '3',
   };
   /** The watches that are there. */
-  readonly watches = new Set<Stream>();
+  readonly watches: Set<Stream> = new Set();
   /** Why a watch is refused; undefined if it is not. */
   refusal: string | undefined;
   refusals = 0;

@@ -216,6 +216,39 @@ describe('other data', () => {
   });
 });
 
+describe('several endpoints', () => {
+  test('are used one after the other when one is lost', async () => {
+    const next = await FakeEtcd.start();
+    const endpoints = ['127.0.0.1:1', `127.0.0.1:${etcd.port}`, `127.0.0.1:${next.port}`];
+    const other = await EtcdStore.open({ endpoints, prefix: '/vp/fake/' });
+    const lease = await other.grant(30_000);
+    await vi.waitFor(() => expect(etcd.watches.size).toBe(2));
+    etcd.close();
+    await vi.waitFor(() => expect(next.watches.size).toBe(1));
+    await other.commit([]);
+    expect(lease.ended.aborted).toBe(false);
+    await other.close();
+    next.close();
+  });
+
+  test('cannot be reached: many commits fail together', async () => {
+    etcd.close();
+    await vi.waitFor(() => expect(store.state).toBe('disconnected'));
+    const commits = Array.from({ length: 1000 }, (_, i) =>
+      store.commit([{ key: `k/${i}`, value: i }])
+    );
+    const outcomes = await Promise.allSettled(commits);
+    for (const outcome of outcomes) {
+      expect((outcome as PromiseRejectedResult).reason).toBeInstanceOf(StoreUnavailableError);
+    }
+  });
+
+  test('refuse connections: a store is not opened', async () => {
+    const options = { endpoints: ['127.0.0.1:1'], prefix: '/vp/fake/', requestTimeoutMs: 300 };
+    await expect(EtcdStore.open(options)).rejects.toThrow(StoreUnavailableError);
+  });
+});
+
 describe('options', () => {
   test.each<[string, Partial<EtcdStoreOptions>, typeof ApiMisuseError | typeof ConfigError]>([
     ['no endpoint', { endpoints: [] }, ApiMisuseError],
@@ -228,17 +261,6 @@ describe('options', () => {
   ])('refuses %s', async (_, wrong, type) => {
     const options = { endpoints: ['127.0.0.1:1'], prefix: '/vp/cloud/', ...wrong };
     await expect(EtcdStore.open(options)).rejects.toThrow(type);
-  });
-
-  test('uses the next endpoint when one cannot be reached, and says when none can', async () => {
-    const other = await EtcdStore.open({
-      endpoints: ['127.0.0.1:1', `127.0.0.1:${etcd.port}`],
-      prefix: '/vp/fake/',
-    });
-    expect(other.clusterId).toBe(etcd.header.cluster_id);
-    await other.close();
-    const options = { endpoints: ['127.0.0.1:1'], prefix: '/vp/fake/', requestTimeoutMs: 300 };
-    await expect(EtcdStore.open(options)).rejects.toThrow(StoreUnavailableError);
   });
 });
 
