@@ -29,6 +29,7 @@ const modules: readonly string[] = [
   'test/cli/config-system.test.ts',
   'test/cli/config.test.ts',
   'test/cli/bench.test.ts',
+  'test/control/cluster-property.test.ts',
   'test/control/derivation-property.test.ts',
   'test/control/idle-leases.test.ts',
   'test/control/plan-partition-property.test.ts',

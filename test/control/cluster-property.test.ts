@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 import { runsOf, timeoutOf } from '../support/property-runs.ts';
 import { type ClusterStep, ClusterWorld, clusterStep } from './cluster-world.ts';
 
-const RUNS = runsOf(20);
+const RUNS = runsOf(12);
 
 let admitted = 0;
 

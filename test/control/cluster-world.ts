@@ -4,94 +4,23 @@
  * leases.
  */
 import fc from 'fast-check';
-import { type Allocation, PresenceController } from '../../src/control/index.ts';
+import type { Allocation } from '../../src/control/index.ts';
 import { Registry } from '../../src/registry/index.ts';
-import type { Guard, Json } from '../../src/store/index.ts';
-import { PacketTranslator, type PlanChanges, type TranslationPlan } from '../../src/translator/index.ts';
+import type { Json } from '../../src/store/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { textOf } from '../support/text-of.ts';
+import { CONTROLLER, FakeAllocation, Machine } from './cluster-machine.ts';
 import { FIRST, FIRST_STEPS, SITES, type Step, step } from './derivation-world.ts';
-import { KeyedPlan } from './keyed-plan.ts';
 import { turn } from './scene.ts';
 import { type MachineStore, SharedStore } from './shared-store.ts';
 
 export const NAMES: readonly string[] = ['m1', 'm2', 'm3'];
 const TTL_SECONDS = 30;
-const CONTROLLER = 'controller';
 
 /** What a test of the tests breaks. */
 export interface Broken {
   readonly guards?: boolean;
   readonly horizon?: boolean;
-}
-
-/** Who is elected is an entry of the store; a machine knows it when its watch shows it. */
-class FakeAllocation implements Allocation {
-  readonly name: string;
-  readonly #store: MachineStore;
-  readonly #horizon: () => number;
-  #guards: readonly Guard[] | undefined;
-  readonly #listeners = new Set<() => void>();
-
-  constructor(store: MachineStore, horizon: () => number, elected: string | undefined) {
-    this.name = store.name;
-    this.#store = store;
-    this.#horizon = horizon;
-    store.watch(CONTROLLER, (changes) => {
-      const { value, version } = changes.at(-1)!;
-      this.#guards = value === this.name ? [{ key: CONTROLLER, version }] : undefined;
-      for (const listener of this.#listeners) listener();
-    });
-    // A new process is not elected until it stands for election again.
-    if (elected === this.name) this.#guards = undefined;
-  }
-
-  get guards(): readonly Guard[] | undefined {
-    return this.#guards;
-  }
-
-  get lease(): MachineStore['lease'] {
-    return this.#store.lease;
-  }
-
-  get horizon(): number {
-    return this.#horizon();
-  }
-
-  watch(listener: () => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-}
-
-class Machine {
-  readonly name: string;
-  readonly store: MachineStore;
-  readonly clock: FakeClock;
-  registry!: Registry;
-  controller!: PresenceController;
-  readonly plan = new KeyedPlan();
-  readonly real = new PacketTranslator();
-  loads = 0;
-  applied = 0;
-  readonly problems: string[] = [];
-
-  constructor(name: string, store: MachineStore, clock: FakeClock) {
-    this.name = name;
-    this.store = store;
-    this.clock = clock;
-  }
-
-  load(plan: TranslationPlan): void {
-    this.loads++;
-    this.plan.load(plan);
-    this.real.load(plan);
-  }
-
-  apply(changes: PlanChanges): void {
-    this.plan.apply(changes);
-    this.real.apply(changes);
-  }
 }
 
 export type ClusterStep =
@@ -129,7 +58,7 @@ export const clusterStep: fc.Arbitrary<ClusterStep> = fc.oneof(
 );
 
 export class ClusterWorld {
-  readonly shared = new SharedStore();
+  readonly shared: SharedStore = new SharedStore();
   readonly machines: Machine[] = [];
   readonly faults: string[] = [];
   /** How many clients were admitted by a machine that does not allocate. */
@@ -176,28 +105,18 @@ export class ClusterWorld {
     const store = this.shared.machine(NAMES[i]!, [undefined, 4, 9][i]);
     const before = this.machines[i];
     const machine = new Machine(NAMES[i]!, store, before?.clock ?? new FakeClock(start));
-    const allocation = new FakeAllocation(store, () => this.#horizon, this.#elected);
+    const allocation = new FakeAllocation(store, () => this.#horizon);
     await this.#open(machine, allocation);
     return machine;
   }
 
-  async #open(machine: Machine, allocation: Allocation | undefined): Promise<void> {
-    const { store, clock } = machine;
-    machine.registry = await Registry.open(store, { clock });
-    machine.controller = await PresenceController.start({
-      registry: machine.registry,
-      store,
-      translator: machine,
-      clock,
+  #open(machine: Machine, allocation: Allocation | undefined): Promise<void> {
+    return machine.open(allocation, {
       transit: this.#transit,
-      ttlSeconds: TTL_SECONDS,
-      quarantineMs: 60_000,
       overlapMs: 45_000,
       auditMs: 1000,
       suspended: this.#suspended,
-      allocation,
     });
-    machine.controller.on('problem', ({ error }) => machine.problems.push(error.message));
   }
 
   get #horizon(): number {
@@ -344,7 +263,13 @@ export class ClusterWorld {
       this.shared.onCommit = () => {};
       await this.#open(
         fresh,
-        allocation && { name: 'fresh', guards: undefined, lease: undefined, horizon: 0, watch: () => () => {} }
+        allocation && {
+          name: 'fresh',
+          guards: undefined,
+          lease: undefined,
+          horizon: 0,
+          watch: () => () => {},
+        }
       );
       await turn();
       all.push(derivedOf(fresh));

@@ -2,7 +2,15 @@
  * One store as several machines reach it: each has watches of its own, which may lag behind, and may be cut off or crash.
  */
 import { StoreConflictError, StoreError } from '../../src/errors.ts';
-import type { Change, Entry, Guard, Json, Store, StoreLease, Write } from '../../src/store/index.ts';
+import type {
+  Change,
+  Entry,
+  Guard,
+  Json,
+  Store,
+  StoreLease,
+  Write,
+} from '../../src/store/index.ts';
 
 export class SharedStore {
   readonly entries: Map<string, Entry> = new Map();
@@ -65,7 +73,10 @@ export class MachineStore implements Store {
   readonly maxWrites?: number;
   readonly lease: StoreLease;
   readonly #shared: SharedStore;
-  readonly #watchers = new Set<{ prefix: string; listener: (changes: readonly Change[]) => void }>();
+  readonly #watchers = new Set<{
+    prefix: string;
+    listener: (changes: readonly Change[]) => void;
+  }>();
   #arrived: (readonly Change[])[] = [];
   #waiting: { version: number; resolve: () => void }[] = [];
   #isLagging = false;
