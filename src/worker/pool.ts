@@ -22,6 +22,7 @@ import type {
 } from '../translator/index.ts';
 import { CloseCode, type Credentials } from '../tunnel/index.ts';
 import { redirect } from './access.ts';
+import { Answers } from './answers.ts';
 import { LocalWorker } from './local-worker.ts';
 import { Placement } from './placement.ts';
 import { PoolAccess } from './pool-access.ts';
@@ -62,10 +63,7 @@ export class WorkerPool
   extends EventEmitter<WorkerPoolEvents>
   implements PlanTarget, AsyncDisposable
 {
-  readonly diagnosis: PoolDiagnosis = new PoolDiagnosis(
-    () => this.#workers,
-    (site) => this.holderOf(site)
-  );
+  readonly diagnosis: PoolDiagnosis;
   readonly #options: ResolvedPoolOptions;
   readonly #workers: readonly Worker[];
   readonly #placement: Placement;
@@ -73,6 +71,7 @@ export class WorkerPool
   readonly #partition: PlanPartition | undefined;
   readonly #tuns: PoolTuns;
   readonly #access: PoolAccess;
+  readonly #answers: Answers;
   readonly #status: PoolStatus;
   /** The workers that are open, by number. */
   readonly #running = new Set<number>();
@@ -89,7 +88,10 @@ export class WorkerPool
     this.#options = resolvePoolOptions(options);
     const { workers, logger, clock, workerMain } = this.#options;
     this.#placement = new Placement(workers);
-    this.#status = new PoolStatus(() => this.#workers, clock);
+    const all = (): readonly Worker[] => this.#workers;
+    this.#answers = new Answers(clock);
+    this.#status = new PoolStatus(all, this.#answers, clock);
+    this.diagnosis = new PoolDiagnosis(all, this.#answers, (site) => this.holderOf(site));
     this.#tuns = new PoolTuns({
       device: options.device,
       workers,
@@ -233,14 +235,19 @@ export class WorkerPool
 
   /**
    * Ends tunnels of all workers. When it resolves, none of their packets passes. With the filter `unwanted` the workers
-   * first receive the present revocations.
+   * first receive the present revocations. A worker that does not answer for 5000 ms is killed: all its tunnels end, and it
+   * is started again with the present revocations.
    */
   async terminate(
     filter: Exclude<TunnelFilter, { readonly tunnel: number }>,
     close: TunnelClose
   ): Promise<TerminationReport> {
     if ('unwanted' in filter) this.refreshRevocations();
-    const all = await Promise.all(this.#workers.map((worker) => worker.terminate(filter, close)));
+    const terminate = (worker: Worker): Promise<TerminationReport> =>
+      worker.terminate(filter, close);
+    const all = await Promise.all(
+      this.#workers.map((worker) => this.#answers.orKill(worker, terminate))
+    );
     return {
       tunnelsClosed: all.reduce((total, { tunnelsClosed }) => total + tunnelsClosed, 0),
       pathsRemoved: all.reduce((total, { pathsRemoved }) => total + pathsRemoved, 0),
@@ -274,9 +281,9 @@ export class WorkerPool
     await this.#tuns.setRoutes(checkRoutes('routes', prefixes));
   }
 
-  /** Resolves when every worker has processed all earlier notifications. */
+  /** Resolves when every worker has processed all earlier notifications. One that is down, or hangs, is not waited for. */
   async settled(): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.settled()));
+    await this.#answers.ofAll(this.#workers, (worker) => worker.settled(), { value: undefined });
   }
 
   /** A worker that is down, or has not answered for 5000 ms, has the `pid` 0 and no counters. */
@@ -294,8 +301,10 @@ export class WorkerPool
     return this.#status.fault();
   }
 
+  /** A worker that is down, or hangs, is left out. */
   async paths(): Promise<readonly PathStatus[]> {
-    return (await Promise.all(this.#workers.map((worker) => worker.paths()))).flat();
+    const all = await this.#answers.ofAll(this.#workers, (each) => each.paths(), { value: [] });
+    return all.flat();
   }
 
   /**
@@ -318,11 +327,12 @@ export class WorkerPool
   /**
    * Calls `explain` of the worker that receives packets of this realm.
    *
-   * @throws {EnvironmentError} if that worker is down.
+   * @throws {EnvironmentError} if that worker is down, or hangs.
    */
   async explain(packet: Uint8Array, realm: string): Promise<Explanation> {
-    if (realm !== CLOUD) return this.#workers[this.holderOf(realm)]!.explain(packet, realm);
-    const all = await Promise.all(this.#workers.map((worker) => worker.explain(packet, realm)));
+    const explain = (worker: Worker): Promise<Explanation> => worker.explain(packet, realm);
+    if (realm !== CLOUD) return this.#answers.of(this.#workers[this.holderOf(realm)]!, explain);
+    const all = await this.#answers.ofAll(this.#workers, explain);
     return all.find(({ step }) => step !== 'destination') ?? all[0]!;
   }
 
@@ -446,10 +456,11 @@ export class WorkerPool
     this.#placement.move(site, to);
     this.#partition.reload(to);
     this.#access.moved(site);
-    await this.#workers[to]!.settled();
+    const skipped = { value: undefined };
+    await this.#answers.of(this.#workers[to]!, (worker) => worker.settled(), skipped);
     await this.#tuns.moved(site);
     const close = { ...redirect(site, to, this.portOf(to)), drain: true };
-    await this.#workers[from]!.terminate({ site }, close);
+    await this.#answers.orKill(this.#workers[from]!, (worker) => worker.terminate({ site }, close));
     this.#partition.reload(from);
   }
 }
