@@ -46,8 +46,13 @@ export class NotFoundError extends PresenceError {
 
 /** The request contradicts what is there: another owner keeps the record, or other records need it. */
 export class ConflictError extends PresenceError {
-  constructor(message: string, options?: ErrorOptions) {
-    super('ERR_PRESENCE_CONFLICT', message, options);
+  /** The place of the fault in what was given, for example `sites[0]`; empty if it concerns the whole. */
+  readonly path: string;
+
+  /** @param path see the property; default '' */
+  constructor(message: string, path = '') {
+    super('ERR_PRESENCE_CONFLICT', path === '' ? message : `${path}: ${message}`);
+    this.path = path;
   }
 }
 

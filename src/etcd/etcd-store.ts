@@ -167,8 +167,10 @@ export class EtcdStore extends Emitter<EtcdStoreEvents> implements LeasingStore 
   /** @param deadlineMs until when it may wait for a lost connection, on the monotonic clock */
   async #commit(given: CommitWrites, deadlineMs: number): Promise<void> {
     await this.#mirror.connected(deadlineMs - this.#nowMs());
-    for (const [key, { id, ended }] of given.leases) {
-      if (ended.aborted) throw new StoreError(`"${key}" is not written: its lease ${id} has ended`);
+    for (const [key, lease] of given.leases) {
+      // Another process has the lease if there is no signal.
+      if ((lease as Partial<StoreLease>).ended?.aborted !== true) continue;
+      throw new StoreError(`"${key}" is not written: its lease ${lease.id} has ended`);
     }
     const outcome = await this.#transact(given);
     const { table } = this.#mirror;

@@ -22,7 +22,7 @@ import {
   type ResolvedDeviceOptions,
 } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
-import { ConfigError } from '../errors.ts';
+import { ConfigError, ConflictError } from '../errors.ts';
 import { errorFields, type LogEvent, type Logger, type MetricsServer } from '../observe/index.ts';
 import { type CertificateAuthority, EnrolmentServer } from '../pki/index.ts';
 import { CLOUD, Registry } from '../registry/index.ts';
@@ -377,13 +377,15 @@ function serveTunnels(
  * Replaces the part of the desired state that belongs to the host program.
  *
  * @throws {ConfigError} if the desired state is not usable; the error names the place from `path` on.
+ * @throws {ConflictError} without a `path`, if the admin interface keeps one of the records.
  */
 export async function applyDesired(registry: Registry, desired: unknown, path = ''): Promise<void> {
   try {
     checkCloud(desired);
     await registry.apply(desired, 'file');
   } catch (error) {
-    if (path === '' || !(error instanceof ConfigError)) throw error;
+    const hasPath = error instanceof ConfigError || error instanceof ConflictError;
+    if (path === '' || !hasPath) throw error;
     const reason = error.path === '' ? error.message : error.message.slice(error.path.length + 2);
     const place = error.path === '' ? path : `${path}.${error.path}`;
     throw new ConfigError(place, reason, { cause: error });

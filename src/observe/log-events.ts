@@ -38,6 +38,8 @@ export const LOG_EVENTS = {
   cloud_device_problem: 'The device of the cloud works with limits.',
   tun_problem: 'A TUN of the cloud works with limits, or could not be set up.',
   kernel_routes_failed: 'Routes of presences could not be set; this is tried again.',
+  worker_killed:
+    'A worker did not answer, and its process was killed, so that none of its packets passes.',
   worker_ended: 'The process of a worker has ended, and is started again.',
   worker_back: 'The process of a worker is up again.',
   worker_start_failed: 'The process of a worker could not be started; this is tried again.',

@@ -8,6 +8,7 @@ import { CLOUD } from '../registry/index.ts';
 import type { TranslationPlan } from '../translator/index.ts';
 import { redirect } from './access.ts';
 import { Placement } from './placement.ts';
+import type { Answers } from './answers.ts';
 import type { PoolAccess } from './pool-access.ts';
 import type { PoolTuns } from './pool-tuns.ts';
 import type { TunnelClose, Worker } from './worker.ts';
@@ -18,6 +19,7 @@ export interface HeldSitesOptions {
   readonly workers: readonly Worker[];
   readonly tuns: PoolTuns;
   readonly access: PoolAccess;
+  readonly answers: Answers;
   readonly portOf: (worker: number) => number | undefined;
 }
 
@@ -99,7 +101,7 @@ export class HeldSites {
       this.#taken.set(site, epoch);
       if (isNew) {
         this.#partition!.moved(site)();
-        await this.#worker(site).settled();
+        await this.#settled(this.holderOf(site));
       }
       await this.#options.tuns.hold(site, epoch);
     });
@@ -110,9 +112,9 @@ export class HeldSites {
     return this.#inTurn(site, async () => {
       if (this.#taken?.delete(site) !== true) return;
       await this.#options.tuns.release(site);
-      await this.#worker(site).terminate({ site }, close);
+      await this.#terminate(this.holderOf(site), site, close);
       this.#partition!.moved(site)();
-      await this.#worker(site).settled();
+      await this.#settled(this.holderOf(site));
     });
   }
 
@@ -125,8 +127,16 @@ export class HeldSites {
     return this.#taken?.has(site) ?? true;
   }
 
-  #worker(site: string): Worker {
-    return this.#options.workers[this.holderOf(site)]!;
+  /** Resolves when a worker has processed all earlier notifications, or hangs. */
+  async #settled(worker: number): Promise<void> {
+    const { workers, answers } = this.#options;
+    await answers.of(workers[worker]!, (each) => each.settled(), { value: undefined });
+  }
+
+  /** Ends a site's tunnel at a worker, which is killed if it hangs. */
+  async #terminate(worker: number, site: string, close: TunnelClose): Promise<void> {
+    const { workers, answers } = this.#options;
+    await answers.orKill(workers[worker]!, (each) => each.terminate({ site }, close));
   }
 
   /**
@@ -135,16 +145,16 @@ export class HeldSites {
    * in transit meanwhile are dropped without an answer.
    */
   async #move(site: string, to: number): Promise<void> {
-    const { workers, access, tuns, portOf } = this.#options;
+    const { access, tuns, portOf } = this.#options;
     const from = this.holderOf(site);
     if (from === to || this.#partition === undefined) return;
     this.#placement.move(site, to);
     const leave = this.#partition.moved(site);
     access.moved(site);
-    await workers[to]!.settled();
+    await this.#settled(to);
     await tuns.moved(site);
     const close = { ...redirect(site, to, portOf(to)), drain: true };
-    await workers[from]!.terminate({ site }, close);
+    await this.#terminate(from, site, close);
     leave();
   }
 

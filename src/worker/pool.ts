@@ -21,6 +21,7 @@ import type {
   TranslationPlanInput,
 } from '../translator/index.ts';
 import { CloseCode, type Credentials } from '../tunnel/index.ts';
+import { Answers } from './answers.ts';
 import { HeldSites } from './held-sites.ts';
 import { LocalWorker } from './local-worker.ts';
 import { PoolAccess } from './pool-access.ts';
@@ -61,15 +62,13 @@ export class WorkerPool
   extends EventEmitter<WorkerPoolEvents>
   implements PlanTarget, AsyncDisposable
 {
-  readonly diagnosis: PoolDiagnosis = new PoolDiagnosis(
-    () => this.#workers,
-    (site) => this.holderOf(site)
-  );
+  readonly diagnosis: PoolDiagnosis;
   readonly #options: ResolvedPoolOptions;
   readonly #workers: readonly Worker[];
   readonly #held: HeldSites;
   readonly #tuns: PoolTuns;
   readonly #access: PoolAccess;
+  readonly #answers: Answers;
   readonly #status: PoolStatus;
   /** The workers that are open, by number. */
   readonly #running = new Set<number>();
@@ -84,7 +83,10 @@ export class WorkerPool
     super();
     this.#options = resolvePoolOptions(options);
     const { workers, logger, clock } = this.#options;
-    this.#status = new PoolStatus(() => this.#workers, clock);
+    const all = (): readonly Worker[] => this.#workers;
+    this.#answers = new Answers(clock);
+    this.#status = new PoolStatus(all, this.#answers, clock);
+    this.diagnosis = new PoolDiagnosis(all, this.#answers, (site) => this.holderOf(site));
     this.#tuns = new PoolTuns({
       device: options.device,
       workers,
@@ -106,6 +108,7 @@ export class WorkerPool
       workers: this.#workers,
       tuns: this.#tuns,
       access: this.#access,
+      answers: this.#answers,
       portOf: (worker) => this.portOf(worker),
     });
   }
@@ -195,14 +198,19 @@ export class WorkerPool
 
   /**
    * Ends tunnels of all workers. When it resolves, none of their packets passes. With the filter `unwanted` the workers
-   * first receive the present revocations.
+   * first receive the present revocations. A worker that does not answer for 5000 ms is killed: all its tunnels end, and it
+   * is started again with the present revocations.
    */
   async terminate(
     filter: Exclude<TunnelFilter, { readonly tunnel: number }>,
     close: TunnelClose
   ): Promise<TerminationReport> {
     if ('unwanted' in filter) this.refreshRevocations();
-    const all = await Promise.all(this.#workers.map((worker) => worker.terminate(filter, close)));
+    const terminate = (worker: Worker): Promise<TerminationReport> =>
+      worker.terminate(filter, close);
+    const all = await Promise.all(
+      this.#workers.map((worker) => this.#answers.orKill(worker, terminate))
+    );
     return {
       tunnelsClosed: all.reduce((total, { tunnelsClosed }) => total + tunnelsClosed, 0),
       pathsRemoved: all.reduce((total, { pathsRemoved }) => total + pathsRemoved, 0),
@@ -254,9 +262,9 @@ export class WorkerPool
     await this.#tuns.setRoutes(checked);
   }
 
-  /** Resolves when every worker has processed all earlier notifications. */
+  /** Resolves when every worker has processed all earlier notifications. One that is down, or hangs, is not waited for. */
   async settled(): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.settled()));
+    await this.#answers.ofAll(this.#workers, (worker) => worker.settled(), { value: undefined });
   }
 
   /** A worker that is down, or has not answered for 5000 ms, has the `pid` 0 and no counters. */
@@ -274,8 +282,10 @@ export class WorkerPool
     return this.#status.fault();
   }
 
+  /** A worker that is down, or hangs, is left out. */
   async paths(): Promise<readonly PathStatus[]> {
-    return (await Promise.all(this.#workers.map((worker) => worker.paths()))).flat();
+    const all = await this.#answers.ofAll(this.#workers, (each) => each.paths(), { value: [] });
+    return all.flat();
   }
 
   /**
@@ -298,11 +308,12 @@ export class WorkerPool
   /**
    * Calls `explain` of the worker that receives packets of this realm.
    *
-   * @throws {EnvironmentError} if that worker is down.
+   * @throws {EnvironmentError} if that worker is down, or hangs.
    */
   async explain(packet: Uint8Array, realm: string): Promise<Explanation> {
-    if (realm !== CLOUD) return this.#workers[this.holderOf(realm)]!.explain(packet, realm);
-    const all = await Promise.all(this.#workers.map((worker) => worker.explain(packet, realm)));
+    const explain = (worker: Worker): Promise<Explanation> => worker.explain(packet, realm);
+    if (realm !== CLOUD) return this.#answers.of(this.#workers[this.holderOf(realm)]!, explain);
+    const all = await this.#answers.ofAll(this.#workers, explain);
     return all.find(({ step }) => step !== 'destination') ?? all[0]!;
   }
 
