@@ -321,7 +321,7 @@ const enrolmentEndpoint = v.pipe(
   v.check((text) => URL.canParse(text), 'expected https://HOST:PORT')
 );
 /** Where edges connect. */
-const endpointList = v.pipe(
+export const endpointList: v.GenericSchema = v.pipe(
   v.array(
     v.pipe(
       ListenSchema,

@@ -13,6 +13,7 @@ import {
   readCloudKeys,
   readCloudPassphrase,
 } from '../cloud-file.ts';
+import { openClusterStore } from '../cluster-file.ts';
 import { RELOADED_KEYS } from '../common-file.ts';
 import { ConfigFile } from '../config-file.ts';
 import type { Io } from '../io.ts';
@@ -59,11 +60,17 @@ async function start(path: string, logger: Logger, notify: Notify, call: string)
     logNeedRestart(logger, needRestart);
     return { needRestart };
   };
-  const host: CloudHostOptions = { passphrase, reload, logger };
+  const { cluster } = keys;
+  const clusterStore =
+    cluster && (await file.locate(() => openClusterStore(file, cluster, keys.trustDomain)));
+  const host: CloudHostOptions = { passphrase, clusterStore, reload, logger };
   const before = await stateOf(file, keys, host);
-  const gateway = await file.locate(() => CloudGateway.start(cloudOptions(file, keys, host)), {
-    renamed: CLOUD_RENAMED,
-  });
+  const gateway = await file
+    .locate(() => CloudGateway.start(cloudOptions(file, keys, host)), { renamed: CLOUD_RENAMED })
+    .catch(async (error: Error) => {
+      await clusterStore?.close();
+      throw error;
+    });
   const sidecars = await startSidecars(file, keys.sockets, gateway, logger);
   const listening = { ...gateway.addresses, ...sidecars };
   logger.info({ event: 'cloud_ready', listening }, readyLine('cloud gateway', listening));
@@ -78,7 +85,11 @@ async function start(path: string, logger: Logger, notify: Notify, call: string)
   }
   const status = (): string => gateway.state;
   gateway.on('state', () => void notify.status(status()));
-  return { reload, status, close: () => gateway.close() };
+  const close = async (): Promise<void> => {
+    await gateway.close();
+    await clusterStore?.close();
+  };
+  return { reload, status, close };
 }
 
 /** @throws {ConfigError} with file, line and key, if an option is wrong. */
