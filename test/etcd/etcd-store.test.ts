@@ -157,8 +157,8 @@ describe.skipIf(isSkipped)(`EtcdStore${isSkipped ? ` (skipped: ${reason})` : ''}
     forge.close();
   });
 
-  test('authenticates as a user with a role for the prefix, again when its token has expired', async () => {
-    const secured = await EtcdServer.start({ args: ['--auth-token-ttl=1'] });
+  test('authenticates as a user with a role for the prefix, again when its token is void', async () => {
+    const secured = await EtcdServer.start();
     await secured.ctl('user', 'add', 'root:secret');
     await secured.ctl('user', 'add', 'gateway:word');
     await secured.ctl('role', 'add', 'presence');
@@ -178,8 +178,10 @@ describe.skipIf(isSkipped)(`EtcdStore${isSkipped ? ` (skipped: ${reason})` : ''}
     const store = await open({ endpoints, prefix: '/vp/a/', user });
     const lease = await store.grant(60_000);
     await store.commit([{ key: 'a', value: 1, lease }]);
-    // Every change of the users makes tokens void.
-    await secured.ctl('--user=root:secret', 'user', 'add', 'another:word');
+    // The tokens of a user that is deleted are void.
+    await secured.ctl('--user=root:secret', 'user', 'delete', 'gateway');
+    await secured.ctl('--user=root:secret', 'user', 'add', 'gateway:word');
+    await secured.ctl('--user=root:secret', 'user', 'grant-role', 'gateway', 'presence');
     await store.commit([{ key: 'a', value: 2, lease }]);
     expect(lease.ended.aborted).toBe(false);
     await store.close();

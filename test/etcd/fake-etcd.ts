@@ -4,7 +4,7 @@
  */
 import grpc from '@grpc/grpc-js';
 import { fromJSON } from '@grpc/proto-loader';
-import { DESCRIPTOR } from '../../src/etcd/descriptor.ts';
+import { DESCRIPTOR, type TxnRequest } from '../../src/etcd/descriptor.ts';
 
 type Stream = grpc.ServerDuplexStream<Record<string, unknown>, object>;
 
@@ -28,8 +28,10 @@ export class FakeEtcd {
   renewals = 0;
   /** The ids of the leases that were revoked. */
   readonly revoked: string[] = [];
+  /** Answers a commit; `key` is the first one that it writes. */
   onTxn: (
-    answer: (error: { code: number; details: string } | null, value?: object) => void
+    answer: (error: { code: number; details: string } | null, value?: object) => void,
+    key: string
   ) => void = (answer) => answer(null, { header: this.header, succeeded: true, responses: [] });
   readonly #server: grpc.Server;
 
@@ -51,7 +53,10 @@ export class FakeEtcd {
     server.addService(of('KV'), {
       Range: (_: unknown, answer: grpc.sendUnaryData<object>) =>
         answer(null, { header: fake.header, kvs: [] }),
-      Txn: (_: unknown, answer: grpc.sendUnaryData<object>) => fake.onTxn(answer as never),
+      Txn: ({ request }: { request: TxnRequest }, answer: grpc.sendUnaryData<object>) => {
+        const [first] = request.success as readonly { request_put?: { key: Buffer } }[];
+        fake.onTxn(answer as never, String(first?.request_put?.key ?? ''));
+      },
     });
     server.addService(of('Watch'), { Watch: (stream: Stream) => fake.#watch(stream) });
     server.addService(of('Lease'), {

@@ -52,11 +52,11 @@ describe('MemoryStore', () => {
     const store = new MemoryStore();
     const other = store.handle();
     const seen: number[] = [];
-    other.watch('', (changes) => seen.push(...changes.map(({ version }) => version)));
-    other.disconnect();
     store.watch('', ([change]) => {
       if (change!.version === 2) other.reconnect();
     });
+    other.watch('', (changes) => seen.push(...changes.map(({ version }) => version)));
+    other.disconnect();
     for (const value of [1, 2, 3]) await store.commit([{ key: `k/${value}`, value }]);
     expect(seen).toEqual([1, 2, 3]);
   });
