@@ -218,6 +218,15 @@ export class WorkerPool
   }
 
   /**
+   * Asks the edge of a site for an answer, as `MtlsTunnel.isAlive` does. False if the site has no tunnel here; a tunnel
+   * that does not answer ends.
+   */
+  async isAlive(site: string): Promise<boolean> {
+    const all = await Promise.all(this.#workers.map((worker) => worker.isAlive(site)));
+    return all.includes(true);
+  }
+
+  /**
    * Moves a site to another worker. Its addresses stay the same, so its connections survive.
    *
    * @throws {ConfigError} if there is no such worker.

@@ -166,6 +166,11 @@ export class WorkerProcess implements Worker {
     return this.#answer((worker) => worker.measure(site, timeoutMs));
   }
 
+  /** Resolves with false also while the worker is down. */
+  async isAlive(site: string): Promise<boolean> {
+    return (await this.#call((worker) => worker.isAlive(site))) ?? false;
+  }
+
   async takeCapture(capture: number, filter: CaptureFilter): Promise<CaptureBatch> {
     return (await this.#call((worker) => worker.takeCapture(capture, filter))) ?? NO_PACKETS;
   }
