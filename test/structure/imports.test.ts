@@ -142,6 +142,8 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/tunnel/messages.ts': ['cli'],
   // What an operator's options for a TUN mean, for TUNs that several workers open.
   'src/device/open-tun.ts': ['worker'],
+  // Where several machines answer for presences.
+  'src/device/neighbour-announcer.ts': ['worker'],
   // What of the machine may be in conflict with pools.
   'src/device/host-prefixes.ts': ['cli', 'gateway'],
   'src/gateway/host-check.ts': ['cli'],
@@ -155,6 +157,7 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/packet/header.ts': ['replay', 'sockets', 'tcp', 'translator'],
   'src/packet/ip-writer.ts': ['replay', 'sockets', 'tcp', 'translator'],
   'src/packet/ipv6-extensions.ts': ['sockets', 'translator'],
+  'src/packet/neighbour-frame.ts': ['device'],
   'src/packet/pcapng.ts': ['translator'],
   'src/packet/segments.ts': ['sockets', 'tcp', 'translator'],
   'src/packet/transport-checksum.ts': ['sockets', 'tcp'],
