@@ -36,7 +36,11 @@ export interface GatewayState {
  */
 export async function openSharedState(
   store: Store,
-  { secrets, passphrase = '', clock }: Pick<StateOptions, 'secrets'> & {
+  {
+    secrets,
+    passphrase = '',
+    clock,
+  }: Pick<StateOptions, 'secrets'> & {
     readonly passphrase?: string | undefined;
     readonly clock: Clock;
   }

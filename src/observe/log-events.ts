@@ -23,7 +23,8 @@ export const LOG_EVENTS = {
   site_end_failed: 'The tunnels of a site that is gone could not be ended.',
   pool_warning: 'Addresses of a pool get scarce, or quotas exceed it.',
   machine_state: 'This machine, one of several, does not reach the store any more, or does again.',
-  machine_failed: 'This machine, one of several, could not tell the others something; this is tried again.',
+  machine_failed:
+    'This machine, one of several, could not tell the others something; this is tried again.',
   controller_elected: 'Another machine, or this one, allocates addresses for all from now on.',
   site_claim_failed: 'A site could not be claimed, taken or given up here.',
   registry_failed: 'An entry of the desired state in the store is not usable.',

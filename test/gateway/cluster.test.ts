@@ -4,7 +4,7 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { CloudGateway, EdgeGateway } from '../../src/gateway/index.ts';
-import { MemoryStore } from '../../src/store/index.ts';
+import { MemorySecrets, MemoryStore } from '../../src/store/index.ts';
 import { desired, Gateways, Hosts } from './scene.ts';
 
 /** One machine of the cloud. */
@@ -16,6 +16,7 @@ interface Machine {
 }
 
 const gateways = new Gateways();
+const secrets = new MemorySecrets();
 let shared: MemoryStore;
 
 async function startMachine(name: string): Promise<Machine> {
@@ -25,7 +26,7 @@ async function startMachine(name: string): Promise<Machine> {
   hosts.serve(({ source }) => `${name} ${source}`);
   const cloud = await gateways.cloud({
     store: undefined,
-    secrets: undefined,
+    secrets,
     device: hosts.device,
     trust: { passphrase: 'of both machines' },
     cluster: { store, machine: name, ttlMs: 1000 },
@@ -123,7 +124,7 @@ describe('a cloud of two machines', () => {
     const rejected = nextState(edge);
     const receipt = await two.cloud.revoke({ site: 'site-a' });
     expect(receipt).toMatchObject({ confirmed: ['one', 'two'], unconfirmed: [] });
-    expect((await one.cloud.status('site-a')).sites[0]).toMatchObject({ tunnel: 'down' });
+    expect((await one.cloud.status('site-a')).sites[0]).toMatchObject({ edge: undefined });
     await rejected;
   });
 });
