@@ -56,7 +56,6 @@ export class Confirmations extends Emitter<ConfirmationsEvents> implements Async
   /** @throws {StoreError} if the store cannot be read. */
   static async open(member: Member): Promise<Confirmations> {
     const confirmations = new Confirmations(member);
-    const store = member.leasing;
     confirmations.#records = await FollowedRecords.open(
       member.leasing,
       CONFIRMS,
