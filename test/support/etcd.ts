@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
-const PACKAGES = { etcd: 'etcd-server', etcdctl: 'etcd-client' };
+const PACKAGES = { etcd: 'etcd-server', etcdctl: 'etcd-client', setpriv: 'util-linux' };
 
 /** Why there is no etcd; undefined if there is one. */
 export function whyNoEtcd(): string | undefined {
@@ -118,8 +118,10 @@ export class EtcdServer {
             ...['--client-cert-auth', `--trusted-ca-file=${tls.ca}`],
           ];
     const child = spawn(
-      'etcd',
+      'setpriv',
       [
+        // It does not outlive a test that is killed.
+        ...['--pdeathsig', 'KILL', 'etcd'],
         ...['--data-dir', join(this.directory, 'data'), '--logger=zap', '--log-level=info'],
         ...['--log-outputs=stderr', '--heartbeat-interval=50', '--election-timeout=500'],
         ...[`--listen-client-urls=${url}`, `--advertise-client-urls=${url}`],
