@@ -10,7 +10,7 @@
 import { Emitter } from '../base/emitter.ts';
 import { StoreError } from '../errors.ts';
 import { FollowedRecords } from './followed-records.ts';
-import { type AppliedRecord, AppliedSchema, CONFIRMS } from './keys.ts';
+import { CONFIRMS, type VersionRecord, VersionSchema } from './keys.ts';
 import type { Member, MemberState } from './member.ts';
 import { pause } from './pause.ts';
 
@@ -44,7 +44,7 @@ export class Confirmations extends Emitter<ConfirmationsEvents> implements Async
   #version = 0;
   /** The version that is written under the present lease. */
   #written = 0;
-  #records: FollowedRecords<AppliedRecord> | undefined;
+  #records: FollowedRecords<VersionRecord> | undefined;
   #writing: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
@@ -59,7 +59,7 @@ export class Confirmations extends Emitter<ConfirmationsEvents> implements Async
     confirmations.#records = await FollowedRecords.open(
       member.leasing,
       CONFIRMS,
-      AppliedSchema,
+      VersionSchema,
       confirmations.#wake
     );
     member.on('machines', confirmations.#wake);

@@ -26,7 +26,7 @@ export interface DrainReport {
 /**
  * Hands all sites of this machine over. `Member.setDraining(false)` ends that it takes no sites.
  *
- * @throws {StoreError} if this machine is detached.
+ * @throws {StoreError} if the store does not answer.
  */
 export async function drain(
   member: Member,

@@ -9,7 +9,7 @@
  */
 import type { LeasingStore } from '../store/index.ts';
 import { type Followed, FollowedRecords } from './followed-records.ts';
-import { APPLIED, type AppliedRecord, AppliedSchema } from './keys.ts';
+import { APPLIED, type VersionRecord, VersionSchema } from './keys.ts';
 import type { Member } from './member.ts';
 
 /** What a machine has said, and from when on it holds for caches too. */
@@ -33,7 +33,7 @@ export class Horizon {
   /** Until when answers of machines that were removed may be cached. */
   readonly #removed = new Map<string, number>();
   readonly #listeners = new Set<() => void>();
-  #records: FollowedRecords<AppliedRecord> | undefined;
+  #records: FollowedRecords<VersionRecord> | undefined;
   #version = 0;
   #cancel: () => void = () => {};
 
@@ -49,7 +49,7 @@ export class Horizon {
   static async open(member: Member, dnsTtlMs: number): Promise<Horizon> {
     const horizon = new Horizon(member, dnsTtlMs);
     const store: LeasingStore = member.leasing;
-    horizon.#records = await FollowedRecords.open(store, APPLIED, AppliedSchema, (names) => {
+    horizon.#records = await FollowedRecords.open(store, APPLIED, VersionSchema, (names) => {
       for (const name of names) horizon.#see(name);
       horizon.#update();
     });
@@ -98,7 +98,7 @@ export class Horizon {
     if (record !== undefined) this.#take(name, record);
   }
 
-  #take(name: string, { value }: Followed<AppliedRecord>): void {
+  #take(name: string, { value }: Followed<VersionRecord>): void {
     const progress = this.#progress.get(name) ?? { settled: 0, milestones: [] };
     this.#progress.set(name, progress);
     const { milestones } = progress;

@@ -11,7 +11,7 @@
  * | `controller` | the machine that allocates addresses | its lease |
  * | `holder/<site>` | the machine at which the site's tunnel is | its lease |
  * | `want/<site>/<name>` | a machine's question whether the holder has a live tunnel | its lease |
- * | `confirm/<revocation>/<name>` | that a revocation is in effect at a machine | its lease |
+ * | `confirm/<name>` | the version up to which revocations are in effect at the machine | its lease |
  *
  * A value that does not match its schema counts as absent. Fields that a schema does not know are ignored, so that a
  * later version may add some.
@@ -70,11 +70,12 @@ export interface FenceRecord {
 
 export const FenceSchema: Schema<FenceRecord> = v.object({ lease: v.string(), ttlMs: v.number() });
 
-export interface AppliedRecord {
+/** Up to which version of the store a machine has done something. */
+export interface VersionRecord {
   readonly version: number;
 }
 
-export const AppliedSchema: Schema<AppliedRecord> = v.object({ version: v.number() });
+export const VersionSchema: Schema<VersionRecord> = v.object({ version: v.number() });
 
 /** Who has a role or a site, and under which lease. */
 export interface OwnerRecord {
@@ -87,7 +88,7 @@ export const OwnerSchema: Schema<OwnerRecord> = v.object({
   lease: v.string(),
 });
 
-/** A want and a confirmation say all in their keys. */
+/** A want says all in its key. */
 export const MarkSchema: Schema<object> = v.object({});
 
 /** Divides `<first>/<machine>` at the last slash, since the name of a machine has none. */

@@ -8,6 +8,7 @@
  *   else it had written under the lease, the others of this module write again.
  * @module
  */
+import type { Clock } from '../base/clock.ts';
 import { Emitter } from '../base/emitter.ts';
 import type { HostPort } from '../base/host-port.ts';
 import { ConflictError, NotFoundError, StoreError, StoreUnavailableError } from '../errors.ts';
@@ -16,7 +17,12 @@ import { Fence } from './fence.ts';
 import { FencedStore } from './fenced-store.ts';
 import { APPLIED, MACHINES, WORKERS } from './keys.ts';
 import { type MachineStatus, Machines } from './machines.ts';
-import { checkMemberOptions, type MemberOptions } from './member-options.ts';
+import {
+  checkEndpoints,
+  checkMemberOptions,
+  type MemberOptions,
+  type ResolvedMemberOptions,
+} from './member-options.ts';
 import { checkMeta } from './meta.ts';
 import { pause } from './pause.ts';
 import { MachineRemovedError, Registration } from './registration.ts';
@@ -43,8 +49,8 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   /** The store for all that this machine writes; see `FencedStore`. */
   readonly store: Store;
   /** The clock of the options. */
-  readonly clock: Required<MemberOptions>['clock'];
-  readonly #options: Required<MemberOptions>;
+  readonly clock: Clock;
+  readonly #options: ResolvedMemberOptions;
   readonly #fence: Fence;
   readonly #fenced: FencedStore;
   readonly #registration: Registration;
@@ -62,7 +68,7 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   #attaching: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
-  private constructor(options: Required<MemberOptions>) {
+  private constructor(options: ResolvedMemberOptions) {
     super();
     this.#options = options;
     this.name = options.machine;
@@ -131,25 +137,25 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   }
 
   /**
-   * Says where edges reach this machine, instead of what the options say; the others see it.
+   * Says where edges reach this machine, instead of what the options say. While this machine is detached, the others see
+   * it later.
    *
-   * @throws {StoreUnavailableError} if this machine is detached: then the others see it when it is attached again.
+   * @throws {ApiMisuseError | ConfigError} if they are not a list of hosts with ports.
+   * @throws {StoreError} if the store does not answer.
    */
   async setEndpoints(endpoints: readonly HostPort[]): Promise<void> {
-    this.#endpoints = endpoints;
-    const lease = this.lease;
-    if (lease !== undefined) await this.store.commit([this.#workerWrite(lease)]);
+    this.#endpoints = checkEndpoints(endpoints);
+    await this.#writeWorker();
   }
 
   /**
-   * Says whether this machine takes no sites any more; the others see it.
+   * Says whether this machine takes no sites any more. While this machine is detached, the others see it later.
    *
-   * @throws {StoreUnavailableError} if this machine is detached.
+   * @throws {StoreError} if the store does not answer.
    */
   async setDraining(isDraining: boolean): Promise<void> {
     this.#isDraining = isDraining;
-    const lease = this.lease;
-    if (lease !== undefined) await this.store.commit([this.#workerWrite(lease)]);
+    await this.#writeWorker();
   }
 
   /**
@@ -229,6 +235,12 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     const worker = this.#workerWrite(lease);
     this.#writtenApplied = this.#applied;
     return this.#applied === 0 ? [worker] : [worker, this.#appliedWrite(lease)];
+  }
+
+  /** While this machine is detached, the next registration writes it. */
+  async #writeWorker(): Promise<void> {
+    const lease = this.lease;
+    if (lease !== undefined) await this.store.commit([this.#workerWrite(lease)]);
   }
 
   #workerWrite(lease: StoreLease): Write {

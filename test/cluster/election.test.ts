@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import type { Allocation } from '../../src/control/index.ts';
 import { Cloud, type Machine, TTL_MS } from './cloud.ts';
 
 const leaders = (...machines: readonly Machine[]): readonly string[] =>
@@ -11,7 +12,7 @@ describe('the election', () => {
     const m2 = await cloud.start('m2');
     expect(leaders(m1, m2)).toEqual(['m1']);
     expect(m2.election.controller).toBe('m1');
-    expect(m1.allocation).toMatchObject({ name: 'm1' });
+    expect(m1.allocation satisfies Allocation).toMatchObject({ name: 'm1' });
   });
 
   test('has another winner with a higher epoch when the controller is killed', async () => {
