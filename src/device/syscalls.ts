@@ -20,6 +20,8 @@ export interface Syscalls {
   bind(fd: number, address: Buffer, length: number): number;
   close(fd: number): number;
   setsockopt(fd: number, level: number, option: number, value: Buffer, length: number): number;
+  /** Writes to `value`; `length` is a number of 32 bits: that of bytes in `value`, and then of those that were written. */
+  getsockopt(fd: number, level: number, option: number, value: Buffer, length: Buffer): number;
   poll: {
     /** Calls `poll` on another thread. The memory at `address` must exist until `done` is called. */
     async(
@@ -70,6 +72,9 @@ function bind(koffi: Koffi): Syscalls {
     close: libc.func('int close(int fd)'),
     setsockopt: libc.func(
       'int setsockopt(int fd, int level, int option, const void *value, uint32_t length)'
+    ),
+    getsockopt: libc.func(
+      'int getsockopt(int fd, int level, int option, void *value, void *length)'
     ),
     poll: libc.func('int poll(uintptr_t address, unsigned long count, int timeout)'),
     errnoName: () => names.get(koffi.errno()) ?? String(koffi.errno()),

@@ -8,7 +8,7 @@ import { checkClock, checkMethods, checkObject } from '../base/option-check.ts';
 import { NameText, parseSchema, type Schema } from '../base/schema.ts';
 import { SliceQueue, type Slices, slicesOf } from '../base/slices.ts';
 import { ApiMisuseError, ConflictError, NotFoundError } from '../errors.ts';
-import type { Change, Store } from '../store/index.ts';
+import type { Change, Store, Write } from '../store/index.ts';
 import { ChangePlan } from './change-plan.ts';
 import {
   CLOUD,
@@ -56,6 +56,13 @@ export interface RegistryEvents {
   change: [touched: Touched];
   /** Another writer has stored something that is not a record; it counts as absent. */
   problem: [problem: { readonly error: Error }];
+}
+
+/** What replacing all records of an owner has changed; records that were so already do not count. */
+export interface AppliedChanges {
+  /** How many records were added or changed. */
+  readonly written: number;
+  readonly removed: number;
 }
 
 /** On which condition one record is changed. */
@@ -128,6 +135,11 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
     return this.#state.state;
   }
 
+  /** Returns the records of one owner, as `state` does. */
+  stateOf(owner: Owner): DesiredState {
+    return stateOf(this.#tables.records, owner);
+  }
+
   /** Returns a record as it was stated; undefined if there is none of that name. */
   record(name: RecordName): VersionedRecord | undefined {
     const record = this.#tables.records.get(keyOfName(name));
@@ -194,11 +206,19 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
    * that packets flow meanwhile; other writes wait.
    *
    * @param desired a `DesiredInput`, which may come straight from a file; it must not change until this has resolved
+   * @returns how many records were stored
    * @throws {ConfigError} naming the place in `desired` that is wrong; then nothing is changed.
+   * @throws {ConflictError} naming the place of a record that another owner keeps; then nothing is changed.
    * @throws {StoreError} if it cannot be stored; then nothing is changed.
    */
-  apply(desired: unknown, owner: Owner): Promise<void> {
-    return this.#write(owner, (plan) => this.#slices.all(plan.replaceAll(desired)));
+  async apply(desired: unknown, owner: Owner): Promise<AppliedChanges> {
+    let writes: readonly Write[] = [];
+    await this.#write(owner, async (plan) => {
+      writes = plan.writes;
+      await this.#slices.all(plan.replaceAll(desired));
+    });
+    const removed = writes.filter(({ value }) => value === undefined).length;
+    return { written: writes.length - removed, removed };
   }
 
   /**
@@ -223,7 +243,7 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
    * @throws {NotFoundError} if there is no such site.
    * @throws {ConflictError} if it is the cloud, it belongs to another owner, or records need it, which the message
    *   lists; then nothing is changed.
-   * @throws {VersionMismatchError} if the site has not the expected version.
+   * @throws {VersionMismatchError} if the site has not the expected version, also if it is not there.
    * @throws {StoreError} if that cannot be stored; then nothing is changed.
    */
   removeSite(name: string, owner: Owner, { expect }: ChangeOptions = {}): Promise<void> {
@@ -233,9 +253,9 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
         throw new ConflictError(`"${name}" cannot be removed: every other site needs it`);
       }
       const tables = this.#tables;
+      plan.expect(siteKey(name), expect);
       const site = tables.site(name);
       if (site === undefined) throw new NotFoundError(`"${name}" is not a site`);
-      plan.expect(siteKey(name), expect);
       plan.remove(siteKey(name));
       const explicit = [...tables.servicesTo(name)].map((each) => tables.explicit(each, name));
       this.#assertUnneeded(site, [...tables.servicesOf(name), ...explicit]);
@@ -261,16 +281,16 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
    * @throws {NotFoundError} if there is no such service.
    * @throws {ConflictError} if it belongs to another owner, or it is exposed, in which case the message lists the
    *   exposures; then nothing is changed.
-   * @throws {VersionMismatchError} if the service has not the expected version.
+   * @throws {VersionMismatchError} if the service has not the expected version, also if it is not there.
    * @throws {StoreError} if that cannot be stored; then nothing is changed.
    */
   removeService(name: string, owner: Owner, { expect }: ChangeOptions = {}): Promise<void> {
     return this.#write(owner, (plan) => {
       parseSchema(NameText, name, 'name');
       const tables = this.#tables;
+      plan.expect(serviceKey(name), expect);
       const service = tables.service(name);
       if (service === undefined) throw new NotFoundError(`"${name}" is not a service`);
-      plan.expect(serviceKey(name), expect);
       plan.remove(serviceKey(name));
       const explicit = [...tables.sitesOf(name)].map((site) => tables.explicit(name, site));
       this.#assertUnneeded(service, [...explicit, ...tables.selectorsOf(name)]);
@@ -300,7 +320,7 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
    * @throws {NotFoundError} if there is no such exposure.
    * @throws {ConflictError} if it belongs to another owner; then nothing is changed.
    * @throws {ConfigError} if what a selector exposes then does not fit; then nothing is changed.
-   * @throws {VersionMismatchError} if the exposure has not the expected version.
+   * @throws {VersionMismatchError} if the exposure has not the expected version, also if it is not there.
    * @throws {StoreError} if that cannot be stored; then nothing is changed.
    */
   unexpose(exposure: ExposureKey, owner: Owner, { expect }: ChangeOptions = {}): Promise<void> {
