@@ -4,7 +4,7 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { CloudGateway, EdgeGateway } from '../../src/gateway/index.ts';
-import { MemorySecrets, MemoryStore } from '../../src/store/index.ts';
+import { MemoryStore } from '../../src/store/index.ts';
 import { desired, Gateways, Hosts } from './scene.ts';
 
 /** One machine of the cloud. */
@@ -16,7 +16,7 @@ interface Machine {
 }
 
 const gateways = new Gateways();
-const secrets = new MemorySecrets();
+
 let shared: MemoryStore;
 
 async function startMachine(name: string): Promise<Machine> {
@@ -26,7 +26,7 @@ async function startMachine(name: string): Promise<Machine> {
   hosts.serve(({ source }) => `${name} ${source}`);
   const cloud = await gateways.cloud({
     store: undefined,
-    secrets,
+    secrets: undefined,
     device: hosts.device,
     trust: { passphrase: 'of both machines' },
     cluster: { store, machine: name, ttlMs: 1000 },
