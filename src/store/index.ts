@@ -17,3 +17,4 @@ export type {
   StoreLease,
   Write,
 } from './store.ts';
+export { StoreSecrets, type StoreSecretsOptions } from './store-secrets.ts';
