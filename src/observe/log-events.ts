@@ -11,6 +11,7 @@ export const LOG_EVENTS = {
   ca_rollover: 'A step of a CA rollover was taken.',
   ca_expiring: 'The CA expires soon, or has expired.',
   ca_key_encrypted: 'A private key was encrypted with the present passphrase.',
+  ca_not_followed: 'The CAs that another machine has stored cannot be put into force here.',
   root_key_stored: 'The key of the root CA was made, and should be moved away.',
   edge_up: 'The tunnel of a site is up (at the cloud).',
   edge_down: 'The tunnel of a site is down (at the cloud).',

@@ -79,6 +79,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   readonly #lists: RevocationLists;
   /** Whether a step of a rollover is being stored. */
   #isChanging = false;
+  #closing: Promise<void> | undefined;
 
   private constructor(
     rollover: CaRollover,
@@ -454,7 +455,8 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   /** Stops following the store, which stays open. Safe to call twice. */
   close(): Promise<void> {
     this.removeAllListeners();
-    return Promise.all([this.#lists.close(), this.revocations.close()]).then(() => {});
+    this.#closing ??= Promise.all([this.#lists.close(), this.revocations.close()]).then(() => {});
+    return this.#closing;
   }
 
   /** The same as `close`. */
