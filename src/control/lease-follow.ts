@@ -13,11 +13,16 @@ import type { Site } from '../registry/index.ts';
 import type { Change, Entry, Json } from '../store/index.ts';
 import type { HeldLease } from './held-lease.ts';
 import type { IndexChanges } from './index-changes.ts';
-import type { FoundLeases } from './lease-fit.ts';
 import type { LeaseState } from './lease-state.ts';
 import { OVERLAP_PREFIX, Overlaps } from './overlaps.ts';
 import type { RealmLeases } from './realm-leases.ts';
 import { type FoundLease, LEASE_PREFIX, LeaseReader } from './stored-lease.ts';
+
+/** What the store had, until the pools are known. Both are keyed by realm. */
+export interface FoundLeases {
+  readonly leases: Map<string, readonly FoundLease[]>;
+  readonly overlaps: Map<string, Overlaps>;
+}
 
 export class LeaseFollow {
   readonly #state: LeaseState;
