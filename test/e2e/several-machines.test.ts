@@ -44,7 +44,7 @@ describe.skipIf(isSkipped)(`a cloud of two machines${reason}`, () => {
     await scene.edge.logged(/: up to /, since);
     expect(scene.holder.name).toBe(scene.other(holder).name);
     await transfer.flows();
-    expect(await transfer.end()).toEqual({ isWhole: true });
+    expect(await transfer.end()).toMatchObject({ isWhole: true });
     expect(await whoami(scene.client, service)).toBe(client);
     await scene.restart(holder);
   });
@@ -61,7 +61,7 @@ describe.skipIf(isSkipped)(`a cloud of two machines${reason}`, () => {
     await scene.root.sh(`ip link set ${holder.wan} up`);
     await holder.gateway.logged(/reaches the store again/);
     await transfer.flows();
-    expect(await transfer.end()).toEqual({ isWhole: true });
+    expect(await transfer.end()).toMatchObject({ isWhole: true });
     expect(await whoami(scene.client, service)).toBe(client);
   });
 
@@ -76,7 +76,7 @@ describe.skipIf(isSkipped)(`a cloud of two machines${reason}`, () => {
     process.kill(scene.etcd.child.pid!, 'SIGCONT');
     await holder.gateway.logged(/reaches the store again/, since);
     await transfer.flows();
-    expect(await transfer.end()).toEqual({ isWhole: true });
+    expect(await transfer.end()).toMatchObject({ isWhole: true });
     expect(scene.holder.name).toBe(holder.name);
   });
 });
