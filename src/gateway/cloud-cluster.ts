@@ -23,6 +23,7 @@ import {
   type DrainReport,
   drain,
   Election,
+  type Holder,
   Horizon,
   type MachineStatus,
   Member,
@@ -67,6 +68,8 @@ export class CloudCluster {
   /** How many tunnels each site has here. */
   readonly #tunnels = new Map<string, number>();
   #claims: SiteClaims | undefined;
+  /** Ends the hand-overs of a drain. */
+  #draining = new AbortController();
   /** The version of the last change of a revocation. */
   #revoked = 0;
   /** Settles when the changes of leases so far are applied and told. */
@@ -143,6 +146,21 @@ export class CloudCluster {
       sites: this.#claims?.sitesOf(machine.name).length ?? 0,
       isController: machine.name === controller,
     }));
+  }
+
+  /** Whether this machine allocates addresses for all. */
+  get isController(): boolean {
+    return this.allocation.guards !== undefined;
+  }
+
+  /** How many sites are here. */
+  get heldSites(): number {
+    return this.#claims?.held.size ?? 0;
+  }
+
+  /** Returns who holds a site, as this machine sees it; undefined if nobody does. */
+  holderOf(site: string): Holder | undefined {
+    return this.#claims?.holderOf(site);
   }
 
   /** Begins to claim sites. Must be called before the workers open. */
@@ -229,13 +247,16 @@ export class CloudCluster {
 
   /** Hands all sites of this machine over to the others, and takes none until `resume`. */
   async drain(): Promise<DrainReport> {
-    const report = await drain(this.member, this.#claims!);
-    await this.#election.resign();
+    const { signal } = this.#draining;
+    const report = await drain(this.member, this.#claims!, { signal });
+    if (!signal.aborted) await this.#election.resign();
     return report;
   }
 
-  /** Takes sites again. */
+  /** Takes sites again. A drain that is in progress hands over no more. */
   resume(): Promise<void> {
+    this.#draining.abort();
+    this.#draining = new AbortController();
     return this.member.setDraining(false);
   }
 

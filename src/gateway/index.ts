@@ -10,12 +10,14 @@ export {
   type AuthorityKeeperEvents,
   type AuthorityKeeperOptions,
 } from './authority-keeper.ts';
-export {
-  type CloudEvents,
-  CloudGateway,
-  type CloudState,
-  type CloudStateChange,
-} from './cloud-gateway.ts';
+export type { CloudState, CloudStateChange } from './cloud-faults.ts';
+export { type CloudEvents, CloudGateway } from './cloud-gateway.ts';
+export type {
+  CloudMachine,
+  CloudMachineList,
+  MoveDestination,
+  OwnMachine,
+} from './cloud-machines.ts';
 export {
   type AuthorizeRequest,
   CLOUD_GATEWAY_DEFAULTS,
@@ -28,6 +30,7 @@ export {
   resolveCloudOptions,
 } from './cloud-options.ts';
 export type { CloudAddresses, CloudSiteStatus, CloudStatus } from './cloud-status.ts';
+export type { CloudRevocation } from './cloud-trust.ts';
 export type { CommonOptions, ResolvedCommonOptions } from './common-options.ts';
 export { CredentialKeeper, type CredentialKeeperOptions } from './credential-keeper.ts';
 export { type EdgeEvents, EdgeGateway, type EdgeStateChange } from './edge-gateway.ts';
