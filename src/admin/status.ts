@@ -67,7 +67,10 @@ export interface DerivationAnswer {
 
 export interface SiteStatusAnswer {
   readonly name: string;
-  /** The number of the worker that holds the site; absent for the cloud, which all workers hold. */
+  /**
+   * The number of the worker that holds the site; absent for the cloud, which all workers hold, and where another machine
+   * holds the site.
+   */
   readonly worker?: number | undefined;
   /** The machine that holds the site; absent while none does, and if the gateway is the only one of its cloud. */
   readonly machine?: string | undefined;

@@ -35,7 +35,10 @@ export interface CloudAddresses {
 
 export interface CloudSiteStatus {
   readonly name: string;
-  /** The number of the worker that holds the site; undefined for the cloud, which all workers hold. */
+  /**
+   * The number of the worker that holds the site; undefined for the cloud, which all workers hold, and where another machine
+   * holds the site.
+   */
   readonly worker: number | undefined;
   /** The machine that holds the site; undefined while none does, and without the option `cluster`. */
   readonly machine: string | undefined;
@@ -147,9 +150,10 @@ function* addSites(
     // A site that was removed meanwhile would get a worker again.
     if (registry.site(name) === undefined) continue;
     const holder = cluster?.holderOf(name);
+    const isElsewhere = holder?.isHere === false;
     sites.push({
       name,
-      worker: name === CLOUD ? undefined : workers.holderOf(name),
+      worker: name === CLOUD || isElsewhere ? undefined : workers.holderOf(name),
       machine: holder?.machine,
       epoch: holder?.epoch.number,
       revoked: trust.authority.isSiteRevoked(name),

@@ -18,6 +18,7 @@ import {
 } from '../../src/admin/index.ts';
 import { parseSchema, type Schema } from '../../src/base/schema.ts';
 import type { CloudGateway } from '../../src/gateway/index.ts';
+import { METRIC_PREFIX, type MetricFamily, type MetricName } from '../../src/observe/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
 import { desired, Gateways, Hosts, LAN, SERVICE } from '../gateway/scene.ts';
 
@@ -416,6 +417,9 @@ describe('machines', () => {
     const atTwo = { sites: [{ machine: 'two', edge: {} }] };
     await expect.poll(() => statusAt(two), { timeout: 60_000 }).toMatchObject(atTwo);
     expect((await statusAt(two)).sites[0]!.epoch).toBeGreaterThan(before.sites[0]!.epoch!);
+    const at = async ({ cloud: machine }: typeof one) => valuesOf(await machine.metrics());
+    expect(await at(one)).toEqual({ live: 2, attached: 1, controller: 1, held: 0, up: undefined });
+    expect(await at(two)).toEqual({ live: 2, attached: 1, controller: 0, held: 1, up: 1 });
     // A site that is there already is left there.
     await call('moveSite', { body: { site, machine: 'two' } }, one.ask);
     const back = call('moveSite', { body: { site, machine: 'one' } }, one.ask);
@@ -467,6 +471,7 @@ describe('machines', () => {
     await expect.poll(async () => (await own()).state, { timeout: 60_000 }).toBe('detached');
     const { detachedSince, stopsAt } = await own();
     expect(Date.parse(stopsAt!) - Date.parse(detachedSince!)).toBeCloseTo(3_600_000, -1);
+    expect(valuesOf(await machine.metrics())).toMatchObject({ attached: 0, controller: 0 });
     expect(machine.readiness().reasons).toContainEqual(
       expect.objectContaining({ subject: 'machine' })
     );
@@ -494,6 +499,21 @@ describe('machines', () => {
     }
   });
 });
+
+/** Returns what the metrics say of machines, and whether they have a tunnel. */
+function valuesOf(families: readonly MetricFamily[]): Record<string, unknown> {
+  const of = (name: MetricName): unknown => {
+    const samples = families.find((each) => each.name === METRIC_PREFIX + name)?.samples ?? [];
+    return samples[0] && 'value' in samples[0] ? samples[0].value : undefined;
+  };
+  return {
+    live: of('machines'),
+    attached: of('machine_attached'),
+    controller: of('controller'),
+    held: of('sites_held'),
+    up: of('tunnel_up'),
+  };
+}
 
 /** Returns the status of the answer to a revocation. */
 async function statusOfRevocation(path: string): Promise<number | undefined> {

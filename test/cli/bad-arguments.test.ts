@@ -291,13 +291,13 @@ describe('a gateway', () => {
     address: '10.0.0.1',
     file: '-',
     site: 'site-a',
-    worker: '0',
   };
   const OPTIONS: Readonly<Record<string, readonly string[]>> = {
     capture: ['-w', '-'],
     enrol: ['--token-file', '-'],
     explain: ['site-a/10.0.0.5', 'bus'],
     expose: ['site-a'],
+    move: ['0'],
     revoke: ['site-a'],
     unexpose: ['bus', 'site-a'],
   };

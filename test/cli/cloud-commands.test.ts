@@ -422,7 +422,7 @@ test('machines are listed, drained, resumed and removed, and their sites moved',
   expect(status).toMatch(/^machine +one, attached, allocates addresses$/m);
   expect(status).toMatch(/^site-a +at two/m);
   expect(status).toMatch(/^machine +two, epoch \d+$/m);
-  expect(status).toMatch(/\n\nnothing is wrong\n$/);
+  expect(status).not.toMatch(/^worker|is not connected/m);
 
   const done = 'takes no sites any more; 1 site handed over\n';
   expect(await at('two', 'machine drain two')).toBe(`the machine "two" ${done}`);
