@@ -4,16 +4,25 @@
  */
 import { isIP } from 'node:net';
 import * as v from 'valibot';
-import type { HostPort } from './host-port.ts';
+import type { HostPort, RankedHostPort } from './host-port.ts';
 import { IPV4_PATTERN, IPV6_PATTERN, PORT_PATTERN } from './patterns.ts';
-import { chosen, type Schema } from './schema.ts';
+import { chosen, type Schema, wholeNumber } from './schema.ts';
 
 // These stand here because the schemas below read them when the module is loaded.
 const MAX_PORT = 65_535;
+const MAX_PRIORITY = 65_535;
 const BRACKETED = `\\[${IPV6_PATTERN}\\]`;
 
 /** A host and a port to connect to. */
 export const HostPortSchema: Schema<HostPort> = /* @__PURE__ */ hostPort(1);
+
+/** A host and a port to connect to, with a rank. A text has the rank 0. */
+export const RankedHostPortSchema: Schema<Required<RankedHostPort>> = /* @__PURE__ */ v.pipe(
+  hostPort<RankedHostPort>(1, {
+    priority: v.optional(wholeNumber(0, MAX_PRIORITY)),
+  }),
+  v.transform(({ host, port, priority = 0 }) => ({ host, port, priority }))
+);
 
 /** A host and a port to listen on. Port 0 takes a free port. */
 export const ListenSchema: Schema<HostPort> = /* @__PURE__ */ hostPort(0);
@@ -24,7 +33,10 @@ export const AddressPortSchema: Schema<HostPort> = /* @__PURE__ */ withAddress(H
 /** An address and a port to bind to. Port 0 takes a free port. */
 export const ListenAddressSchema: Schema<HostPort> = /* @__PURE__ */ withAddress(ListenSchema);
 
-function hostPort(leastPort: number): Schema<HostPort> {
+function hostPort<T extends HostPort = HostPort>(
+  leastPort: number,
+  more: v.ObjectEntries = {}
+): Schema<T> {
   const text = v.pipe(
     v.string(),
     v.regex(
@@ -43,15 +55,16 @@ function hostPort(leastPort: number): Schema<HostPort> {
     })
   );
   const bounds = { type: 'integer', minimum: leastPort, maximum: MAX_PORT };
-  const pair = v.strictObject({ host: v.string(), port: v.pipe(v.number(), v.metadata(bounds)) });
+  const port = v.pipe(v.number(), v.metadata(bounds));
+  const pair = v.strictObject({ host: v.string(), port, ...more });
   return v.pipe(
-    chosen<HostPort>([text, pair], (input) => (isPlainObject(input) ? pair : text)),
+    chosen<T>([text, pair], (input) => (isPlainObject(input) ? pair : text)),
     v.check(
       ({ port }) => Number.isInteger(port) && port >= leastPort && port <= MAX_PORT,
       `expected a port from ${leastPort} to ${MAX_PORT}`
     ),
     v.check(({ host }) => isHost(host), 'expected an IP address or a host name before the port')
-  ) as Schema<HostPort>;
+  ) as Schema<T>;
 }
 
 function withAddress(schema: Schema<HostPort>): Schema<HostPort> {

@@ -11,6 +11,12 @@ export interface HostPort {
   readonly port: number;
 }
 
+/** A host and a port to connect to, with a rank among others: lower ones are tried first. */
+export interface RankedHostPort extends HostPort {
+  /** A whole number from 0 to 65,535; 0 if it is absent. */
+  readonly priority?: number;
+}
+
 /** As a caller gives it, also as text: `192.0.2.1:7443`, `[2001:db8::1]:7443` or `gateway.example.org:7443`. */
 export type HostPortInput = HostPort | string;
 

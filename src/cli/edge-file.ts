@@ -35,7 +35,10 @@ export interface EdgeKeys extends CommonKeys {
   readonly adminSocket?: string | undefined;
   /** What leads to the hosts of the site. */
   readonly device: DeviceOptions | SocketsDeviceOptions;
-  /** The tunnel endpoints of the cloud gateway, tried in this order. Default: those that the cloud sent at the enrolment. */
+  /**
+   * The tunnel endpoints of the cloud gateway. Those of the lowest `priority` (0 by default) are tried first, and those of
+   * one priority in an order that depends on the site. Default: those that the cloud sent at the enrolment.
+   */
   readonly cloud?: EdgeGatewayOptions['cloud'];
   /**
    * The HTTP proxy that leads to the cloud's tunnel and to its enrolment; `environment`: the one that `https_proxy` and

@@ -24,6 +24,7 @@ export { LINUX_TUN_DEFAULTS, LinuxTun, type LinuxTunOptions } from './linux-tun.
 export { MEMORY_DEVICE_DEFAULTS, MemoryDevice, type MemoryDeviceOptions } from './memory.ts';
 export { loadNotSentLowat } from './not-sent-lowat.ts';
 export { openTun, TUN_DEVICE_DEFAULTS, type TunDeviceOptions } from './open-tun.ts';
+export { loadSendProgress } from './send-progress.ts';
 export {
   type CommonSocketOptions,
   deviceAddress,

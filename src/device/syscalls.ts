@@ -17,8 +17,11 @@ export interface Syscalls {
   /** `argument` is a number, or memory whose address is passed. */
   ioctl(fd: number, request: number, argument: number | Buffer): number;
   socket(domain: number, type: number, protocol: number): number;
+  bind(fd: number, address: Buffer, length: number): number;
   close(fd: number): number;
   setsockopt(fd: number, level: number, option: number, value: Buffer, length: number): number;
+  /** Writes to `value`; `length` is a number of 32 bits: that of bytes in `value`, and then of those that were written. */
+  getsockopt(fd: number, level: number, option: number, value: Buffer, length: Buffer): number;
   poll: {
     /** Calls `poll` on another thread. The memory at `address` must exist until `done` is called. */
     async(
@@ -65,9 +68,13 @@ function bind(koffi: Koffi): Syscalls {
     ioctl: (fd, request, argument) =>
       ioctl(fd, request, typeof argument === 'number' ? argument : addressOf(argument)),
     socket: libc.func('int socket(int domain, int type, int protocol)'),
+    bind: libc.func('int bind(int fd, const void *address, uint32_t length)'),
     close: libc.func('int close(int fd)'),
     setsockopt: libc.func(
       'int setsockopt(int fd, int level, int option, const void *value, uint32_t length)'
+    ),
+    getsockopt: libc.func(
+      'int getsockopt(int fd, int level, int option, void *value, void *length)'
     ),
     poll: libc.func('int poll(uintptr_t address, unsigned long count, int timeout)'),
     errnoName: () => names.get(koffi.errno()) ?? String(koffi.errno()),

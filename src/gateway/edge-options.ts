@@ -3,8 +3,8 @@
  * @module
  */
 import * as v from 'valibot';
-import type { HostPort, HostPortInput } from '../base/host-port.ts';
-import { HostPortSchema } from '../base/host-port-schema.ts';
+import type { HostPortInput, RankedHostPort } from '../base/host-port.ts';
+import { RankedHostPortSchema } from '../base/host-port-schema.ts';
 import { type ProxyOption, proxyFor } from '../base/proxy.ts';
 import { chosen, hostFunction, parseSchema, type Schema, wholeNumber } from '../base/schema.ts';
 import { CONTROL_CLIENT_DEFAULTS } from '../control/index.ts';
@@ -23,10 +23,11 @@ export interface EdgeGatewayOptions extends CommonOptions {
    */
   readonly token?: string | (() => string | Promise<string>) | undefined;
   /**
-   * The tunnel endpoints of the cloud gateway, tried in this order, each a `HostPort` or a text such as
-   * `192.0.2.1:7443`. Default: the endpoints that the cloud sent at the enrolment.
+   * The tunnel endpoints of the cloud gateway, each a `RankedHostPort` or a text such as `192.0.2.1:7443`. Those of the
+   * lowest `priority` (0 if it is absent) are tried first, and those of one priority in an order that depends on the site, so that
+   * the sites spread over them. Default: the endpoints that the cloud sent at the enrolment.
    */
-  readonly cloud?: readonly HostPortInput[] | undefined;
+  readonly cloud?: readonly (HostPortInput | RankedHostPort)[] | undefined;
   /**
    * The HTTP proxy that leads to the cloud's tunnel and to its enrolment, for example
    * `http://user:password@proxy.example.org:3128`, or a function that returns the proxy for an endpoint, such as
@@ -47,7 +48,7 @@ export const EDGE_GATEWAY_DEFAULTS: Readonly<{ snapshotValidMs: number }> = Obje
 
 export interface ResolvedEdgeOptions extends ResolvedCommonOptions {
   readonly token: (() => string | Promise<string>) | undefined;
-  readonly cloud: readonly HostPort[] | undefined;
+  readonly cloud: readonly Required<RankedHostPort>[] | undefined;
   readonly proxy: ProxyOption | undefined;
   readonly snapshotValidMs: number;
 }
@@ -80,7 +81,7 @@ export const EDGE_ENTRIES: v.ObjectEntries = {
   ...COMMON_ENTRIES,
   token: v.optional(textOrFunction),
   cloud: v.optional(
-    v.pipe(v.array(HostPortSchema), v.minLength(1, 'expected at least one host and port'))
+    v.pipe(v.array(RankedHostPortSchema), v.minLength(1, 'expected at least one host and port'))
   ),
   proxy: v.optional(textOrFunction),
   snapshotValidMs: v.optional(

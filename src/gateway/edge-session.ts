@@ -12,11 +12,11 @@
 import { X509Certificate } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import { CloseStack } from '../base/close-stack.ts';
-import type { HostPort } from '../base/host-port.ts';
+import type { RankedHostPort } from '../base/host-port.ts';
 import type { ProxyOption } from '../base/proxy.ts';
 import { ControlClient, type Snapshot, type SnapshotExpiry } from '../control/index.ts';
 import { EdgeDataPlane } from '../dataplane/index.ts';
-import { loadNotSentLowat, type PacketDevice } from '../device/index.ts';
+import { loadNotSentLowat, loadSendProgress, type PacketDevice } from '../device/index.ts';
 import { ConfigError, type PresenceError } from '../errors.ts';
 import { errorFields, type Logger } from '../observe/index.ts';
 import type { Store } from '../store/index.ts';
@@ -35,7 +35,7 @@ export interface EdgeSessionOptions {
   readonly store: Store;
   readonly device: PacketDevice;
   /** The endpoints that the operator has set; by default those that the cloud sent at the enrolment. */
-  readonly cloud: readonly HostPort[] | undefined;
+  readonly cloud: readonly RankedHostPort[] | undefined;
   readonly proxy: ProxyOption | undefined;
   /** How long a snapshot holds without contact with the cloud, in ms. */
   readonly snapshotValidMs: number;
@@ -123,6 +123,7 @@ export class EdgeSession {
     const closing = new CloseStack();
     try {
       const notSentLowat = await loadNotSentLowat();
+      const sendProgress = await loadSendProgress();
       let session: EdgeSession | undefined;
       // This is called last: a renewal in progress ends with the tunnel and the control channel.
       closing.add(async () => {
@@ -141,7 +142,8 @@ export class EdgeSession {
         proxy,
         clock,
         ...credentials.credentials,
-        ...(notSentLowat === undefined ? {} : { notSentLowat }),
+        notSentLowat,
+        sendProgress,
         expectedPeer: { trustDomain, role: 'cloud' },
       });
       closing.add(() => tunnel.close());

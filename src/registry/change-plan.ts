@@ -35,6 +35,7 @@ export class ChangePlan {
    * Replaces all records of the owner, in steps.
    *
    * @throws {ConfigError} naming the place in `desired` that is wrong.
+   * @throws {ConflictError} naming the place of a record that another owner keeps.
    */
   *replaceAll(desired: unknown): Generator<void> {
     const lists = parseSchema(DesiredListsSchema, desired);
@@ -54,7 +55,7 @@ export class ChangePlan {
       const key = keyOf(spec);
       const other = this.#tables.records.get(key)?.owner ?? this.#owner;
       if (other !== this.#owner) {
-        throw new ConfigError(path, `${describe(spec)} is kept by the ${other} already`);
+        throw new ConflictError(`${describe(spec)} is kept by the ${other} already`, path);
       }
       if (this.#places.has(key)) throw new ConfigError(path, `${describe(spec)} is there twice`);
       this.#set(key, spec, path);

@@ -60,6 +60,13 @@ export interface RegistryEvents {
   problem: [problem: { readonly error: Error }];
 }
 
+/** What replacing all records of an owner has changed; records that were so already do not count. */
+export interface AppliedChanges {
+  /** How many records were added or changed. */
+  readonly written: number;
+  readonly removed: number;
+}
+
 /** On which condition one record is changed. */
 export interface ChangeOptions {
   /**
@@ -140,6 +147,11 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
     return this.#state.state;
   }
 
+  /** Returns the records of one owner, as `state` does. */
+  stateOf(owner: Owner): DesiredState {
+    return stateOf(this.#tables.records, owner);
+  }
+
   /** Returns a record as it was stated; undefined if there is none of that name. */
   record(name: RecordName): VersionedRecord | undefined {
     const record = this.#tables.records.get(keyOfName(name));
@@ -209,13 +221,21 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
    * this rejects after the first one, what was stored so far remains, and the same call goes on from there.
    *
    * @param desired a `DesiredInput`, which may come straight from a file; it must not change until this has resolved
+   * @returns how many records were stored
    * @throws {ConfigError} naming the place in `desired` that is wrong; then nothing is changed.
+   * @throws {ConflictError} naming the place of a record that another owner keeps; then nothing is changed.
    * @throws {ConflictError} if the store has `maxWrites`, and the state cannot be reached in several commits.
    * @throws {StoreConflictError} if other machines change the state again and again meanwhile.
    * @throws {StoreError} if it cannot be stored; then nothing is changed.
    */
-  apply(desired: unknown, owner: Owner): Promise<void> {
-    return this.#write(owner, (plan) => this.#slices.all(plan.replaceAll(desired)));
+  async apply(desired: unknown, owner: Owner): Promise<AppliedChanges> {
+    let changes: ChangePlan['changes'] = [];
+    await this.#write(owner, async (plan) => {
+      await this.#slices.all(plan.replaceAll(desired));
+      changes = plan.changes;
+    });
+    const removed = changes.filter(({ record }) => record === undefined).length;
+    return { written: changes.length - removed, removed };
   }
 
   /**
@@ -240,7 +260,7 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
    * @throws {NotFoundError} if there is no such site.
    * @throws {ConflictError} if it is the cloud, it belongs to another owner, or records need it, which the message
    *   lists; then nothing is changed.
-   * @throws {VersionMismatchError} if the site has not the expected version.
+   * @throws {VersionMismatchError} if the site has not the expected version, also if it is not there.
    * @throws {StoreError} if that cannot be stored; then nothing is changed.
    */
   removeSite(name: string, owner: Owner, { expect }: ChangeOptions = {}): Promise<void> {
@@ -250,9 +270,9 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
         throw new ConflictError(`"${name}" cannot be removed: every other site needs it`);
       }
       const tables = this.#tables;
+      plan.expect(siteKey(name), expect);
       const site = tables.site(name);
       if (site === undefined) throw new NotFoundError(`"${name}" is not a site`);
-      plan.expect(siteKey(name), expect);
       plan.remove(siteKey(name));
       const explicit = [...tables.servicesTo(name)].map((each) => tables.explicit(each, name));
       this.#assertUnneeded(site, [...tables.servicesOf(name), ...explicit]);
@@ -278,16 +298,16 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
    * @throws {NotFoundError} if there is no such service.
    * @throws {ConflictError} if it belongs to another owner, or it is exposed, in which case the message lists the
    *   exposures; then nothing is changed.
-   * @throws {VersionMismatchError} if the service has not the expected version.
+   * @throws {VersionMismatchError} if the service has not the expected version, also if it is not there.
    * @throws {StoreError} if that cannot be stored; then nothing is changed.
    */
   removeService(name: string, owner: Owner, { expect }: ChangeOptions = {}): Promise<void> {
     return this.#write(owner, (plan) => {
       parseSchema(NameText, name, 'name');
       const tables = this.#tables;
+      plan.expect(serviceKey(name), expect);
       const service = tables.service(name);
       if (service === undefined) throw new NotFoundError(`"${name}" is not a service`);
-      plan.expect(serviceKey(name), expect);
       plan.remove(serviceKey(name));
       const explicit = [...tables.sitesOf(name)].map((site) => tables.explicit(name, site));
       this.#assertUnneeded(service, [...explicit, ...tables.selectorsOf(name)]);
@@ -317,7 +337,7 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
    * @throws {NotFoundError} if there is no such exposure.
    * @throws {ConflictError} if it belongs to another owner; then nothing is changed.
    * @throws {ConfigError} if what a selector exposes then does not fit; then nothing is changed.
-   * @throws {VersionMismatchError} if the exposure has not the expected version.
+   * @throws {VersionMismatchError} if the exposure has not the expected version, also if it is not there.
    * @throws {StoreError} if that cannot be stored; then nothing is changed.
    */
   unexpose(exposure: ExposureKey, owner: Owner, { expect }: ChangeOptions = {}): Promise<void> {

@@ -4,7 +4,7 @@
  */
 export { FILE_STORE_DEFAULTS, FileStore, type FileStoreOptions } from './file.ts';
 export { FileSecrets, type FileSecretsOptions } from './file-secrets.ts';
-export { MemoryStore } from './memory.ts';
+export { MemoryStore, type MemoryStoreOptions } from './memory.ts';
 export { MemorySecrets } from './memory-secrets.ts';
 export { checkSecretName, type SecretChanges, type Secrets } from './secrets.ts';
 export type {
@@ -12,6 +12,7 @@ export type {
   Entry,
   Guard,
   Json,
+  LeaseReference,
   LeasingStore,
   Store,
   StoreLease,

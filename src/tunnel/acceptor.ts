@@ -22,6 +22,12 @@ import { TunnelConnection } from './connection.ts';
 import { FrameType } from './frame.ts';
 import { count, type Handshake, type Handshakes } from './handshakes.ts';
 import {
+  askHost,
+  type HostDecision,
+  type TunnelAdmission,
+  type TunnelCandidate,
+} from './host-decision.ts';
+import {
   ALPN_PROTOCOL,
   type Close,
   CloseCode,
@@ -29,11 +35,10 @@ import {
   type Hello,
   PROTOCOL_VERSION,
   printable,
-  readClose,
   readHello,
   type TunnelRefusal,
 } from './messages.ts';
-import type { AuthorizeAnswer, ResolvedListenOptions, TunnelCandidate } from './options.ts';
+import type { ResolvedListenOptions } from './options.ts';
 import { secureContext, tlsProfile } from './tls-profile.ts';
 import { type CloseCause, type ConnectionInfo, connectionInfo } from './tunnel.ts';
 
@@ -169,7 +174,7 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
       this.#refuseSocket(handshake, socket, candidate);
       return;
     }
-    this.#decide(handshake, candidate, (refused) => {
+    this.#decide(handshake, candidate, ({ refusal: refused }) => {
       const refusal = refused ?? this.#rateFault(candidate);
       if (refusal === undefined) this.#awaitHello({ handshake, socket, candidate });
       else this.#refuseSocket(handshake, socket, refusal);
@@ -221,25 +226,25 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
     }
     const { handshake, candidate } = peer;
     connection.awaitAnswer();
-    this.#decide(handshake, { ...candidate, step: 'hello' }, (refused) => {
+    const { epoch: lastEpoch } = hello;
+    this.#decide(handshake, { ...candidate, step: 'hello', lastEpoch }, (decision) => {
       const name = formatIdentity(candidate.identity);
       const tunnelId = hello.tunnel === undefined ? undefined : `${name} ${hello.tunnel}`;
       // The tunnel may have come or gone while the host decided.
-      const refusal = refused ?? this.#tunnels.findPlace(hello, tunnelId);
-      if (refusal === undefined) {
-        this.#accept(connection, hello, peer, tunnelId);
+      const refusal = decision.refusal ?? this.#tunnels.findPlace(hello, tunnelId);
+      if (decision.refusal === undefined && refusal === undefined) {
+        this.#accept(connection, { hello, tunnelId, ...decision.admission }, peer);
         return;
       }
-      this.#refuse(handshake, refusal);
-      connection.abort(refusal);
+      this.#refuse(handshake, refusal!);
+      connection.abort(refusal!);
     });
   }
 
   #accept(
     connection: TunnelConnection,
-    hello: Hello,
-    { handshake, socket, candidate }: Peer,
-    tunnelId: string | undefined
+    { hello, tunnelId, epoch, endpoints }: Admitted,
+    { handshake, socket, candidate }: Peer
   ): void {
     const { software, keepaliveMs, connections, expectedTunnels } = this.#options;
     const { identity, certificate } = candidate;
@@ -252,6 +257,8 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
       lanes: connections,
       // Left out if it is 0.
       reconnectSpreadMs: this.#handshakes.rate.spreadMs(tunnels) || undefined,
+      epoch,
+      endpoints,
     });
     connection.becomeUp(keepaliveMs);
     // It may have broken while WELCOME was sent.
@@ -269,20 +276,20 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
   #decide(
     handshake: Handshake,
     candidate: TunnelCandidate,
-    onAnswer: (refusal: TunnelRefusal | undefined) => void
+    onAnswer: (decision: HostDecision) => void
   ): void {
     const { authorize } = this.#options;
     if (authorize === undefined) {
-      onAnswer(undefined);
+      onAnswer({ refusal: undefined, admission: undefined });
       return;
     }
     handshake.isDeciding = true;
     askHost(
       authorize,
       candidate,
-      (refusal) => {
+      (decision) => {
         handshake.isDeciding = false;
-        if (!handshake.isSettled) onAnswer(refusal);
+        if (!handshake.isSettled) onAnswer(decision);
       },
       (error) => this.emit('problem', { error, site: siteOf(candidate.identity) })
     );
@@ -321,6 +328,12 @@ export class Acceptor extends EventEmitter<AcceptorEvents> {
   }
 }
 
+/** What the host has said about a peer that it lets in, and which tunnel the connection is for. */
+interface Admitted extends Partial<TunnelAdmission> {
+  readonly hello: Hello;
+  readonly tunnelId: string | undefined;
+}
+
 /** A peer that is verified, and whose HELLO is to come. */
 interface Peer {
   readonly handshake: Handshake;
@@ -337,60 +350,6 @@ function siteOf(identity: GatewayIdentity): string | undefined {
   return identity.role === 'site' ? identity.site : undefined;
 }
 
-/**
- * Asks the host about a peer.
- *
- * @param onAnswer called once, in this turn of the event loop if the host answers in it
- * @param onFault called before `onAnswer` if the host has thrown, or its answer is not valid; then the peer is refused
- * with `CloseCode.NotAuthorized`
- */
-function askHost(
-  authorize: (candidate: TunnelCandidate) => AuthorizeAnswer,
-  candidate: TunnelCandidate,
-  onAnswer: (refusal: TunnelRefusal | undefined) => void,
-  onFault: (error: Error) => void
-): void {
-  const failClosed = (fault: unknown): TunnelRefusal => {
-    onFault(fault instanceof Error ? fault : new Error(`authorize has thrown ${String(fault)}`));
-    return UNDECIDED;
-  };
-  let answer: AuthorizeAnswer;
-  try {
-    answer = authorize(candidate);
-  } catch (error) {
-    onAnswer(failClosed(error));
-    return;
-  }
-  if (isPromise(answer)) {
-    void Promise.resolve(answer).then(checkAnswer).catch(failClosed).then(onAnswer);
-    return;
-  }
-  let refusal: TunnelRefusal | undefined;
-  try {
-    refusal = checkAnswer(answer);
-  } catch (error) {
-    refusal = failClosed(error);
-  }
-  onAnswer(refusal);
-}
-
-/** @throws {TypeError} if a host without types has answered neither undefined nor a refusal. */
-function checkAnswer(answer: TunnelRefusal | undefined): TunnelRefusal | undefined {
-  if (answer === undefined || readClose(answer as never) !== undefined) return answer;
-  const given = typeof answer === 'object' ? JSON.stringify(answer) : String(answer);
-  throw new TypeError(
-    `authorize must answer undefined, or a refusal with a code and a reason, not ${given}`
-  );
-}
-
-function isPromise(answer: AuthorizeAnswer): answer is Promise<TunnelRefusal | undefined> {
-  return typeof (answer as { then?: unknown } | null | undefined)?.then === 'function';
-}
-
-const UNDECIDED: TunnelRefusal = {
-  code: CloseCode.NotAuthorized,
-  reason: 'it could not be decided whether this peer may come in',
-};
 /** id-kp-clientAuth. */
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 /** How long a peer that is refused may take to read why, in ms. */

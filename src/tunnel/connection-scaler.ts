@@ -7,6 +7,7 @@ import { backoffDelayMs } from '../base/backoff.ts';
 import type { ConnectionSet } from './connection-set.ts';
 import { DialAttempt } from './dial-attempt.ts';
 import { retryDelayMs } from './dial-wait.ts';
+import type { LastEpoch } from './last-epoch.ts';
 import type { ResolvedDialOptions } from './options.ts';
 
 /**
@@ -50,6 +51,7 @@ export class FurtherConnections {
   isRenewing = false;
   readonly #set: ConnectionSet;
   readonly #options: ResolvedDialOptions;
+  readonly #lastEpoch: LastEpoch;
   readonly #attempts = new Set<DialAttempt>();
   #tunnelId = '';
   #cancelTimer: () => void = () => {};
@@ -58,9 +60,10 @@ export class FurtherConnections {
   #failures = 0;
   #nextMs = 0;
 
-  constructor(set: ConnectionSet, options: ResolvedDialOptions) {
+  constructor(set: ConnectionSet, options: ResolvedDialOptions, lastEpoch: LastEpoch) {
     this.#set = set;
     this.#options = options;
+    this.#lastEpoch = lastEpoch;
     this.context = options.context;
   }
 
@@ -95,8 +98,9 @@ export class FurtherConnections {
   dial(number: number, context: SecureContext): DialAttempt {
     const { remoteAddress: host, remotePort: port, proxiedEndpoint } = this.#set.info!;
     const attempt = new DialAttempt(this.#options, {
-      endpoint: proxiedEndpoint ?? { host, port },
+      endpoints: [proxiedEndpoint ?? { host, port }],
       context,
+      lastEpoch: this.#lastEpoch,
       tunnel: this.#tunnelId,
       ...(number === 0 ? { lane: 0, renews: true } : { lane: number }),
     });

@@ -172,10 +172,16 @@ export class ConnectionSet extends EventEmitter<ConnectionSetEvents> {
     connection.onDrain = () => this.sender.drained();
     connection.on('control', ({ message, bytes }) => this.#onControl(entry, message, bytes));
     connection.on('drained', () => this.#onPeerDrained(entry));
+    connection.on('silent', () => this.#askOthers(entry));
     connection.on('closed', (cause) => this.#onClosed(entry, cause));
     this.sender.add(connection);
     if (this.sender.connections.length > 1) this.#emitCount();
     return entry;
+  }
+
+  /** The peer is silent on one connection: if it is gone, all find out at the same time. */
+  #askOthers(silent: Entry): void {
+    for (const entry of this.#entries) if (entry !== silent) void entry.connection.isAlive();
   }
 
   #stopSending(connection: TunnelConnection): void {

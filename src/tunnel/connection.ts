@@ -1,6 +1,6 @@
 /**
- * One TLS connection of a tunnel and the conversation on it: handshake, keepalive, DRAIN, CLOSE. README.md draws its
- * states, and the path of a frame through it.
+ * One TLS connection of a tunnel and the conversation on it: handshake, DRAIN, CLOSE; `keepalive.ts` says when its peer
+ * is dead. README.md draws its states, and the path of a frame through it.
  * @module
  */
 import type { TLSSocket } from 'node:tls';
@@ -19,6 +19,7 @@ import {
   writeFrameHeader,
 } from './frame.ts';
 import { FrameDecoder } from './frame-decoder.ts';
+import { Keepalive, type Progress } from './keepalive.ts';
 import {
   type Close,
   CloseCode,
@@ -43,6 +44,8 @@ export interface ConnectionEvents {
   control: [control: { readonly message: Json; readonly bytes: number }];
   /** DRAIN has come: the peer puts no packets or control messages on this connection any more. */
   drained: [];
+  /** The peer is silent while the connection is used, and was sent a PING. */
+  silent: [];
   /** Emitted once. The connection takes and delivers nothing any more. */
   closed: [cause: CloseCause];
 }
@@ -53,8 +56,6 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
   onBatchEnd: () => void = ignore;
   /** Called once after `reserve` returned -1, when there is space again. */
   onDrain: () => void = ignore;
-  /** Round-trip time of the last PING that was answered, in ms. */
-  rttMs: number | undefined;
   /** Resolves when the socket is closed and all memory is given back. */
   readonly gone: Promise<void>;
   readonly #socket: TLSSocket;
@@ -63,14 +64,8 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
   readonly #decoder: FrameDecoder;
   readonly #outbox: Outbox;
   #phase: 'handshake' | 'up' | 'ended' = 'handshake';
-  #keepaliveMs = 0;
+  readonly #keepalive: Keepalive;
   #cancelTimer: () => void = () => {};
-  #hasHeard = false;
-  #silentTicks = 0;
-  #pingSentMs = 0;
-  readonly #ping: Buffer = Buffer.alloc(PING_LENGTH);
-  /** The measurement under way. */
-  #probe: Probe | undefined;
   #isDraining = false;
   /** What waited is not sent any more. */
   #isDropped = false;
@@ -99,6 +94,16 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
         ? {}
         : { onPace: (bytes: number) => notSentLowat(socket, NOT_SENT_CHUNKS * bytes) }),
     });
+    this.#keepalive = new Keepalive({
+      clock,
+      send: (frame) => this.#outbox.send(frame),
+      isBlocked: () => this.#outbox.messageBytes > 0,
+      isPending: () => this.#outbox.isMessagePending,
+      progress: () => this.#progress(),
+      onSilent: () => this.emit('silent'),
+      onDead: (reason) => this.#onDead(reason),
+      onTick: () => pool.trim(clock.monotonicMs()),
+    });
     socket.setNoDelay(true);
     const decoder = this.#decoder;
     readInto(socket, {
@@ -125,6 +130,11 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
         resolve();
       });
     });
+  }
+
+  /** Round-trip time of the last PING that was answered, in ms. */
+  get rttMs(): number | undefined {
+    return this.#keepalive.rttMs;
   }
 
   /** The slab that `reserve` pointed into. */
@@ -163,9 +173,7 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
     if (this.#phase !== 'handshake') return;
     this.#phase = 'up';
     this.#decoder.limits = openLimits(this.#options.maxReceivedControlBytes);
-    this.#keepaliveMs = keepaliveMs;
-    this.#sendPing();
-    this.#cancelTimer = this.#options.clock.after(keepaliveMs, this.#onTick);
+    this.#keepalive.start(keepaliveMs);
   }
 
   /**
@@ -183,6 +191,7 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
    */
   commit(type: FrameType, payloadLength: number): boolean {
     const outcome = this.#outbox.commit(type, payloadLength);
+    this.#keepalive.used();
     if (outcome === Commit.Taken) {
       this.#counters.sentPackets++;
       this.#counters.sentBytes += payloadLength;
@@ -220,6 +229,7 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
       return false;
     }
     this.#counters.sentControl++;
+    this.#keepalive.used();
     if (this.#held === undefined) {
       this.#outbox.send(frame);
     } else {
@@ -247,25 +257,15 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
    * result.
    */
   measure(timeoutMs: number): Promise<number | undefined> {
-    if (this.#probe !== undefined) return this.#probe.result;
-    if (this.#phase !== 'up' || this.#outbox.messageBytes > 0) return Promise.resolve(undefined);
-    const { clock } = this.#options;
-    const sentMs = clock.monotonicMs();
-    const frame = pingFrame(FrameType.Ping);
-    // No PING of the keepalive has a negative number.
-    frame.writeDoubleBE(-sentMs, FRAME_HEADER_LENGTH);
-    let settle!: Probe['settle'];
-    const result = new Promise<number | undefined>((resolve) => {
-      const cancel = clock.after(timeoutMs, () => settle(undefined));
-      settle = (rttMs) => {
-        cancel();
-        this.#probe = undefined;
-        resolve(rttMs);
-      };
-    });
-    this.#probe = { sentMs, payload: frame.subarray(FRAME_HEADER_LENGTH), result, settle };
-    this.#outbox.send(frame);
-    return result;
+    return this.#keepalive.measure(timeoutMs);
+  }
+
+  /**
+   * Asks the peer for an answer. Resolves with true as soon as anything comes from it, and with false if the connection
+   * ends first: it does if three PINGs, one every 300 ms, are not answered.
+   */
+  isAlive(): Promise<boolean> {
+    return this.#keepalive.isAlive();
   }
 
   /** Takes nothing any more, sends what waits, then DRAIN. What the peer sends is still delivered. */
@@ -303,7 +303,7 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
 
   /** Notes for the keepalive that something came. Returns whether it is still to be decoded. */
   #noteArrival(): boolean {
-    this.#hasHeard = true;
+    this.#keepalive.heard();
     return this.#phase !== 'ended';
   }
 
@@ -319,18 +319,15 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
     if (type === FrameType.Packet) {
       this.#counters.receivedPackets++;
       this.#counters.receivedBytes += end - start;
+      this.#keepalive.used();
       this.onPacket(buffer, start, end);
     } else if (type === FrameType.Ping) {
-      const pong = pingFrame(FrameType.Pong);
+      const pong = Buffer.alloc(FRAME_HEADER_LENGTH + PING_LENGTH);
+      writeFrameHeader(pong, 0, FrameType.Pong, PING_LENGTH);
       buffer.copy(pong, FRAME_HEADER_LENGTH, start, end);
       this.#outbox.sendPong(pong);
     } else if (type === FrameType.Pong) {
-      // Any other PONG is late or made up.
-      if (this.#ping.compare(buffer, start, end) === 0) {
-        this.rttMs = this.#options.clock.monotonicMs() - this.#pingSentMs;
-      } else if (this.#probe?.payload.compare(buffer, start, end) === 0) {
-        this.#probe.settle(this.#options.clock.monotonicMs() - this.#probe.sentMs);
-      }
+      this.#keepalive.pong(buffer, start);
     } else if (type === FrameType.Drain) {
       this.#decoder.limits = drainedLimits(this.#options.maxReceivedControlBytes);
       this.emit('drained');
@@ -344,6 +341,7 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
     if (message === undefined) {
       this.failProtocol('a message is not JSON in UTF-8');
     } else if (type === FrameType.Control) {
+      this.#keepalive.used();
       this.emit('control', { message, bytes });
     } else if (type === FrameType.Close) {
       this.#onClose(message);
@@ -362,29 +360,15 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
     this.#end({ by: 'peer', ...close });
   }
 
-  readonly #onTick = (): void => {
-    // Ticks are counted, not time: a halt of this whole process is one tick.
-    this.#silentTicks = this.#hasHeard ? 0 : this.#silentTicks + 1;
-    this.#hasHeard = false;
-    if (this.#silentTicks >= DEAD_AFTER_TICKS) {
-      const reason = `nothing came from the peer for ${DEAD_AFTER_TICKS * this.#keepaliveMs} ms`;
-      this.#socket.destroy();
-      this.#end({ by: 'network', code: CloseCode.KeepaliveTimeout, reason });
-      return;
-    }
-    this.#options.pool.trim(this.#options.clock.monotonicMs());
-    this.#sendPing();
-    this.#cancelTimer = this.#options.clock.after(this.#keepaliveMs, this.#onTick);
-  };
+  #onDead(reason: string): void {
+    this.#socket.destroy();
+    this.#end({ by: 'network', code: CloseCode.KeepaliveTimeout, reason });
+  }
 
-  #sendPing(): void {
-    // A peer that does not read gets no more of them.
-    if (this.#outbox.messageBytes > 0) return;
-    this.#pingSentMs = this.#options.clock.monotonicMs();
-    this.#ping.writeDoubleBE(this.#pingSentMs);
-    const frame = pingFrame(FrameType.Ping);
-    this.#ping.copy(frame, FRAME_HEADER_LENGTH);
-    this.#outbox.send(frame);
+  /** What the peer's system has acknowledged, or if that is not known, what the own system has taken. */
+  #progress(): Progress {
+    const { writtenBytes } = this.#outbox;
+    return this.#options.sendProgress?.(this.#socket) ?? { done: writtenBytes, end: writtenBytes };
   }
 
   #drop(): void {
@@ -397,8 +381,7 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
   #end(cause: CloseCause, after?: Promise<unknown>): void {
     if (this.#phase === 'ended') return;
     this.#phase = 'ended';
-    this.#probe?.settle(undefined);
-    this.#cancelTimer();
+    this.#keepalive.stop();
     if (!this.#socket.destroyed) {
       this.#cancelTimer = this.#options.clock.after(LINGER_MS, () => this.#socket.destroy());
       const finish = (): void => {
@@ -410,20 +393,6 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
     }
     this.emit('closed', cause);
   }
-}
-
-/** A measurement of the round-trip time. */
-interface Probe {
-  readonly sentMs: number;
-  readonly payload: Buffer;
-  readonly result: Promise<number | undefined>;
-  readonly settle: (rttMs: number | undefined) => void;
-}
-
-function pingFrame(type: FrameType): Buffer {
-  const frame = Buffer.alloc(FRAME_HEADER_LENGTH + PING_LENGTH);
-  writeFrameHeader(frame, 0, type, PING_LENGTH);
-  return frame;
 }
 
 function ignore(): void {}
@@ -438,5 +407,3 @@ const NO_BUDGET: SlabBudget = new SlabBudget(0);
 const NOT_SENT_CHUNKS = 2;
 /** How long a connection that ends may take to send what is queued, in ms. */
 const LINGER_MS = 2_000;
-/** Keepalive intervals without a byte after which the peer counts as dead. */
-const DEAD_AFTER_TICKS = 3;

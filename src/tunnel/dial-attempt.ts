@@ -1,7 +1,7 @@
 /**
- * One attempt of the dialling side to open a connection: TCP, CONNECT if there is a proxy, TLS, the check of the
- * server's certificate, HELLO, and the wait for WELCOME. Nothing is sent to the server before its certificate is
- * verified.
+ * One attempt of the dialling side to open a connection: TCP to one of the endpoints, CONNECT if there is a proxy, TLS,
+ * the check of the server's certificate, HELLO, and the wait for WELCOME. Nothing is sent to the server before its
+ * certificate is verified.
  * @module
  */
 import { X509Certificate } from 'node:crypto';
@@ -10,14 +10,13 @@ import { connect, type SecureContext, type TLSSocket } from 'node:tls';
 import { EventEmitter } from 'eventemitter3';
 import type { HostPort } from '../base/host-port.ts';
 import { keyExchangeOf } from '../base/key-exchange.ts';
-import { proxyFor } from '../base/proxy.ts';
-import { connectThrough } from '../base/proxy-connect.ts';
 import { reasonOf } from '../base/socket-error.ts';
 import { CertificateError } from '../errors.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
 import type { Json } from '../store/store.ts';
 import { TunnelConnection } from './connection.ts';
 import { FrameType } from './frame.ts';
+import type { LastEpoch } from './last-epoch.ts';
 import {
   ALPN_PROTOCOL,
   CloseCode,
@@ -28,32 +27,41 @@ import {
   type Welcome,
 } from './messages.ts';
 import type { ResolvedDialOptions } from './options.ts';
+import { TcpRace } from './tcp-race.ts';
 import { type CloseCause, type ConnectionInfo, connectionInfo } from './tunnel.ts';
 
 /** What is dialled, and what HELLO says about it. */
 export interface AttemptTarget extends Pick<Hello, 'tunnel' | 'lane' | 'renews'> {
-  readonly endpoint: HostPort;
+  /** One or more, the first to try in front. */
+  readonly endpoints: readonly HostPort[];
   readonly context: SecureContext;
+  readonly lastEpoch: LastEpoch;
+  /** One of several endpoints could not be reached. The last one is that of `failed`. */
+  readonly onEndpointFailed?: (endpoint: HostPort) => void;
 }
 
 export interface UpConnection {
   readonly connection: TunnelConnection;
   readonly welcome: Welcome;
   readonly info: ConnectionInfo;
+  readonly endpoint: HostPort;
 }
 
 /** One of the two is emitted, once, unless the attempt is cancelled. */
 export interface AttemptEvents {
   /** Take the connection over before returning, because the first packets may follow at once. */
   up: [up: UpConnection];
-  failed: [cause: CloseCause];
+  /** `endpoint` is the one that was connected to, or the last one that was tried. */
+  failed: [cause: CloseCause, endpoint: HostPort];
 }
 
 export class DialAttempt extends EventEmitter<AttemptEvents> {
   readonly #options: ResolvedDialOptions;
   readonly #target: AttemptTarget;
-  /** The socket to the server, or to the proxy until that has answered; undefined if there is neither. */
+  #race: TcpRace | undefined;
+  /** The socket to the server, once TCP is connected. */
   #socket: Socket | undefined;
+  #endpoint: HostPort;
   #isProxied = false;
   readonly #cancelTimer: () => void;
   #isOver = false;
@@ -62,44 +70,32 @@ export class DialAttempt extends EventEmitter<AttemptEvents> {
     super();
     this.#options = options;
     this.#target = target;
-    const { clock, handshakeTimeoutMs } = options;
-    this.#cancelTimer = clock.after(handshakeTimeoutMs, () => {
-      this.#fail(CloseCode.HandshakeTimeout, `no acknowledgement within ${handshakeTimeoutMs} ms`);
-    });
-    try {
-      this.#connect();
-    } catch (error) {
-      // Nobody can listen before the constructor has returned.
-      process.nextTick(() => this.#failWith(error as Error));
-    }
-  }
-
-  /** @throws {PresenceError} if there is no such proxy, or it cannot be asked for the host. */
-  #connect(): void {
-    const { host, port } = this.#target.endpoint;
-    const proxy = proxyFor(this.#options.proxy, host, port);
-    if (proxy === undefined) {
-      this.#secure({ host, port });
-      return;
-    }
-    this.#isProxied = true;
-    this.#socket = connectThrough(
+    this.#endpoint = target.endpoints[0]!;
+    const { clock, handshakeTimeoutMs, proxy } = options;
+    this.#cancelTimer = clock.after(handshakeTimeoutMs, () => this.#onTimeout());
+    this.#race = new TcpRace({
+      endpoints: target.endpoints,
       proxy,
-      { host, port },
-      {
-        onOpen: (socket) => {
-          if (!this.#isOver) this.#secure({ socket });
-        },
-        onFailed: (error) => this.#failWith(error),
-      }
-    );
+      clock,
+      onOpen: (socket, endpoint, isProxied) => {
+        this.#race = undefined;
+        this.#endpoint = endpoint;
+        this.#isProxied = isProxied;
+        this.#secure(socket);
+      },
+      onFailed: (error, endpoint, isLast) => {
+        this.#endpoint = endpoint;
+        if (isLast) this.#failWith(error);
+        else target.onEndpointFailed?.(endpoint);
+      },
+    });
   }
 
-  /** Begins TLS to an endpoint, or over a connection to it through a proxy. */
-  #secure(transport: { host: string; port: number } | { socket: Socket }): void {
+  /** Begins TLS over a connection that is open. */
+  #secure(tcp: Socket): void {
     const { expectedPeer } = this.#options;
     const socket = connect({
-      ...transport,
+      socket: tcp,
       secureContext: this.#target.context,
       ALPNProtocols: [ALPN_PROTOCOL],
       // No SNI: the peer is known by its identity, and the network does not learn its name.
@@ -117,7 +113,16 @@ export class DialAttempt extends EventEmitter<AttemptEvents> {
   /** Ends the attempt; nothing is emitted any more. */
   cancel(): void {
     this.#finish();
+    this.#race?.cancel();
     this.#socket?.destroy();
+  }
+
+  #onTimeout(): void {
+    const reason = `no acknowledgement within ${this.#options.handshakeTimeoutMs} ms`;
+    const pending = this.#race?.pending ?? [];
+    for (const endpoint of pending.slice(1)) this.#target.onEndpointFailed?.(endpoint);
+    this.#endpoint = pending[0] ?? this.#endpoint;
+    this.#fail(CloseCode.HandshakeTimeout, reason, pending.length > 0 ? 'ETIMEDOUT' : undefined);
   }
 
   /** TLS is up. The identity of the server is read from its certificate again, now that OpenSSL has verified it. */
@@ -139,18 +144,18 @@ export class DialAttempt extends EventEmitter<AttemptEvents> {
       this.#fail(CloseCode.ProtocolError, `the server does not speak ${ALPN_PROTOCOL}`);
       return;
     }
-    const proxied = this.#isProxied ? this.#target.endpoint : undefined;
+    const proxied = this.#isProxied ? this.#endpoint : undefined;
     const info = connectionInfo(socket, peer, certificate, keyExchangeOf(socket), proxied);
     this.#sendHello(socket, info);
   }
 
   #sendHello(socket: TLSSocket, info: ConnectionInfo): void {
     const { software, connection: options } = this.#options;
-    const { tunnel, lane, renews } = this.#target;
+    const { tunnel, lane, renews, lastEpoch } = this.#target;
     const connection = new TunnelConnection(socket, FrameType.Welcome, options);
     connection.once('handshake', (message) => this.#onWelcome(connection, message, info));
     connection.once('closed', (cause) => {
-      if (this.#finish()) this.emit('failed', cause);
+      if (this.#finish()) this.emit('failed', cause, this.#endpoint);
     });
     connection.sendHandshake(FrameType.Hello, {
       version: PROTOCOL_VERSION,
@@ -159,6 +164,7 @@ export class DialAttempt extends EventEmitter<AttemptEvents> {
       lane,
       renews,
       keyExchange: info.keyExchange,
+      epoch: lastEpoch.value,
     });
   }
 
@@ -168,10 +174,18 @@ export class DialAttempt extends EventEmitter<AttemptEvents> {
       connection.failProtocol('the WELCOME is malformed');
       return;
     }
+    const { lastEpoch } = this.#target;
+    if (!lastEpoch.accepts(welcome.epoch)) {
+      const [own, last] = [welcome.epoch?.number, lastEpoch.value?.number];
+      const reason = `the gateway took the site at epoch ${own}, and another one at ${last}`;
+      connection.abort({ code: CloseCode.StaleEpoch, reason });
+      return;
+    }
+    lastEpoch.take(welcome.epoch);
     connection.becomeUp(welcome.keepaliveMs);
     if (!this.#finish()) return;
     connection.removeAllListeners();
-    this.emit('up', { connection, welcome, info });
+    this.emit('up', { connection, welcome, info, endpoint: this.#endpoint });
   }
 
   #failWith(error: NodeJS.ErrnoException): void {
@@ -180,10 +194,11 @@ export class DialAttempt extends EventEmitter<AttemptEvents> {
 
   #fail(code: string, reason: string, errorCode?: string): void {
     if (!this.#finish()) return;
+    this.#race?.cancel();
     this.#socket?.destroy();
-    const { host, port } = this.#target.endpoint;
+    const { host, port } = this.#endpoint;
     const text = `${host} port ${port}: ${printable(reason)}`;
-    this.emit('failed', { by: 'network', code, reason: text, errorCode });
+    this.emit('failed', { by: 'network', code, reason: text, errorCode }, this.#endpoint);
   }
 
   /** Returns false if the attempt is over already. */

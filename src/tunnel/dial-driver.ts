@@ -1,6 +1,6 @@
 /**
- * The driver of a tunnel on the dialling side. It connects to one of several endpoints, and again when the tunnel
- * breaks. README.md draws its states.
+ * The driver of a tunnel on the dialling side. It connects to one of several endpoints (`endpoint-list.ts`), and again
+ * when the tunnel breaks. README.md draws its states.
  * @module
  */
 import { randomBytes } from 'node:crypto';
@@ -14,6 +14,8 @@ import { FurtherConnections } from './connection-scaler.ts';
 import type { ConnectionSet } from './connection-set.ts';
 import { DialAttempt, type UpConnection } from './dial-attempt.ts';
 import { DialWait } from './dial-wait.ts';
+import { EndpointList } from './endpoint-list.ts';
+import { LastEpoch } from './last-epoch.ts';
 import { CloseCode } from './messages.ts';
 import type { ResolvedDialOptions } from './options.ts';
 import { Renewal } from './renewal.ts';
@@ -41,8 +43,12 @@ export class DialDriver implements TunnelDriver {
   /** The calls of `updateCredentials` that are not done yet. */
   #renewals: Promise<unknown> = Promise.resolve();
   #renewal: Renewal | undefined;
+  readonly #endpoints: EndpointList;
+  readonly #lastEpoch: LastEpoch = new LastEpoch();
+  /** The endpoint of the tunnel while it is up. */
   #endpoint: HostPort;
-  #endpointIndex = 0;
+  /** Where the peer says that the site is, until that is dialled. */
+  #moved: readonly HostPort[] | undefined;
   /** How often in a row the peer has said that the site is elsewhere. */
   #moves = 0;
   #upSinceMs = 0;
@@ -57,9 +63,10 @@ export class DialDriver implements TunnelDriver {
     this.#tunnel = tunnel;
     this.#options = options;
     this.#wait = new DialWait(options);
-    this.#further = new FurtherConnections(set, options);
+    this.#further = new FurtherConnections(set, options, this.#lastEpoch);
+    this.#endpoints = new EndpointList(formatIdentity(options.identity), options.endpoints);
     this.#endpoint = options.endpoints[0]!;
-    set.on('lost', (cause) => this.#onLost(cause));
+    set.on('lost', (cause) => this.#onLost(cause, this.#endpoint));
   }
 
   start(): void {
@@ -122,20 +129,27 @@ export class DialDriver implements TunnelDriver {
 
   #connect(): void {
     this.#state = 'connecting';
+    const { clock } = this.#options;
     const tunnel = randomBytes(16).toString('hex');
+    const endpoints = this.#moved ?? this.#endpoints.order(clock.monotonicMs());
+    this.#moved = undefined;
     this.#attempt = new DialAttempt(this.#options, {
-      endpoint: this.#endpoint,
+      endpoints,
       context: this.#further.context,
+      lastEpoch: this.#lastEpoch,
       tunnel,
       lane: 0,
+      onEndpointFailed: (endpoint) => this.#endpoints.failed(endpoint, clock.monotonicMs()),
     });
     this.#attempt.once('up', (up) => this.#onUp(up, tunnel));
-    this.#attempt.once('failed', (cause) => this.#onLost(cause));
+    this.#attempt.once('failed', (cause, endpoint) => this.#onLost(cause, endpoint));
   }
 
-  #onUp({ connection, welcome, info }: UpConnection, tunnelId: string): void {
+  #onUp({ connection, welcome, info, endpoint }: UpConnection, tunnelId: string): void {
     this.#attempt = undefined;
     this.#state = 'up';
+    this.#endpoint = endpoint;
+    if (welcome.endpoints !== undefined) this.#endpoints.learn(welcome.endpoints);
     this.#peer = info.peer;
     this.#moves = 0;
     this.#upSinceMs = this.#options.clock.monotonicMs();
@@ -148,7 +162,7 @@ export class DialDriver implements TunnelDriver {
   }
 
   /** Follows both a connection that could not be opened and one that broke. */
-  #onLost(cause: CloseCause): void {
+  #onLost(cause: CloseCause, endpoint: HostPort): void {
     const { clock, stableAfterMs, expectedPeer } = this.#options;
     const wasUp = this.#state === 'up';
     this.#further.stop();
@@ -162,7 +176,9 @@ export class DialDriver implements TunnelDriver {
     if (wasUp && clock.monotonicMs() - this.#upSinceMs >= stableAfterMs) this.#wait.onStable();
     const isRefused =
       cause.by === 'peer' && (wasUp ? REFUSALS.has(cause.code) : !PASSING.has(cause.code));
-    const delayMs = this.#follow(cause) ? 0 : this.#nextDelayMs(cause, wasUp, isRefused);
+    const isMoved = this.#follow(cause, endpoint);
+    if (!isMoved) this.#endpoints.failed(endpoint, clock.monotonicMs());
+    const delayMs = isMoved ? 0 : this.#wait.nextMs(cause, wasUp, isRefused);
     // The wait begins before the events, so that a listener that closes the tunnel ends it.
     this.#cancelWait = clock.after(delayMs, () => this.#connect());
     if (isRefused && delayMs > 0) {
@@ -173,25 +189,18 @@ export class DialDriver implements TunnelDriver {
     if (!this.#isFinished) this.#tunnel.emit('waiting', { delayMs, cause });
   }
 
-  /** Turns to the endpoint where the peer says that the site is. Returns false if it does not say that. */
-  #follow({ by, code, endpoint }: CloseCause): boolean {
-    const isMoved = by === 'peer' && code === CloseCode.Moved && endpoint !== undefined;
+  /** Turns to the endpoints where the peer says that the site is. Returns false if it does not say that. */
+  #follow({ by, code, endpoint, endpoints }: CloseCause, from: HostPort): boolean {
+    const named = endpoint && { host: endpoint.host ?? from.host, port: endpoint.port };
+    const moved = endpoints ?? (named === undefined ? [] : [named]);
+    const isMoved = by === 'peer' && code === CloseCode.Moved && moved.length > 0;
     // Gateways that do not agree could redirect it to each other for ever, so it waits now and then.
     if (!isMoved || ++this.#moves > MAX_MOVES) {
       this.#moves = 0;
       return false;
     }
-    const { host = this.#endpoint.host, port } = endpoint;
-    this.#endpoint = { host, port };
+    this.#moved = moved;
     return true;
-  }
-
-  /** Turns to the next one of the endpoints in the options. */
-  #nextDelayMs(cause: CloseCause, wasUp: boolean, isRefused: boolean): number {
-    const { endpoints } = this.#options;
-    this.#endpointIndex = (this.#endpointIndex + 1) % endpoints.length;
-    this.#endpoint = endpoints[this.#endpointIndex]!;
-    return this.#wait.nextMs(cause, wasUp, isRefused);
   }
 }
 

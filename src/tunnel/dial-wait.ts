@@ -1,9 +1,12 @@
 /**
  * How long the dialling side waits before it dials again.
  *
- * 1. After the loss of a tunnel it waits a random time below the spread that the listening side gave in WELCOME. A
- *    listening side with many tunnels thus gets as many handshakes a second as it can do, when it comes back.
- * 2. After a failed attempt it waits a random time below a bound that doubles.
+ * 1. After the loss of a tunnel, and after a failed attempt, it waits a random time below a bound that doubles. So the
+ *    first attempt after a loss comes at once, and an edge that alone has lost its tunnel has it back.
+ * 2. If a gateway does not take the first attempt after a loss, it waits a random time below the spread that the
+ *    listening side gave in WELCOME. A listening side that has lost many tunnels resets those that are too many before
+ *    their TLS, which costs it little, and then gets as many handshakes a second as it can do. An attempt that does not
+ *    reach any gateway says nothing about that, so it is not spread.
  * 3. If the listening side says how long to wait (`retryAfterMs`), it waits that long, and the bound does not double.
  * 4. After a refusal that will not pass soon, it waits for the longest time.
  * @module
@@ -15,6 +18,8 @@ export class DialWait {
   readonly #backoff: Required<BackoffOptions>;
   readonly #random: () => number;
   #spreadMs = 0;
+  /** Whether a tunnel was lost, and no gateway has been reached since. */
+  #isFirst = false;
   /** Failures since the tunnel was last up for long. */
   #failures = 0;
 
@@ -29,6 +34,7 @@ export class DialWait {
   /** The tunnel is up, and the listening side has given this spread, in ms. */
   onUp(spreadMs: number): void {
     this.#spreadMs = spreadMs;
+    this.#isFirst = false;
   }
 
   /** The tunnel was up for long, so that the next wait is the shortest one again. */
@@ -49,7 +55,13 @@ export class DialWait {
     const retryAfterMs = retryDelayMs(cause, this.#backoff, this.#random);
     if (retryAfterMs !== undefined) return retryAfterMs;
     const delayMs = backoffDelayMs(this.#failures++, this.#backoff, this.#random);
-    return wasUp ? Math.max(delayMs, this.#random() * this.#spreadMs) : delayMs;
+    if (wasUp) {
+      this.#isFirst = true;
+      return delayMs;
+    }
+    if (!this.#isFirst || UNREACHED.has(cause.errorCode ?? '')) return delayMs;
+    this.#isFirst = false;
+    return Math.max(delayMs, this.#random() * this.#spreadMs);
   }
 }
 
@@ -62,3 +74,8 @@ export function retryDelayMs(
   if (by !== 'peer' || retryAfterMs === undefined) return undefined;
   return Math.min(maxMs, Math.max(minMs, retryAfterMs) * (1 + random() / 2));
 }
+
+/** Codes of attempts that have not reached a gateway. */
+const UNREACHED: ReadonlySet<string> = new Set(
+  'ETIMEDOUT EHOSTUNREACH EHOSTDOWN ENETUNREACH ENETDOWN ENOTFOUND EAI_AGAIN'.split(' ')
+);

@@ -161,6 +161,7 @@ const BY_PEER: ReadonlyMap<string, Meaning> = new Map([
   [CloseCode.ControlRate, ['rate-limited', 'local', 'report']],
   [CloseCode.TooMany, RATE_LIMITED],
   [CloseCode.Busy, ['unreachable', 'peer', 'wait']],
+  [CloseCode.StaleEpoch, ['unreachable', 'peer', 'wait']],
 ] as [string, Meaning][]);
 
 const BY_US: ReadonlyMap<string, Meaning> = new Map([
@@ -168,6 +169,7 @@ const BY_US: ReadonlyMap<string, Meaning> = new Map([
   [CloseCode.ControlRate, ['rate-limited', 'peer', 'report']],
   [CloseCode.Revoked, REVOKED],
   [CloseCode.Untrusted, PEER_UNTRUSTED],
+  [CloseCode.StaleEpoch, ['unreachable', 'peer', 'wait']],
 ] as [string, Meaning][]);
 
 const BY_NETWORK: ReadonlyMap<string, Meaning> = new Map([

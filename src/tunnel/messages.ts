@@ -4,6 +4,7 @@
  * @module
  */
 import * as v from 'valibot';
+import type { HostPort } from '../base/host-port.ts';
 import { KEY_EXCHANGE_GROUPS, type KeyExchangeGroup } from '../base/key-exchange.ts';
 import type { Json } from '../store/store.ts';
 import { FRAME_HEADER_LENGTH, FrameType, writeFrameHeader } from './frame.ts';
@@ -16,6 +17,12 @@ export const PROTOCOL_VERSION = 1;
 
 /** Connections of a tunnel, at most. */
 export const MAX_CONNECTIONS = 64;
+
+/** Endpoints that one side may name to the other, at most. */
+export const MAX_ENDPOINTS = 16;
+
+/** Characters of JSON that they have, at most, because WELCOME and CLOSE are bounded. */
+const MAX_ENDPOINTS_LENGTH = 1_400;
 
 /** The longest wait that one side may ask the other for, in ms. */
 export const MAX_WAIT_MS = 120_000;
@@ -52,6 +59,8 @@ export const CloseCode = {
   Busy: 'busy',
   /** The certificate does not lead to a CA that is trusted here, or is not valid now. */
   Untrusted: 'untrusted',
+  /** The gateway has held the site at an earlier time than another one that the peer has been connected to since. */
+  StaleEpoch: 'stale-epoch',
   /** Never sent: the connection could not be made, or broke. */
   ConnectionLost: 'connection-lost',
   /** Never sent: nothing came from the peer for three keepalive intervals. */
@@ -63,6 +72,17 @@ export const CloseCode = {
   /** Never sent: an address has opened more connections than it may. */
   RateLimited: 'rate-limited',
 } as const;
+
+/**
+ * When a gateway has taken a site, in the order of all gateways of a cluster: an edge that was connected to one with a
+ * higher number takes none with a lower one. Numbers of different clusters are not compared.
+ */
+export interface TunnelEpoch {
+  /** 1 to 64 of letters, digits, dots, underscores and hyphens. */
+  readonly cluster: string;
+  /** A whole number, 0 or more. */
+  readonly number: number;
+}
 
 interface Greeting {
   readonly version: number;
@@ -79,6 +99,8 @@ export interface Hello extends Greeting {
   readonly renews?: boolean | undefined;
   /** The group of the key exchange of this connection. Node does not reveal it to the listening side. */
   readonly keyExchange?: KeyExchangeGroup | undefined;
+  /** The epoch of the last gateway whose WELCOME the dialling side has taken; absent if there was none. */
+  readonly epoch?: TunnelEpoch | undefined;
 }
 
 export interface Welcome extends Greeting {
@@ -89,10 +111,14 @@ export interface Welcome extends Greeting {
   /** How many connections a tunnel may have; 1 if absent. The key is called lanes on the wire. */
   readonly lanes?: number | undefined;
   /**
-   * After the loss of the tunnel, the dialling side waits a random time below this before it dials, in ms, so that the
-   * sites do not all come at once; 0 if absent.
+   * After the loss of the tunnel and one attempt that fails, the dialling side waits a random time below this before it
+   * dials again, in ms, so that the sites do not all come at once; 0 if absent.
    */
   readonly reconnectSpreadMs?: number | undefined;
+  /** When the listening side has taken the site; absent if it is the only one that may. */
+  readonly epoch?: TunnelEpoch | undefined;
+  /** Where else the dialling side may dial after a loss, besides what it is configured with. */
+  readonly endpoints?: readonly HostPort[] | undefined;
 }
 
 /** What a peer learns about the end of its tunnel. */
@@ -101,8 +127,10 @@ export interface Close {
   readonly code: string;
   /** A text for an operator. */
   readonly reason: string;
-  /** Where to dial instead, with `moved`. */
+  /** Where to dial instead, with `moved`. Default: the first of `endpoints`. */
   readonly endpoint?: CloseEndpoint | undefined;
+  /** Where to dial instead, with `moved`, in this order: at most 16. A peer of before this member dials `endpoint`. */
+  readonly endpoints?: readonly HostPort[] | undefined;
   /**
    * How long the peer should wait before it dials again, in ms, a whole number from 0 to 120,000, with a code that says
    * that the refusal will pass: `busy`, `too-many` or `shutdown`. The peer waits up to half as long again, and never
@@ -140,9 +168,15 @@ export function readClose(message: Json): Close | undefined {
  * Returns a whole CLOSE frame. A reason may be the host's own: what is too long for a frame, or is not printable, is
  * left out of it.
  */
-export function closeFrame({ code, reason, endpoint, retryAfterMs }: Close): Buffer {
+export function closeFrame({
+  code,
+  reason,
+  endpoints,
+  endpoint = endpoints?.[0],
+  retryAfterMs,
+}: Close): Buffer {
   // Members that are undefined are left out.
-  const close = { code, reason: printable(reason), endpoint, retryAfterMs };
+  const close = { code, reason: printable(reason), endpoint, endpoints, retryAfterMs };
   return jsonFrame(FrameType.Close, close);
 }
 
@@ -177,6 +211,21 @@ function read<T>(schema: v.GenericSchema<unknown, T>, message: Json): T | undefi
 const whole = (min: number, max: number) =>
   v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(max));
 
+const port = whole(1, 65_535);
+const host = v.pipe(v.string(), v.regex(/^[0-9A-Za-z.:-]{1,253}$/));
+
+export const epochSchema: v.GenericSchema<unknown, TunnelEpoch> = v.object({
+  cluster: v.pipe(v.string(), v.regex(/^[0-9A-Za-z._-]{1,64}$/)),
+  number: whole(0, Number.MAX_SAFE_INTEGER),
+});
+
+/** Few enough for a WELCOME or a CLOSE. */
+export const endpointsSchema: v.GenericSchema<unknown, HostPort[]> = v.pipe(
+  v.array(v.object({ host, port })),
+  v.maxLength(MAX_ENDPOINTS),
+  v.check((endpoints) => JSON.stringify(endpoints).length <= MAX_ENDPOINTS_LENGTH)
+);
+
 const greeting = {
   version: whole(1, Number.MAX_SAFE_INTEGER),
   software: v.pipe(v.string(), v.maxLength(256), v.transform(printable)),
@@ -188,6 +237,7 @@ const helloSchema = v.object({
   renews: v.optional(v.boolean()),
   // Another group cannot have been used, so it counts as absent.
   keyExchange: v.fallback(v.optional(v.picklist(KEY_EXCHANGE_GROUPS)), undefined),
+  epoch: v.optional(epochSchema),
 });
 const welcomeSchema = v.object({
   ...greeting,
@@ -195,16 +245,14 @@ const welcomeSchema = v.object({
   keepaliveMs: whole(100, 600_000),
   lanes: v.optional(whole(1, MAX_CONNECTIONS)),
   reconnectSpreadMs: v.optional(whole(0, MAX_WAIT_MS)),
+  epoch: v.optional(epochSchema),
+  endpoints: v.optional(endpointsSchema),
 });
 const closeSchema = v.object({
   code: v.pipe(v.string(), v.regex(/^[a-z0-9-]{1,64}$/)),
   reason: v.pipe(v.string(), v.transform(printable)),
-  endpoint: v.optional(
-    v.object({
-      host: v.optional(v.pipe(v.string(), v.regex(/^[0-9A-Za-z.:-]{1,253}$/))),
-      port: whole(1, 65_535),
-    })
-  ),
+  endpoint: v.optional(v.object({ host: v.optional(host), port })),
+  endpoints: v.optional(endpointsSchema),
   retryAfterMs: v.optional(whole(0, MAX_WAIT_MS)),
 });
 

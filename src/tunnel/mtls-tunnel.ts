@@ -136,6 +136,15 @@ export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, As
     return Promise.all(this.#sender.connections.map((connection) => connection.measure(timeoutMs)));
   }
 
+  /**
+   * Asks the peer for an answer on the primary connection, on either side. Resolves with true as soon as anything comes
+   * from it, and with false if the tunnel is not up, or ends first: it does when three PINGs, one every 300 ms, are not
+   * answered.
+   */
+  isAlive(): Promise<boolean> {
+    return this.#set.primary?.isAlive() ?? Promise.resolve(false);
+  }
+
   get buffer(): Buffer {
     return this.#sender.buffer;
   }
@@ -181,9 +190,10 @@ export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, As
     code = CloseCode.Shutdown,
     reason = '',
     endpoint,
+    endpoints,
     retryAfterMs,
   }: Partial<TunnelRefusal> = {}): Promise<void> {
-    this.#closing ??= this.#end('close', { code, reason, endpoint, retryAfterMs });
+    this.#closing ??= this.#end('close', { code, reason, endpoint, endpoints, retryAfterMs });
     return this.#closing;
   }
 
@@ -191,8 +201,8 @@ export class MtlsTunnel extends EventEmitter<TunnelEvents> implements Tunnel, As
     return this.close();
   }
 
-  abort({ code, reason, endpoint, retryAfterMs }: TunnelRefusal): Promise<void> {
-    return this.#end('abort', { code, reason, endpoint, retryAfterMs });
+  abort({ code, reason, endpoint, endpoints, retryAfterMs }: TunnelRefusal): Promise<void> {
+    return this.#end('abort', { code, reason, endpoint, endpoints, retryAfterMs });
   }
 
   destroy(): void {

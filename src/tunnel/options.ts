@@ -7,8 +7,8 @@ import { X509Certificate } from 'node:crypto';
 import type { SecureContext, TLSSocket } from 'node:tls';
 import { type BackoffOptions, DEFAULT_BACKOFF } from '../base/backoff.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
-import type { HostPort, HostPortInput } from '../base/host-port.ts';
-import { HostPortSchema } from '../base/host-port-schema.ts';
+import type { HostPortInput, RankedHostPort } from '../base/host-port.ts';
+import { RankedHostPortSchema } from '../base/host-port-schema.ts';
 import { checkThat } from '../base/option-check.ts';
 import { type ProxyOption, proxyFor } from '../base/proxy.ts';
 import { parseSchema } from '../base/schema.ts';
@@ -16,7 +16,9 @@ import { ApiMisuseError } from '../errors.ts';
 import type { Credentials } from '../pki/credentials.ts';
 import { formatIdentity, type GatewayIdentity, identityOfCertificate } from '../pki/names.ts';
 import { MAX_FRAME_PAYLOAD } from './frame.ts';
-import { ALPN_PROTOCOL, MAX_CONNECTIONS, type TunnelRefusal } from './messages.ts';
+import type { AuthorizeAnswer, TunnelCandidate } from './host-decision.ts';
+import type { Progress } from './keepalive.ts';
+import { ALPN_PROTOCOL, MAX_CONNECTIONS } from './messages.ts';
 import { SlabPool } from './slab-pool.ts';
 import { secureContext } from './tls-profile.ts';
 
@@ -51,6 +53,9 @@ export interface TunnelLimits {
 /** Sets how many bytes the system keeps for a socket before it sends them (TCP_NOTSENT_LOWAT). */
 export type NotSentLowat = (socket: TLSSocket, bytes: number) => void;
 
+/** Tells how far the bytes of a connection have got; undefined if the system does not tell (TCP_INFO). */
+export type SendProgress = (socket: TLSSocket) => Progress | undefined;
+
 /** Options that both sides of a tunnel have, besides its limits. */
 export interface TunnelOptions {
   /** What the peer learns about this side, as text of 1 to 256 characters; default `virtual-presence`. */
@@ -59,13 +64,22 @@ export interface TunnelOptions {
   readonly slabBytes?: number;
   /** Keeps the queues of the system as short as those of the tunnel. Default: they are left as they are. */
   readonly notSentLowat?: NotSentLowat | undefined;
+  /**
+   * Keeps a connection whose PING waits behind many bytes in the network from being taken for dead. Default: only what
+   * waits on this side is known.
+   */
+  readonly sendProgress?: SendProgress | undefined;
   /** Gives the time for all waits and for the end of certificates; default `systemClock`. */
   readonly clock?: Clock;
 }
 
 export interface DialOptions extends Credentials, TunnelLimits, TunnelOptions {
-  /** Where to connect, tried in turn: one or more. */
-  readonly endpoints: readonly HostPortInput[];
+  /**
+   * Where to connect: one or more. They are tried by `priority`, and those of one priority in an order that depends on
+   * the own identity, so that many sites spread over them. One that has failed lately comes last. If TCP does not connect
+   * in 250 ms, the next one is dialled beside it, and the first one that connects is used.
+   */
+  readonly endpoints: readonly (HostPortInput | RankedHostPort)[];
   /** The identity that the certificate of the listening side must have. Host names are not compared. */
   readonly expectedPeer: GatewayIdentity;
   /**
@@ -84,21 +98,6 @@ export interface DialOptions extends Credentials, TunnelLimits, TunnelOptions {
   /** Gives numbers from 0 to below 1; default `Math.random`. */
   readonly random?: () => number;
 }
-
-/** A peer whose certificate is verified, at the moment when the host decides about it. */
-export interface TunnelCandidate {
-  readonly identity: GatewayIdentity;
-  readonly certificate: X509Certificate;
-  readonly remoteAddress: string;
-  /**
-   * When the host is asked: `certificate` when TLS is done and nothing of the peer has been read; `hello` when all else
-   * is known and the tunnel is about to be up.
-   */
-  readonly step: 'certificate' | 'hello';
-}
-
-/** Undefined lets the peer in. */
-export type AuthorizeAnswer = TunnelRefusal | undefined | Promise<TunnelRefusal | undefined>;
 
 /** Bounds of the connections whose handshake is under way. */
 export interface HandshakeLimits {
@@ -124,8 +123,10 @@ export interface ListenOptions extends Credentials, TunnelLimits, HandshakeLimit
   /** 0 to 65535; 0 takes any free one, see `TunnelListener.port`. */
   readonly port: number;
   /**
-   * Decides about a verified peer: undefined lets it in. It is asked for each connection when TLS is done, and again
-   * at HELLO, just before the tunnel is up, because what was true then need not be true any more.
+   * Decides about a verified peer: undefined or a `TunnelAdmission` lets it in, a `TunnelRedirection` sends it
+   * elsewhere, and a `TunnelRefusal` refuses it. It is asked for each connection, further ones of a tunnel too, when TLS
+   * is done, and again at HELLO, just before the tunnel is up, because what was true then need not be true any more.
+   * Only an admission at HELLO says something to the peer.
    *
    * It may answer by a promise. The peer then waits, and its handshake counts as under way: `maxHandshakes`,
    * `handshakeTimeoutMs`, `terminate` and `close` end it as before, and the answer comes too late. A peer is refused with
@@ -221,6 +222,7 @@ const SHARED_ROWS: RowsOf<
   handshakeTimeoutMs: row(10_000, RATE),
   clock: row(systemClock, CLOCK),
   notSentLowat: row<NotSentLowat | undefined>(undefined, FUNCTION),
+  sendProgress: row<SendProgress | undefined>(undefined, FUNCTION),
   maxSlabs: row(16, POSITIVE),
   maxControlBytes: row(4 * 1024 * 1024, CONTROL_BYTES),
   maxReceivedControlBytes: derived(({ maxControlBytes }) => maxControlBytes, CONTROL_BYTES),
@@ -284,11 +286,14 @@ export interface ConnectionOptions extends Required<TunnelLimits> {
   readonly pool: SlabPool;
   readonly clock: Clock;
   readonly notSentLowat: NotSentLowat | undefined;
+  readonly sendProgress: SendProgress | undefined;
 }
 
 export interface ResolvedDialOptions extends Omit<typeof DIAL_DEFAULTS, 'backoff'> {
   readonly context: SecureContext;
-  readonly endpoints: readonly HostPort[];
+  readonly endpoints: readonly Required<RankedHostPort>[];
+  /** The identity of this side, from its own certificate. */
+  readonly identity: GatewayIdentity;
   readonly expectedPeer: GatewayIdentity;
   readonly proxy: ProxyOption | undefined;
   readonly backoff: Required<BackoffOptions>;
@@ -323,7 +328,8 @@ export function resolveDialOptions(options: DialOptions): ResolvedDialOptions {
   const backoff = { ...DEFAULT_BACKOFF, ...given(values.backoff) };
   const context = secureContext(options);
   const connection = { ...values, pool: new SlabPool(values.slabBytes) };
-  return { ...values, context, endpoints, expectedPeer, proxy, backoff, connection };
+  const identity = identityOfCertificate(new X509Certificate(options.cert));
+  return { ...values, context, endpoints, identity, expectedPeer, proxy, backoff, connection };
 }
 
 /**
@@ -431,11 +437,11 @@ function checkProtocols(name: string, value: unknown): void {
   }
 }
 
-function endpointsOf(endpoints: unknown): readonly HostPort[] {
+function endpointsOf(endpoints: unknown): readonly Required<RankedHostPort>[] {
   checkThat('endpoints', endpoints, Array.isArray(endpoints), 'a list of hosts and ports');
   const list = endpoints as readonly unknown[];
   if (list.length === 0) throw new ApiMisuseError('there is no endpoint to dial');
-  return list.map((endpoint, i) => parseSchema(HostPortSchema, endpoint, `endpoints[${i}]`));
+  return list.map((endpoint, i) => parseSchema(RankedHostPortSchema, endpoint, `endpoints[${i}]`));
 }
 
 function checkPeer(peer: unknown): void {

@@ -70,6 +70,9 @@ export class Outbox {
   #current: Slab | undefined;
   readonly #messages: Buffer[] = [];
   #messageBytes = 0;
+  #writtenBytes = 0;
+  /** The length of the write that is under way. */
+  #writingBytes = 0;
   #pong: Buffer | undefined;
   /** Is sent when nothing else waits. */
   #last: Buffer | undefined;
@@ -103,6 +106,16 @@ export class Outbox {
   /** Bytes of messages that wait. */
   get messageBytes(): number {
     return this.#messageBytes;
+  }
+
+  /** Whether the socket has not taken all messages. */
+  get isMessagePending(): boolean {
+    return this.#messageBytes > 0 || (this.#isWriting && this.#writingTo === 0);
+  }
+
+  /** Bytes that the socket has taken, cumulative. */
+  get writtenBytes(): number {
+    return this.#writtenBytes;
   }
 
   /** See `TunnelConnection.reserve`. */
@@ -214,6 +227,7 @@ export class Outbox {
     bytes ??= this.#nextOfSlab() ?? this.#takeLast();
     if (bytes !== undefined) {
       this.#isWriting = true;
+      this.#writingBytes = bytes.length;
       if (this.#nowMs - this.#lastTakenMs > PACE_WINDOW_MS) {
         this.#takenBytes = 0;
         this.#takenSinceMs = this.#nowMs;
@@ -253,6 +267,7 @@ export class Outbox {
   readonly #onWritten = (error?: Error | null): void => {
     if (error) return;
     this.#isWriting = false;
+    this.#writtenBytes += this.#writingBytes;
     this.#nowMs = this.#clock.monotonicMs();
     const slab = this.#slabs[0];
     if (slab !== undefined && this.#writingTo > 0) {

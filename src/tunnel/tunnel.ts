@@ -174,7 +174,8 @@ export interface Tunnel extends EventEmitter<TunnelEvents> {
 
   /**
    * Ends the tunnel for good. Delivery stops at once. What was committed is sent, on further connections for 1 s at
-   * most. Then the peer learns why, by default `CloseCode.Shutdown`, and with `CloseCode.Moved` where to dial instead.
+   * most. Then the peer learns why, by default `CloseCode.Shutdown`, and with `CloseCode.Moved` where to dial instead
+   * (`endpoints`).
    * Resolves when the connections are gone, after 2 s at most. Each call returns the same promise, and the peer learns
    * what the first call says.
    */

@@ -6,7 +6,12 @@ import type { X509Certificate } from 'node:crypto';
 import { VERSION } from '../base/version.ts';
 import { type PresenceUse, PresenceUses } from '../control/index.ts';
 import { CloudDataPlane } from '../dataplane/index.ts';
-import { deviceAddress, loadNotSentLowat, type PacketDevice } from '../device/index.ts';
+import {
+  deviceAddress,
+  loadNotSentLowat,
+  loadSendProgress,
+  type PacketDevice,
+} from '../device/index.ts';
 import { EventLoopDelay, errorFields } from '../observe/index.ts';
 import { CLOUD } from '../registry/index.ts';
 import type { Json } from '../store/index.ts';
@@ -15,19 +20,23 @@ import {
   type CaptureFilter,
   type Explanation,
   PacketTranslator,
+  type PathPage,
+  type PathQuery,
   type PathStatus,
   type PlanChangesInput,
   type PlannedRealm,
   type TranslationPlanInput,
 } from '../translator/index.ts';
 import {
+  type AuthorizeAnswer,
+  type AuthorizeVerdict,
   CloseCode,
   type Credentials,
   type ListenOptions,
   MtlsTunnel,
+  type TunnelAdmission,
   type TunnelCandidate,
   type TunnelListener,
-  type TunnelRefusal,
 } from '../tunnel/index.ts';
 import { Access, type AccessChange } from './access.ts';
 import { TunnelTraffic } from './tunnel-traffic.ts';
@@ -126,6 +135,7 @@ export class LocalWorker implements Worker, AsyncDisposable {
       admit: (...client) => host.admit(...client),
     });
     const notSentLowat = await loadNotSentLowat();
+    const sendProgress = await loadSendProgress();
     const credentials = this.#credentials!;
     const listener = await MtlsTunnel.listen({
       ...tunnel,
@@ -133,8 +143,9 @@ export class LocalWorker implements Worker, AsyncDisposable {
       ...limits,
       expectedTunnels: () => this.#access.sitesPerWorker,
       ...this.#listening,
-      ...(notSentLowat === undefined ? {} : { notSentLowat }),
-      authorize: (candidate) => this.#refusalOf(candidate, options),
+      notSentLowat,
+      sendProgress,
+      authorize: (candidate) => this.#authorize(candidate, options),
     });
     listener.on('refused', ({ remoteAddress, code, reason, identity, serial }) => {
       const site = identity?.role === 'site' ? identity.site : undefined;
@@ -162,9 +173,8 @@ export class LocalWorker implements Worker, AsyncDisposable {
   terminate(filter: TunnelFilter, close: TunnelClose): Promise<TerminationReport> {
     if ('unwanted' in filter) return Promise.resolve(this.#terminateUnwanted(close));
     const tunnels = this.#select(filter);
-    const { code, reason, endpoint, drain = false } = close;
+    const { drain = false, ...cause } = close;
     for (const tunnel of tunnels) {
-      const cause = { code, reason, endpoint };
       void (drain ? tunnel.close(cause) : tunnel.abort(cause));
     }
     return Promise.resolve({ tunnelsClosed: tunnels.length, pathsRemoved: 0 });
@@ -193,6 +203,10 @@ export class LocalWorker implements Worker, AsyncDisposable {
     return Promise.resolve([...this.#translator.paths()]);
   }
 
+  pathPage(query: PathQuery): Promise<PathPage> {
+    return Promise.resolve(this.#translator.pathPage(query));
+  }
+
   presenceUses(): Promise<readonly PresenceUse[]> {
     return this.#uses.since();
   }
@@ -209,6 +223,10 @@ export class LocalWorker implements Worker, AsyncDisposable {
   async measure(site: string, timeoutMs: number): Promise<readonly (number | null)[] | undefined> {
     const times = await this.#newest(site)?.measure(timeoutMs);
     return times?.map((rttMs) => rttMs ?? null);
+  }
+
+  isAlive(site: string): Promise<boolean> {
+    return this.#newest(site)?.isAlive() ?? Promise.resolve(false);
   }
 
   takeCapture(capture: number, filter: CaptureFilter): Promise<CaptureBatch> {
@@ -236,23 +254,22 @@ export class LocalWorker implements Worker, AsyncDisposable {
   }
 
   /** Checks the access table, then calls `authorize` of the host, only for a candidate that the table admits. */
-  #refusalOf(
-    candidate: TunnelCandidate,
-    { number, authorize }: WorkerOptions
-  ): TunnelRefusal | undefined | Promise<TunnelRefusal | undefined> {
-    const { identity, certificate, remoteAddress, step } = candidate;
+  #authorize(candidate: TunnelCandidate, { number, authorize }: WorkerOptions): AuthorizeAnswer {
+    const { identity, certificate, remoteAddress, step, lastEpoch } = candidate;
     const refusal = this.#access.refusalOf(candidate, number);
     if (refusal !== undefined || !authorize || step !== 'hello' || identity.role !== 'site') {
       return refusal;
     }
     const { site } = identity;
-    const answer = this.#host.authorize({ site, certificate: certificate.raw, remoteAddress });
-    if (typeof (answer as Partial<Promise<unknown>> | undefined)?.then !== 'function')
-      return answer;
-    return Promise.resolve(answer).then((refused) =>
+    const peer = { site, certificate: certificate.raw, remoteAddress, lastEpoch };
+    const answer = this.#host.authorize(peer);
+    if (!isPromise(answer)) return answer;
+    return answer.then((verdict) => {
       // The access table may have changed in the meantime.
-      refused === undefined ? this.#access.refusalOf(candidate, number) : refused
-    );
+      const isAdmitted = (verdict as Partial<TunnelAdmission> | undefined)?.epoch !== undefined;
+      const mayEnter = verdict === undefined || isAdmitted;
+      return (mayEnter ? this.#access.refusalOf(candidate, number) : undefined) ?? verdict;
+    });
   }
 
   #terminateUnwanted(close: TunnelClose): TerminationReport {
@@ -321,6 +338,10 @@ export class LocalWorker implements Worker, AsyncDisposable {
     const tunnel = this.#tunnels.get(filter.tunnel);
     return tunnel === undefined ? [] : [tunnel];
   }
+}
+
+function isPromise(answer: AuthorizeAnswer): answer is Promise<AuthorizeVerdict> {
+  return typeof (answer as Partial<Promise<unknown>> | undefined)?.then === 'function';
 }
 
 /** Returns the counters by name; those of refusals are `name.code`. */

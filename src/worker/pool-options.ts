@@ -13,7 +13,7 @@ import type { CloudDataPlaneOptions } from '../dataplane/index.ts';
 import type { PacketDevice, TunDeviceOptions } from '../device/index.ts';
 import { ConfigError } from '../errors.ts';
 import { type Logger, silentLogger } from '../observe/index.ts';
-import type { Credentials, ListenOptions, TunnelRefusal } from '../tunnel/index.ts';
+import type { AuthorizeAnswer, Credentials, ListenOptions } from '../tunnel/index.ts';
 import type { AccessRules } from './access.ts';
 import type { ConnectionLimits, WorkerPeer } from './worker.ts';
 
@@ -55,9 +55,12 @@ export interface WorkerPoolOptions {
    * 10,000 ms that a handshake may take. If it throws, rejects or returns anything else, the edge is refused with
    * `not-authorized`, and the error is logged. Default: every edge is admitted.
    */
-  readonly authorize?: (
-    peer: CandidateEdge
-  ) => TunnelRefusal | undefined | Promise<TunnelRefusal | undefined>;
+  readonly authorize?: (peer: CandidateEdge) => AuthorizeAnswer;
+  /**
+   * Which sites the pool holds: `all` of them, or those that `take` has given to it, where other machines hold the others.
+   * Default `all`.
+   */
+  readonly sites?: 'all' | 'taken' | undefined;
   /** Receives log lines about the workers, devices and routes; default `silentLogger`. */
   readonly logger?: Logger;
   /**

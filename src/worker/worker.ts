@@ -13,13 +13,22 @@ import type {
   CaptureBatch,
   CaptureFilter,
   Explanation,
+  PathPage,
+  PathQuery,
   PathStatus,
   PlanChangesInput,
   PlannedRealm,
   TranslationPlanInput,
   VerdictCounters,
 } from '../translator/index.ts';
-import type { ConnectionInfo, Credentials, ListenOptions, TunnelRefusal } from '../tunnel/index.ts';
+import type {
+  AuthorizeAnswer,
+  ConnectionInfo,
+  Credentials,
+  ListenOptions,
+  TunnelEpoch,
+  TunnelRefusal,
+} from '../tunnel/index.ts';
 import type { AccessChange } from './access.ts';
 import type { Notifications } from './rpc.ts';
 import type { TunnelTotals } from './tunnel-traffic.ts';
@@ -60,6 +69,8 @@ export interface Worker {
   settled(): Promise<void>;
   status(sites: readonly string[]): Promise<WorkerStatus>;
   paths(): Promise<readonly PathStatus[]>;
+  /** Returns one page of the paths, as `PacketTranslator.pathPage` does. */
+  pathPage(query: PathQuery): Promise<PathPage>;
   /** Returns the presences that have carried packets since the last call. */
   presenceUses(): Promise<readonly PresenceUse[]>;
   explain(packet: Uint8Array, realm: string): Promise<Explanation>;
@@ -70,12 +81,18 @@ export interface Worker {
    * `timeoutMs`. Undefined if the tunnel is not up.
    */
   measure(site: string, timeoutMs: number): Promise<readonly (number | null)[] | undefined>;
+  /**
+   * Asks the edge of a site for an answer, as `MtlsTunnel.isAlive` does. False if the site has no tunnel here.
+   */
+  isAlive(site: string): Promise<boolean>;
   /** Returns what a capture has got since the last call. The first call with a number begins it. */
   takeCapture(capture: number, filter: CaptureFilter): Promise<CaptureBatch>;
   /** Ends a capture and returns what is left of it. */
   endCapture(capture: number): Promise<CaptureBatch>;
   /** Ends the tunnels and closes the device. */
   close(): Promise<void>;
+  /** Ends the process of the worker, which is then started again. Absent for a worker in the process of its host. */
+  kill?(): void;
 }
 
 export const WORKER_NOTIFICATIONS: Notifications<Worker> = {
@@ -91,14 +108,19 @@ export interface WorkerPeer {
   /** DER. */
   readonly certificate: Uint8Array;
   readonly remoteAddress: string;
+  /** The epoch of the last gateway that the edge has taken, as it says; undefined if it names none. */
+  readonly lastEpoch: TunnelEpoch | undefined;
 }
 
 export type LogLevel = keyof Logger;
 
 /** The host as a worker sees it. */
 export interface WorkerHost {
-  /** Returns undefined to admit an edge, or the refusal. Called after all checks, and only with `WorkerOptions.authorize`. */
-  authorize(peer: WorkerPeer): TunnelRefusal | undefined | Promise<TunnelRefusal | undefined>;
+  /**
+   * Decides about a connection of an edge, as `ListenOptions.authorize` does. Called after all checks, and only with
+   * `WorkerOptions.authorize`.
+   */
+  authorize(peer: WorkerPeer): AuthorizeAnswer;
   /** Gives a client a presence, as `CloudDataPlaneOptions.admit` says. */
   admit: CloudDataPlaneOptions['admit'];
   /** The tunnel of a site is up. The worker has chosen the number; it is not used again. */
@@ -174,7 +196,7 @@ export type TunnelFilter =
   | { readonly tunnel: number }
   | { readonly unwanted: true };
 
-/** The reason that the edge receives; `endpoint` redirects it. */
+/** The reason that the edge receives; `endpoint` or `endpoints` redirect it. */
 export interface TunnelClose extends TunnelRefusal {
   /**
    * Whether packets that the tunnel holds are sent before it ends; default false, which drops them. The tunnels of

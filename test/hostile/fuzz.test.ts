@@ -92,6 +92,7 @@ test('a connection accepts the valid beginning of any stream, and ends at the fi
     maxControlByteRate: MAX_CONTROL_BYTES,
     maxControlQueueBytes: 2 * MAX_CONTROL_BYTES,
     notSentLowat: undefined,
+    sendProgress: undefined,
   };
   const tally = await fuzz('connections', async (random) => {
     const stream = edgeStream(random);

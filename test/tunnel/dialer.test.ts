@@ -212,13 +212,16 @@ describe('a dialled tunnel', () => {
 
   test('backs off from attempt to attempt, goes through its endpoints, and connects', async () => {
     const clock = new FakeClock();
-    const dead = createTcpServer((socket) => socket.destroy()).listen(0, '127.0.0.1');
-    await once(dead, 'listening');
-    cleanUp.push(() => dead.close());
-    const { port: deadPort } = dead.address() as { port: number };
+    const ports: number[] = [];
+    for (let i = 0; i < 2; i++) {
+      const dead = createTcpServer((socket) => socket.destroy()).listen(0, '127.0.0.1');
+      await once(dead, 'listening');
+      cleanUp.push(() => dead.close());
+      ports.push((dead.address() as { port: number }).port);
+    }
     const listener = await listen();
-    const endpoint = (port: number) => ({ host: '127.0.0.1', port });
-    const endpoints = [endpoint(deadPort), endpoint(deadPort), endpoint(listener.port)];
+    ports.push(listener.port);
+    const endpoints = ports.map((port, priority) => ({ host: '127.0.0.1', port, priority }));
     const tunnel = dial(0, { clock, endpoints });
     expect((await next(tunnel, 'waiting'))[0].delayMs).toBe(100);
     clock.advance(100);

@@ -79,7 +79,7 @@ describe('connections that are not needed', () => {
     for (let number = 0; number < 3; number++) sendRound(tunnel, 3, number, 50_000);
     clock.advance(CONNECTION_CHECK_MS);
     await vi.waitFor(() => expect(tunnel.connections).toBe(3));
-    clock.advance(30_000);
+    clock.stall(30_000);
     expect(tunnel.connections).toBe(1);
     const [, answers, mute] = peers as [RawPeer, RawPeer, RawPeer];
     const received = record(tunnel);
@@ -90,7 +90,7 @@ describe('connections that are not needed', () => {
     expect(received.get(3)).toEqual([9]);
 
     await mute.frame(FrameType.Drain);
-    clock.advance(2_999);
+    clock.stall(2_999);
     expect(tunnel.counters.drainTimeouts).toBe(0);
     clock.advance(1);
     expect(await mute.json(FrameType.Close)).toMatchObject({ code: CloseCode.Idle });
@@ -117,7 +117,7 @@ describe('connections that are not needed', () => {
     slow.socket.pause();
     // More than the system takes: the rest waits in the connection.
     while (tunnel.reserve() >= 0) sendRound(tunnel, 2, 3, 60_000);
-    clock.advance(31_000);
+    clock.stall(31_000);
     expect(tunnel.connections).toBe(1);
     slow.socket.resume();
     expect(await slow.frame(FrameType.Drain)).toBeDefined();

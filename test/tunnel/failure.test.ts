@@ -103,6 +103,7 @@ describe('failureOf', () => {
   });
 
   const CLOSES: Readonly<Record<string, Meaning>> = {
+    [CloseCode.StaleEpoch]: 'unreachable peer wait',
     [CloseCode.Shutdown]: 'unreachable peer wait',
     [CloseCode.Replaced]: 'replaced operator configuration',
     [CloseCode.Revoked]: 'revoked operator token',

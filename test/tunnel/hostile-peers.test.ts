@@ -32,7 +32,7 @@ describe('control messages', () => {
     accepted.on('control', (message) => sizes.push((message as string).length));
     for (let i = 0; i < 10; i++) dialled.sendControl('x'.repeat(998));
     await vi.waitFor(() => expect(sizes).toHaveLength(10));
-    clock.advance(10_000);
+    clock.stall(10_000);
     const down = next(dialled, 'down');
     for (let i = 0; i < 11; i++) dialled.sendControl('x'.repeat(998));
     expect((await down)[0]).toMatchObject({

@@ -112,7 +112,11 @@ describe('a tunnel through a proxy', () => {
     cleanUp.push(() => nobody.close());
     const proxy = await openProxy();
     const tunnel = dial(0, {
-      endpoints: [nobody, listener].map(({ port }) => ({ host: '127.0.0.1', port })),
+      endpoints: [nobody, listener].map(({ port }, priority) => ({
+        host: '127.0.0.1',
+        port,
+        priority,
+      })),
       proxy: (_host, port) => (port === listener.port ? undefined : proxy.url),
       backoff: { minMs: 1, maxMs: 2 },
     });
@@ -181,7 +185,7 @@ describe('a proxy that gives no connection', () => {
     const cause = causeOf(proxy.port, { clock });
     await request;
     clock.advance(10_000);
-    expect(await cause).toMatchObject({ code: CloseCode.HandshakeTimeout, errorCode: undefined });
+    expect(await cause).toMatchObject({ code: CloseCode.HandshakeTimeout, errorCode: 'ETIMEDOUT' });
     await proxy.idle();
   });
 

@@ -43,16 +43,39 @@ function waits(random: number): DialWait {
 }
 
 describe('the wait before the next attempt', () => {
-  test('after a loss is a random time below the spread', () => {
-    for (const [random, delayMs] of [
-      [0, 0],
-      [0.25, 1_500],
-      [0.999, 5_994],
+  test('after a loss is short, and when a gateway then takes nobody, a random time below the spread', () => {
+    for (const [random, firstMs, nextMs] of [
+      [0, 0, 0],
+      [0.25, 50, 1_500],
+      [0.999, 199.8, 5_994],
     ] as const) {
       const wait = waits(random);
       wait.onUp(6_000);
-      expect(wait.nextMs(LOST, true, false)).toBe(delayMs);
+      expect(wait.nextMs(LOST, true, false)).toBe(firstMs);
+      expect(wait.nextMs(LOST, false, false)).toBe(nextMs);
     }
+  });
+
+  test('is not spread while no gateway is reached, for that says nothing about others', () => {
+    const wait = waits(0.5);
+    wait.onUp(6_000);
+    const unreached = { ...LOST, errorCode: 'ETIMEDOUT' };
+    expect([
+      wait.nextMs(unreached, true, false),
+      wait.nextMs(unreached, false, false),
+      wait.nextMs({ ...LOST, errorCode: 'EHOSTUNREACH' }, false, false),
+      wait.nextMs({ ...LOST, errorCode: 'ECONNRESET' }, false, false),
+      wait.nextMs({ ...LOST, errorCode: 'ECONNRESET' }, false, false),
+    ]).toEqual([100, 200, 400, 3_000, 1_600]);
+  });
+
+  test('is not spread after a tunnel that came up again', () => {
+    const wait = waits(0.5);
+    wait.onUp(6_000);
+    wait.nextMs(LOST, true, false);
+    wait.onUp(6_000);
+    wait.onStable();
+    expect(wait.nextMs(LOST, true, false)).toBe(100);
   });
 
   test('is that of the backoff if the listening side gives no spread', () => {
@@ -61,10 +84,10 @@ describe('the wait before the next attempt', () => {
     expect([0, 1, 2].map((i) => wait.nextMs(LOST, i === 0, false))).toEqual([100, 200, 400]);
   });
 
-  test('is spread before the first attempt only', () => {
+  test('is spread once only', () => {
     const wait = waits(0.5);
     wait.onUp(6_000);
-    expect([0, 1, 2].map((i) => wait.nextMs(LOST, i === 0, false))).toEqual([3_000, 200, 400]);
+    expect([0, 1, 2].map((i) => wait.nextMs(LOST, i === 0, false))).toEqual([100, 3_000, 400]);
   });
 
   test.each([
@@ -94,7 +117,7 @@ describe('the wait before the next attempt', () => {
 });
 
 describe('a dialled tunnel', () => {
-  test('waits as WELCOME said when it is lost, and as `busy` says when it comes back', async () => {
+  test('waits for a moment when it is lost, and as `busy` says when it comes back', async () => {
     const clock = new FakeClock();
     const answers = [
       [FrameType.Welcome, { ...WELCOME, keepaliveMs: 600_000, reconnectSpreadMs: 8_000 }],
@@ -114,9 +137,9 @@ describe('a dialled tunnel', () => {
     await next(tunnel, 'up');
     const lost = next(tunnel, 'waiting');
     peers[0]!.socket.destroy();
-    expect((await lost)[0].delayMs).toBe(4_000);
+    expect((await lost)[0].delayMs).toBe(100);
     const busy = next(tunnel, 'waiting');
-    clock.advance(4_000);
+    clock.advance(100);
     const [{ delayMs, cause }] = await busy;
     expect([delayMs, cause.code, failureOf(cause).remedy]).toEqual([2_500, 'busy', 'wait']);
     const up = next(tunnel, 'up');
