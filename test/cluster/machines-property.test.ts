@@ -210,7 +210,7 @@ class World {
   }
 }
 
-const runs = runsOf(60);
+const runs = runsOf(40);
 
 test('whatever happens to three machines, a site has one holder and addresses one controller', {
   timeout: timeoutOf(runs),
