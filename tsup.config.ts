@@ -10,6 +10,7 @@ const modules = [
   'device',
   'diagnosis',
   'dns',
+  'etcd',
   'gateway',
   'packet',
   'pki',
@@ -40,8 +41,8 @@ export const options: Options = {
   sourcemap: false,
   // One copy of each class, whichever entry points a host loads.
   splitting: true,
-  // tsup would bundle an optional dependency, whose native part cannot be.
-  external: ['koffi'],
+  // tsup would bundle an optional dependency. The native part of koffi cannot be bundled.
+  external: ['koffi', '@grpc/grpc-js', '@grpc/proto-loader'],
   // Puts constants where they are used, across files: the packet path is a third faster for it.
   esbuildOptions: (esbuild) => {
     esbuild.minifySyntax = true;

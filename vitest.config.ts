@@ -1,5 +1,7 @@
+import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { defineConfig, type ViteUserConfig } from 'vitest/config';
+import { LongestFirst } from './test/longest-first.ts';
 import { patternsOf, projects } from './test/projects.ts';
 
 const source = (path: string) => fileURLToPath(new URL(path, import.meta.url));
@@ -15,12 +17,16 @@ const setupFiles = [source('test/support/patience.ts'), source('test/support/val
 /** For the projects that start gateways. */
 const globalSetup = source('test/support/bundle.ts');
 
+/** For tests that wait for programs, and for time to pass, about as long as they compute. */
+const WAITING_WORKERS = Math.ceil(1.5 * availableParallelism());
+
 const { modules, programs, timed, hostile } = projects;
 
 const config: ViteUserConfig = defineConfig({
   test: {
     // Vitest leaves one core free by itself, which is half of a machine with two.
     maxWorkers: '100%',
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         resolve: { alias },
@@ -55,6 +61,7 @@ const config: ViteUserConfig = defineConfig({
           globalSetup,
           setupFiles,
           include: patternsOf(programs),
+          maxWorkers: WAITING_WORKERS,
           testTimeout: 180_000,
           hookTimeout: 180_000,
           sequence: { groupOrder: 1 },
@@ -66,7 +73,7 @@ const config: ViteUserConfig = defineConfig({
           name: 'timed',
           setupFiles,
           include: patternsOf(timed),
-          fileParallelism: false,
+          maxWorkers: WAITING_WORKERS,
           testTimeout: 180_000,
           hookTimeout: 180_000,
           sequence: { groupOrder: 2 },
@@ -79,10 +86,10 @@ const config: ViteUserConfig = defineConfig({
           globalSetup,
           setupFiles,
           include: patternsOf(hostile),
-          fileParallelism: false,
+          maxWorkers: WAITING_WORKERS,
           testTimeout: 300_000,
           hookTimeout: 300_000,
-          sequence: { groupOrder: 3 },
+          sequence: { groupOrder: 2 },
         },
       },
     ],

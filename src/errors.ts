@@ -46,8 +46,13 @@ export class NotFoundError extends PresenceError {
 
 /** The request contradicts what is there: another owner keeps the record, or other records need it. */
 export class ConflictError extends PresenceError {
-  constructor(message: string, options?: ErrorOptions) {
-    super('ERR_PRESENCE_CONFLICT', message, options);
+  /** The place of the fault in what was given, for example `sites[0]`; empty if it concerns the whole. */
+  readonly path: string;
+
+  /** @param path see the property; default '' */
+  constructor(message: string, path = '') {
+    super('ERR_PRESENCE_CONFLICT', path === '' ? message : `${path}: ${message}`);
+    this.path = path;
   }
 }
 
@@ -84,8 +89,30 @@ export class QuotaExceededError extends AllocatorError {
 
 /** The store cannot be read or written, or its content is damaged. */
 export class StoreError extends PresenceError {
+  /** @param code default `ERR_PRESENCE_STORE` */
+  constructor(message: string, options?: ErrorOptions, code: string = 'ERR_PRESENCE_STORE') {
+    super(code, message, options);
+  }
+}
+
+/** The server of the store cannot be reached or does not answer now. Nothing was written: try it again later. */
+export class StoreUnavailableError extends StoreError {
   constructor(message: string, options?: ErrorOptions) {
-    super('ERR_PRESENCE_STORE', message, options);
+    super(message, options, 'ERR_PRESENCE_STORE_UNAVAILABLE');
+  }
+}
+
+/** The store has other data than when it was opened, because it was restored from a backup, for example. */
+export class StoreReplacedError extends StoreError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options, 'ERR_PRESENCE_STORE_REPLACED');
+  }
+}
+
+/** The server of the store has not answered a commit: its writes may be applied, also later. */
+export class StoreDoubtError extends StoreError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options, 'ERR_PRESENCE_STORE_DOUBT');
   }
 }
 

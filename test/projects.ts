@@ -4,10 +4,10 @@
  * @module
  */
 
-/** An attacker in place of an edge gateway, and traffic beside it that is measured: alone on the machine. */
+/** An attacker in place of an edge gateway, and traffic beside it that is measured: after everything else. */
 const hostile: readonly string[] = ['test/hostile/'];
 
-/** What TCP does in time, against a Linux beside it: one file at a time. */
+/** What TCP does in time, against a Linux beside it: after everything else, together with the hostile tests. */
 const timed: readonly string[] = ['test/interop/', 'test/tcp/scripts/linux.test.ts'];
 
 /** Tests that start whole programs, ask the kernel or build the package. */
@@ -29,6 +29,7 @@ const modules: readonly string[] = [
   'test/cli/config-system.test.ts',
   'test/cli/config.test.ts',
   'test/cli/bench.test.ts',
+  'test/control/cluster-property.test.ts',
   'test/control/derivation-property.test.ts',
   'test/control/idle-leases.test.ts',
   'test/control/plan-partition-property.test.ts',
@@ -38,6 +39,7 @@ const modules: readonly string[] = [
   'test/diagnosis/explain-property.test.ts',
   'test/diagnosis/explain.test.ts',
   'test/dns/dig.test.ts',
+  'test/etcd/',
   'test/gateway/',
   'test/observe/gateway-metrics.test.ts',
   'test/packet/header.test.ts',
@@ -87,6 +89,43 @@ export const projects: Readonly<
   timed,
   hostile,
 };
+
+/** The files that take longest, the longest one first. */
+export const longest: readonly string[] = [
+  // Of `modules` and `quick`.
+  'test/translator/property.test.ts',
+  'test/store/secrets.test.ts',
+  'test/device/set-routes.test.ts',
+  'test/device/linux-tun.test.ts',
+  'test/device/tun-process.test.ts',
+  'test/device/host-setup.test.ts',
+  'test/store/crash.test.ts',
+  'test/schemas/api.test.ts',
+  'test/gateway/workers.test.ts',
+  'test/worker/restart.test.ts',
+  'test/gateway/sockets.test.ts',
+  // Of `programs`.
+  'test/e2e/two-sites.test.ts',
+  'test/package/package.test.ts',
+  'test/e2e/trust.test.ts',
+  'test/e2e/several-processes.test.ts',
+  'test/e2e/bad-input.test.ts',
+  'test/e2e/bench-demo.test.ts',
+  'test/e2e/prometheus.test.ts',
+  'test/e2e/proxy.test.ts',
+  'test/e2e/sockets-rabbitmq.test.ts',
+  'test/e2e/protocols.test.ts',
+  'test/e2e/rootless-programs.test.ts',
+  'test/translator/allocation.test.ts',
+  'test/e2e/command-scene.test.ts',
+  // Of `timed` and `hostile`.
+  'test/hostile/renewal.test.ts',
+  'test/hostile/neighbours.test.ts',
+  'test/hostile/handshakes.test.ts',
+  'test/interop/transfer.test.ts',
+  'test/interop/lifecycle.test.ts',
+  'test/interop/links.test.ts',
+];
 
 /** The files of all projects but `quick` as patterns of vitest. */
 export function patternsOf(paths: readonly string[]): string[] {

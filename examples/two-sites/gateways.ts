@@ -111,8 +111,11 @@ export function startEdge(
   return new GatewayProcess(host, 'edge', join(home, 'edge.yaml'));
 }
 
-/** The words that run the command. */
+/** The words that run the command. Tests name a folder with a bundle of it, which starts in a quarter of the time. */
+const { VP_BUNDLED_GATEWAYS: bundles } = process.env;
 const VIRTUAL_PRESENCE: readonly string[] = [
   process.execPath,
-  ...['--import', 'tsx', 'src/cli/main.ts'],
+  ...(bundles === undefined
+    ? ['--import', 'tsx', 'src/cli/main.ts']
+    : [`${bundles}/virtual-presence.mjs`]),
 ];

@@ -85,6 +85,18 @@ export interface DesiredAnswer {
   readonly exposures: readonly (Omit<ExposureAnswer, 'owner'> | Omit<SelectorAnswer, 'owner'>)[];
 }
 
+/** What replacing the desired state has changed. */
+export interface DesiredChangeAnswer {
+  /** How many sites, services and exposures this interface keeps now. */
+  readonly sites: number;
+  readonly services: number;
+  readonly exposures: number;
+  /** How many of them were added or changed. */
+  readonly written: number;
+  /** How many that were there before are removed. */
+  readonly removed: number;
+}
+
 /** An enrolment token without its secret. */
 export interface TokenAnswer {
   /** Names the token; it is no secret. */
@@ -232,6 +244,8 @@ export interface ReloadAnswer {
   readonly needRestart: readonly string[];
 }
 
+/** Who keeps a record. */
+export const OwnerSchema: Schema<Owner> = v.picklist(['file', 'admin']);
 const text = v.string();
 const texts = v.array(text);
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
@@ -241,7 +255,7 @@ const address = form('IP address', '10.0.0.5');
 const prefixes = v.array(form('IP prefix', '10.0.0.0/24'));
 const ports = v.array(form('ports', 'tcp/5672', 'icmp'));
 const time = v.pipe(text, v.metadata({ title: 'time', format: 'date-time' }));
-const owner = v.picklist(['file', 'admin']);
+const owner = OwnerSchema;
 
 const SITE = {
   name: text,
@@ -288,6 +302,13 @@ export const DesiredAnswerSchema: Schema<DesiredAnswer> = v.object({
   sites: v.array(v.object(SITE)),
   services: v.array(v.object(SERVICE)),
   exposures: v.array(v.union([v.object(SELECTOR), v.object(EXPOSURE)])),
+});
+export const DesiredChangeAnswerSchema: Schema<DesiredChangeAnswer> = v.object({
+  sites: count,
+  services: count,
+  exposures: count,
+  written: count,
+  removed: count,
 });
 export const TokenAnswerSchema: Schema<TokenAnswer> = v.object({
   id: text,

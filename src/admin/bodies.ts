@@ -74,6 +74,14 @@ export const DesiredBodySchema: Schema<DesiredBody> = v.strictObject({
   exposures: v.optional(v.array(AnyExposureSchema), []),
 }) as unknown as Schema<DesiredBody>;
 
+const records = v.optional(v.array(v.unknown()), []);
+/** The lists of a `DesiredBody`; their records are anything. */
+export const DesiredFrameSchema: Schema<object> = v.strictObject({
+  sites: records,
+  services: records,
+  exposures: records,
+});
+
 export interface TokenBody {
   readonly site: string;
   /** How long the token is valid, 1 to 2,592,000 (30 days); default 3,600. */

@@ -45,16 +45,7 @@ export function cloudHandlers(target: AdminTarget): Handlers<CloudOperations> {
     revoke: ({ body: { reason, ...scope } }) => target.revoke(scope, reason),
     reinstate: ({ params: { site } }) => target.reinstate(site),
     listPresences: ({ query }) => presences(target, query),
-    listPaths: async ({ query }) => {
-      const all = await target.paths();
-      const wanted = all.filter(
-        ({ ingress, egress }) =>
-          query.site === undefined || ingress === query.site || egress === query.site
-      );
-      const keyOf = ({ ingress, source, destination }: (typeof all)[number]) =>
-        `${ingress}/${source}/${destination}`;
-      return pageOf(wanted, keyOf, query);
-    },
+    listPaths: ({ query }) => target.pathPage(query),
     whois: ({ query: { site, address } }) => {
       const found = controller.whois(site, address);
       if (found !== undefined) return found;

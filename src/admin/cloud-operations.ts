@@ -57,7 +57,7 @@ import {
   type PingAnswer,
   PingAnswerSchema,
 } from './explanation.ts';
-import { type Operation, PCAPNG_TYPE } from './operation.ts';
+import { DOCUMENT_OPERATION, type Operation, PCAPNG_TYPE } from './operation.ts';
 import { type SiteFilter, SiteFilterSchema } from './page.ts';
 import { type CloudStatusAnswer, CloudStatusAnswerSchema } from './status.ts';
 
@@ -76,7 +76,7 @@ export interface LookupQuery {
 }
 
 export interface CloudOperations extends DesiredOperations {
-  readonly getDocument: Operation<{ result: object }>;
+  readonly getDocument: typeof DOCUMENT_OPERATION;
   readonly getStatus: Operation<{ query: StatusQuery; result: CloudStatusAnswer }>;
 
   readonly releaseClients: Operation<{ params: SiteParams; result: { released: number } }>;
@@ -107,13 +107,7 @@ export interface CloudOperations extends DesiredOperations {
 
 export const CLOUD_OPERATIONS: CloudOperations = {
   ...DESIRED_OPERATIONS,
-  getDocument: {
-    method: 'GET',
-    path: '/openapi.json',
-    summary: 'This interface as an OpenAPI 3.1 document',
-    role: 'viewer',
-    result: v.looseObject({}),
-  },
+  getDocument: DOCUMENT_OPERATION,
   getStatus: {
     method: 'GET',
     path: '/v1/status',

@@ -4,8 +4,8 @@
  */
 import { ConfigError, NotFoundError } from '../errors.ts';
 import type {
-  ChangeOptions,
   DesiredRecord,
+  DesiredState,
   Exposure,
   RecordName,
   RecordQuery,
@@ -13,7 +13,9 @@ import type {
   SelectorExposure,
   Service,
   Site,
+  Spec,
 } from '../registry/index.ts';
+import { versionOf } from '../registry/records.ts';
 import type { Page } from './answers.ts';
 import type { DesiredOperations } from './desired-operations.ts';
 import { type Handlers, Versioned } from './handler.ts';
@@ -22,20 +24,14 @@ import type { PageQuery } from './page.ts';
 /** The owner of what the admin interface sets. */
 const OWNER = 'admin';
 
+type Owned<T> = T & { readonly owner: DesiredRecord['owner'] };
+
 export function desiredHandlers(registry: Registry): Handlers<DesiredOperations> {
   const one = <T extends object>(name: RecordName): Versioned<T> => {
     const record = registry.record(name);
-    if (record !== undefined) return new Versioned(answerOf<T>(record), record.version);
+    if (record !== undefined) return versioned<T>(record);
     const { kind, ...key } = name;
     throw new NotFoundError(`there is no ${kind} "${Object.values(key).join('/')}"`);
-  };
-  const put = async <T extends object>(
-    name: RecordName,
-    change: (options: ChangeOptions) => Promise<unknown>,
-    expect: string | undefined
-  ): Promise<Versioned<T>> => {
-    await change({ expect });
-    return one<T>(name);
   };
   const page = <T extends object>(
     { cursor, ...query }: PageQuery & Partial<RecordQuery>,
@@ -46,12 +42,7 @@ export function desiredHandlers(registry: Registry): Handlers<DesiredOperations>
     const items = records.slice(0, query.limit).map(answerOf<T>);
     return records.length > items.length ? { items, next: keyOf(items.at(-1)!) } : { items };
   };
-  type Owned<T> = T & { readonly owner: DesiredRecord['owner'] };
   const named = ({ name }: { readonly name: string }) => name;
-  const desired = () => {
-    const { selectors, ...state } = registry.state;
-    return { ...state, exposures: [...state.exposures, ...selectors] };
-  };
 
   return {
     listSites: ({ query }) => page<Owned<Site>>(query, 'site', named),
@@ -59,7 +50,7 @@ export function desiredHandlers(registry: Registry): Handlers<DesiredOperations>
     putSite: ({ params, body, expect }) => {
       const { site: name } = params;
       const site = { ...body, name: same('name', body.name, name) };
-      return put({ kind: 'site', name }, (all) => registry.putSite(site, OWNER, all), expect);
+      return written<Site>(registry.putSite(site, OWNER, { expect }));
     },
     deleteSite: ({ params: { site }, expect }) => registry.removeSite(site, OWNER, { expect }),
 
@@ -69,11 +60,7 @@ export function desiredHandlers(registry: Registry): Handlers<DesiredOperations>
     putService: ({ params, body, expect }) => {
       const { service: name } = params;
       const service = { ...body, name: same('name', body.name, name) };
-      return put(
-        { kind: 'service', name },
-        (all) => registry.putService(service, OWNER, all),
-        expect
-      );
+      return written<Service>(registry.putService(service, OWNER, { expect }));
     },
     deleteService: ({ params: { service }, expect }) =>
       registry.removeService(service, OWNER, { expect }),
@@ -85,11 +72,7 @@ export function desiredHandlers(registry: Registry): Handlers<DesiredOperations>
       const site = same('site', body.site, params.site);
       const service = same('service', body.service, params.service);
       const exposure = { ...body, site, service };
-      return put(
-        { kind: 'exposure', site, service },
-        (all) => registry.expose(exposure, OWNER, all),
-        expect
-      );
+      return written<Exposure>(registry.expose(exposure, OWNER, { expect }));
     },
     deleteExposure: ({ params, expect }) => registry.unexpose(params, OWNER, { expect }),
 
@@ -99,21 +82,36 @@ export function desiredHandlers(registry: Registry): Handlers<DesiredOperations>
     putSelector: ({ params, body, expect }) => {
       const { selector: name } = params;
       const exposure = { ...body, name: same('name', body.name, name) };
-      return put(
-        { kind: 'selector', name },
-        (all) => registry.expose(exposure, OWNER, all),
-        expect
-      );
+      return written<SelectorExposure>(registry.expose(exposure, OWNER, { expect }));
     },
     deleteSelector: ({ params: { selector }, expect }) =>
       registry.unexpose({ name: selector }, OWNER, { expect }),
 
-    getDesired: desired,
+    getDesired: ({ query: { owner } }) => {
+      const state: DesiredState = owner === undefined ? registry.state : registry.stateOf(owner);
+      const { selectors, exposures, ...rest } = state;
+      return { ...rest, exposures: [...exposures, ...selectors] };
+    },
     putDesired: async ({ body }) => {
-      await registry.apply(body, OWNER);
-      return desired();
+      const { sites = [], services = [], exposures = [] } = body;
+      const changes = await registry.apply({ sites, services, exposures }, OWNER);
+      return {
+        sites: sites.length,
+        services: services.length,
+        exposures: exposures.length,
+        ...changes,
+      };
     },
   };
+}
+
+/** Answers with what was written, also if the record has been changed again since. */
+async function written<T extends Spec>(writing: Promise<Spec>): Promise<Versioned<Owned<T>>> {
+  return versioned<Owned<T>>({ owner: OWNER, spec: await writing });
+}
+
+function versioned<T extends object>(record: DesiredRecord): Versioned<T> {
+  return new Versioned(answerOf<T>(record), versionOf(record));
 }
 
 function answerOf<T extends object>({ owner, spec }: DesiredRecord): T {

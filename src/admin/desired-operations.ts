@@ -7,6 +7,8 @@ import { NameText, type Schema } from '../base/schema.ts';
 import {
   type DesiredAnswer,
   DesiredAnswerSchema,
+  type DesiredChangeAnswer,
+  DesiredChangeAnswerSchema,
   type ExposureAnswer,
   ExposureAnswerSchema,
   type Page,
@@ -21,6 +23,7 @@ import {
 import {
   type DesiredBody,
   DesiredBodySchema,
+  DesiredFrameSchema,
   type ExposureBody,
   ExposureBodySchema,
   type SelectorBody,
@@ -34,6 +37,8 @@ import type { Operation } from './operation.ts';
 import {
   type ExposureFilter,
   ExposureFilterSchema,
+  type OwnerFilter,
+  OwnerFilterSchema,
   type PageQuery,
   PageQuerySchema,
   type SiteFilter,
@@ -91,8 +96,8 @@ export interface DesiredOperations {
   }>;
   readonly deleteSelector: Operation<{ params: SelectorParams }>;
 
-  readonly getDesired: Operation<{ result: DesiredAnswer }>;
-  readonly putDesired: Operation<{ body: DesiredBody; result: DesiredAnswer }>;
+  readonly getDesired: Operation<{ query: OwnerFilter; result: DesiredAnswer }>;
+  readonly putDesired: Operation<{ body: DesiredBody; result: DesiredChangeAnswer }>;
 }
 
 export const inSite: Schema<SiteParams> = v.strictObject({ site: NameText });
@@ -100,158 +105,132 @@ const ofService: Schema<ServiceParams> = v.strictObject({ service: NameText });
 const ofExposure: Schema<ExposureParams> = v.strictObject({ site: NameText, service: NameText });
 const ofSelector: Schema<SelectorParams> = v.strictObject({ selector: NameText });
 
-const SITES = '/v1/sites';
-const SITE = '/v1/sites/{site}';
-const SERVICE = '/v1/services/{service}';
-const EXPOSURE = '/v1/exposures/{site}/{service}';
-const SELECTOR = '/v1/selectors/{selector}';
+/** One kind of record. */
+interface RecordKind<P extends object, Q extends object, B, R> {
+  /** The path of the list. */
+  readonly list: `/${string}`;
+  /** The path of one record. */
+  readonly one: `/${string}`;
+  readonly params: Schema<P>;
+  readonly query: Schema<Q>;
+  readonly body: Schema<B>;
+  readonly answer: Schema<R>;
+  readonly summaries: Readonly<Record<'list' | 'get' | 'put' | 'delete', string>>;
+}
+
+/** The operations that each kind of record has. */
+interface RecordOperations<P extends object, Q extends object, B, R> {
+  readonly list: Operation<{ query: Q; result: Page<R> }>;
+  readonly get: Operation<{ params: P; result: R }>;
+  readonly put: Operation<{ params: P; body: B; result: R }>;
+  readonly delete: Operation<{ params: P }>;
+}
+
+function operationsOf<P extends object, Q extends object, B, R>({
+  list,
+  one: path,
+  params,
+  query,
+  body,
+  answer: result,
+  summaries,
+}: RecordKind<P, Q, B, R>): RecordOperations<P, Q, B, R> {
+  const record = { path, params, versioned: true } as const;
+  return {
+    list: {
+      method: 'GET',
+      path: list,
+      summary: summaries.list,
+      role: 'viewer',
+      query,
+      result: pageSchema(result),
+    },
+    get: { ...record, method: 'GET', summary: summaries.get, role: 'viewer', result },
+    put: { ...record, method: 'PUT', summary: summaries.put, role: 'operator', body, result },
+    delete: { ...record, method: 'DELETE', summary: summaries.delete, role: 'operator' },
+  };
+}
+
+const sites = operationsOf({
+  list: '/v1/sites',
+  one: '/v1/sites/{site}',
+  params: inSite,
+  query: PageQuerySchema,
+  body: SiteBodySchema,
+  answer: SiteAnswerSchema,
+  summaries: {
+    list: 'The sites',
+    get: 'One site',
+    put: 'Adds a site, or changes it',
+    delete: 'Removes a site that no service and no exposure needs',
+  },
+});
+const services = operationsOf({
+  list: '/v1/services',
+  one: '/v1/services/{service}',
+  params: ofService,
+  query: SiteFilterSchema,
+  body: ServiceBodySchema,
+  answer: ServiceAnswerSchema,
+  summaries: {
+    list: 'The services',
+    get: 'One service',
+    put: 'Adds a service, or changes it',
+    delete: 'Removes a service that no exposure needs',
+  },
+});
+const exposures = operationsOf({
+  list: '/v1/exposures',
+  one: '/v1/exposures/{site}/{service}',
+  params: ofExposure,
+  query: ExposureFilterSchema,
+  body: ExposureBodySchema,
+  answer: ExposureAnswerSchema,
+  summaries: {
+    list: 'The exposures to one site each',
+    get: 'One exposure to one site',
+    put: 'Exposes a service to a site, or changes the exposure',
+    delete: 'Ends an exposure to one site',
+  },
+});
+const selectors = operationsOf({
+  list: '/v1/selectors',
+  one: '/v1/selectors/{selector}',
+  params: ofSelector,
+  query: PageQuerySchema,
+  body: SelectorBodySchema,
+  answer: SelectorAnswerSchema,
+  summaries: {
+    list: 'The exposures to sites with certain labels',
+    get: 'One exposure to sites with certain labels',
+    put: 'Exposes a service to the sites with certain labels, or changes the exposure',
+    delete: 'Ends an exposure to sites with certain labels',
+  },
+});
 
 export const DESIRED_OPERATIONS: DesiredOperations = {
-  listSites: {
-    method: 'GET',
-    path: SITES,
-    summary: 'The sites',
-    role: 'viewer',
-    query: PageQuerySchema,
-    result: pageSchema(SiteAnswerSchema),
-  },
-  getSite: {
-    method: 'GET',
-    path: SITE,
-    summary: 'One site',
-    role: 'viewer',
-    params: inSite,
-    result: SiteAnswerSchema,
-    versioned: true,
-  },
-  putSite: {
-    method: 'PUT',
-    path: SITE,
-    summary: 'Adds a site, or changes it',
-    role: 'operator',
-    params: inSite,
-    body: SiteBodySchema,
-    result: SiteAnswerSchema,
-    versioned: true,
-  },
-  deleteSite: {
-    method: 'DELETE',
-    path: SITE,
-    summary: 'Removes a site that no service and no exposure needs',
-    role: 'operator',
-    params: inSite,
-    versioned: true,
-  },
-  listServices: {
-    method: 'GET',
-    path: '/v1/services',
-    summary: 'The services',
-    role: 'viewer',
-    query: SiteFilterSchema,
-    result: pageSchema(ServiceAnswerSchema),
-  },
-  getService: {
-    method: 'GET',
-    path: SERVICE,
-    summary: 'One service',
-    role: 'viewer',
-    params: ofService,
-    result: ServiceAnswerSchema,
-    versioned: true,
-  },
-  putService: {
-    method: 'PUT',
-    path: SERVICE,
-    summary: 'Adds a service, or changes it',
-    role: 'operator',
-    params: ofService,
-    body: ServiceBodySchema,
-    result: ServiceAnswerSchema,
-    versioned: true,
-  },
-  deleteService: {
-    method: 'DELETE',
-    path: SERVICE,
-    summary: 'Removes a service that no exposure needs',
-    role: 'operator',
-    params: ofService,
-    versioned: true,
-  },
-  listExposures: {
-    method: 'GET',
-    path: '/v1/exposures',
-    summary: 'The exposures to one site each',
-    role: 'viewer',
-    query: ExposureFilterSchema,
-    result: pageSchema(ExposureAnswerSchema),
-  },
-  getExposure: {
-    method: 'GET',
-    path: EXPOSURE,
-    summary: 'One exposure to one site',
-    role: 'viewer',
-    params: ofExposure,
-    result: ExposureAnswerSchema,
-    versioned: true,
-  },
-  putExposure: {
-    method: 'PUT',
-    path: EXPOSURE,
-    summary: 'Exposes a service to a site, or changes the exposure',
-    role: 'operator',
-    params: ofExposure,
-    body: ExposureBodySchema,
-    result: ExposureAnswerSchema,
-    versioned: true,
-  },
-  deleteExposure: {
-    method: 'DELETE',
-    path: EXPOSURE,
-    summary: 'Ends an exposure to one site',
-    role: 'operator',
-    params: ofExposure,
-    versioned: true,
-  },
-  listSelectors: {
-    method: 'GET',
-    path: '/v1/selectors',
-    summary: 'The exposures to sites with certain labels',
-    role: 'viewer',
-    query: PageQuerySchema,
-    result: pageSchema(SelectorAnswerSchema),
-  },
-  getSelector: {
-    method: 'GET',
-    path: SELECTOR,
-    summary: 'One exposure to sites with certain labels',
-    role: 'viewer',
-    params: ofSelector,
-    result: SelectorAnswerSchema,
-    versioned: true,
-  },
-  putSelector: {
-    method: 'PUT',
-    path: SELECTOR,
-    summary: 'Exposes a service to the sites with certain labels, or changes the exposure',
-    role: 'operator',
-    params: ofSelector,
-    body: SelectorBodySchema,
-    result: SelectorAnswerSchema,
-    versioned: true,
-  },
-  deleteSelector: {
-    method: 'DELETE',
-    path: SELECTOR,
-    summary: 'Ends an exposure to sites with certain labels',
-    role: 'operator',
-    params: ofSelector,
-    versioned: true,
-  },
+  listSites: sites.list,
+  getSite: sites.get,
+  putSite: sites.put,
+  deleteSite: sites.delete,
+  listServices: services.list,
+  getService: services.get,
+  putService: services.put,
+  deleteService: services.delete,
+  listExposures: exposures.list,
+  getExposure: exposures.get,
+  putExposure: exposures.put,
+  deleteExposure: exposures.delete,
+  listSelectors: selectors.list,
+  getSelector: selectors.get,
+  putSelector: selectors.put,
+  deleteSelector: selectors.delete,
   getDesired: {
     method: 'GET',
     path: '/v1/desired',
-    summary: 'The whole desired state',
+    summary: 'The whole desired state, or what one owner keeps of it',
     role: 'viewer',
+    query: OwnerFilterSchema,
     result: DesiredAnswerSchema,
   },
   putDesired: {
@@ -260,6 +239,7 @@ export const DESIRED_OPERATIONS: DesiredOperations = {
     summary: 'Replaces all sites, services and exposures that were set through this interface',
     role: 'operator',
     body: DesiredBodySchema,
-    result: DesiredAnswerSchema,
+    frame: DesiredFrameSchema,
+    result: DesiredChangeAnswerSchema,
   },
 };

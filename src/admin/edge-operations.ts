@@ -17,7 +17,7 @@ import {
   type PingAnswer,
   PingAnswerSchema,
 } from './explanation.ts';
-import type { Operation } from './operation.ts';
+import { DOCUMENT_OPERATION, type Operation } from './operation.ts';
 import { type EdgeStatusAnswer, EdgeStatusAnswerSchema } from './status.ts';
 
 export interface EnrolmentBody {
@@ -26,7 +26,7 @@ export interface EnrolmentBody {
 }
 
 export interface EdgeOperations {
-  readonly getDocument: Operation<{ result: object }>;
+  readonly getDocument: typeof DOCUMENT_OPERATION;
   readonly getStatus: Operation<{ result: EdgeStatusAnswer }>;
   readonly lookup: Operation<{ query: { name: string }; result: NamesAnswer }>;
   readonly explain: Operation<{ body: EdgeExplainBody; result: EdgeExplainAnswer }>;
@@ -43,13 +43,7 @@ export const EnrolmentBodySchema: Schema<EnrolmentBody> = v.strictObject({
 });
 
 export const EDGE_OPERATIONS: EdgeOperations = {
-  getDocument: {
-    method: 'GET',
-    path: '/openapi.json',
-    summary: 'This interface as an OpenAPI 3.1 document',
-    role: 'viewer',
-    result: v.looseObject({}),
-  },
+  getDocument: DOCUMENT_OPERATION,
   getStatus: {
     method: 'GET',
     path: '/v1/status',

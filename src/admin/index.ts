@@ -13,6 +13,7 @@ export type {
   CaStatusAnswer,
   CertificateAnswer,
   DesiredAnswer,
+  DesiredChangeAnswer,
   ExposureAnswer,
   NamesAnswer,
   NewTokenAnswer,
@@ -98,7 +99,7 @@ export {
   type Route,
   type WrittenAs,
 } from './operation.ts';
-export type { ExposureFilter, PageQuery, SiteFilter } from './page.ts';
+export type { ExposureFilter, OwnerFilter, PageQuery, SiteFilter } from './page.ts';
 export { AdminRequestError, PROBLEM_TYPE, type Problem } from './problem.ts';
 export type {
   CloudStatusAnswer,

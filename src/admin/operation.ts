@@ -3,6 +3,7 @@
  * server, the client, the OpenAPI documents and the command are made of the tables.
  * @module
  */
+import * as v from 'valibot';
 import type { Schema } from '../base/schema.ts';
 
 /** The content type of a capture file; none is registered, and this one is common. */
@@ -38,6 +39,11 @@ export interface Route {
   readonly streamType?: typeof PCAPNG_TYPE | undefined;
   /** Whether the answer is one record with an `ETag`, which `If-Match` of a change is compared with. */
   readonly versioned?: boolean | undefined;
+  /**
+   * What the server checks of a body instead of its schema, if the handler checks the rest in slices: such a body may have
+   * so many records that packets would wait. Default: the schema of the body.
+   */
+  readonly frame?: Schema<object> | undefined;
   /** Whether success creates something: it is answered by 201 instead of 200. */
   readonly creates?: boolean | undefined;
 }
@@ -79,3 +85,12 @@ export type WrittenAs<T> = T extends string
     : T extends object
       ? { readonly [K in keyof T]: WrittenAs<T[K]> }
       : T;
+
+/** Every table has it: the document that describes the table. */
+export const DOCUMENT_OPERATION: Operation<{ result: object }> = {
+  method: 'GET',
+  path: '/openapi.json',
+  summary: 'This interface as an OpenAPI 3.1 document',
+  role: 'viewer',
+  result: v.looseObject({}),
+};

@@ -4,6 +4,8 @@
  */
 import * as v from 'valibot';
 import { NameText, type Schema, wholeNumber } from '../base/schema.ts';
+import type { Owner } from '../registry/index.ts';
+import { OwnerSchema } from './answers.ts';
 
 const DEFAULT_PAGE = 100;
 const MAX_PAGE = 1_000;
@@ -26,6 +28,12 @@ export interface SiteFilter extends PageQuery {
 export interface ExposureFilter extends SiteFilter {
   /** Default: all services. */
   readonly service?: string | undefined;
+}
+
+/** Which records of the desired state. */
+export interface OwnerFilter {
+  /** Who keeps them. Default: both. */
+  readonly owner?: Owner | undefined;
 }
 
 const limit = v.optional(
@@ -54,3 +62,6 @@ export const ExposureFilterSchema: Schema<ExposureFilter> = v.strictObject({
   site: v.optional(NameText),
   service: v.optional(NameText),
 }) as Schema<ExposureFilter>;
+export const OwnerFilterSchema: Schema<OwnerFilter> = v.strictObject({
+  owner: v.optional(OwnerSchema),
+}) as Schema<OwnerFilter>;

@@ -6,7 +6,7 @@
 import { STATUS_CODES } from 'node:http';
 import * as v from 'valibot';
 import type { Schema } from '../base/schema.ts';
-import { ConfigError, PresenceError } from '../errors.ts';
+import { ConfigError, ConflictError, PresenceError } from '../errors.ts';
 
 /** The content type of a problem document. */
 export const PROBLEM_TYPE = 'application/problem+json';
@@ -57,7 +57,8 @@ export function problemOf(error: unknown): Problem {
   }
   const { code, message: detail } = error;
   const status = error instanceof AdminRequestError ? error.status : statusOf(code);
-  const path = error instanceof ConfigError && error.path !== '' ? error.path : undefined;
+  const isPlaced = error instanceof ConfigError || error instanceof ConflictError;
+  const path = isPlaced && error.path !== '' ? error.path : undefined;
   const remedy = REMEDIES[code];
   return {
     ...titled(status),

@@ -96,7 +96,8 @@ function queryOf({ query: schema }: AnyOperation, query: URLSearchParams): objec
   throw new AdminRequestError(400, `the query has "${key}", and this operation takes none`);
 }
 
-function bodyOf({ body: schema }: AnyOperation, body: Buffer): unknown {
+function bodyOf({ body: whole, frame }: AnyOperation, body: Buffer): unknown {
+  const schema = frame ?? whole;
   if (schema === undefined) {
     if (body.length === 0) return undefined;
     throw new AdminRequestError(400, 'the request has a body, and this operation takes none');

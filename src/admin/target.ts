@@ -22,8 +22,9 @@ import type {
 import type { Registry } from '../registry/index.ts';
 import type { PathStatus } from '../translator/index.ts';
 import type { RevocationReceipt } from '../trust/index.ts';
-import type { ReloadAnswer } from './answers.ts';
+import type { Page, ReloadAnswer } from './answers.ts';
 import type { WrittenAs } from './operation.ts';
+import type { SiteFilter } from './page.ts';
 import type { CloudStatusAnswer } from './status.ts';
 
 /** The steps of a CA rollover, in their order ([RFC 4210 section 4.4](https://www.rfc-editor.org/rfc/rfc4210#section-4.4)). */
@@ -59,7 +60,8 @@ export interface AdminTarget {
   readonly workerCount: number;
   /** @param site the only one in `sites`; default all. @throws {NotFoundError} if there is no such site. */
   status(site?: string): Promise<WrittenAs<CloudStatusAnswer>>;
-  paths(): Promise<readonly PathStatus[]>;
+  /** Lists paths; a page may have fewer than `limit`, although there is a next one. */
+  pathPage(query: SiteFilter): Promise<Page<PathStatus>>;
   /** Explains whether a flow or a packet passes. */
   explain(query: ExplainQuery): Promise<FlowExplanation>;
   /** Captures packets as a pcapng file, piece by piece. */

@@ -94,6 +94,15 @@ export class AddressAllocator {
     return record !== 0 && this.#leases.records.state(record) === Resting;
   }
 
+  /**
+   * Returns whether the pools have an address that can be leased.
+   *
+   * @throws {ApiMisuseError} if it is not an address.
+   */
+  has(input: AddressInput): boolean {
+    return this.#leases.poolOf(IpAddress.from(input)) !== undefined;
+  }
+
   /** Returns all leases, including released ones whose address no other key has taken. */
   leases(): Lease[] {
     return Array.from(this.#leases.records.all(), (record) => this.#leases.lease(record));

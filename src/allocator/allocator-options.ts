@@ -37,6 +37,11 @@ export interface AddressAllocatorOptions {
    * `endRests`, whichever notices it first. Default: nothing is called.
    */
   readonly onRested?: ((lease: Lease) => void) | undefined;
+  /**
+   * Returns whether an address may leave the quarantine when its time is over. While the one that was released first may
+   * not, those released later stay in quarantine too. Default: each may.
+   */
+  readonly mayRest?: ((lease: Lease) => boolean) | undefined;
 }
 
 /** What is used where an option is absent. */
@@ -58,6 +63,7 @@ export function resolveOptions(options: AddressAllocatorOptions): ResolvedOption
     quarantineMs,
     groupOf,
     onRested,
+    mayRest,
     reserved = ADDRESS_ALLOCATOR_DEFAULTS.reserved,
     blockSize = ADDRESS_ALLOCATOR_DEFAULTS.blockSize,
     clock = systemClock,
@@ -71,6 +77,7 @@ export function resolveOptions(options: AddressAllocatorOptions): ResolvedOption
   checkMethods('clock', clock, ['wallMs']);
   if (groupOf !== undefined) checkFunction('groupOf', groupOf);
   if (onRested !== undefined) checkFunction('onRested', onRested);
+  if (mayRest !== undefined) checkFunction('mayRest', mayRest);
   return {
     pools,
     reserved,
@@ -78,6 +85,7 @@ export function resolveOptions(options: AddressAllocatorOptions): ResolvedOption
     clock,
     groupOf,
     onRested,
+    mayRest,
     blockSize,
   };
 }

@@ -19,6 +19,7 @@ export interface LeaseSettings {
   readonly groupOf: ((key: string) => string) | undefined;
   readonly blockSize: number;
   readonly onRested: ((lease: Lease) => void) | undefined;
+  readonly mayRest: ((lease: Lease) => boolean) | undefined;
 }
 
 export class PoolLeases {
@@ -237,7 +238,10 @@ export class PoolLeases {
       record !== 0 && records.releasedAt(record) <= before;
       record = records.first(place.resting)
     ) {
-      const lease = this.#settings.onRested === undefined ? undefined : this.lease(record);
+      const { onRested, mayRest } = this.#settings;
+      const lease =
+        onRested === undefined && mayRest === undefined ? undefined : this.lease(record);
+      if (mayRest?.(lease!) === false) return;
       this.#count(record, -1);
       records.setState(record, Rested);
       this.#count(record, 1);
@@ -247,7 +251,7 @@ export class PoolLeases {
       } else {
         this.#forget(record);
       }
-      if (lease !== undefined) this.#settings.onRested!(lease);
+      if (lease !== undefined) onRested?.(lease);
     }
   }
 

@@ -17,6 +17,8 @@ import {
 import { CloudDeviceSchema } from '../gateway/sockets-options.ts';
 import type { DesiredInput } from '../registry/index.ts';
 import { AnyExposureSchema, ServiceSchema, SiteSchema } from '../registry/schema.ts';
+import { type LeasingStore, MemoryStore } from '../store/index.ts';
+import { ClusterFileSchema, type ClusterKeys } from './cluster-file.ts';
 import { COMMON_FILE_ENTRIES, type CommonKeys, PathText } from './common-file.ts';
 import type { ConfigFile } from './config-file.ts';
 import { readPassphrase } from './files.ts';
@@ -47,6 +49,11 @@ export interface CloudKeys extends CommonKeys {
   readonly limits: NonNullable<CloudGatewayOptions['limits']>;
   /** The CA, which is generated at the first start, and its certificates. */
   readonly trust: TrustKeys;
+  /**
+   * Makes this gateway one machine of several that share an etcd; `trust.passphraseFile` is then required, and `desired` is
+   * the same on all. Default: it is the only one.
+   */
+  readonly cluster?: ClusterKeys | undefined;
   /** How long clients may keep the address of a name; a released address is not used again before this time. */
   readonly ttlSeconds: number;
   /** When addresses of clients are released. */
@@ -113,6 +120,7 @@ export const CloudFileSchema: Schema<CloudKeys> = v.strictObject({
     {}
   ),
   sockets: sockets!,
+  cluster: v.optional(ClusterFileSchema),
   ttlSeconds: CLOUD_ENTRIES.ttlSeconds!,
   leases: v.optional(
     v.strictObject({
@@ -130,12 +138,16 @@ export const CloudFileSchema: Schema<CloudKeys> = v.strictObject({
 export const CLOUD_RENAMED: Readonly<Record<string, string>> = {
   'leases.pressedIdleMs': 'leases.pressedIdleSeconds',
   'leases.overlapMs': 'leases.overlapSeconds',
+  'cluster.ttlMs': 'cluster.ttlSeconds',
+  'cluster.maxDetachedMs': 'cluster.maxDetachedSeconds',
 };
 
 /** Options that do not come from the file itself. */
 export type CloudHostOptions = Pick<CloudGatewayOptions, 'logger' | 'reload'> & {
   /** The content of `trust.passphraseFile`. */
   readonly passphrase?: string | undefined;
+  /** The store of the key `cluster`. Default: one in memory, for a check of the options. */
+  readonly clusterStore?: LeasingStore | undefined;
 };
 
 /** @throws {ConfigError} with file, line and key, if a key is wrong. The desired state is not checked. */
@@ -162,8 +174,8 @@ export async function readCloudPassphrase(
 /** Returns the options of the library, which checks how they go with each other. */
 export function cloudOptions(
   file: ConfigFile,
-  { trust, leases, sockets: _, ...rest }: CloudKeys,
-  { passphrase, ...host }: CloudHostOptions
+  { trust, leases, cluster, sockets: _, ...rest }: CloudKeys,
+  { passphrase, clusterStore, ...host }: CloudHostOptions
 ): CloudGatewayOptions {
   const { certificateLifetimeSeconds, passphraseFile: __, ...otherTrust } = trust;
   const { idleSeconds, pressedIdleSeconds, overlapSeconds, ...otherLeases } = leases;
@@ -172,6 +184,15 @@ export function cloudOptions(
     stateDirectory: file.resolve(rest.stateDirectory),
     adminSocket: file.resolve(rest.adminSocket),
     device: file.withPath(rest.device),
+    ...(cluster && {
+      cluster: {
+        store: clusterStore ?? new MemoryStore(),
+        machine: cluster.machine,
+        endpoints: cluster.endpoints,
+        ttlMs: inMs(cluster.ttlSeconds),
+        maxDetachedMs: inMs(cluster.maxDetachedSeconds),
+      },
+    }),
     trust: { ...otherTrust, passphrase, certificateLifetimeMs: inMs(certificateLifetimeSeconds) },
     leases: {
       ...otherLeases,

@@ -5,7 +5,7 @@
 import { dirname, resolve } from 'node:path';
 import type * as v from 'valibot';
 import { isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
-import { ConfigError } from '../errors.ts';
+import { ConfigError, ConflictError } from '../errors.ts';
 import { parseSchema } from '../gateway/index.ts';
 import { readText } from './files.ts';
 
@@ -68,7 +68,8 @@ export class ConfigFile {
   }
 
   /**
-   * Runs `use`, and puts file and line in front of its configuration errors.
+   * Runs `use`, and puts file and line in front of its configuration errors. A record of the file that another owner keeps
+   * is one of them.
    *
    * @param within the key whose value `use` reads; the paths of errors are relative to it.
    * @param renamed from the path in an error to the key of the file.
@@ -80,7 +81,7 @@ export class ConfigFile {
     try {
       return await use();
     } catch (error) {
-      if (!(error instanceof ConfigError)) throw error;
+      if (!(error instanceof ConfigError || error instanceof ConflictError)) throw error;
       const { path } = error;
       const reason = path === '' ? error.message : error.message.slice(`${path}: `.length);
       const place = [within, renamed[path] ?? path].filter((part) => part !== '').join('.');

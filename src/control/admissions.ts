@@ -1,13 +1,18 @@
 /**
  * Admits clients: leases addresses to those that arrive at the same time, in one commit. If they are many, each commit
- * has as many as are admitted within a turn of the event loop.
+ * has as many as are admitted within a turn of the event loop. While another process allocates, that one is asked for
+ * each client that may have a presence by what is known here.
  * @module
  */
+import { createHash } from 'node:crypto';
 import type { Family } from '../base/address.ts';
 import type { Endpoint } from '../base/endpoint.ts';
 import type { Slices } from '../base/slices.ts';
 import { PoolExhaustedError, PresenceError, QuotaExceededError } from '../errors.ts';
+import type { AllocatorRequests } from './allocator-requests.ts';
 import type { DerivedState } from './derivation-check.ts';
+import { presenceKey } from './presence-key.ts';
+import { ADMIT_PREFIX, type AskedAdmission } from './shown-requests.ts';
 
 /** A host was refused a presence because it is not a client of any service there. */
 export class NotAdmittedError extends PresenceError {
@@ -24,7 +29,7 @@ export interface AdmissionCounters {
   /** The site has as many clients, or as many addresses, as it may. */
   quotaExceeded: number;
   poolExhausted: number;
-  /** The presence could not be stored, or the controller was closed. */
+  /** The presence could not be stored, no process allocates, or the controller was closed. */
   failed: number;
 }
 
@@ -36,6 +41,10 @@ export interface AdmissionsOptions {
   readonly enqueue: (work: () => Promise<void>) => Promise<void>;
   /** Stores the changed leases and puts them to use. If it fails, the clients are refused. */
   readonly store: () => Promise<void>;
+  /** Asks the process that allocates; undefined if this one always does. */
+  readonly ask?: AllocatorRequests['ask'] | undefined;
+  /** The name of this process among those that ask. */
+  readonly name?: string | undefined;
 }
 
 export class Admissions {
@@ -67,9 +76,7 @@ export class Admissions {
     let admission = this.#admissions.get(key);
     if (admission === undefined) {
       admission = new Promise<void>((resolve, reject) => {
-        this.#arrivals.push({ client, egress, family, resolve, reject });
-        if (this.#arrivals.length > 1) return;
-        void this.#options.enqueue(() => this.#admitArrivals());
+        this.#arrive({ client, egress, family, resolve, reject, end: () => {} });
       }).finally(() => this.#admissions.delete(key));
       this.#admissions.set(key, admission);
       admission.then(
@@ -80,6 +87,22 @@ export class Admissions {
     return admission;
   }
 
+  /**
+   * Admits a client for another process.
+   *
+   * @param end is called before the outcome is stored; with false if it was put off, because another process allocates
+   */
+  admitFor(asked: AskedAdmission, end: (isAnswered: boolean) => void): void {
+    const nothing = (): void => {};
+    this.#arrive({ ...asked, resolve: nothing, reject: nothing, end });
+  }
+
+  #arrive(arrival: Arrival): void {
+    this.#arrivals.push(arrival);
+    if (this.#arrivals.length > 1) return;
+    void this.#options.enqueue(() => this.#admitArrivals());
+  }
+
   /** Admits the clients that were to be admitted since the last call. */
   async #admitArrivals(): Promise<void> {
     const arrivals = this.#arrivals;
@@ -87,6 +110,10 @@ export class Admissions {
     const { slices } = this.#options;
     for (let at = 0; at < arrivals.length; ) {
       if (at > 0) await slices.next();
+      if (this.#isFollowing) {
+        for (const arrival of arrivals.slice(at)) this.#askFor(arrival);
+        return;
+      }
       const admitted: Arrival[] = [];
       for (let taken = 0; at < arrivals.length; taken++) {
         if (taken >= LEAST_PER_COMMIT && slices.used > LEASE_PART) break;
@@ -97,6 +124,7 @@ export class Admissions {
         } catch (error) {
           arrival.reject(error);
         }
+        arrival.end(true);
       }
       await this.#store(admitted);
     }
@@ -110,6 +138,11 @@ export class Admissions {
       for (const arrival of admitted) arrival.reject(error);
       return;
     }
+    if (this.#isFollowing) {
+      // The store has refused the commit, because another process allocates now.
+      for (const arrival of admitted) this.#askFor(arrival);
+      return;
+    }
     const { isLive } = state();
     for (const arrival of admitted) {
       // A site may have been suspended meanwhile.
@@ -119,25 +152,94 @@ export class Admissions {
     }
   }
 
-  /** Leases what a client needs: a presence in the egress site, and perhaps one in the transit realm. */
+  get #isFollowing(): boolean {
+    return this.#options.state().leases.isFollowing;
+  }
+
+  /** Asks the process that allocates for a client that this process may ask for. */
+  #askFor(arrival: Arrival): void {
+    arrival.end(false);
+    const { client, egress, family, resolve, reject } = arrival;
+    const { ask, name } = this.#options;
+    try {
+      this.#check(arrival);
+    } catch (error) {
+      reject(error);
+      return;
+    }
+    if (this.#isServed(arrival)) {
+      resolve();
+      return;
+    }
+    const text = `${client.key} ${egress} IPv${family}`;
+    const hash = createHash('sha256').update(text).digest('hex').slice(0, HASH_LENGTH);
+    const key = `${ADMIT_PREFIX}${name}/${client.realm}/${hash}`;
+    ask!(key, client.realm, { client: client.key, egress, family }).then(() => {
+      if (this.#isServed(arrival)) resolve();
+      else reject(this.#refusalOf(arrival));
+    }, reject);
+  }
+
+  /** Returns why the process that allocates has refused a client. */
+  #refusalOf(arrival: Arrival): unknown {
+    try {
+      this.#check(arrival);
+    } catch (error) {
+      return error;
+    }
+    const { egress, family } = arrival;
+    return new PoolExhaustedError(
+      `the machine that allocates has no IPv${family} address of "${egress}" for ${arrival.client}, or what is desired has changed meanwhile`
+    );
+  }
+
+  /** Returns whether a client has all that it needs. */
+  #isServed(arrival: Arrival): boolean {
+    const { leases, isLive } = this.#options.state();
+    const { client, egress } = arrival;
+    if (!isLive(egress) || !isLive(client.realm)) return false;
+    return this.#needsOf(arrival).every(
+      ({ realm, family }) => leases.address(realm, presenceKey(client.key, family)) !== undefined
+    );
+  }
+
+  /** Leases what a client needs. */
   #leaseTo(arrival: Arrival): void {
+    const maxClients = this.#check(arrival);
+    const { leases } = this.#options.state();
+    for (const { realm, family } of this.#needsOf(arrival)) {
+      leases.admit(realm, arrival.client, family, maxClients);
+    }
+  }
+
+  /**
+   * Checks that a client may have what it needs: all of it, so that nothing is leased in the transit realm if the egress
+   * site has no address. Returns the `maxClients` of its site.
+   */
+  #check(arrival: Arrival): number {
     const { client, egress, family } = arrival;
-    const { realm: ingress, address } = client;
     const { desired, leases, isLive } = this.#options.state();
-    const site = desired.sites.get(ingress);
+    const site = desired.sites.get(client.realm);
     const isAdmitted =
       site !== undefined &&
-      isLive(ingress) &&
+      isLive(client.realm) &&
       isLive(egress) &&
       desired.isAdmitted(egress, client, family);
     if (!isAdmitted) throw notAdmitted(arrival);
-    const leased = [{ realm: egress, family }];
-    const between = desired.transitFamily(ingress, egress, address.family, family);
-    if (between !== undefined) leased.unshift({ realm: desired.transit!, family: between });
     const { maxClients } = site;
-    // All are checked first: nothing is leased in the transit realm if the egress site has no address.
-    for (const each of leased) leases.check(each.realm, client, each.family, maxClients);
-    for (const each of leased) leases.admit(each.realm, client, each.family, maxClients);
+    for (const each of this.#needsOf(arrival)) {
+      leases.check(each.realm, client, each.family, maxClients);
+    }
+    return maxClients;
+  }
+
+  /** Returns the presences that a client needs: one in the egress site, and perhaps one in the transit realm. */
+  #needsOf({ client, egress, family }: Arrival): { realm: string; family: Family }[] {
+    const { desired } = this.#options.state();
+    const needed = [{ realm: egress, family }];
+    const between = desired.transitFamily(client.realm, egress, client.address.family, family);
+    if (between !== undefined) needed.unshift({ realm: desired.transit!, family: between });
+    return needed;
   }
 }
 
@@ -153,6 +255,8 @@ interface Arrival {
   readonly family: Family;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
+  /** Is called before the outcome is stored; with false if another process is to be asked. */
+  readonly end: (isAnswered: boolean) => void;
 }
 
 function notAdmitted({ client, egress, family }: Arrival): NotAdmittedError {
@@ -165,3 +269,5 @@ function notAdmitted({ client, egress, family }: Arrival): NotAdmittedError {
 /** How many clients one commit has at least, and how much of a slice it may take to lease for more. */
 const LEAST_PER_COMMIT = 16;
 const LEASE_PART = 0.4;
+/** How much of a hash tells the clients of a site apart, in hexadecimal digits. */
+const HASH_LENGTH = 32;

@@ -17,6 +17,7 @@ import { ApiMisuseError } from '../errors.ts';
 import type { Registry } from '../registry/index.ts';
 import type { Store } from '../store/index.ts';
 import type { PlanChanges, PlannedRealm, TranslationPlan } from '../translator/index.ts';
+import { type Allocation, checkAllocation } from './allocation.ts';
 import type { PresenceUse } from './presence-uses.ts';
 
 /** Receives the plan of the controller. `PacketTranslator` is one. */
@@ -94,6 +95,11 @@ export interface PresenceControllerOptions {
    */
   readonly transit?: string | undefined;
   /**
+   * Says whether this process allocates addresses, where several run on one store. By default it always does, and no
+   * other process may run on the store.
+   */
+  readonly allocation?: Allocation | undefined;
+  /**
    * Its wall clock begins the revisions of snapshots; its monotonic clock counts leases and quarantines. Default: the
    * system's clock.
    */
@@ -131,9 +137,9 @@ export const PRESENCE_CONTROLLER_DEFAULTS: Readonly<{
 });
 
 export type ResolvedControllerOptions = Required<
-  Omit<PresenceControllerOptions, 'transit' | 'ownSite' | 'presenceUses'>
+  Omit<PresenceControllerOptions, 'transit' | 'ownSite' | 'presenceUses' | 'allocation'>
 > &
-  Pick<PresenceControllerOptions, 'transit' | 'ownSite' | 'presenceUses'>;
+  Pick<PresenceControllerOptions, 'transit' | 'ownSite' | 'presenceUses' | 'allocation'>;
 
 /**
  * Checks the options, and fills in the defaults.
@@ -149,6 +155,10 @@ export function resolveControllerOptions(
   const { transit, ownSite } = options;
   checkMethods('registry', registry, ['site', 'on', 'off']);
   checkMethods('store', store, ['get', 'list', 'commit']);
+  if (options.allocation !== undefined) {
+    checkMethods('store', store, ['watch']);
+    checkAllocation(options.allocation);
+  }
   checkMethods('translator', translator, ['load', 'apply']);
   if (presenceUses !== undefined) checkFunction('presenceUses', presenceUses);
   if (transit !== undefined) checkText('transit', transit);

@@ -21,7 +21,7 @@ import {
   presenceFamily,
   type Site,
 } from '../registry/index.ts';
-import type { Store } from '../store/index.ts';
+import type { Entry, Store } from '../store/index.ts';
 import { contains } from './client-pair.ts';
 import type { PlanTarget } from './controller-options.ts';
 import type { DesiredIndex } from './desired-index.ts';
@@ -54,6 +54,8 @@ export interface DerivationCheckOptions {
   readonly transit: string | undefined;
   /** Returns what is in force now. */
   readonly state: () => DerivedState;
+  /** Returns whether what an entry has been since its version is known here; absent: it always is. */
+  readonly isKnown?: ((entry: Entry | undefined) => boolean) | undefined;
 }
 
 export class DerivationCheck {
@@ -88,7 +90,7 @@ export class DerivationCheck {
    */
   async storedFaults(name: string): Promise<string[]> {
     const leases = this.#leasesToRead(name);
-    const { store } = this.#options;
+    const { store, isKnown } = this.#options;
     const entries = await Promise.all(
       leases.map(({ address }) => store.get(leaseKey(name, address)))
     );
@@ -96,7 +98,7 @@ export class DerivationCheck {
       const { address, key, of } = held;
       // It may have ended meanwhile.
       if (this.#state.leases.realm(name)?.allOf(key).includes(held) !== true) return [];
-      if (isLeaseOf(entries[i], key)) return [];
+      if (isLeaseOf(entries[i], key) || isKnown?.(entries[i]) === false) return [];
       return [`the store does not have the lease of ${address} to ${of}`];
     });
   }
@@ -209,8 +211,8 @@ export class DerivationCheck {
     const isNeeded =
       exposed.length > 0 || servicesOf(host).every((service) => this.#crosses(service, host));
     if (!isNeeded) return `${home} has a presence that no exposure needs`;
-    // What has failed is tried again, and was reported.
-    if (leases.hasFailed(name, key)) return undefined;
+    // What has failed is tried again, and was reported. Another process has its time to allocate.
+    if (leases.isFollowing || leases.hasFailed(name, key)) return undefined;
     const realm = leases.realm(name);
     const held = realm?.get(key);
     if (held === undefined) return `${home} has no lease`;
@@ -312,6 +314,8 @@ export class DerivationCheck {
     const isUsed = realm.uses.get(key) !== undefined;
     if (isUsed === isService) return `the uses of ${address} by ${of} are kept wrongly`;
     if (isService) return undefined;
+    // Another process is to release it.
+    if (leases.isFollowing && !held.isStored) return undefined;
     if (!this.#isAdmitted(name, of, address.family))
       return `${what} is one that no exposure allows`;
     if (!leases.hasClients(of.realm, name)) return `"${of.realm}" is not known to have clients`;

@@ -7,7 +7,10 @@ import type { Presence } from '../translator/index.ts';
 export interface HeldLease extends Presence {
   /** The key of the presence. */
   readonly key: string;
-  /** Whether the store has it. Only then may it be used. */
+  /**
+   * Whether the store has it. Only then may it be used. While another process allocates, it is false too for a lease that
+   * the desired state does not need: that process is about to release it.
+   */
   isStored: boolean;
   /** Whether it is of a host with an exposed service, and not of a client. */
   isService: boolean;

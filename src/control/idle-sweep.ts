@@ -14,6 +14,8 @@ export interface IdleSweepOptions {
   readonly clientIdleMs: number;
   readonly pressedIdleMs: number;
   readonly ask: () => Promise<Iterable<PresenceUse>>;
+  /** Notes some uses, and stores them or tells them to the process that allocates. */
+  readonly touch: (uses: readonly PresenceUse[]) => Promise<void>;
   /** Returns the leases that are in force now. */
   readonly leases: () => LeaseTable;
   /** Runs work after all earlier work of the controller. */
@@ -47,13 +49,13 @@ export class IdleSweep {
 
   /** Ends no lease while the data plane does not answer. */
   async #sweep(): Promise<void> {
-    const { ask, onError } = this.#options;
+    const { ask, touch, onError } = this.#options;
     try {
       const uses = [...(await ask())];
       // It runs at least once, because it also stores the lease clock.
       for (let at = 0; at === 0 || at < uses.length; at += USES_PER_TURN) {
         if (this.#isClosed) return;
-        await this.#touch(uses.slice(at, at + USES_PER_TURN));
+        await touch(uses.slice(at, at + USES_PER_TURN));
       }
     } catch (error) {
       onError(error as Error);
@@ -87,15 +89,6 @@ export class IdleSweep {
       this.#options.onError(error as Error);
     }
     this.#schedule(this.#everyMs, () => this.#sweep());
-  }
-
-  /** Notes some uses, and stores them. */
-  #touch(uses: readonly PresenceUse[]): Promise<void> {
-    const { enqueue, leases } = this.#options;
-    return enqueue(async () => {
-      leases().touch(uses);
-      await leases().commit();
-    });
   }
 }
 

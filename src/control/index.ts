@@ -5,6 +5,7 @@
 
 export type { AdmissionCounters } from './admissions.ts';
 export { NotAdmittedError } from './admissions.ts';
+export { type Allocation, AllocatorUnavailableError } from './allocation.ts';
 export {
   CONTROL_CLIENT_DEFAULTS,
   ControlClient,
@@ -42,7 +43,7 @@ export type {
 } from './messages.ts';
 export { nameChangesBetween } from './name-changes.ts';
 export { type ChangedNames, NameIndex, type NameIndexOptions } from './name-index.ts';
-export { PlanPartition, type PlanPartitionOptions } from './plan-partition.ts';
+export { ELSEWHERE, PlanPartition, type PlanPartitionOptions } from './plan-partition.ts';
 export type { PoolStatus, PoolVersionStatus, PoolWarning } from './pool-watch.ts';
 export { PresenceController } from './presence-controller.ts';
 export { PresenceLookup, type VisibleService } from './presence-lookup.ts';

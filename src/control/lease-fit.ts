@@ -6,23 +6,24 @@
 import type { Lease } from '../allocator/index.ts';
 import type { Family } from '../base/address.ts';
 import { Endpoint } from '../base/endpoint.ts';
-import { AddressUnavailableError, AllocatorError, PoolExhaustedError } from '../errors.ts';
+import {
+  AddressUnavailableError,
+  AllocatorError,
+  PoolExhaustedError,
+  type StoreError,
+} from '../errors.ts';
 import type { Site } from '../registry/index.ts';
+import type { Change } from '../store/index.ts';
 import type { HeldLease } from './held-lease.ts';
 import type { IndexChanges } from './index-changes.ts';
 import { FailedServices, LeaseFailures } from './lease-failures.ts';
+import { type FoundLeases, LeaseFollow } from './lease-follow.ts';
 import type { LeaseState } from './lease-state.ts';
 import { Overlaps } from './overlaps.ts';
 import { endpointKeyOf, familyOfKey } from './presence-key.ts';
 import { type PresentHost, servicesOf, wantedAddress } from './present-hosts.ts';
 import { definitionOf, RealmLeases } from './realm-leases.ts';
 import type { FoundLease } from './stored-lease.ts';
-
-/** What the store had, until the pools are known. Both are keyed by realm. */
-export interface FoundLeases {
-  readonly leases: Map<string, readonly FoundLease[]>;
-  readonly overlaps: Map<string, Overlaps>;
-}
 
 export interface LeaseFitOptions {
   readonly quarantineMs: number;
@@ -41,11 +42,37 @@ export class LeaseFit {
   readonly #failures = new LeaseFailures();
   /** The keys of presences in the transit realm that leases in other realms may need. */
   readonly #inTransit = new Set<string>();
+  /** What is done in place of that while another process allocates. */
+  readonly #follow: LeaseFollow;
 
   constructor(state: LeaseState, found: FoundLeases, options: LeaseFitOptions) {
     this.#state = state;
     this.#found = found;
     this.#options = options;
+    this.#follow = new LeaseFollow(state, found, (site, overlaps) => {
+      this.#renew(site, overlaps);
+      this.#divide(site.name);
+    });
+  }
+
+  /** Takes what the store shows of leases and overlaps while another process allocates. Returns what was no lease. */
+  show(changes: Iterable<Change>): StoreError[] {
+    return this.#follow.show(changes);
+  }
+
+  /** Takes over from another process: what was begun in memory only is to be stored. Everything is then to be fitted. */
+  takeOver(): void {
+    const { realms, clock, journal } = this.#state;
+    const unstored = this.#follow.takeUnstored();
+    for (const name of this.#overlapping) {
+      const realm = realms.get(name)!;
+      const isLimited = realm.overlaps.limit(clock.now() + this.#options.overlapMs);
+      if (!isLimited && !unstored.has(name)) continue;
+      journal.write(realm.overlaps.write(name));
+      for (const held of realm.all()) {
+        if (realm.formerUntil(held) !== undefined) this.#state.touchPlace(held);
+      }
+    }
   }
 
   /**
@@ -53,6 +80,7 @@ export class LeaseFit {
    * address without a pool rests.
    */
   get isWaiting(): boolean {
+    if (this.#state.isFollowing) return false;
     const { realms } = this.#failures;
     return realms.length > 0 || this.#overlapping.size > 0 || !this.#state.retired.isEmpty;
   }
@@ -68,7 +96,8 @@ export class LeaseFit {
 
   /** In how many ms the next overlap ends; infinite if none lasts. */
   get overlapEndsInMs(): number {
-    const { realms, clock } = this.#state;
+    const { realms, clock, isFollowing } = this.#state;
+    if (isFollowing) return Number.POSITIVE_INFINITY;
     const ends = Array.from(this.#overlapping, (name) => realms.get(name)!.overlaps.nextEndMs);
     return Math.max(0, Math.min(...ends) - clock.now());
   }
@@ -80,21 +109,23 @@ export class LeaseFit {
    * @param problems gets the reasons why addresses could not be leased, unless these were so before
    */
   *fit(changes: IndexChanges, isRetry: boolean, problems: AllocatorError[]): Generator<void> {
-    const { desired } = this.#state;
+    const { desired, isFollowing } = this.#state;
     const isTransitChanged = desired.transit !== undefined && changes.sites.has(desired.transit);
     if (isTransitChanged) this.#recountNeeds();
     const renewed = new Set<string>();
     for (const name of changes.sites) {
       const site = desired.sites.get(name);
-      if (site === undefined) this.#drop(name);
+      if (site === undefined) this.#leave(name);
       else if (this.#renew(site)) renewed.add(name);
       else this.#divide(name);
       yield;
     }
-    for (const found of [this.#found.leases, this.#found.overlaps]) {
-      for (const name of found.keys()) this.#drop(name);
+    if (!isFollowing) {
+      for (const found of [this.#found.leases, this.#found.overlaps]) {
+        for (const name of found.keys()) this.#leave(name);
+      }
+      this.#endOverlaps();
     }
-    this.#endOverlaps();
     const realms = new Set([...renewed, ...changes.realms.keys()]);
     if (changes.isEverything) for (const name of desired.sites.keys()) realms.add(name);
     if (isRetry) for (const name of this.#failures.realms) realms.add(name);
@@ -108,8 +139,13 @@ export class LeaseFit {
       if (isAll || part !== undefined) this.#divide(name, part?.parties);
       const hosts = part?.hosts ?? [];
       const keys = isAll ? [...desired.hostsIn(name).keys(), ...hosts] : hosts;
-      problems.push(...this.#leaseServices(name, realm, keys));
+      if (!isFollowing) problems.push(...this.#leaseServices(name, realm, keys));
       yield;
+    }
+    if (isFollowing) {
+      this.#follow.fitWidened(changes);
+      this.#inTransit.clear();
+      return;
     }
     problems.push(...this.#leaseTransit());
     this.#eraseRested();
@@ -137,7 +173,7 @@ export class LeaseFit {
       const ended = realm.endOverlaps(clock.now());
       if (ended === undefined) continue;
       for (const held of ended) {
-        this.#state.endFormer(realm, held);
+        this.#state.endOne(realm, held);
         // A client with a presence in another site needs one in the transit realm, too.
         if (name === desired.transit && clientRealms.isNeeded(held.key)) {
           this.#inTransit.add(held.key);
@@ -147,6 +183,15 @@ export class LeaseFit {
       this.#state.touchRealm(name);
       if (realm.overlaps.isEmpty) this.#overlapping.delete(name);
     }
+  }
+
+  /** Ends the use of a realm that is gone. */
+  #leave(name: string): void {
+    if (this.#state.isFollowing) this.#follow.setAside(name);
+    else this.#drop(name);
+    this.#overlapping.delete(name);
+    this.#failures.delete(name);
+    this.#state.touchPool(name);
   }
 
   /** Ends the leases of a realm that is gone. */
@@ -159,12 +204,9 @@ export class LeaseFit {
     }
     if ((realm?.overlaps ?? overlaps)?.isEmpty === false) {
       this.#state.journal.write(new Overlaps().write(name));
-      this.#overlapping.delete(name);
     }
     for (const lease of realm?.released() ?? found) this.#retire(name, lease);
     this.#state.realms.delete(name);
-    this.#failures.delete(name);
-    this.#state.touchPool(name);
   }
 
   /** Keeps a lease without a pool until its quarantine has ended. */
@@ -189,19 +231,24 @@ export class LeaseFit {
     return taken;
   }
 
-  /** Makes the leases of a site anew if its pools have changed, from those that there were. Returns false if not. */
-  #renew(site: Site): boolean {
+  /**
+   * Makes the leases of a site anew from those that there were, if its pools have changed. Returns false if not.
+   *
+   * @param shown the overlaps that another process has stored, because of which they are made anew in any case
+   */
+  #renew(site: Site, shown?: Overlaps): boolean {
     const { name } = site;
     const before = this.#state.realms.get(name);
-    if (before?.definition === definitionOf(site)) return false;
+    if (shown === undefined && before?.definition === definitionOf(site)) return false;
     const { leases: found, overlaps } = this.#takeFound(name);
     const { quarantineMs, overlapMs } = this.#options;
-    const { clock, journal, realms, retired } = this.#state;
+    const { clock, journal, realms, retired, releases, isFollowing } = this.#state;
     const realm = new RealmLeases(site, {
       quarantineMs,
       now: clock.now,
       uses: before?.uses,
-      overlaps: before?.overlaps ?? overlaps,
+      overlaps: shown ?? before?.overlaps ?? overlaps,
+      releases,
     });
     const held = before === undefined ? this.#heldOf(name, found) : [...before.all()];
     const released = before?.released() ?? found.filter(({ of }) => of === undefined);
@@ -210,12 +257,14 @@ export class LeaseFit {
     }
     realms.set(name, realm);
     const untilMs = clock.now() + overlapMs;
+    const { value: stored = [] } = realm.overlaps.write(name);
     // An overlap of an earlier process may be longer than they are now.
-    const isLimited = realm.overlaps.limit(untilMs);
-    if (realm.beginOverlap(before, untilMs) || isLimited) {
-      journal.write(realm.overlaps.write(name));
-    }
-    if (!realm.overlaps.isEmpty) {
+    const isLimited = !isFollowing && realm.overlaps.limit(untilMs);
+    const hasBegun = realm.beginOverlap(before, untilMs);
+    if (hasBegun || isLimited) journal.write(realm.overlaps.write(name));
+    if (hasBegun && isFollowing) this.#follow.noteBegun(name, stored);
+    if (realm.overlaps.isEmpty) this.#overlapping.delete(name);
+    else {
       this.#overlapping.add(name);
       // Another one of several leases may be the newest one now.
       for (const each of realm.all()) {
@@ -261,7 +310,8 @@ export class LeaseFit {
   }
 
   #fitAll(name: string, realm: RealmLeases): void {
-    for (const held of [...realm.held()]) this.#fitLease(name, realm, held);
+    const all = this.#state.isFollowing ? realm.all() : realm.held();
+    for (const held of [...all]) this.#fitLease(name, realm, held);
   }
 
   #fitPart(
@@ -283,12 +333,18 @@ export class LeaseFit {
 
   /** Notes whether a lease is a service's or a client's, and releases it if it is neither. */
   #fitLease(name: string, realm: RealmLeases, held: HeldLease): void {
-    const { desired } = this.#state;
+    const { desired, journal } = this.#state;
+    if (this.#state.isFollowing) {
+      this.#follow.fitLease(realm, held);
+      return;
+    }
     const isService = desired.hostIn(name, held.key) !== undefined;
     if (!isService && !desired.isAdmitted(name, held.of, held.address.family)) {
       this.#state.release(realm, held);
       return;
     }
+    // It was not needed while another process allocated, which has not released it.
+    if (!held.isStored && !journal.has(held)) this.#state.setStored(held, true);
     realm.setService(held, isService);
     if (isService) {
       this.#state.endClient(realm, held);

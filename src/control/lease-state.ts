@@ -12,6 +12,7 @@ import type { LeaseClock } from './lease-clock.ts';
 import type { LeaseJournal } from './lease-journal.ts';
 import { presenceKey } from './presence-key.ts';
 import type { RealmLeases } from './realm-leases.ts';
+import type { ReleaseVersions } from './release-versions.ts';
 import { RetiredLeases } from './retired-leases.ts';
 
 /** An address of a realm. */
@@ -37,6 +38,8 @@ export class LeaseState {
   readonly journal: LeaseJournal;
   readonly clock: LeaseClock;
   readonly desired: DesiredIndex;
+  /** Says which released addresses other machines do not use any more; undefined if there are none. */
+  readonly releases: ReleaseVersions | undefined;
   readonly #storeUseMs: number;
   #places = new Map<string, Place>();
   #pools = new Map<string, Set<string>>();
@@ -47,13 +50,34 @@ export class LeaseState {
     desired: DesiredIndex,
     journal: LeaseJournal,
     clock: LeaseClock,
-    { storeUseMs, quarantineMs }: { readonly storeUseMs: number; readonly quarantineMs: number }
+    { storeUseMs, quarantineMs }: { readonly storeUseMs: number; readonly quarantineMs: number },
+    releases: ReleaseVersions | undefined
   ) {
     this.desired = desired;
     this.journal = journal;
     this.clock = clock;
     this.#storeUseMs = storeUseMs;
-    this.retired = new RetiredLeases(quarantineMs);
+    this.releases = releases;
+    this.retired = new RetiredLeases(quarantineMs, releases);
+  }
+
+  /** Whether another process allocates: the leases are those that the store shows. */
+  get isFollowing(): boolean {
+    return !this.journal.isOpen;
+  }
+
+  /**
+   * Drops what is not stored, because another process allocates now. Leases that the store does not have end. Returns the
+   * keys in the store of what was dropped.
+   */
+  follow(): string[] {
+    const dropped = this.journal.close();
+    for (const { held } of dropped) {
+      const realm = held && this.realms.get(held.realm);
+      if (realm === undefined || held!.isStored) continue;
+      if (realm.allOf(held!.key).includes(held!)) this.endOne(realm, held!);
+    }
+    return dropped.map(({ key }) => key);
   }
 
   /**
@@ -95,8 +119,11 @@ export class LeaseState {
     for (const each of realm.allOf(held.key)) this.#end(realm, each);
   }
 
-  /** Ends a lease whose address the pools had until the end of an overlap. The others of its presence stay. */
-  endFormer(realm: RealmLeases, held: HeldLease): void {
+  /**
+   * Ends one lease: its address was in the pools until the end of an overlap, or another process has ended it. The others
+   * of its presence stay.
+   */
+  endOne(realm: RealmLeases, held: HeldLease): void {
     if (realm.get(held.key) === held) this.endClient(realm, held);
     this.#end(realm, held);
     for (const each of realm.allOf(held.key)) this.touchPlace(each);
@@ -160,19 +187,25 @@ export class LeaseState {
   }
 
   /**
-   * Stores all changes in one commit. Returns false if there were none.
+   * Stores all changes. Returns false if there were none.
    *
+   * @throws {StoreConflictError} if another process allocates now.
    * @throws {StoreError} if that fails; the changes then go with the next commit.
    */
   async commit(): Promise<boolean> {
     if (this.journal.isEmpty) return false;
-    for (const held of await this.journal.commit()) {
-      const leases = this.realms.get(held.realm)?.allOf(held.key) ?? [];
-      if (held.isStored || !leases.includes(held)) continue;
-      held.isStored = true;
-      for (const each of leases) this.touchPlace(each);
-    }
+    await this.journal.commit((stored) => {
+      for (const held of stored) if (!held.isStored) this.setStored(held, true);
+    });
     return true;
+  }
+
+  /** Notes whether a lease may be used, if it has not ended meanwhile. */
+  setStored(held: HeldLease, isStored: boolean): void {
+    const leases = this.realms.get(held.realm)?.allOf(held.key) ?? [];
+    if (!leases.includes(held)) return;
+    held.isStored = isStored;
+    for (const each of leases) this.touchPlace(each);
   }
 
   touchPlace({ realm, address }: Place): void {

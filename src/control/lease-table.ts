@@ -21,20 +21,23 @@ import type { Endpoint } from '../base/endpoint.ts';
 import type { IpPrefix } from '../base/prefix.ts';
 import { type AllocatorError, QuotaExceededError, StoreError } from '../errors.ts';
 import type { Site } from '../registry/index.ts';
-import type { Store } from '../store/index.ts';
+import type { Change, Guard, Store } from '../store/index.ts';
 import type { Presence } from '../translator/index.ts';
+import type { Allocation } from './allocation.ts';
 import type { ClientUse } from './client-uses.ts';
 import type { DesiredIndex } from './desired-index.ts';
 import { type HeldLease, presenceOf } from './held-lease.ts';
 import type { IndexChanges } from './index-changes.ts';
 import { LeaseClock } from './lease-clock.ts';
-import { type FoundLeases, LeaseFit } from './lease-fit.ts';
+import { LeaseFit } from './lease-fit.ts';
+import type { FoundLeases } from './lease-follow.ts';
 import { LeaseJournal } from './lease-journal.ts';
 import { LeaseState, type TouchedLeases } from './lease-state.ts';
 import { OVERLAP_PREFIX, Overlaps } from './overlaps.ts';
 import { familyOfKey, presenceKey } from './presence-key.ts';
 import type { PresenceUse } from './presence-uses.ts';
 import type { RealmLeases } from './realm-leases.ts';
+import { ReleaseVersions } from './release-versions.ts';
 import { type FoundLease, LEASE_PREFIX, LeaseReader } from './stored-lease.ts';
 
 export interface LeaseTableOptions {
@@ -45,6 +48,8 @@ export interface LeaseTableOptions {
   /** How old the stored use of a lease may get while it is in use, in ms. */
   readonly storeUseMs: number;
   readonly clock: Clock;
+  /** Says whether this process allocates; undefined: always. */
+  readonly allocation?: Allocation | undefined;
 }
 
 export interface IdleRules {
@@ -57,14 +62,19 @@ export interface IdleRules {
 export class LeaseTable {
   readonly #state: LeaseState;
   readonly #fit: LeaseFit;
+  readonly #storeUseMs: number;
+  /** The version of the newest lease or overlap that was read. */
+  readonly openedVersion: number;
 
   private constructor(
     desired: DesiredIndex,
-    found: FoundLeases,
-    clock: LeaseClock,
+    { found, clock, releases, version }: OpenedLeases,
     options: LeaseTableOptions
   ) {
-    this.#state = new LeaseState(desired, new LeaseJournal(options.store), clock, options);
+    this.openedVersion = version;
+    const journal = new LeaseJournal(options.store, releases);
+    this.#state = new LeaseState(desired, journal, clock, options, releases);
+    this.#storeUseMs = options.storeUseMs;
     this.#fit = new LeaseFit(this.#state, found, {
       ...options,
       check: (...client) => this.check(...client),
@@ -80,10 +90,16 @@ export class LeaseTable {
     const entries = await options.store.list(LEASE_PREFIX);
     const reader = new LeaseReader();
     const overlaps = new Map<string, Overlaps>();
+    let version = 0;
     for (const entry of await options.store.list(OVERLAP_PREFIX)) {
       const found = Overlaps.read(entry);
       overlaps.set(found.realm, found.overlaps);
+      version = Math.max(version, entry.version);
     }
+    const { allocation } = options;
+    const releases = allocation && new ReleaseVersions(() => allocation.horizon);
+    /** The keys in the store of released leases that other machines may still use. */
+    const unapplied = new Set<FoundLease>();
     const all = new Map<string, FoundLease[]>();
     /** The keys in the store by holder, of the realm of the entry before: they are in the order of their realms. */
     const holders = new Map<string, string>();
@@ -92,6 +108,9 @@ export class LeaseTable {
       const { realm, lease } = reader.read(entry);
       if (!all.has(realm)) holders.clear();
       newestMs = Math.max(newestMs, lease.releasedAt ?? 0, lease.usedAtMs ?? 0);
+      version = Math.max(version, entry.version);
+      const isReleased = lease.releasedAt !== undefined;
+      if (isReleased && releases?.note(entry.key, entry.version)) unapplied.add(lease);
       const isFormer = overlaps.get(realm)?.untilOf(lease.address) !== undefined;
       if (lease.releasedAt === undefined && !isFormer) {
         const other = holders.get(lease.key);
@@ -105,7 +124,40 @@ export class LeaseTable {
       else found.push(lease);
     }
     const clock = await LeaseClock.open(options.store, options.clock, newestMs);
-    return new LeaseTable(desired, { leases: all, overlaps }, clock, options);
+    if (unapplied.size > 0) beginQuarantines(all, unapplied, clock.now());
+    const found = { leases: all, overlaps };
+    return new LeaseTable(desired, { found, clock, releases, version }, options);
+  }
+
+  /** Whether another process allocates, or none: then the leases are those that the store shows, and nothing is written. */
+  get isFollowing(): boolean {
+    return this.#state.isFollowing;
+  }
+
+  /** Takes what the store shows of leases and overlaps while it is following. Returns what was no lease. */
+  show(changes: Iterable<Change>): StoreError[] {
+    return this.#fit.show(changes);
+  }
+
+  /** Returns whether the store shows what this process has written while it allocates. */
+  isOwn(change: Change): boolean {
+    return this.#state.journal.isOwn(change);
+  }
+
+  /** Begins to allocate. Everything is then to be fitted. @param guards the conditions of each commit */
+  allocate(guards: readonly Guard[]): void {
+    this.#state.journal.open(guards);
+    this.#fit.takeOver();
+  }
+
+  /** Ends that. Returns the keys in the store of what was not stored, which have to be shown again. */
+  follow(): string[] {
+    return this.#state.follow();
+  }
+
+  /** Adds the deletion of an entry that asked for something to the next commit. */
+  answer(key: string): void {
+    this.#state.journal.write({ key, value: undefined });
   }
 
   /**
@@ -182,6 +234,17 @@ export class LeaseTable {
     else this.#state.touch(leases, held);
   }
 
+  /** Returns those of these uses that the process which allocates has to know, because the stored ones get old. */
+  usesToTell(uses: Iterable<PresenceUse>): PresenceUse[] {
+    const { realms, clock } = this.#state;
+    const beforeMs = clock.now() - this.#storeUseMs / 2;
+    return [...uses].filter(({ realm, address }) => {
+      const held = realms.get(realm)?.holder(address);
+      const use = held && realms.get(realm)!.uses.get(held.key);
+      return use !== undefined && use.storedAtMs <= beforeMs;
+    });
+  }
+
   /** Notes that presences were used since the last call, and ignores those that are no clients'. */
   touch(uses: Iterable<PresenceUse>): void {
     for (const { realm, address } of uses) {
@@ -198,7 +261,8 @@ export class LeaseTable {
    */
   *endIdle(rules: IdleRules): Generator<void> {
     for (const name of this.#state.realms.keys()) {
-      for (const site of this.#state.realms.get(name)!.uses.sites) {
+      for (const site of this.#state.realms.get(name)?.uses.sites ?? []) {
+        if (this.isFollowing) return;
         yield* this.#endIdleOf(name, site, rules);
         yield;
       }
@@ -215,13 +279,21 @@ export class LeaseTable {
     if (realm === undefined || longest === undefined || !isIdle(longest)) return;
     const excess = realm.excessOf(site, desired.sites.get(site)?.maxClients ?? 0);
     for (const [key, use] of realm.uses.of(site)) {
-      if (!isIdle(use) || realms.get(name) !== realm) return;
+      if (!isIdle(use) || realms.get(name) !== realm || this.isFollowing) return;
       if (nowMs - use.usedAtMs < idleMs && !excess.has(familyOfKey(key))) continue;
       if (name === desired.transit && clientRealms.isNeeded(key)) continue;
       excess.take(familyOfKey(key));
       this.#state.release(realm, realm.get(key)!);
       yield;
     }
+  }
+
+  /** Returns how many leases a site's clients have in all realms. */
+  countClients(site: string): number {
+    const { clientRealms, realms } = this.#state;
+    let count = 0;
+    for (const name of clientRealms.of(site)) count += realms.get(name)!.uses.of(site).size;
+    return count;
   }
 
   /** Ends all leases of a site's clients in all realms, in memory. Returns how many. */
@@ -244,8 +316,9 @@ export class LeaseTable {
   }
 
   /**
-   * Stores all changes in one commit. Returns false if there were none.
+   * Stores all changes. Returns false if there were none.
    *
+   * @throws {StoreConflictError} if another process allocates now.
    * @throws {StoreError} if that fails; the changes then go with the next commit.
    */
   commit(): Promise<boolean> {
@@ -339,5 +412,27 @@ export class LeaseTable {
   /** Returns the leases of a realm, for reading. */
   realm(name: string): RealmLeases | undefined {
     return this.#state.realms.get(name);
+  }
+}
+
+/** What was read of the store. */
+interface OpenedLeases {
+  readonly found: FoundLeases;
+  readonly clock: LeaseClock;
+  readonly releases: ReleaseVersions | undefined;
+  readonly version: number;
+}
+
+/** Makes the quarantines of released leases begin now, because the times of other machines need not be those here. */
+function beginQuarantines(
+  all: Map<string, FoundLease[]>,
+  released: ReadonlySet<FoundLease>,
+  nowMs: number
+): void {
+  for (const [realm, leases] of all) {
+    const found = leases.map((lease) =>
+      released.has(lease) ? { ...lease, releasedAt: nowMs } : lease
+    );
+    all.set(realm, found);
   }
 }

@@ -3,6 +3,7 @@
  * leases of the store.
  * @module
  */
+import type { AllocationRole } from './allocation-role.ts';
 import type { ResolvedControllerOptions } from './controller-options.ts';
 import { DesiredIndex } from './desired-index.ts';
 import { LeaseTable } from './lease-table.ts';
@@ -12,9 +13,17 @@ export interface OpenedState {
   readonly leases: LeaseTable;
 }
 
-/** @throws {StoreError} if the store cannot be read, or an entry is not a lease. */
-export async function openState(options: ResolvedControllerOptions): Promise<OpenedState> {
+/**
+ * @param role absent if this process always allocates
+ * @throws {StoreError} if the store cannot be read, or an entry is not a lease.
+ */
+export async function openState(
+  options: ResolvedControllerOptions,
+  role?: AllocationRole
+): Promise<OpenedState> {
   const desired = new DesiredIndex(options.registry, options.transit);
   const storeUseMs = options.pressedIdleMs;
-  return { desired, leases: await LeaseTable.open(desired, { ...options, storeUseMs }) };
+  const leases = await LeaseTable.open(desired, { ...options, storeUseMs });
+  role?.opened(leases);
+  return { desired, leases };
 }

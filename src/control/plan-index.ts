@@ -46,6 +46,13 @@ export interface PlanDifference {
   readonly pairs: readonly Pair[];
 }
 
+/** The keys of a part of a plan. */
+export interface PlanKeys {
+  readonly realms: ReadonlyMap<string, unknown>;
+  readonly presences: Iterable<Pick<Presence, 'realm' | 'address'>>;
+  readonly pairs: Iterable<Pick<Pair, 'realm' | 'service'>>;
+}
+
 export class PlanIndex {
   readonly #shared: string;
   readonly #realms = new Map<string, Realm>();
@@ -113,6 +120,19 @@ export class PlanIndex {
     return this.#pairs.get(realm)?.values() ?? [];
   }
 
+  /** Returns the keys of all that there is of a realm and of its hosts; undefined if the plan does not have it. */
+  keysOf(name: string): PlanKeys | undefined {
+    const realm = this.#realms.get(name);
+    if (realm === undefined) return undefined;
+    const all: Removals = { presences: new Map(), pairs: new Map() };
+    this.#addAllOf(name, all);
+    return {
+      realms: new Map([[name, realm]]),
+      presences: [...all.presences.values()],
+      pairs: [...all.pairs.values()],
+    };
+  }
+
   /**
    * Returns what the changes would do to this plan.
    *
@@ -125,10 +145,7 @@ export class PlanIndex {
       throw new ConfigError(path, `"${name}" is not one of the plan's realms`);
     };
     const isGone = (name: string): boolean => named.has(name) && named.get(name) === undefined;
-    const changed = {
-      presences: new Map<string, PlanDifference['presences'][number]>(),
-      pairs: new Map<string, Pair>(),
-    };
+    const changed: Removals = { presences: new Map(), pairs: new Map() };
     for (const [i, { realm, address, of, formerUntil }] of presences.entries()) {
       if (of !== undefined) check(`presences[${i}].realm`, realm);
       if (of !== undefined) check(`presences[${i}].of.realm`, of.realm);
@@ -169,13 +186,7 @@ export class PlanIndex {
   }
 
   /** Adds the removal of all that a realm has, and of all that its hosts have in others. */
-  #addAllOf(
-    name: string,
-    changed: {
-      readonly presences: Map<string, PlanDifference['presences'][number]>;
-      readonly pairs: Map<string, Pair>;
-    }
-  ): void {
+  #addAllOf(name: string, changed: Removals): void {
     const remove = ({ realm, address }: Presence): void => {
       changed.presences.set(`${realm} ${address}`, { realm, address, of: undefined });
     };
@@ -235,6 +246,13 @@ export class PlanIndex {
     if (inShared.size + elsewhere.size + pairs.size > 0) return;
     remove(this.#hosts, endpoint.realm, endpoint.key);
   }
+}
+
+interface Removals {
+  /** Keyed by realm and address. */
+  readonly presences: Map<string, PlanDifference['presences'][number]>;
+  /** Keyed by realm and the key of the service. */
+  readonly pairs: Map<string, Pair>;
 }
 
 function entriesOf<T>(table: Map<string, Map<string, T>>, realm: string): Map<string, T> {

@@ -1,6 +1,6 @@
 /**
  * Divides one plan among several translators. Each of them has its own sites, and all of them have the shared realm,
- * the cloud.
+ * the cloud. Sites that no translator here has are foreign to all of them: another machine holds these, or nobody.
  *
  * A part has the shared realm and the translator's own sites. Packets between these are translated as before. Packets
  * between an own site and a foreign site, which another translator holds, cross the shared realm. There both hosts are
@@ -50,7 +50,7 @@ import type {
 } from '../translator/index.ts';
 import { compilePlan } from '../translator/plan.ts';
 import type { PlanTarget } from './controller-options.ts';
-import { type Pair, type PlanDifference, PlanIndex } from './plan-index.ts';
+import { type Pair, PlanIndex, type PlanKeys } from './plan-index.ts';
 import { PortUses } from './port-uses.ts';
 import { without } from './prefixes.ts';
 import { type RouteChange, SiteRoutes } from './site-routes.ts';
@@ -60,11 +60,16 @@ export interface PlanPartitionOptions {
   /** The realm that all translators have. */
   readonly shared: string;
   readonly targets: readonly PlanTarget[];
-  /** Returns the index of the target that holds a site. It may change; see `reload`. */
+  /**
+   * Returns the index of the target that holds a site, or `ELSEWHERE`. When it has changed, `moved` must be called.
+   */
   readonly holderOf: (site: string) => number;
   /** Is called with changed routes to presences in the shared realm, before the targets get these. Default: none. */
   readonly onRoutes?: (changes: readonly RouteChange[]) => void;
 }
+
+/** In place of the index of a target: none of them holds the site. */
+export const ELSEWHERE: number = -1;
 
 /** Receives the plan of a controller whose `transit` is the shared realm, and divides it. */
 export class PlanPartition implements PlanTarget {
@@ -132,7 +137,7 @@ export class PlanPartition implements PlanTarget {
     const plan = this.#plan;
     const difference = plan.differenceOf(changes);
     const { realms, pairs } = difference;
-    const touched = this.#targets.map(() => new TouchedPart());
+    const touched = new TouchedParts();
     this.#touch(difference, touched);
     for (const { realm, service } of pairs) this.#count(plan.pair(realm, service), -1);
     plan.apply(difference);
@@ -143,41 +148,63 @@ export class PlanPartition implements PlanTarget {
       this.#reloadAll();
     } else {
       this.#touch(difference, touched);
-      for (const [index, part] of touched.entries()) {
-        if (!part.isEmpty) this.#targets[index]!.apply(this.#changesIn(index, part));
-      }
+      this.#send(touched, touched.indexes);
     }
     for (const [name, realm] of realms) if (realm === undefined) this.#holders.delete(name);
   }
 
-  /** Loads a target's part again, because sites have moved or the target has lost it. */
-  reload(index: number): void {
-    for (const [site, before] of this.#holders) {
-      const now = this.#holderOf(site);
-      if (now === before) continue;
-      const pairs = [...this.#plan.pairsIn(site)];
-      for (const pair of pairs) this.#count(pair, -1);
-      this.#holders.set(site, now);
-      for (const pair of pairs) this.#count(pair, 1);
-    }
-    this.#targets[index]!.load(this.part(index));
+  /**
+   * Gives a site to the target that holds it now. Must be called when the result of `holderOf` has changed. It costs what
+   * the plan has of the site.
+   *
+   * @returns a function that takes it from the target that held it before, to be called when its packets go to the new
+   *   one.
+   */
+  moved(site: string): () => void {
+    const now = this.#holderOf(site);
+    const all = this.#plan.keysOf(site);
+    if (all === undefined || this.#holder(site) === now) return () => {};
+    const touched = new TouchedParts();
+    this.#touch(all, touched);
+    this.#setHolder(site, now);
+    this.#touch(all, touched);
+    this.#send(touched, [now]);
+    return () => this.#send(touched, touched.indexes);
   }
 
   /** Returns the part of a target, with all changes since the plan was loaded. */
   part(index: number): TranslationPlan {
     const plan = this.#plan;
-    const touched = new TouchedPart();
-    const parts = this.#targets.map((_, i) => (i === index ? touched : new TouchedPart()));
-    for (const pair of plan.pairs()) this.#touchPair(pair, parts);
+    const touched = new TouchedParts();
+    for (const pair of plan.pairs()) this.#touchPair(pair, touched);
     return {
       realms: [...plan.realms.keys()].flatMap((name) => this.#realmIn(index, name) ?? []),
       presences: [...plan.presences()].flatMap((each) => this.#presenceIn(index, each) ?? []),
-      permits: [...touched.pairs.values()].flatMap((pair) => this.#permitsIn(index, pair)),
+      permits: [...touched.of(index).pairs.values()].flatMap((pair) =>
+        this.#permitsIn(index, pair)
+      ),
     };
   }
 
   #reloadAll(): void {
-    for (let index = 0; index < this.#targets.length; index++) this.reload(index);
+    for (const site of [...this.#holders.keys()]) this.#setHolder(site, this.#holderOf(site));
+    for (const [index, target] of this.#targets.entries()) target.load(this.part(index));
+  }
+
+  #setHolder(site: string, now: number): void {
+    if (this.#holders.get(site) === now) return;
+    const pairs = [...this.#plan.pairsIn(site)];
+    for (const pair of pairs) this.#count(pair, -1);
+    this.#holders.set(site, now);
+    for (const pair of pairs) this.#count(pair, 1);
+  }
+
+  /** Sends these targets what is touched in their parts. */
+  #send(touched: TouchedParts, indexes: Iterable<number>): void {
+    for (const index of indexes) {
+      const part = touched.of(index);
+      if (!part.isEmpty) this.#targets[index]?.apply(this.#changesIn(index, part));
+    }
   }
 
   #readShared(): void {
@@ -220,49 +247,49 @@ export class PlanPartition implements PlanTarget {
   }
 
   /** Notes what a difference touches in the parts, by the plan as it is now. */
-  #touch({ realms, presences, pairs }: PlanDifference, parts: readonly TouchedPart[]): void {
+  #touch({ realms, presences, pairs }: PlanKeys, parts: TouchedParts): void {
     for (const name of realms.keys()) {
-      if (name !== this.#shared) parts[this.#holder(name)]!.realms.add(name);
+      if (name !== this.#shared) parts.of(this.#holder(name)).realms.add(name);
     }
     for (const { realm, address } of presences) {
       const presence = this.#plan.presence(realm, address);
-      if (realm !== this.#shared) parts[this.#holder(realm)]!.addPresence(realm, address);
+      if (realm !== this.#shared) parts.of(this.#holder(realm)).addPresence(realm, address);
       else if (presence !== undefined) this.#touchInShared(presence, parts);
     }
     for (const pair of pairs) this.#touchPair(pair, parts);
   }
 
   /** Notes a presence in the shared realm, and what names its host by it. */
-  #touchInShared({ realm, address, of }: Presence, parts: readonly TouchedPart[]): void {
+  #touchInShared({ realm, address, of }: Presence, parts: TouchedParts): void {
     const { elsewhere, pairs } = this.#plan.host(of);
-    parts[this.#holder(of.realm)]!.addPresence(realm, address);
+    parts.of(this.#holder(of.realm)).addPresence(realm, address);
     for (const other of elsewhere.values()) {
       const holder = this.#holder(other.realm);
-      if (!this.#isHere(holder, of.realm)) parts[holder]!.addPresence(other.realm, other.address);
+      if (!this.#isHere(holder, of.realm)) parts.of(holder).addPresence(other.realm, other.address);
     }
     const service = new Endpoint(realm, address);
     for (const pair of pairs.values()) {
       if (pair.realm === realm) continue;
       const holder = this.#holder(pair.realm);
-      if (!this.#isHere(holder, of.realm)) parts[holder]!.addPair(pair.realm, service);
+      if (!this.#isHere(holder, of.realm)) parts.of(holder).addPair(pair.realm, service);
     }
   }
 
-  #touchPair({ realm, service }: PairKey, parts: readonly TouchedPart[]): void {
+  #touchPair({ realm, service }: PairKey, parts: TouchedParts): void {
     if (realm === this.#shared) {
-      parts[this.#holder(service.realm)]!.addPair(realm, service);
+      parts.of(this.#holder(service.realm)).addPair(realm, service);
       return;
     }
     const holder = this.#holder(realm);
     if (this.#isHere(holder, service.realm)) {
-      parts[holder]!.addPair(realm, service);
+      parts.of(holder).addPair(realm, service);
       return;
     }
     // Clients may use any of its presences in their realm.
     for (const { address } of this.#plan.host(service).inShared.values()) {
-      parts[holder]!.addPair(realm, new Endpoint(this.#shared, address));
+      parts.of(holder).addPair(realm, new Endpoint(this.#shared, address));
     }
-    parts[this.#holder(service.realm)]!.addPair(this.#shared, service);
+    parts.of(this.#holder(service.realm)).addPair(this.#shared, service);
   }
 
   #changesIn(index: number, { realms, presences, pairs }: TouchedPart): PlanChanges {
@@ -347,6 +374,24 @@ function endOf({ formerUntil = Number.POSITIVE_INFINITY }: Presence): number {
 }
 
 type PairKey = Pick<Pair, 'realm' | 'service'>;
+
+/** What is touched in the parts, by the index of the target. */
+class TouchedParts {
+  readonly #parts = new Map<number, TouchedPart>();
+
+  get indexes(): Iterable<number> {
+    return this.#parts.keys();
+  }
+
+  of(index: number): TouchedPart {
+    let part = this.#parts.get(index);
+    if (part === undefined) {
+      part = new TouchedPart();
+      this.#parts.set(index, part);
+    }
+    return part;
+  }
+}
 
 /** What is touched in a part. */
 class TouchedPart {

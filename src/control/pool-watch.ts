@@ -56,6 +56,8 @@ export class PoolWatch {
   /** Keyed by realm: the subjects of its warnings, without that of the quotas. */
   readonly #subjects = new Map<string, Set<string>>();
   readonly #quotas = new QuotaWatch();
+  /** Keyed by realm: the sites whose part of its pools may have changed since these were checked. */
+  readonly #touched = new Map<string, Set<string>>();
 
   constructor(desired: DesiredIndex, leases: LeaseTable) {
     this.#desired = desired;
@@ -90,12 +92,18 @@ export class PoolWatch {
     return { ...allocator.stats, versions };
   }
 
-  /**
-   * Checks pools, and returns the new warnings.
-   *
-   * @param touched keyed by realm: the sites whose part of its pools may have changed
-   */
-  check(touched: ReadonlyMap<string, ReadonlySet<string>>): PoolWarning[] {
+  /** Notes, by realm, the sites whose part of its pools may have changed. */
+  note(pools: ReadonlyMap<string, ReadonlySet<string>>): void {
+    for (const [realm, sites] of pools) {
+      const known = this.#touched.get(realm);
+      if (known === undefined) this.#touched.set(realm, new Set(sites));
+      else for (const site of sites) known.add(site);
+    }
+  }
+
+  /** Checks the pools that have changed since the last call, and returns the new warnings. */
+  check(): PoolWarning[] {
+    const touched = this.#touched;
     const found: PoolWarning[] = [];
     for (const realm of touched.keys()) this.#noteQuotas(realm);
     found.push(...this.#checkQuotas());
@@ -108,6 +116,7 @@ export class PoolWatch {
       found.push(...this.#checkPools(realm));
       for (const site of sites) found.push(...this.#checkSite(realm, site));
     }
+    touched.clear();
     return found;
   }
 

@@ -8,24 +8,23 @@ import { throwToProcess } from '../base/emitter.ts';
 import { Endpoint } from '../base/endpoint.ts';
 import { type Slices, slicesOf } from '../base/slices.ts';
 import { type AllocatorError, ApiMisuseError } from '../errors.ts';
-import type { Registry, Touched } from '../registry/index.ts';
+import type { Touched } from '../registry/index.ts';
 import type { Presence } from '../translator/index.ts';
 import { Admissions } from './admissions.ts';
+import { AllocationRole, type AllocationWork } from './allocation-role.ts';
+import { ClientLeases } from './client-leases.ts';
 import type { Derivation, PresenceControllerEvents, Whois } from './controller-events.ts';
 import {
-  type PlanTarget,
   type PresenceControllerOptions,
   type ResolvedControllerOptions,
   resolveControllerOptions,
 } from './controller-options.ts';
 import { DerivationAudit, type DerivationAuditCounters } from './derivation-audit.ts';
 import type { DesiredIndex } from './desired-index.ts';
-import { IdleSweep } from './idle-sweep.ts';
 import { IndexChanges } from './index-changes.ts';
 import type { LeaseTable } from './lease-table.ts';
 import { type OpenedState, openState } from './opened-state.ts';
-import { PendingPlan } from './pending-plan.ts';
-import { planOf } from './plan.ts';
+import { PlanFeed } from './plan-feed.ts';
 import { type PoolStatus, type PoolWarning, PoolWatch } from './pool-watch.ts';
 import { PresenceLookup } from './presence-lookup.ts';
 import { type ControlMeasures, MeasuredState } from './site-measures.ts';
@@ -47,16 +46,15 @@ export class PresenceController
   readonly measures: ControlMeasures;
   /** Answers questions about single presences. */
   readonly lookup: PresenceLookup;
-  readonly #registry: Registry;
-  readonly #translator: PlanTarget;
-  readonly #transit: string | undefined;
   readonly #suspended: Set<string>;
   readonly #options: ResolvedControllerOptions;
   #desired!: DesiredIndex;
   #leases!: LeaseTable;
   #pools!: PoolWatch;
-  #plan!: PendingPlan;
-  #sweep: IdleSweep | undefined;
+  readonly #plan: PlanFeed;
+  /** Undefined if this process always allocates. */
+  readonly #role: AllocationRole | undefined;
+  readonly #clients: ClientLeases;
   readonly #audit: DerivationAudit;
   readonly #snapshots: SnapshotPublisher;
   readonly #slices: Slices;
@@ -64,12 +62,8 @@ export class PresenceController
   readonly #touched = new TouchedKeys();
   /** What has changed in the index, until the leases fit it. */
   #changes = new IndexChanges(false);
-  /** Whether the translator needs the whole plan, and not changes. */
-  #mustLoad = true;
   /** Whether the next derivation tries again what has failed. */
   #isRetry = false;
-  /** Keyed by realm: the sites whose part of its pools may have changed since these were checked. */
-  readonly #touchedPools = new Map<string, Set<string>>();
   readonly #admissions: Admissions;
   #work: Promise<unknown> = Promise.resolve();
   #isDeriveQueued = false;
@@ -77,14 +71,25 @@ export class PresenceController
   #isClosed = false;
   #closing: Promise<void> | undefined;
 
-  private constructor(options: ResolvedControllerOptions, opened: OpenedState) {
+  private constructor(
+    options: ResolvedControllerOptions,
+    opened: OpenedState,
+    role: AllocationRole | undefined
+  ) {
     super();
     this.#options = options;
+    this.#role = role;
     this.#slices = slicesOf(options.clock);
-    this.#registry = options.registry;
-    this.#translator = options.translator;
-    this.#transit = options.transit;
     this.#suspended = new Set(options.suspended);
+    this.#plan = new PlanFeed({
+      translator: options.translator,
+      isLive: (site) => this.#isLive(site),
+      onRefused: (error) => {
+        this.#enqueue(async () => {
+          this.emit('problem', { error });
+        }).catch(throwToProcess);
+      },
+    });
     this.#use(opened);
     const state = () => ({
       desired: this.#desired,
@@ -98,8 +103,18 @@ export class PresenceController
       slices: this.#slices,
       enqueue: (work) => this.#enqueue(work),
       store: () => this.#storeAndCheck(),
+      ask: role && ((...request) => role.requests.ask(...request)),
+      name: options.allocation?.name,
     });
     this.measures = new MeasuredState(state, this.#admissions.counters);
+    this.#clients = new ClientLeases({
+      ...options,
+      role,
+      leases: () => this.#leases,
+      enqueue: (work) => this.#enqueue(work),
+      storeEnded: () => this.#storeAndCheck(),
+      onError: (error) => this.emit('problem', { error }),
+    });
     this.#snapshots = new SnapshotPublisher({
       ...options,
       viewOf: (site) => this.#viewOf(site),
@@ -110,9 +125,10 @@ export class PresenceController
       source: options.registry,
       transit: options.transit,
       state,
-      isQuiet: () => this.#touched.isEmpty && this.#changes.isEmpty && !this.#mustLoad,
+      isKnown: role && ((entry) => role.hasTaken(entry)),
+      isQuiet: () => this.#touched.isEmpty && this.#changes.isEmpty && this.#plan.isLoaded,
       settled: () => this.settled(),
-      repair: () => this.#enqueue(() => this.#repair()),
+      repair: () => this.#enqueue(() => this.#reopen(true)),
       onProblem: (error) => this.emit('problem', { error }),
     });
   }
@@ -125,17 +141,20 @@ export class PresenceController
    */
   static async start(options: PresenceControllerOptions): Promise<PresenceController> {
     const resolved = resolveControllerOptions(options);
-    const opened = await openState(resolved);
-    const controller = new PresenceController(resolved, opened);
+    const role = AllocationRole.of(resolved);
+    const opened = await openState(resolved, role).catch((error: unknown) => {
+      role?.close();
+      throw error;
+    });
+    const controller = new PresenceController(resolved, opened, role);
     // The listener comes first, so that no change is missed while the leases are being stored.
     options.registry.on('change', controller.#onChange);
     try {
       const derivation = await controller.#enqueue(() => controller.#deriveAll(opened));
       setImmediate(() => controller.#report(derivation));
-      controller.#beginSweeps();
-      if (resolved.releaseSuspended) {
-        for (const site of controller.#suspended) controller.#releaseLater(site);
-      }
+      await role?.start(controller.#roleWork());
+      controller.#clients.beginSweeps();
+      if (resolved.releaseSuspended) controller.#clients.releaseLater(controller.#suspended);
     } catch (error) {
       await controller.close();
       throw error;
@@ -143,7 +162,7 @@ export class PresenceController
     return controller;
   }
 
-  /** Resolves when all changes of the registry so far are in force. */
+  /** Resolves when all changes of the registry are in force, and all leases, that the watches have shown so far. */
   async settled(): Promise<void> {
     do await this.#enqueue(async () => {});
     while (this.#isDeriveQueued && !this.#isClosed);
@@ -166,6 +185,7 @@ export class PresenceController
    *   shares of other sites and the reserve for services leave to it.
    * @throws {PoolExhaustedError} if the egress site has no address left.
    * @throws {StoreError} if it cannot be stored.
+   * @throws {AllocatorUnavailableError} if another process allocates, and does not answer.
    */
   admit(ingress: string, source: AddressInput, egress: string, family: Family): Promise<void> {
     if (this.#isClosed) return Promise.reject(new ApiMisuseError('the controller is closed'));
@@ -188,7 +208,7 @@ export class PresenceController
     else this.#suspended.delete(site);
     for (const view of this.#plan.noteSite(site)) this.#snapshots.mark(view);
     this.#push();
-    if (isSuspended && this.#options.releaseSuspended) this.#releaseLater(site);
+    if (isSuspended && this.#options.releaseSuspended) this.#clients.releaseLater([site]);
   }
 
   /**
@@ -198,14 +218,11 @@ export class PresenceController
    *
    * @returns how many leases were ended
    * @throws {StoreError} if it cannot be stored; the leases are out of use nevertheless.
+   * @throws {AllocatorUnavailableError} if another process allocates, and does not answer.
    */
   releaseClients(site: string): Promise<number> {
     if (this.#isClosed) return Promise.reject(new ApiMisuseError('the controller is closed'));
-    return this.#enqueue(async () => {
-      const released = this.#leases.releaseClients(site);
-      if (released > 0) await this.#storeAndCheck();
-      return released;
-    });
+    return this.#clients.release(site);
   }
 
   /**
@@ -248,10 +265,11 @@ export class PresenceController
 
   async #close(): Promise<void> {
     this.#isClosed = true;
-    this.#registry.off('change', this.#onChange);
+    this.#options.registry.off('change', this.#onChange);
     this.#snapshots.close();
-    this.#sweep?.close();
+    this.#clients.close();
     this.#audit.close();
+    this.#role?.close();
     this.#endRetry?.();
     await this.#work;
     this.#leases.noteClock();
@@ -316,7 +334,6 @@ export class PresenceController
     opened.desired.updateAll(changes);
     const problems = await this.#fit(opened.leases, changes);
     this.#use(opened);
-    this.#mustLoad = true;
     return this.#putToUse(changes, problems);
   }
 
@@ -326,7 +343,7 @@ export class PresenceController
     this.#markViews(changes);
     await this.#store();
     if (this.#leases.isWaiting) this.#retryLater();
-    return { problems, warnings: this.#checkPools() };
+    return { problems, warnings: this.#pools.check() };
   }
 
   /** Fits the leases in slices. */
@@ -341,26 +358,60 @@ export class PresenceController
     this.#desired = desired;
     this.#leases = leases;
     this.#pools = new PoolWatch(desired, leases);
-    this.#plan = new PendingPlan(desired, leases, (site) => this.#isLive(site));
+    this.#plan.use(desired, leases);
   }
 
-  /** Derives everything anew from the registry and the store, as at the start. */
-  async #repair(): Promise<void> {
+  /**
+   * Derives everything anew from the registry and the store, as at the start.
+   *
+   * @param isStored whether what is not stored yet is stored before, and not dropped
+   */
+  async #reopen(isStored: boolean): Promise<void> {
     if (this.#isClosed) return;
-    this.#leases.noteClock();
-    await this.#leases.commit();
-    this.#report(await this.#deriveAll(await openState(this.#options)));
+    if (isStored) {
+      this.#leases.noteClock();
+      await this.#store();
+    }
+    const opened = await openState(this.#options, this.#role);
+    this.#report(await this.#deriveAll(opened));
     this.#snapshots.markAll(this.#desired.sites.keys());
+  }
+
+  #roleWork(): AllocationWork {
+    return {
+      leases: () => this.#leases,
+      enqueue: (work) => this.#enqueue(work),
+      fitAll: () => this.#fitAll(),
+      reopen: () => this.#reopen(false),
+      push: () => {
+        this.#push();
+        this.#report({ warnings: this.#pools.check() });
+      },
+      store: () => this.#storeAndCheck(),
+      admit: (asked, end) => this.#admissions.admitFor(asked, end),
+      onError: (error) => this.emit('problem', { error }),
+    };
+  }
+
+  /** Fits all leases to the desired state that is in force, because this process allocates from now on. */
+  async #fitAll(): Promise<void> {
+    const changes = new IndexChanges(true);
+    for (const name of this.#desired.sites.keys()) changes.sites.add(name);
+    const problems = await this.#fit(this.#leases, changes);
+    if (this.#options.releaseSuspended) this.#clients.releaseLater(this.#suspended);
+    await this.#store();
+    if (this.#leases.isWaiting) this.#retryLater();
+    this.#report({ problems, warnings: this.#pools.check() });
   }
 
   #markViews({ views, realms }: IndexChanges): void {
     for (const site of views) this.#snapshots.mark(site);
-    if (this.#transit === undefined) return;
+    if (this.#options.transit === undefined) return;
     // Whether a host has a name as a client in the transit realm depends on the exposures to its site.
-    const uses = this.#leases.realm(this.#transit)?.uses;
-    for (const site of realms.get(this.#transit)?.parties ?? []) {
+    const uses = this.#leases.realm(this.#options.transit)?.uses;
+    for (const site of realms.get(this.#options.transit)?.parties ?? []) {
       const isPresent = (uses?.hostCount(site) ?? 0) > 0 || this.#desired.isHome(site);
-      if (isPresent) this.#snapshots.mark(this.#transit);
+      if (isPresent) this.#snapshots.mark(this.#options.transit);
     }
   }
 
@@ -369,29 +420,12 @@ export class PresenceController
     for (const warning of warnings) this.emit('warning', warning);
   }
 
-  #beginSweeps(): void {
-    const { presenceUses: ask } = this.#options;
-    if (ask === undefined || this.#isClosed) return;
-    this.#sweep = new IdleSweep({
-      ...this.#options,
-      ask,
-      leases: () => this.#leases,
-      enqueue: (work) => this.#enqueue(work),
-      storeEnded: () => this.#storeAndCheck(),
-      onError: (error) => this.emit('problem', { error }),
-    });
-  }
-
-  #releaseLater(site: string): void {
-    if (this.#isClosed) return;
-    this.releaseClients(site).catch((error: Error) => this.emit('problem', { error }));
-  }
-
   /** Stores changed leases and puts to use what is stored. Those that have ended are out of use even if that fails. */
   async #store(): Promise<void> {
     try {
       await this.#leases.commit();
     } catch (error) {
+      if (await this.#role?.isLost(error)) return;
       this.#retryLater();
       throw error;
     } finally {
@@ -403,7 +437,7 @@ export class PresenceController
     try {
       await this.#store();
     } finally {
-      this.#report({ warnings: this.#checkPools() });
+      this.#report({ warnings: this.#pools.check() });
     }
   }
 
@@ -414,15 +448,9 @@ export class PresenceController
     this.#endRetry ??= clock.after(inMs, this.#onRetry, true);
   }
 
-  /** Checks the pools that have changed since the last call. */
-  #checkPools(): PoolWarning[] {
-    const warnings = this.#pools.check(this.#touchedPools);
-    this.#touchedPools.clear();
-    return warnings;
-  }
-
   #clientBehind(realm: string, address: IpAddress): Endpoint {
-    const client = realm === this.#transit ? this.#leases.holder(realm, address) : undefined;
+    const client =
+      realm === this.#options.transit ? this.#leases.holder(realm, address) : undefined;
     return client ?? new Endpoint(realm, address.canonical());
   }
 
@@ -433,38 +461,10 @@ export class PresenceController
   /** Gives the translator what has changed, and marks the snapshots of the sites where presences have changed. */
   #push(): void {
     const touched = this.#leases.takeTouched();
-    for (const [realm, sites] of touched.pools) {
-      const known = this.#touchedPools.get(realm) ?? [];
-      this.#touchedPools.set(realm, new Set([...known, ...sites]));
-    }
+    this.#pools.note(touched.pools);
     for (const { realm } of touched.places.values()) this.#snapshots.mark(realm);
     for (const realm of touched.realms) this.#snapshots.mark(realm);
-    if (this.#mustLoad) {
-      this.#load();
-      return;
-    }
-    this.#plan.noteLeases(touched);
-    const changes = this.#plan.changes();
-    if (changes === undefined) return;
-    try {
-      this.#translator.apply(changes);
-      this.#plan.applied(changes);
-    } catch (error) {
-      // The translator is as before. The whole plan puts right what does not fit the changes.
-      this.#mustLoad = true;
-      this.#load();
-      this.#enqueue(async () => {
-        this.emit('problem', { error: error as Error });
-      }).catch(throwToProcess);
-    }
-  }
-
-  /** Loads the plan into the translator. */
-  #load(): void {
-    const isLive = (site: string) => this.#isLive(site);
-    this.#translator.load(planOf(this.#desired, this.#leases, isLive));
-    this.#mustLoad = false;
-    this.#plan.loaded();
+    this.#plan.push(touched);
   }
 
   #viewOf(name: string): SiteView | undefined {

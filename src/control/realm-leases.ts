@@ -22,6 +22,7 @@ import type { HeldLease } from './held-lease.ts';
 import { Overlaps } from './overlaps.ts';
 import { coverOf, without } from './prefixes.ts';
 import { presenceKey, siteOfKey } from './presence-key.ts';
+import type { ReleaseVersions } from './release-versions.ts';
 
 export interface RealmLeasesOptions {
   readonly quarantineMs: number;
@@ -31,6 +32,8 @@ export interface RealmLeasesOptions {
   readonly uses?: ClientUses | undefined;
   /** The overlaps that the realm takes over. */
   readonly overlaps?: Overlaps | undefined;
+  /** Says which released addresses other machines do not use any more; undefined if there are none. */
+  readonly releases?: ReleaseVersions | undefined;
 }
 
 export class RealmLeases {
@@ -59,8 +62,10 @@ export class RealmLeases {
   readonly #resting = new Map<string, string>();
 
   constructor(site: Site, options: RealmLeasesOptions) {
-    const { quarantineMs, now, uses = new ClientUses(), overlaps = new Overlaps() } = options;
-    this.#name = site.name;
+    const { quarantineMs, now, releases } = options;
+    const { uses = new ClientUses(), overlaps = new Overlaps() } = options;
+    const { name } = site;
+    this.#name = name;
     this.#leasable = without(site.pools, site.reserved ?? []);
     this.uses = uses;
     this.overlaps = overlaps;
@@ -72,6 +77,7 @@ export class RealmLeases {
       clock: { wallMs: now },
       groupOf: siteOfKey,
       onRested: ({ address }) => this.#endRest(address),
+      mayRest: releases && (({ address }) => releases.isApplied(name, address)),
     });
   }
 
@@ -115,9 +121,19 @@ export class RealmLeases {
 
   /** Returns the presence at an address, if it is in use and stored. */
   holder(address: AddressInput): HeldLease | undefined {
-    const lease = this.allocator.holder(address);
-    const held = lease && this.#leaseAt(lease);
+    const held = this.heldAt(address);
     return held?.isStored ? held : undefined;
+  }
+
+  /** Returns the lease of an address that is in use. */
+  heldAt(address: AddressInput): HeldLease | undefined {
+    const lease = this.allocator.holder(address);
+    return lease && this.#leaseAt(lease);
+  }
+
+  /** Whether leases are in use whose addresses the pools do not have any more. */
+  get hasOutside(): boolean {
+    return this.#outside.size > 0;
   }
 
   /** Returns until when a lease is a former one of a presence with a newer address; undefined if it is none. */
@@ -225,6 +241,32 @@ export class RealmLeases {
     this.#endRest(address);
     this.#take(held);
     return held;
+  }
+
+  /** Takes a lease that another process has stored. Its address is not in use. */
+  adopt(held: HeldLease): void {
+    const { key, address } = held;
+    this.#endRest(address);
+    this.allocator.retain([{ key, address }]);
+    if (!this.allocator.has(address)) this.#outside.add(address.toString());
+    this.#take(held);
+  }
+
+  /**
+   * Takes a lease that another process has released, of an address that is not in use. Its quarantine begins now. Returns
+   * it if the pools do not have the address.
+   */
+  adoptReleased(key: string, address: IpAddress, nowMs: number): Lease | undefined {
+    if (
+      this.allocator.isResting(address) &&
+      this.#resting.get(address.toString()) === siteOfKey(key)
+    ) {
+      return undefined;
+    }
+    this.#endRest(address);
+    const [lost] = this.allocator.restore([{ key, address, releasedAt: nowMs }]);
+    if (lost === undefined) this.#rest(key, address);
+    return lost;
   }
 
   /** Notes whether a lease, with the former ones of its presence, is of a service or of a client. */

@@ -4,17 +4,22 @@
  * @module
  */
 import type { Lease } from '../allocator/index.ts';
+import type { IpAddress } from '../base/address.ts';
+import type { ReleaseVersions } from './release-versions.ts';
 
 export class RetiredLeases {
   readonly #quarantineMs: number;
+  readonly #releases: ReleaseVersions | undefined;
   /** Keyed by realm and then by the text of the address. */
   readonly #realms = new Map<string, Map<string, Lease>>();
   /** In the order of their release, unless `#isSorted` is false. One that was taken back is still here. */
   readonly #queue: Retired[] = [];
   #isSorted = true;
 
-  constructor(quarantineMs: number) {
+  /** @param releases says which addresses other machines do not use any more; undefined if there are none */
+  constructor(quarantineMs: number, releases: ReleaseVersions | undefined) {
     this.#quarantineMs = quarantineMs;
+    this.#releases = releases;
   }
 
   get isEmpty(): boolean {
@@ -39,12 +44,18 @@ export class RetiredLeases {
     return leases === undefined ? [] : [...leases.values()];
   }
 
+  /** Removes the lease of an address. */
+  remove(realm: string, address: IpAddress): void {
+    const leases = this.#realms.get(realm);
+    if (leases?.delete(address.toString()) && leases.size === 0) this.#realms.delete(realm);
+  }
+
   /** Removes and returns the leases whose quarantine has ended. */
   takeRested(nowMs: number): Retired[] {
     if (!this.#isSorted) this.#queue.sort((a, b) => releaseOf(a) - releaseOf(b));
     this.#isSorted = true;
     const rested: Retired[] = [];
-    const end = this.#queue.findIndex((each) => releaseOf(each) + this.#quarantineMs > nowMs);
+    const end = this.#queue.findIndex((each) => !this.#isRested(each, nowMs));
     const due = this.#queue.splice(0, end < 0 ? this.#queue.length : end);
     for (const { realm, lease } of due) {
       const leases = this.#realms.get(realm);
@@ -55,6 +66,11 @@ export class RetiredLeases {
       rested.push({ realm, lease });
     }
     return rested;
+  }
+
+  #isRested(retired: Retired, nowMs: number): boolean {
+    if (releaseOf(retired) + this.#quarantineMs > nowMs) return false;
+    return this.#releases?.isApplied(retired.realm, retired.lease.address) !== false;
   }
 }
 

@@ -7,12 +7,13 @@ import { existsSync } from 'node:fs';
 import { bitsOf, IpAddress } from '../base/address.ts';
 import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
 import { ApiMisuseError, EnvironmentError } from '../errors.ts';
-import { checkMtu, checkTexts, checkType } from './contract.ts';
+import { checkMtu, checkTexts, checkType, checkWhole } from './contract.ts';
 import { checkRuleName } from './gateway-table.ts';
 import { ip, ipBatch } from './ip-command.ts';
 import {
   flushRoutes,
   HostRoutes,
+  MAX_METRIC,
   NO_SUCH_ROUTE,
   ROUTE_PROTOCOL,
   type TunRoutes,
@@ -35,9 +36,14 @@ export interface TunConfiguration extends TunRoutes {
   /**
    * LAN interfaces at which the kernel answers ARP, without a delay, for all addresses that it routes to other
    * interfaces. This holds for IPv4 only. For IPv6 the kernel answers for single addresses, which
-   * `ip -6 neighbour add proxy ADDRESS dev LAN` adds. Default none.
+   * `ip -6 neighbour add proxy ADDRESS dev LAN` adds; see `proxyNdp`. Default none.
    */
   readonly proxyArp?: readonly string[];
+  /**
+   * Those of `lan` and `proxyArp` at which the kernel answers neighbour solicitations, without a delay, for the
+   * addresses with an entry of `ip -6 neighbour add proxy`, if one of the prefixes is of IPv6. Default none.
+   */
+  readonly proxyNdp?: readonly string[];
   /**
    * The interfaces of the LAN, besides those in `proxyArp`. The kernel then forwards between them and the
    * TUN, for the IP versions of the prefixes, and nothing passes between the TUN and any other interface.
@@ -46,6 +52,12 @@ export interface TunConfiguration extends TunRoutes {
    * from the TUN; without the list, forwarding is not changed at all.
    */
   readonly lan?: readonly string[];
+  /**
+   * Further interfaces, of a network that only the machines of the same cloud are on. They are as those of `lan`, but
+   * packets whose source is in one of the prefixes are accepted from there, because another machine may hold their
+   * sites. They count only with `lan`. Default none.
+   */
+  readonly transit?: readonly string[];
   /**
    * Called with one sentence when another program has removed the rules while the gateway runs, which is checked
    * every 5 s. The rules are installed again in any case. By default nothing is called.
@@ -58,6 +70,12 @@ export interface RouteSetting {
   readonly prefix: PrefixInput;
   /** The interface of the route; `undefined` removes the route. */
   readonly device: string | undefined;
+  /**
+   * The metric, from 1 to 2^32 - 1. Of several routes of a prefix the kernel uses the one with the smallest metric, and
+   * a routing daemon may announce it. Routes with different metrics exist beside each other. Default: that of the
+   * kernel; a removal without it removes one route, whatever its metric.
+   */
+  readonly metric?: number | undefined;
 }
 
 /**
@@ -75,21 +93,25 @@ export interface RouteSetting {
  */
 export async function configureTun(configuration: TunConfiguration): Promise<TunSetup> {
   const { name, otherTuns = [], mtu, addresses = [], proxyArp = [], lan } = configuration;
-  const { onProblem = () => {} } = configuration;
-  for (const [option, value] of Object.entries({ otherTuns, addresses, proxyArp, lan })) {
+  const { proxyNdp = [], transit = [], onProblem = () => {} } = configuration;
+  const lists = { otherTuns, addresses, proxyArp, proxyNdp, lan, transit };
+  for (const [option, value] of Object.entries(lists)) {
     checkTexts(option, value);
   }
   checkType('onProblem', onProblem, 'function');
-  const lans = lan && [...new Set([...lan, ...proxyArp])];
+  const lans = lan && [...new Set([...lan, ...proxyArp, ...transit])];
   const tuns = [name, ...otherTuns];
-  for (const each of [...tuns, ...(lans ?? proxyArp)]) {
+  for (const each of [...tuns, ...(lans ?? [...proxyArp, ...transit]), ...proxyNdp]) {
     checkTunName(each);
     if (lans !== undefined) checkRuleName(each);
   }
   if (mtu !== undefined) checkMtu(mtu);
   for (const address of addresses) checkInterfaceAddress(address);
-  const routes = new HostRoutes({ tuns, lans, proxyArp, onProblem }, configuration);
-  for (const each of lans ?? proxyArp) checkInterface(each);
+  const routes = new HostRoutes(
+    { tuns, lans, proxyArp, proxyNdp, transit, onProblem },
+    configuration
+  );
+  for (const each of [...(lans ?? proxyArp), ...proxyNdp]) checkInterface(each);
 
   const mtuArguments = mtu === undefined ? [] : ['mtu', String(mtu)];
   await ip('link', 'set', 'dev', name, ...mtuArguments, 'up');
@@ -101,21 +123,23 @@ export async function configureTun(configuration: TunConfiguration): Promise<Tun
 /**
  * Sets and removes routes in this order, with one command. Removing a route that does not exist is no error.
  *
- * @throws {ApiMisuseError} if a name or a prefix is invalid; nothing is changed then.
+ * @throws {ApiMisuseError} if a name, a prefix or a metric is invalid; nothing is changed then.
  * @throws {EnvironmentError} if `ip` is missing or refuses a route; the others are changed then.
  */
 export async function changeRoutes(settings: readonly RouteSetting[]): Promise<void> {
-  const lines = settings.map(({ prefix, device }) => {
+  const lines = settings.map(({ prefix, device, metric }) => {
     const checked = IpPrefix.from(prefix);
-    if (device === undefined) return `route delete ${checked} proto ${ROUTE_PROTOCOL}`;
+    if (metric !== undefined) checkWhole('metric', metric, 1, MAX_METRIC);
+    const which = `proto ${ROUTE_PROTOCOL}${metric === undefined ? '' : ` metric ${metric}`}`;
+    if (device === undefined) return `route delete ${checked} ${which}`;
     checkTunName(device);
-    return `route replace ${checked} dev ${device} proto ${ROUTE_PROTOCOL}`;
+    return `route replace ${checked} dev ${device} ${which}`;
   });
   if (lines.length === 0) return;
   await ipBatch(lines, NO_SUCH_ROUTE);
 }
 
-/** Removes all routes within a prefix that `changeRoutes` and `unreachable` have set. */
+/** Removes all routes within a prefix that `changeRoutes`, `unreachable` and `blackhole` have set. */
 export async function forgetRoutes(within: PrefixInput): Promise<void> {
   await flushRoutes(IpPrefix.from(within));
 }

@@ -76,6 +76,7 @@ export const DeviceOptionsSchema: Schema<ResolvedDeviceOptions> = /* @__PURE__ *
       routes: v.optional(v.array(PrefixText)),
       proxyArp: v.optional(v.array(interfaceName), [...TUN_DEVICE_DEFAULTS.proxyArp]),
       lan: v.optional(v.array(interfaceName)),
+      transit: v.optional(v.array(interfaceName), [...TUN_DEVICE_DEFAULTS.transit]),
     }),
     v.pipe(
       v.strictObject({

@@ -27,6 +27,8 @@ export interface GatewayTable {
   readonly tuns: readonly string[];
   /** The interfaces that the gateway forwards to and from. Packets also pass between the TUNs. */
   readonly lans: readonly string[];
+  /** Those of `lans` from which sources behind the TUNs are accepted too. */
+  readonly transit: readonly string[];
   /** The prefixes behind the TUNs. */
   readonly prefixes: readonly IpPrefix[];
   /**
@@ -121,7 +123,7 @@ function replacedIn(text: string): ReplacedSetting[] {
 }
 
 function textOf(name: string, table: GatewayTable): string {
-  const { tuns, lans, prefixes, replaced } = table;
+  const { tuns, lans, transit, prefixes, replaced } = table;
   const of = (kind: SettingKind) => replaced.filter((it) => it.kind === kind);
   const addresses = (family: 4 | 6) =>
     prefixes.filter((prefix) => prefix.family === family).map(String);
@@ -141,6 +143,7 @@ function textOf(name: string, table: GatewayTable): string {
     table inet ${name} {
       set tuns { type ifname; ${elementsOf(tuns.map(quoted))} }
       set lans { type ifname; ${elementsOf(lans.map(quoted))} }
+      set transit { type ifname; ${elementsOf(transit.map(quoted))} }
       set bridged { type ifname . ifname; ${elementsOf(bridged)} }
       set ipv4 { type ipv4_addr; flags interval; auto-merge; ${elementsOf(addresses(4))} }
       set ipv6 { type ipv6_addr; flags interval; auto-merge; ${elementsOf(addresses(6))} }
@@ -148,6 +151,7 @@ function textOf(name: string, table: GatewayTable): string {
       chain sources {
         type filter hook prerouting priority raw; policy accept;
         iifname @tuns accept
+        iifname @transit accept
         iifname "lo" accept
         ip saddr @ipv4 counter drop
         ip6 saddr @ipv6 counter drop
@@ -217,4 +221,6 @@ const RECORDED: readonly SettingKind[] = [
   'ipv6_forwarding',
   'proxy_arp',
   'proxy_delay',
+  'proxy_ndp',
+  'proxy_ndp_delay',
 ];

@@ -35,6 +35,10 @@ export interface HostOptions {
   readonly lans: readonly string[] | undefined;
   /** Interfaces at which the kernel answers ARP. */
   readonly proxyArp: readonly string[];
+  /** Interfaces at which the kernel answers neighbour solicitations for its proxy entries. */
+  readonly proxyNdp: readonly string[];
+  /** Those of `lans` from which sources behind the TUNs are accepted too. */
+  readonly transit: readonly string[];
   /** The prefixes behind the TUNs. */
   readonly prefixes: readonly IpPrefix[];
   /** Called with one sentence when another program has removed the rules while the gateway runs. */
@@ -208,9 +212,10 @@ export class HostSetup {
   }
 
   async #install(table: string, replaced: readonly ReplacedSetting[]): Promise<void> {
-    const { tuns, lans = [], prefixes } = this.#options;
+    const { tuns, lans = [], transit, prefixes } = this.#options;
     await setGroup(tuns, GATEWAY_GROUP);
-    await installTable(table, { tuns, lans, prefixes, bridges: await bridgeNames(), replaced });
+    const bridges = await bridgeNames();
+    await installTable(table, { tuns, lans, transit, prefixes, bridges, replaced });
   }
 
   /** Installs the rules again when another program has removed them, for example by `nft flush ruleset`. */
@@ -253,7 +258,7 @@ export class HostSetup {
 
   /** Returns the settings that the gateway needs, in the order in which they must be written. */
   #wanted(): InterfaceSetting[] {
-    const { tuns, lans = [], proxyArp, prefixes } = this.#options;
+    const { tuns, lans = [], proxyArp, proxyNdp, prefixes } = this.#options;
     const settings: InterfaceSetting[] = [];
     const want = (kind: SettingKind, of: string) => settings.push({ kind, of });
     if (lans.length > 0 && prefixes.some(({ family }) => family === 4)) {
@@ -276,6 +281,12 @@ export class HostSetup {
     for (const lan of proxyArp) {
       want('proxy_arp', lan);
       want('proxy_delay', lan);
+    }
+    if (prefixes.some(({ family }) => family === 6)) {
+      for (const lan of proxyNdp) {
+        want('proxy_ndp', lan);
+        want('proxy_ndp_delay', lan);
+      }
     }
     return settings;
   }
@@ -317,12 +328,14 @@ async function bridgeNames(): Promise<string[]> {
 async function faultOfRules({
   tuns,
   lans = [],
+  transit,
   prefixes,
 }: HostOptions): Promise<string | undefined> {
   const name = tableNameOf(tuns[0]!);
   try {
     if ((await tableNames()).includes(name)) return undefined;
-    await installTable(name, { tuns, lans, prefixes, bridges: await bridgeNames(), replaced: [] });
+    const bridges = await bridgeNames();
+    await installTable(name, { tuns, lans, transit, prefixes, bridges, replaced: [] });
     return undefined;
   } catch (error) {
     // There may be a table, which must not be treated as missing.

@@ -20,6 +20,8 @@ export type SettingKind =
   | 'accept_ra'
   | 'proxy_arp'
   | 'proxy_delay'
+  | 'proxy_ndp'
+  | 'proxy_ndp_delay'
   | 'rp_filter';
 
 /** The values that a gateway sets. */
@@ -30,6 +32,8 @@ export const GATEWAY_VALUES: Readonly<Record<SettingKind, number>> = {
   proxy_arp: 1,
   // The kernel's default is to wait up to 0.8 s before it answers, because the host itself might answer.
   proxy_delay: 0,
+  proxy_ndp: 1,
+  proxy_ndp_delay: 0,
   rp_filter: 1,
 };
 
@@ -87,5 +91,7 @@ const PATHS: Readonly<Record<SettingKind, string>> = {
   accept_ra: 'net/ipv6/conf/*/accept_ra',
   proxy_arp: 'net/ipv4/conf/*/proxy_arp',
   proxy_delay: 'net/ipv4/neigh/*/proxy_delay',
+  proxy_ndp: 'net/ipv6/conf/*/proxy_ndp',
+  proxy_ndp_delay: 'net/ipv6/neigh/*/proxy_delay',
   rp_filter: 'net/ipv4/conf/*/rp_filter',
 };

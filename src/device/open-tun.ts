@@ -22,12 +22,22 @@ export interface TunDeviceOptions {
    * routes and no LAN, the operator sets up routes and forwarding. Default none.
    */
   readonly lan?: readonly string[] | undefined;
+  /**
+   * Interfaces of a network that only the machines of one cloud are on. Packets between sites that different machines
+   * hold pass there, so that packets whose source is in the routes are accepted from there too. Default none.
+   */
+  readonly transit?: readonly string[];
 }
 
 export const TUN_DEFAULT_MTU = 1500;
 
-export const TUN_DEVICE_DEFAULTS: Readonly<Required<Pick<TunDeviceOptions, 'mtu' | 'proxyArp'>>> =
-  Object.freeze({ mtu: TUN_DEFAULT_MTU, proxyArp: Object.freeze([]) });
+export const TUN_DEVICE_DEFAULTS: Readonly<
+  Required<Pick<TunDeviceOptions, 'mtu' | 'proxyArp' | 'transit'>>
+> = Object.freeze({
+  mtu: TUN_DEFAULT_MTU,
+  proxyArp: Object.freeze([]),
+  transit: Object.freeze([]),
+});
 
 /**
  * Opens the TUN, routes the prefixes to it and makes the kernel forward between it and the LAN. `close` of the
@@ -43,9 +53,11 @@ export async function openTun(
 ): Promise<LinuxTun> {
   const { name, mtu = TUN_DEVICE_DEFAULTS.mtu, routes = [] } = options;
   const { proxyArp = TUN_DEVICE_DEFAULTS.proxyArp } = options;
+  const { transit = TUN_DEVICE_DEFAULTS.transit } = options;
   const device = await LinuxTun.open({ name, mtu });
   try {
-    const problems = await device.configure({ routes, proxyArp, ...lanOf(options), onProblem });
+    const lans = { proxyArp, transit, ...lanOf(options) };
+    const problems = await device.configure({ routes, ...lans, onProblem });
     for (const problem of [...problems, ...lackOfLan(options)]) onProblem(problem);
   } catch (error) {
     await device.close();

@@ -17,6 +17,7 @@ export interface Syscalls {
   /** `argument` is a number, or memory whose address is passed. */
   ioctl(fd: number, request: number, argument: number | Buffer): number;
   socket(domain: number, type: number, protocol: number): number;
+  bind(fd: number, address: Buffer, length: number): number;
   close(fd: number): number;
   setsockopt(fd: number, level: number, option: number, value: Buffer, length: number): number;
   /** Writes to `value`; `length` is a number of 32 bits: that of bytes in `value`, and then of those that were written. */
@@ -67,6 +68,7 @@ function bind(koffi: Koffi): Syscalls {
     ioctl: (fd, request, argument) =>
       ioctl(fd, request, typeof argument === 'number' ? argument : addressOf(argument)),
     socket: libc.func('int socket(int domain, int type, int protocol)'),
+    bind: libc.func('int bind(int fd, const void *address, uint32_t length)'),
     close: libc.func('int close(int fd)'),
     setsockopt: libc.func(
       'int setsockopt(int fd, int level, int option, const void *value, uint32_t length)'

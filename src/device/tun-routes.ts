@@ -14,6 +14,12 @@ export interface TunRoutes {
   readonly routes: readonly PrefixInput[];
   /** Prefixes with an unreachable route; `changeRoutes` may route parts of them. Default none. */
   readonly unreachable?: readonly PrefixInput[];
+  /**
+   * Prefixes whose packets are dropped without an answer, because another machine may have the address a moment later;
+   * `changeRoutes` may route parts of them, or with a metric all of one. A routing daemon announces them as the rest of
+   * the routes. Default none.
+   */
+  readonly blackhole?: readonly PrefixInput[];
 }
 
 /** The routes, rules and settings that `configureTun` has set on the machine. */
@@ -37,7 +43,7 @@ export interface TunSetup extends AsyncDisposable {
    */
   setRoutes(routes: TunRoutes): Promise<readonly string[]>;
   /**
-   * Removes the rules and the unreachable routes, and restores the kernel settings that still have the value of the
+   * Removes the rules and the routes that lead nowhere, and restores the kernel settings that still have the value of the
    * gateway and that no other gateway on this machine needs. The other routes end with the interface. A second call
    * changes nothing, nor does a call after this process has called `configureTun` again for the same interface:
    * the last setup undoes what all have set.
@@ -113,7 +119,7 @@ export class HostRoutes implements TunSetup {
       }
       if (!this.#isUndone) return;
       await this.#removeLeftovers();
-      await removeRoutes([...this.#routes.keys()].filter((args) => args.startsWith(UNREACHABLE)));
+      await removeRoutes([...this.#routes.keys()].filter(leadsNowhere));
       this.#routes = NO_ROUTES;
     });
   }
@@ -161,18 +167,22 @@ export class HostRoutes implements TunSetup {
 
   /** Returns whether no routes within these can belong to `changeRoutes`. */
   #isForOneTun(routes: Routes): boolean {
-    const hasUnreachable = [...routes.keys()].some((args) => args.startsWith(UNREACHABLE));
-    return this.#options.tuns.length === 1 && !hasUnreachable;
+    return this.#options.tuns.length === 1 && ![...routes.keys()].some(leadsNowhere);
   }
 
-  #parse({ routes, unreachable = [] }: TunRoutes): Routes {
+  #parse({ routes, unreachable = [], blackhole = [] }: TunRoutes): Routes {
     const parsed = new Map<string, IpPrefix>();
     const nowhere = prefixesOf('unreachable', unreachable);
+    const dropped = prefixesOf('blackhole', blackhole);
     for (const prefix of prefixesOf('routes', routes)) {
       parsed.set(`${prefix} dev ${this.#options.tuns[0]}`, prefix);
     }
     for (const prefix of nowhere) {
       parsed.set(`${UNREACHABLE} ${prefix} proto ${ROUTE_PROTOCOL}`, prefix);
+    }
+    for (const prefix of dropped) {
+      // A pool may be as small as a block, and each route of the block must win.
+      parsed.set(`${BLACKHOLE} ${prefix} proto ${ROUTE_PROTOCOL} metric ${MAX_METRIC}`, prefix);
     }
     return parsed;
   }
@@ -192,7 +202,11 @@ function prefixesOf(name: string, inputs: readonly PrefixInput[]): IpPrefix[] {
   });
 }
 
-/** Removes all routes within a prefix that `changeRoutes` and `unreachable` have set. */
+function leadsNowhere(args: string): boolean {
+  return args.startsWith(UNREACHABLE) || args.startsWith(BLACKHOLE);
+}
+
+/** Removes all routes within a prefix that `changeRoutes`, `unreachable` and `blackhole` have set. */
 export async function flushRoutes(prefix: IpPrefix): Promise<void> {
   const within = ['root', prefix.toString(), 'proto', ROUTE_PROTOCOL];
   try {
@@ -218,5 +232,8 @@ export const ROUTE_PROTOCOL = '118';
 export const NO_SUCH_ROUTE: RegExp = /No such process|^Command failed -:\d+$/;
 /** Matches what `ip` prints about routes of a machine that has never had one. */
 export const NO_ROUTE_YET: RegExp = /FIB table does not exist/;
+/** The metric is a number of 32 bits, and 0 is the kernel's default. */
+export const MAX_METRIC: number = 2 ** 32 - 1;
 const UNREACHABLE = 'unreachable';
+const BLACKHOLE = 'blackhole';
 const NO_ROUTES: Routes = new Map();

@@ -95,7 +95,7 @@ function check(syscalls: Syscalls, result: number, name: string, what: string): 
 }
 
 /** Returns a `struct ifreq`: the name, then a union whose first bytes are used. */
-function interfaceRequest(name: string): Buffer {
+export function interfaceRequest(name: string): Buffer {
   const request = Buffer.alloc(40);
   request.write(name, 'latin1');
   return request;

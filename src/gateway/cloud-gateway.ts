@@ -9,7 +9,9 @@ import {
   CLOUD_OPERATIONS,
   type CloudCaStatus,
   cloudHandlers,
+  type Page,
   type ReloadAnswer,
+  type SiteFilter,
   type SiteTokenOptions,
 } from '../admin/index.ts';
 import { type AddressInput, IpAddress } from '../base/address.ts';
@@ -177,6 +179,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    * edge receives it after that, and emits `snapshot`.
    *
    * @throws {ConfigError} naming the place in `desired` that is wrong; then nothing has changed.
+   * @throws {ConflictError} naming the place of a record that the admin interface keeps; then nothing has changed.
    * @throws {StoreError} if the state cannot be stored; then nothing has changed.
    */
   async apply(desired: DesiredInput): Promise<void> {
@@ -187,8 +190,8 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   /**
    * Exposes a service to a site, or to the sites with certain labels, or changes an exposure. Resolves as `apply` does.
    *
-   * @throws {ConfigError} if the exposure is not possible, or was made through the admin interface: then only the admin
-   *   interface may change it.
+   * @throws {ConfigError} if the exposure is not possible.
+   * @throws {ConflictError} if it was made through the admin interface: then only the admin interface may change it.
    * @throws {StoreError} if it cannot be stored; then nothing has changed.
    */
   async expose(exposure: ExposureInput | SelectorExposureInput): Promise<void> {
@@ -199,7 +202,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   /**
    * Ends an exposure, which is named by its site and service, or by its own name if it has a selector.
    *
-   * @throws what `expose` throws, and {ConfigError} if there is no such exposure.
+   * @throws what `expose` throws, and {NotFoundError} if there is no such exposure.
    */
   async unexpose(exposure: ExposureKey): Promise<void> {
     await this.#parts.registry.unexpose(exposure, 'file');
@@ -234,8 +237,8 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    * failure of the kind `revoked`. The name of a site that does not exist (yet) is revoked too.
    *
    * @returns how many tunnels were closed, and how long it took.
-   * @throws {ConfigError} if the scope is not usable.
-   * @throws {CertificateError} if there is no such certificate, or the name cannot be the name of a site.
+   * @throws {ConfigError} if the scope is not usable, {NotFoundError} if there is no such certificate.
+   * @throws {CertificateError} if the name cannot be the name of a site.
    * @throws {ApiMisuseError} if there is no such reason.
    * @throws {StoreError} if the revocation cannot be stored.
    */
@@ -331,6 +334,11 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
 
   async paths(): Promise<readonly PathStatus[]> {
     return this.#parts.workers.paths();
+  }
+
+  /** Returns one page of `paths`. @throws {ConfigError} if the cursor is not `next` of a page. */
+  async pathPage(query: SiteFilter): Promise<Page<PathStatus>> {
+    return this.#parts.workers.diagnosis.pathPage(query);
   }
 
   /** Releases the addresses of a site's clients and returns their number. @throws {ConfigError} as `createToken`. */

@@ -10,15 +10,19 @@ import {
   chosen,
   DomainText,
   hostFunction,
+  hostObject,
+  NameText,
   parseSchema,
   type Schema,
   wholeNumber,
 } from '../base/schema.ts';
+import { MEMBER_DEFAULTS } from '../cluster/index.ts';
 import { PRESENCE_CONTROLLER_DEFAULTS } from '../control/index.ts';
 import { isPacketDevice } from '../device/index.ts';
 import { ConfigError } from '../errors.ts';
 import type { KeyType } from '../pki/index.ts';
 import type { DesiredInput } from '../registry/index.ts';
+import type { LeasingStore } from '../store/index.ts';
 import { LISTEN_DEFAULTS } from '../tunnel/index.ts';
 import {
   type ConnectionLimits,
@@ -67,6 +71,11 @@ export interface CloudGatewayOptions extends CommonOptions {
   readonly workers?: number | 'auto' | undefined;
   /** The program of a worker's process, see `WorkerPoolOptions`. Default: the library's own. */
   readonly workerMain?: WorkerPoolOptions['workerMain'] | undefined;
+  /**
+   * Makes this gateway one machine of several that share a store. `trust.passphrase` is then required, and is the same on
+   * all machines. Default: it is the only one.
+   */
+  readonly cluster?: ClusterOptions | undefined;
   /** The limits of connections to each tunnel port. Default: the limits of `MtlsTunnel.listen`. */
   readonly limits?: ConnectionLimits | undefined;
   /** The CA that is generated at the first start, and its certificates. Default: see `CloudTrustOptions`. */
@@ -108,6 +117,36 @@ export interface EnrolmentOptions {
    * host (the unspecified address, or one with a zone index): then each edge needs the option `cloud`.
    */
   readonly tunnels?: readonly HostPortInput[] | undefined;
+}
+
+/** How a cloud gateway is one machine of several, which share a store. */
+export interface ClusterOptions {
+  /**
+   * The store that all machines share, for example an `EtcdStore`. It takes the place of the option `store`, and of the
+   * files of `stateDirectory` but the audit log; it stays open when the gateway is closed.
+   */
+  readonly store: LeasingStore;
+  /** The name of this machine, a DNS label that no other machine of the cloud has. */
+  readonly machine: string;
+  /**
+   * Where edges reach the tunnels of this machine, 1 to 16. Port 0 stands for the actual port of the first worker. Default:
+   * `enrolment.tunnels`, or the addresses where the workers listen.
+   */
+  readonly endpoints?: readonly HostPortInput[] | undefined;
+  /** For how long this machine counts as alive without the store, in ms, 1,000 to 60,000; default 2,000. */
+  readonly ttlMs?: number | undefined;
+  /**
+   * After how long without the store this machine ends its tunnels, in ms, 10,000 or more, or Infinity for never; default
+   * one hour. Addresses that it may use are not given to other hosts before.
+   */
+  readonly maxDetachedMs?: number | undefined;
+}
+
+export interface ResolvedClusterOptions extends Pick<ClusterOptions, 'store' | 'machine'> {
+  readonly ttlMs: number;
+  readonly maxDetachedMs: number;
+  /** Undefined for the addresses where the workers listen. */
+  readonly endpoints: readonly HostPort[] | undefined;
 }
 
 export interface CloudTrustOptions {
@@ -169,6 +208,7 @@ export interface ResolvedCloudOptions
   readonly desired: unknown;
   readonly workers: number;
   readonly limits: ConnectionLimits;
+  readonly cluster: ResolvedClusterOptions | undefined;
   readonly trust: ResolvedTrust;
   readonly ttlSeconds: number;
   readonly leases: LeaseOptions;
@@ -193,7 +233,16 @@ export function resolveCloudOptions(options: CloudGatewayOptions): ResolvedCloud
   const workers = workerCount(given);
   const port = tunnel.port === 0 ? 0 : ENROLMENT_PORT;
   const listen = enrolment.listen ?? { host: tunnel.host, port };
-  const resolved = { ...rest, workers, enrolment: withEndpoints({ ...enrolment, listen }, tunnel) };
+  const resolved = {
+    ...rest,
+    workers,
+    enrolment: withEndpoints({ ...enrolment, listen }, tunnel),
+    cluster: rest.cluster && {
+      ...rest.cluster,
+      endpoints: rest.cluster.endpoints ?? enrolment.tunnels,
+    },
+  };
+  checkCluster(resolved);
   if (workers === 1) return resolved;
   if (isPacketDevice(device) || device.type !== 'tun') {
     throw new ConfigError('workers', `${workers} need a device of type tun, one for each`);
@@ -212,6 +261,26 @@ export function resolveCloudOptions(options: CloudGatewayOptions): ResolvedCloud
     throw new ConfigError('enrolment.listen', `the tunnels of ${workers} workers take ${range}`);
   }
   return resolved;
+}
+
+/** @throws {ConfigError} naming an option that does not go with `cluster`. */
+function checkCluster(options: ResolvedCloudOptions): void {
+  const { cluster, trust, store, device, secrets } = options;
+  if (cluster === undefined) return;
+  if (store !== undefined) {
+    throw new ConfigError('store', 'is given, but the machines of a cluster share `cluster.store`');
+  }
+  if (secrets === undefined && trust.passphrase === undefined) {
+    const message =
+      'is missing: the key of the CA is in the store of the cluster, so a passphrase must encrypt it';
+    throw new ConfigError('trust.passphrase', message);
+  }
+  if (!isPacketDevice(device) && device.type === 'sockets') {
+    throw new ConfigError(
+      'device.type',
+      'sockets are for a gateway that is the only one of its cloud'
+    );
+  }
 }
 
 function withEndpoints(
@@ -257,6 +326,17 @@ const enrolmentEndpoint = v.pipe(
   v.regex(/^https:\/\/(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9.-]+)(:\d{1,5})?$/, 'https://HOST:PORT'),
   v.check((text) => URL.canParse(text), 'expected https://HOST:PORT')
 );
+/** Where edges connect. */
+export const endpointList: v.GenericSchema = v.pipe(
+  v.array(
+    v.pipe(
+      ListenSchema,
+      v.check(({ host }) => isReachable(host), 'expected a host that edges can connect to')
+    )
+  ),
+  v.minLength(1, 'expected 1 to 16 endpoints'),
+  v.maxLength(16, 'expected 1 to 16 endpoints')
+);
 const MAX_WORKERS = 64;
 /** The most tunnel endpoints that the answer to an enrolment may contain. */
 export const MAX_ENROLMENT_TUNNELS = 16;
@@ -290,18 +370,7 @@ export const CLOUD_ENTRIES: v.ObjectEntries = {
           v.maxLength(8, 'expected 1 to 8 endpoints')
         )
       ),
-      tunnels: v.optional(
-        v.pipe(
-          v.array(
-            v.pipe(
-              ListenSchema,
-              v.check(({ host }) => isReachable(host), 'expected a host that edges can connect to')
-            )
-          ),
-          v.minLength(1, `expected 1 to ${MAX_ENROLMENT_TUNNELS} endpoints`),
-          v.maxLength(MAX_ENROLMENT_TUNNELS, `expected 1 to ${MAX_ENROLMENT_TUNNELS} endpoints`)
-        )
-      ),
+      tunnels: v.optional(endpointList),
     }),
     {}
   ),
@@ -314,6 +383,24 @@ export const CLOUD_ENTRIES: v.ObjectEntries = {
     CLOUD_GATEWAY_DEFAULTS.workers
   ),
   workerMain: v.optional(v.union([v.string(), v.instance(URL)], 'expected a path or a URL')),
+  cluster: v.optional(
+    v.strictObject({
+      store: hostObject<LeasingStore>('a store with leases', [
+        'get',
+        'list',
+        'commit',
+        'watch',
+        'grant',
+      ]),
+      machine: NameText,
+      endpoints: v.optional(endpointList),
+      ttlMs: v.optional(wholeNumber(1_000, 60_000), MEMBER_DEFAULTS.ttlMs),
+      maxDetachedMs: v.optional(
+        v.union([wholeNumber(10_000, 10 * YEAR_MS), v.literal(Number.POSITIVE_INFINITY)]),
+        MEMBER_DEFAULTS.maxDetachedMs
+      ),
+    })
+  ),
   limits: v.optional(
     v.strictObject({
       maxHandshakes: v.optional(wholeNumber(1, 65_536), LISTEN_DEFAULTS.maxHandshakes),

@@ -2,7 +2,7 @@
  * Opens the parts of a cloud gateway and connects them. In this order each part finds what it needs, and no port is
  * open before the gateway knows which sites to admit:
  *
- * 1. the state (store, secrets), the audit log and the desired state
+ * 1. this machine among several, if there are; the state (store, secrets), the audit log and the desired state
  * 2. the CA
  * 3. presences, and the names of the cloud's own site
  * 4. the workers: devices, tunnel ports
@@ -22,7 +22,7 @@ import {
   type ResolvedDeviceOptions,
 } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
-import { ConfigError } from '../errors.ts';
+import { ConfigError, ConflictError } from '../errors.ts';
 import { errorFields, type LogEvent, type Logger, type MetricsServer } from '../observe/index.ts';
 import { type CertificateAuthority, EnrolmentServer } from '../pki/index.ts';
 import { CLOUD, Registry } from '../registry/index.ts';
@@ -31,6 +31,7 @@ import { Revoker } from '../trust/index.ts';
 import { CloseCode } from '../tunnel/index.ts';
 import type { WorkerPool, WorkerPoolOptions } from '../worker/index.ts';
 import { AuthorityKeeper } from './authority-keeper.ts';
+import { CloudCluster } from './cloud-cluster.ts';
 import { CloudNames } from './cloud-names.ts';
 import { MAX_ENROLMENT_TUNNELS, type ResolvedCloudOptions } from './cloud-options.ts';
 import { CloudPools, cloudPools } from './cloud-pools.ts';
@@ -39,9 +40,11 @@ import { createPool } from './cloud-workers.ts';
 import { type EdgeChange, EdgeTunnels } from './edge-tunnels.ts';
 import { openSockets } from './gateway-sockets.ts';
 import type { MeasuredStore } from './measured-store.ts';
-import { type GatewayState, openState } from './state.ts';
+import { type GatewayState, openSharedState, openState } from './state.ts';
 
 export interface CloudParts {
+  /** Undefined if this gateway is the only one of its cloud. */
+  readonly cluster: CloudCluster | undefined;
   readonly store: MeasuredStore;
   /** Undefined without the option `metrics`. */
   readonly metrics: MetricsServer | undefined;
@@ -69,7 +72,7 @@ export interface CloudParts {
 export interface CloudHooks {
   readonly onEdge: (change: EdgeChange) => void;
   readonly onProblem: (error: Error, site?: string) => void;
-  /** A fault of the subject `ca` or `workers`, one sentence; undefined when it is over. */
+  /** A fault of the subject `ca`, `workers` or `cluster`, one sentence; undefined when it is over. */
   readonly onFault: (subject: string, fault: string | undefined) => void;
 }
 
@@ -103,7 +106,11 @@ export async function openCloudParts(
   const opening: Opening = { options, closing, hooks, reporter };
 
   signal?.throwIfAborted();
-  const { store, secrets } = await openState(options, closing);
+  const cluster = await joinCluster(opening);
+  const { store, secrets } =
+    cluster === undefined
+      ? await openState(options, closing)
+      : await openSharedState(cluster.store, { ...options, passphrase: options.trust.passphrase });
   const { registry, audit } = await openRegistry(opening, store);
   const stack = isPacketDevice(device) ? device : undefined;
   const sockets = new CloudSockets(stack, options.device, registry);
@@ -122,6 +129,7 @@ export async function openCloudParts(
     trust,
     enrolment,
     admit: (...client) => controller.admit(...client),
+    cluster,
     onProblem: hooks.onProblem,
   });
   const pools = new CloudPools(options, registry, workers);
@@ -147,6 +155,7 @@ export async function openCloudParts(
     clock,
     translator: sockets.before(names.after(pools.after(workers, routePools))),
     transit: workers.transit,
+    allocation: cluster?.allocation,
     // A stack of sockets takes its site whole.
     ownSite: sockets.hasStack ? undefined : CLOUD,
     ttlSeconds,
@@ -188,7 +197,10 @@ export async function openCloudParts(
   signal?.throwIfAborted();
   closing.add(() => workers.close());
   await pools.follow();
+  cluster?.followRevocations(revoker);
+  await cluster?.open({ workers, controller });
   await workers.open();
+  await cluster?.setEndpoints(workers.addresses.map(({ tunnel }) => tunnel));
   const own = [...workers.addresses.map(({ tunnel }) => tunnel), dns?.address];
   sockets.setOwnListeners(own);
 
@@ -203,6 +215,7 @@ export async function openCloudParts(
   const enrolmentAddress = (): HostPort => apart ?? workers.addresses[0]!.tunnel;
   sockets.setOwnListeners([...own, apart]);
   return {
+    cluster,
     store,
     registry,
     controller,
@@ -220,6 +233,20 @@ export async function openCloudParts(
     dns,
     sockets,
   };
+}
+
+/** Registers this machine, if it is one of several. */
+async function joinCluster({
+  options,
+  closing,
+  hooks,
+}: Opening): Promise<CloudCluster | undefined> {
+  if (options.cluster === undefined) return undefined;
+  return CloudCluster.join(
+    { ...options, ...options.cluster },
+    { onFault: (fault) => hooks.onFault('cluster', fault), onProblem: hooks.onProblem },
+    closing
+  );
 }
 
 /** Opens the desired state, with the audit log that follows it from its first change on. */
@@ -354,13 +381,15 @@ function serveTunnels(
  * Replaces the part of the desired state that belongs to the host program.
  *
  * @throws {ConfigError} if the desired state is not usable; the error names the place from `path` on.
+ * @throws {ConflictError} without a `path`, if the admin interface keeps one of the records.
  */
 export async function applyDesired(registry: Registry, desired: unknown, path = ''): Promise<void> {
   try {
     checkCloud(desired);
     await registry.apply(desired, 'file');
   } catch (error) {
-    if (path === '' || !(error instanceof ConfigError)) throw error;
+    const hasPath = error instanceof ConfigError || error instanceof ConflictError;
+    if (path === '' || !hasPath) throw error;
     const reason = error.path === '' ? error.message : error.message.slice(error.path.length + 2);
     const place = error.path === '' ? path : `${path}.${error.path}`;
     throw new ConfigError(place, reason, { cause: error });

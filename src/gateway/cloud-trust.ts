@@ -5,6 +5,7 @@
  */
 import type { CaStep, CaStepOptions, CloudCaStatus, SiteTokenOptions } from '../admin/index.ts';
 import { checkText } from '../base/option-check.ts';
+import type { ConfirmationReport } from '../cluster/index.ts';
 import { ConflictError } from '../errors.ts';
 import type { RevocationReason, RevocationScope, TokenEntry } from '../pki/index.ts';
 import type { RevocationReceipt } from '../trust/index.ts';
@@ -19,6 +20,9 @@ import {
   siteNameOf,
   tokenOptionsOf,
 } from './cloud-requests.ts';
+
+/** A revocation in a cloud of several machines also says where it is in effect; see `ConfirmationReport`. */
+export type CloudRevocation = RevocationReceipt & Partial<ConfirmationReport>;
 
 /** `CloudGateway` documents the methods. */
 export class CloudTrust {
@@ -50,11 +54,12 @@ export class CloudTrust {
     return token;
   }
 
-  async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt> {
-    const { audit, revoker } = this.#parts;
+  async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<CloudRevocation> {
+    const { audit, cluster, revoker } = this.#parts;
     scopeOf(scope);
     audit?.revocationBegins(scope, reason);
-    const receipt = await revoker.revoke(scope, reason);
+    const here = await revoker.revoke(scope, reason);
+    const receipt = { ...here, ...(await cluster?.revocationsConfirmed()) };
     audit?.revocation(receipt);
     const { tunnelsClosed, elapsedMs } = receipt;
     const what = Object.values(scope)[0];

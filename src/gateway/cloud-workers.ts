@@ -9,6 +9,7 @@ import { CLOUD, type Registry } from '../registry/index.ts';
 import type { TunnelRefusal } from '../tunnel/index.ts';
 import { WorkerPool, type WorkerPoolOptions } from '../worker/index.ts';
 import type { AuthorityKeeper } from './authority-keeper.ts';
+import type { CloudCluster } from './cloud-cluster.ts';
 import type { ResolvedCloudOptions } from './cloud-options.ts';
 
 /** Returns a pool that is not open yet. */
@@ -20,16 +21,17 @@ export function createPool(
     readonly trust: AuthorityKeeper;
     readonly enrolment: EnrolmentServer;
     readonly admit: PresenceController['admit'];
+    readonly cluster: CloudCluster | undefined;
     readonly onProblem: (error: Error, site?: string) => void;
   }
 ): WorkerPool {
-  const { device, registry, trust, enrolment, admit } = parts;
+  const { device, registry, trust, enrolment, admit, cluster } = parts;
   const { authorize, clock, logger, limits, tunnel, workers, workerMain } = options;
   const isShared = options.enrolment.listen === 'shared';
   // A site that enrols knows only the hash of the root, so the shared port must send the root too.
   const withRoot = (credentials: Credentials): Credentials =>
     isShared ? { ...credentials, cert: `${credentials.cert}${credentials.ca}` } : credentials;
-  const pool = new WorkerPool({
+  const pool: WorkerPool = new WorkerPool({
     workers,
     device,
     tunnel,
@@ -44,13 +46,19 @@ export function createPool(
     }),
     admit,
     ...(workerMain && { workerMain }),
-    ...(authorize && {
+    ...(cluster && { sites: 'taken' }),
+    ...((authorize || cluster) && {
       // The worker logs the error and refuses the site.
-      authorize: ({ site, remoteAddress }) =>
-        authorizeHandshake(authorize, { site, remoteAddress }).catch((error: Error) => {
-          parts.onProblem(error, site);
+      authorize: async ({ site, remoteAddress, lastEpoch }) => {
+        try {
+          const refusal =
+            authorize && (await authorizeHandshake(authorize, { site, remoteAddress }));
+          return refusal ?? (await cluster?.authorize(site, lastEpoch, pool));
+        } catch (error) {
+          parts.onProblem(error as Error, site);
           throw error;
-        }),
+        }
+      },
     }),
     ...(isShared && {
       otherProtocols: { [EnrolmentServer.alpn]: (socket) => enrolment.handle(socket) },

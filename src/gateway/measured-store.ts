@@ -5,7 +5,7 @@
 import type { Clock } from '../base/clock.ts';
 import { StoreConflictError } from '../errors.ts';
 import { Histogram, type HistogramSample } from '../observe/index.ts';
-import type { Change, Entry, Store, Write } from '../store/index.ts';
+import type { Change, Entry, Guard, Store, Write } from '../store/index.ts';
 
 export class MeasuredStore implements Store {
   readonly #store: Store;
@@ -46,6 +46,10 @@ export class MeasuredStore implements Store {
     return `the last commit to the store has failed, ${this.#failure.message}: check its disk or its server`;
   }
 
+  get maxWrites(): number {
+    return this.#store.maxWrites ?? Number.POSITIVE_INFINITY;
+  }
+
   get(key: string): Promise<Entry | undefined> {
     return this.#store.get(key);
   }
@@ -54,11 +58,11 @@ export class MeasuredStore implements Store {
     return this.#store.list(prefix);
   }
 
-  async commit(writes: readonly Write[]): Promise<void> {
+  async commit(writes: readonly Write[], guards: readonly Guard[] = []): Promise<void> {
     const begun = { atMs: this.#clock.monotonicMs() };
     this.#begun.add(begun);
     try {
-      await this.#store.commit(writes);
+      await this.#store.commit(writes, guards);
       this.#failure = undefined;
     } catch (error) {
       // A conflict is an answer of a store that works.

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import type { CloseStack } from '../base/close-stack.ts';
 import { ConfigError } from '../errors.ts';
-import { FileSecrets, FileStore, type Secrets, type Store } from '../store/index.ts';
+import { FileSecrets, FileStore, type Secrets, type Store, StoreSecrets } from '../store/index.ts';
 import { preparePrivateDirectory } from '../store/private-directory.ts';
 import { MeasuredStore } from './measured-store.ts';
 
@@ -25,6 +25,30 @@ export interface StateOptions {
 export interface GatewayState {
   readonly store: MeasuredStore;
   readonly secrets: Secrets;
+}
+
+/**
+ * Opens the state of a machine of several: all of it is in the store that they share.
+ *
+ * @param store what this machine may write, see `Member.store`
+ * @throws {PassphraseError} if the secrets there have another passphrase.
+ * @throws {StoreError} if the store cannot be read.
+ */
+export async function openSharedState(
+  store: Store,
+  {
+    secrets,
+    passphrase = '',
+    clock,
+  }: Pick<StateOptions, 'secrets'> & {
+    readonly passphrase?: string | undefined;
+    readonly clock: Clock;
+  }
+): Promise<GatewayState> {
+  return {
+    store: new MeasuredStore(store, clock),
+    secrets: secrets ?? (await StoreSecrets.open(store, { passphrase })),
+  };
 }
 
 /**

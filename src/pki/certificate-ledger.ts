@@ -8,7 +8,7 @@
  * @module
  */
 import type { Clock } from '../base/clock.ts';
-import { CertificateError } from '../errors.ts';
+import { NotFoundError } from '../errors.ts';
 import type { Entry, Json, Store, Write } from '../store/store.ts';
 import { DAY_MS } from './certificate.ts';
 import { EntryIndex } from './entry-index.ts';
@@ -64,12 +64,12 @@ export class CertificateLedger {
   /**
    * Finds a certificate by its serial number, in hex of either case.
    *
-   * @throws {CertificateError} if there is none.
+   * @throws {NotFoundError} if there is none.
    */
   async find(serial: string): Promise<CertificateRecord> {
     const hex = serial.toLowerCase();
     const entry = SERIAL.test(hex) ? await this.#store.get(CERTIFICATES + hex) : undefined;
-    if (entry === undefined) throw new CertificateError(`no certificate has serial "${serial}"`);
+    if (entry === undefined) throw new NotFoundError(`no certificate has serial "${serial}"`);
     return recordOf(entry);
   }
 

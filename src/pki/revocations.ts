@@ -150,8 +150,8 @@ export class Revocations extends EventEmitter<RevocationEvents> {
    * When it resolves, the revocation is durable, `isRevoked` returns true, and `revoked` has been emitted, unless another
    * process has reinstated the site in the meantime. If it rejects, part of it may be in effect: call it again.
    *
-   * @throws {CertificateError} if no certificate with this serial number was issued here, or the site id or the hash is
-   * invalid.
+   * @throws {NotFoundError} if no certificate with this serial number was issued here.
+   * @throws {CertificateError} if the site id or the hash is invalid.
    * @throws {ApiMisuseError} if the reason is unknown.
    * @throws {StoreError} if it cannot be stored.
    */

@@ -30,6 +30,7 @@ export {
 } from './model.ts';
 export type { RecordQuery } from './record-pages.ts';
 export {
+  type AppliedChanges,
   type ChangeOptions,
   Registry,
   type RegistryEvents,

@@ -86,14 +86,22 @@ export function describe(spec: Spec): string {
   return `the exposure of "${spec.service}" to "${spec.site}"`;
 }
 
-/** Returns the state that consists of these records. Its lists are in the order of the keys in the store. */
-export function stateOf(records: Pick<ShardedMap<DesiredRecord>, 'get' | 'keys'>): DesiredState {
+/**
+ * Returns the state that consists of these records. Its lists are in the order of the keys in the store.
+ *
+ * @param owner whose records; default: all
+ */
+export function stateOf(
+  records: Pick<ShardedMap<DesiredRecord>, 'get' | 'keys'>,
+  owner?: Owner
+): DesiredState {
   const sites: Site[] = [];
   const services: Service[] = [];
   const exposures: Exposure[] = [];
   const selectors: SelectorExposure[] = [];
   for (const key of [...records.keys()].sort()) {
-    const { spec } = records.get(key)!;
+    const { spec, owner: keeper } = records.get(key)!;
+    if (owner !== undefined && keeper !== owner) continue;
     if ('siteSelector' in spec) selectors.push(spec);
     else if ('zone' in spec) sites.push(spec);
     else if ('ports' in spec) services.push(spec);

@@ -41,9 +41,10 @@ export class CaptureReader {
   /**
    * Ends the file.
    *
+   * @param path for the command that the error proposes
    * @throws {CaptureError} if it is empty, or ends within a packet or a block.
    */
-  end(): void {
+  end(path = 'cut.pcapng'): void {
     const { isEmpty, endOffset } = this.#queue;
     if (endOffset === 0) {
       throw new CaptureError(0, 'the capture is empty: it has not even the header of a file');
@@ -54,7 +55,7 @@ export class CaptureReader {
     throw new CaptureError(
       endOffset,
       `the capture is cut: it ends at byte ${endOffset}, in ${inside}. Take it again, or keep the ` +
-        `${this.#packet.number} whole packets: editcap cut.pcapng whole.pcapng`
+        `${this.#packet.number} whole packets: editcap ${quoted(path)} whole.pcapng`
     );
   }
 
@@ -77,6 +78,11 @@ export class CaptureReader {
         : `the file is compressed: unpack it first, with ${compression}`
     );
   }
+}
+
+/** Returns a path as a word for a shell. */
+function quoted(path: string): string {
+  return /^[\w./+@-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
 }
 
 /** The first four bytes of a pcap file, and whether it is little-endian and has nanoseconds. */

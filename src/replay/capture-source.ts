@@ -42,7 +42,7 @@ export class CaptureFile implements CaptureSource {
         reader.push(chunk.subarray(0, bytesRead));
         at += bytesRead;
       }
-      reader.end();
+      reader.end(this.#path);
       return reader.format!;
     } catch (error) {
       if (error instanceof CaptureError || error instanceof EnvironmentError) throw error;

@@ -7,13 +7,13 @@
 
 import { checkObject, checkText, checkThat } from '../base/option-check.ts';
 import { slicesOf } from '../base/slices.ts';
-import { PresenceError, StoreError } from '../errors.ts';
+import { ApiMisuseError, PresenceError, StoreError } from '../errors.ts';
 import { CommitWrites } from './changes.ts';
 import { realPathOf } from './durable.ts';
 import { Journal } from './journal.ts';
 import { KeyMap } from './key-map.ts';
 import { FileLock } from './lock.ts';
-import type { Change, Entry, Store, Write } from './store.ts';
+import type { Change, Entry, Guard, Store, Write } from './store.ts';
 import { EntryTable } from './table.ts';
 
 export interface FileStoreOptions {
@@ -53,6 +53,15 @@ function resolveFileStore(options: FileStoreOptions): Required<FileStoreOptions>
 
 function isFromZero(value: unknown): boolean {
   return typeof value === 'number' && value >= 0;
+}
+
+/** @throws {ApiMisuseError} if a write has a lease. */
+function checkNoLease({ leases }: CommitWrites): void {
+  for (const key of leases.keys()) {
+    throw new ApiMisuseError(
+      `"${key}" is written with a lease, and FileStore has none: use a store of several machines`
+    );
+  }
 }
 
 interface Pending {
@@ -128,9 +137,10 @@ export class FileStore implements Store {
     return this.#table.list(prefix);
   }
 
-  async commit(writes: readonly Write[]): Promise<void> {
+  /** @throws {ApiMisuseError} if a write has a lease: a file has none. */
+  async commit(writes: readonly Write[], guards: readonly Guard[] = []): Promise<void> {
     this.#assertOpen();
-    const given = new CommitWrites(writes);
+    const given = new CommitWrites(writes, guards);
     return new Promise((resolve, reject) => {
       this.#queue.push({ writes: given, resolve, reject });
       this.#writing ??= this.#writeQueue();
@@ -187,6 +197,7 @@ export class FileStore implements Store {
       if (slices.isOver) await slices.next();
       try {
         const changes = await pending.writes.changes(version + 1, versionOf, slices);
+        checkNoLease(pending.writes);
         for (const { key, value } of changes) {
           if (slices.isOver) await slices.next();
           batchVersions.set(key, value === undefined ? 0 : version + 1);

@@ -4,7 +4,7 @@
  */
 export { FILE_STORE_DEFAULTS, FileStore, type FileStoreOptions } from './file.ts';
 export { FileSecrets, type FileSecretsOptions } from './file-secrets.ts';
-export { MemoryStore } from './memory.ts';
+export { MemoryStore, type MemoryStoreOptions } from './memory.ts';
 export { MemorySecrets } from './memory-secrets.ts';
 export { checkSecretName, type SecretChanges, type Secrets } from './secrets.ts';
 export type {
@@ -12,8 +12,10 @@ export type {
   Entry,
   Guard,
   Json,
+  LeaseReference,
   LeasingStore,
   Store,
   StoreLease,
   Write,
 } from './store.ts';
+export { StoreSecrets, type StoreSecretsOptions } from './store-secrets.ts';

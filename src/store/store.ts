@@ -23,6 +23,11 @@ export interface Entry {
   readonly version: number;
 }
 
+/** Names a lease, also that of another process. */
+export interface LeaseReference {
+  readonly id: string;
+}
+
 export interface Write {
   readonly key: string;
   /** `undefined` deletes the entry. */
@@ -30,7 +35,7 @@ export interface Write {
   /** The version that the entry must have; 0 if it must not exist; absent: any. */
   readonly expect?: number;
   /** The lease with which the entry ends; absent: none, also if the entry had one before. Only a `LeasingStore` has it. */
-  readonly lease?: StoreLease;
+  readonly lease?: LeaseReference;
 }
 
 /** A condition of a commit on an entry that it does not write. */
@@ -62,13 +67,18 @@ export interface Store {
    *
    * @param guards conditions on other entries
    * @throws {StoreConflictError} if an entry does not have the version in `expect` or in a guard; then nothing was written.
-   * @throws {StoreError} if the medium fails; then nothing was written.
+   * @throws {StoreDoubtError} if a server has not answered: the writes may be applied, also after this.
+   * @throws {StoreUnavailableError} if the store cannot be reached; then nothing was written.
+   * @throws {StoreError} if the medium fails, or a lease of the writes has ended; then nothing was written.
+   * @throws {ApiMisuseError} if there are more than `maxWrites`, a key is empty or written twice, or a value is not JSON.
    */
   commit(writes: readonly Write[], guards?: readonly Guard[]): Promise<void>;
 
   /**
    * Calls `listener` after every commit, by any writer, that changed a key under `prefix`. Each call has the changes of
-   * one commit, in the order of the commits. Returns a function that ends the watch.
+   * one commit, in the order of the commits. After a store of several machines could not be reached, one call has the
+   * difference: each entry that is not as it was, and a deletion has the version at which it was noticed. Returns a
+   * function that ends the watch.
    */
   watch(prefix: string, listener: (changes: readonly Change[]) => void): () => void;
 
@@ -80,7 +90,7 @@ export interface Store {
  * A lease: entries that are written with it are deleted together when it ends. The store renews it, until `revoke` is
  * called or no renewal has succeeded for `ttlMs`.
  */
-export interface StoreLease {
+export interface StoreLease extends LeaseReference {
   /** Names the lease at the store. */
   readonly id: string;
   readonly ttlMs: number;
@@ -107,7 +117,7 @@ export interface LeasingStore extends Store {
    * Begins a lease and renews it from then on.
    *
    * @param ttlMs for how long it lasts without a renewal; the store may lengthen it, see `StoreLease.ttlMs`
-   * @throws {StoreError} if the store does not answer.
+   * @throws {StoreUnavailableError} if the store does not answer.
    */
   grant(ttlMs: number): Promise<StoreLease>;
 }

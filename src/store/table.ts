@@ -69,7 +69,7 @@ export class EntryTable {
   }
 
   /**
-   * Applies the changes of one commit and calls the watchers, once each. If the changes are many, readers see all of
+   * Applies the changes of one commit, or a difference, and calls the watchers, once each. If the changes are many, readers see all of
    * them from one moment on, and the work before and after it is done in slices of the event loop. The table must not
    * be changed by others until this resolves.
    */
@@ -79,14 +79,16 @@ export class EntryTable {
       return;
     }
     const newer = new KeyMap<Change>();
+    let version = this.version;
     const byPrefix = new Map([...this.#watchers].map(({ prefix }) => [prefix, [] as Change[]]));
     for (const change of changes) {
       if (slices.isOver) await slices.next();
       newer.set(change.key, change);
+      version = Math.max(version, change.version);
       for (const [prefix, seen] of byPrefix) if (change.key.startsWith(prefix)) seen.push(change);
     }
     this.#newer = newer;
-    this.version = changes[0]!.version;
+    this.version = version;
     this.#announce({ changes, byPrefix });
     for (const change of changes) {
       if (slices.isOver) await slices.next();

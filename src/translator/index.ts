@@ -20,6 +20,7 @@ export {
   type PacketTranslatorOptions,
   TRANSLATION_HEADROOM,
 } from './packet-translator.ts';
+export type { PathPage, PathQuery } from './path-page.ts';
 export type { PathStatus } from './path-table.ts';
 export type { PathOptions } from './paths.ts';
 export type {

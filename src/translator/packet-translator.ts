@@ -21,6 +21,7 @@ import { type Explanation, explain } from './explain.ts';
 import { FastPath } from './fast-path.ts';
 import { Flows } from './flows.ts';
 import { FRAGMENT_DEFAULTS, type FragmentOptions, Fragments, setPathKey } from './fragments.ts';
+import { type PathPage, type PathQuery, pathPageOf } from './path-page.ts';
 import type { PathStatus, PathTable } from './path-table.ts';
 import { PATH_DEFAULTS, type PathOptions, Paths } from './paths.ts';
 import type {
@@ -219,6 +220,13 @@ export class PacketTranslator {
         if (table.packets(path) > 0) yield this.#statusOf(table, path);
       }
     }
+  }
+
+  /** Returns one page of `paths`, in another order; see `pathPageOf`. */
+  pathPage(query: PathQuery): PathPage {
+    const realm = query.realm === undefined ? undefined : this.#realmIndexes.get(query.realm);
+    if (realm === undefined && query.realm !== undefined) return { paths: [] };
+    return pathPageOf(this.#paths, query, realm, (index) => this.realmName(index));
   }
 
   /** Returns what there is of a realm now; undefined if the plan does not have it. It is for one look, not to be kept. */

@@ -99,7 +99,8 @@ export class Revoker extends EventEmitter<RevokerEvents> {
   /**
    * Revokes a site with all its certificates and tokens, one certificate, or a key in any certificate.
    *
-   * @throws {CertificateError} if there is no such certificate, or the site id is invalid.
+   * @throws {NotFoundError} if there is no such certificate.
+   * @throws {CertificateError} if the site id or the hash is invalid.
    * @throws {ApiMisuseError} if the reason is unknown.
    * @throws {StoreError} if it cannot be stored. A site stays suspended in this process until it is reinstated or the
    * process ends: call it again.
@@ -140,6 +141,15 @@ export class Revoker extends EventEmitter<RevokerEvents> {
   async reinstate(site: string): Promise<void> {
     await this.#options.revocations.reinstate(site);
     this.#options.controller.suspend(site, false);
+  }
+
+  /**
+   * Resolves when the tunnels of all that is revoked now have ended.
+   *
+   * @throws the error of a termination that has failed.
+   */
+  async settled(): Promise<void> {
+    await Promise.all(this.#inProgress);
   }
 
   /** Stops following the store, and resolves when terminations in progress have ended. Safe to call twice. */

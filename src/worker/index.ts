@@ -6,7 +6,7 @@ export type { HostPort } from '../base/host-port.ts';
 export type { AccessChange, AccessRules } from './access.ts';
 export { type LocalListening, LocalWorker } from './local-worker.ts';
 export { WorkerPool, type WorkerPoolEvents } from './pool.ts';
-export { PoolDiagnosis } from './pool-diagnosis.ts';
+export { PoolDiagnosis, type PoolPathPage, type PoolPathQuery } from './pool-diagnosis.ts';
 export {
   type CandidateEdge,
   WORKER_POOL_DEFAULTS,

@@ -20,6 +20,8 @@ import {
   type CaptureFilter,
   type Explanation,
   PacketTranslator,
+  type PathPage,
+  type PathQuery,
   type PathStatus,
   type PlanChangesInput,
   type PlannedRealm,
@@ -199,6 +201,10 @@ export class LocalWorker implements Worker, AsyncDisposable {
 
   paths(): Promise<readonly PathStatus[]> {
     return Promise.resolve([...this.#translator.paths()]);
+  }
+
+  pathPage(query: PathQuery): Promise<PathPage> {
+    return Promise.resolve(this.#translator.pathPage(query));
   }
 
   presenceUses(): Promise<readonly PresenceUse[]> {

@@ -57,6 +57,11 @@ export interface WorkerPoolOptions {
    * `not-authorized`, and the error is logged. Default: every edge is admitted.
    */
   readonly authorize?: (peer: CandidateEdge) => AuthorizeAnswer;
+  /**
+   * Which sites the pool holds: `all` of them, or those that `take` has given to it, where other machines hold the others.
+   * Default `all`.
+   */
+  readonly sites?: 'all' | 'taken' | undefined;
   /** Receives log lines about the workers, devices and routes; default `silentLogger`. */
   readonly logger?: Logger;
   /**

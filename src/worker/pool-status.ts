@@ -1,11 +1,12 @@
 /**
  * What the workers of a pool count, and which of them do not answer. A worker whose process hangs counts as down, and
- * holds nobody up: it is waited for once, and not again until it has answered. Workers are asked for a number of sites at a
- * time, so that none of them is held up while it carries packets.
+ * holds nobody up (`answers.ts`). Workers are asked for a number of sites at a time, so that none of them is held up while
+ * it carries packets.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
 import { type Slices, slicesOf } from '../base/slices.ts';
+import type { Answers } from './answers.ts';
 import type { Worker, WorkerStatus } from './worker.ts';
 
 export interface WorkerPoolStatus {
@@ -28,23 +29,21 @@ export interface PoolStatusPart {
 
 export class PoolStatus {
   readonly #workers: () => readonly Worker[];
-  readonly #clock: Clock;
-  /** The workers that have not answered in time, and how many answers each of them owes. */
-  readonly #late = new Map<Worker, number>();
+  readonly #answers: Answers;
   /** The last process of each worker that has answered. */
   readonly #pids = new Map<Worker, number>();
   readonly #slices: Slices;
   #isAsking = false;
 
-  constructor(workers: () => readonly Worker[], clock: Clock) {
+  constructor(workers: () => readonly Worker[], answers: Answers, clock: Clock) {
     this.#workers = workers;
-    this.#clock = clock;
+    this.#answers = answers;
     this.#slices = slicesOf(clock);
   }
 
   /** Returns the status of each worker, by number. */
   each(sites: readonly string[]): Promise<readonly WorkerStatus[]> {
-    return Promise.all(this.#workers().map((worker) => this.#inTime(worker, sites)));
+    return Promise.all(this.#workers().map((worker) => this.#statusOf(worker, sites)));
   }
 
   /** @param held the sites that each worker holds */
@@ -85,7 +84,7 @@ export class PoolStatus {
     // A single worker is in this process.
     if (workers.length > 1 && !this.#isAsking) this.#ask();
     const silent = workers.flatMap((worker, number) => {
-      if (!this.#late.has(worker)) return [];
+      if (!this.#answers.isLate(worker)) return [];
       const pid = this.#pids.get(worker);
       const which = pid === undefined ? `${number}` : `${number} (process ${pid})`;
       return [`worker ${which} does not answer: kill its process, and it is started again`];
@@ -103,38 +102,16 @@ export class PoolStatus {
       });
   }
 
-  #inTime(worker: Worker, sites: readonly string[]): Promise<WorkerStatus> {
-    if (this.#late.has(worker)) return Promise.resolve(DOWN);
-    return new Promise((resolve, reject) => {
-      let isLate = false;
-      const onTimeout = (): void => {
-        isLate = true;
-        this.#late.set(worker, (this.#late.get(worker) ?? 0) + 1);
-        resolve(DOWN);
-      };
-      const cancel = this.#clock.after(ANSWER_TIMEOUT_MS, onTimeout, true);
-      const settled = (): void => {
-        cancel();
-        if (isLate) this.#answered(worker);
-      };
-      worker.status(sites).then(
-        (status) => {
-          settled();
-          if (status.pid !== 0) this.#pids.set(worker, status.pid);
-          resolve(status);
-        },
-        (error: Error) => {
-          settled();
-          reject(error);
-        }
-      );
-    });
-  }
-
-  #answered(worker: Worker): void {
-    const owed = this.#late.get(worker)! - 1;
-    if (owed > 0) this.#late.set(worker, owed);
-    else this.#late.delete(worker);
+  async #statusOf(worker: Worker, sites: readonly string[]): Promise<WorkerStatus> {
+    return this.#answers.of(
+      worker,
+      async () => {
+        const status = await worker.status(sites);
+        if (status.pid !== 0) this.#pids.set(worker, status.pid);
+        return status;
+      },
+      { value: DOWN }
+    );
   }
 }
 
@@ -155,7 +132,5 @@ const DOWN: WorkerStatus = Object.freeze({
   verdicts: {},
   traffic: {},
 });
-/** A worker answers in less than 1 ms, unless its machine is overloaded. */
-const ANSWER_TIMEOUT_MS = 5000;
 /** A worker answers for so many sites in less than 1 ms. */
 const SITES_PER_CALL = 16;

@@ -9,8 +9,8 @@ import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
 import type { HostPort } from '../base/host-port.ts';
 import type { PrefixInput } from '../base/prefix.ts';
-import { PlanPartition, type PlanTarget, type PresenceUse } from '../control/index.ts';
-import { ConfigError } from '../errors.ts';
+import type { PlanTarget, PresenceUse } from '../control/index.ts';
+import { ConfigError, EnvironmentError } from '../errors.ts';
 import { errorFields } from '../observe/index.ts';
 import { CLOUD } from '../registry/index.ts';
 import type {
@@ -21,9 +21,9 @@ import type {
   TranslationPlanInput,
 } from '../translator/index.ts';
 import { CloseCode, type Credentials } from '../tunnel/index.ts';
-import { redirect } from './access.ts';
+import { Answers } from './answers.ts';
+import { HeldSites } from './held-sites.ts';
 import { LocalWorker } from './local-worker.ts';
-import { Placement } from './placement.ts';
 import { PoolAccess } from './pool-access.ts';
 import { PoolDiagnosis } from './pool-diagnosis.ts';
 import {
@@ -62,17 +62,13 @@ export class WorkerPool
   extends EventEmitter<WorkerPoolEvents>
   implements PlanTarget, AsyncDisposable
 {
-  readonly diagnosis: PoolDiagnosis = new PoolDiagnosis(
-    () => this.#workers,
-    (site) => this.holderOf(site)
-  );
+  readonly diagnosis: PoolDiagnosis;
   readonly #options: ResolvedPoolOptions;
   readonly #workers: readonly Worker[];
-  readonly #placement: Placement;
-  /** Absent if there is one worker, which has the whole plan. */
-  readonly #partition: PlanPartition | undefined;
+  readonly #held: HeldSites;
   readonly #tuns: PoolTuns;
   readonly #access: PoolAccess;
+  readonly #answers: Answers;
   readonly #status: PoolStatus;
   /** The workers that are open, by number. */
   readonly #running = new Set<number>();
@@ -80,20 +76,22 @@ export class WorkerPool
   readonly #addresses: WorkerAddresses[] = [];
   /** The uses that some workers reported while another one was down, by realm and address. */
   readonly #uses = new Map<string, PresenceUse>();
-  #moves: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
 
   /** @throws {ConfigError} if an option is not usable. */
   constructor(options: WorkerPoolOptions) {
     super();
     this.#options = resolvePoolOptions(options);
-    const { workers, logger, clock, workerMain } = this.#options;
-    this.#placement = new Placement(workers);
-    this.#status = new PoolStatus(() => this.#workers, clock);
+    const { workers, logger, clock } = this.#options;
+    const all = (): readonly Worker[] => this.#workers;
+    this.#answers = new Answers(clock);
+    this.#status = new PoolStatus(all, this.#answers, clock);
+    this.diagnosis = new PoolDiagnosis(all, this.#answers, (site) => this.holderOf(site));
     this.#tuns = new PoolTuns({
       device: options.device,
       workers,
       holderOf: (site) => this.holderOf(site),
+      isOneOfSeveral: options.sites === 'taken',
       logger,
       clock,
     });
@@ -104,51 +102,20 @@ export class WorkerPool
       portOf: (worker) => this.portOf(worker),
       onGone: (site) => this.#onGone(site),
     });
-    if (workers === 1) {
-      const { admit, otherProtocols } = options;
-      const host = this.#hostOf(0, admit);
-      const listening = { otherProtocols, clock };
-      this.#workers = [new LocalWorker(host, () => this.#tuns.openDevice(), listening)];
-      return;
-    }
-    const program = findWorkerMain(workerMain);
-    const admit: WorkerHost['admit'] = async (...client) => {
-      await options.admit(...client);
-      await this.#tuns.sync();
-    };
-    this.#workers = Array.from({ length: workers }, (_, number) => {
-      const host = this.#hostOf(number, admit);
-      return new WorkerProcess({
-        program,
-        host,
-        initialize: (worker) => this.#initialize(number, worker),
-        onEnd: () => {
-          host.endAll(CloseCode.ConnectionLost, 'its process has ended');
-          if (this.#running.delete(number)) this.#emitWorkers();
-        },
-        onRestart: (addresses) => {
-          this.#restarted(number, addresses).catch((error: Error) => {
-            const fields = {
-              event: 'worker_setup_failed',
-              worker: number,
-              ...errorFields(error),
-            } as const;
-            logger.error(fields, `process ${number}: ${error.message}`);
-          });
-        },
-      });
-    });
-    this.#partition = new PlanPartition({
-      shared: CLOUD,
-      targets: this.#workers,
-      holderOf: (site) => this.holderOf(site),
-      onRoutes: (changes) => this.#tuns.update(changes),
+    this.#workers = workers === 1 ? [this.#localWorker()] : this.#workerProcesses();
+    this.#held = new HeldSites({
+      sites: options.sites ?? 'all',
+      workers: this.#workers,
+      tuns: this.#tuns,
+      access: this.#access,
+      answers: this.#answers,
+      portOf: (worker) => this.portOf(worker),
     });
   }
 
   /** The realm through which packets between sites pass, for `PresenceController`. */
   get transit(): string | undefined {
-    return this.#partition && CLOUD;
+    return this.#held.isDivided ? CLOUD : undefined;
   }
 
   /** How many workers are open now. */
@@ -162,18 +129,16 @@ export class WorkerPool
   }
 
   load(plan: TranslationPlanInput): void {
-    (this.#partition ?? this.#workers[0]!).load(plan);
+    this.#held.plan.load(plan);
   }
 
   apply(changes: PlanChanges): void {
-    (this.#partition ?? this.#workers[0]!).apply(changes);
+    this.#held.plan.apply(changes);
   }
 
   /** With several workers, this is the plan that they have got. */
   planned(realm: string): PlannedRealm | undefined {
-    return this.#partition === undefined
-      ? this.#workers[0]!.planned?.(realm)
-      : this.#partition.planned(realm);
+    return this.#held.plan.planned?.(realm);
   }
 
   /** Where each worker listens; workers that are not open yet are missing. */
@@ -189,7 +154,7 @@ export class WorkerPool
 
   /** Returns the number of the worker that holds a site. The first call for a site places it. */
   holderOf(site: string): number {
-    return this.#placement.holderOf(site);
+    return this.#held.holderOf(site);
   }
 
   /**
@@ -233,14 +198,19 @@ export class WorkerPool
 
   /**
    * Ends tunnels of all workers. When it resolves, none of their packets passes. With the filter `unwanted` the workers
-   * first receive the present revocations.
+   * first receive the present revocations. A worker that does not answer for 5000 ms is killed: all its tunnels end, and it
+   * is started again with the present revocations.
    */
   async terminate(
     filter: Exclude<TunnelFilter, { readonly tunnel: number }>,
     close: TunnelClose
   ): Promise<TerminationReport> {
     if ('unwanted' in filter) this.refreshRevocations();
-    const all = await Promise.all(this.#workers.map((worker) => worker.terminate(filter, close)));
+    const terminate = (worker: Worker): Promise<TerminationReport> =>
+      worker.terminate(filter, close);
+    const all = await Promise.all(
+      this.#workers.map((worker) => this.#answers.orKill(worker, terminate))
+    );
     return {
       tunnelsClosed: all.reduce((total, { tunnelsClosed }) => total + tunnelsClosed, 0),
       pathsRemoved: all.reduce((total, { pathsRemoved }) => total + pathsRemoved, 0),
@@ -266,9 +236,25 @@ export class WorkerPool
       const message = `there are ${this.#workers.length}, numbered from 0`;
       return Promise.reject(new ConfigError('worker', message));
     }
-    const moving = this.#moves.then(() => this.#move(site, to));
-    this.#moves = moving.catch(() => {});
-    return moving;
+    return this.#held.move(site, to);
+  }
+
+  /**
+   * Holds a site from now on, with the option `sites: 'taken'`. When it resolves, the worker has the site's part of the
+   * plan, and the kernel routes its presences here.
+   *
+   * @param epoch when this machine has claimed the site, from 1 on: the routes of a later one win
+   */
+  take(site: string, epoch: number): Promise<void> {
+    return this.#held.take(site, epoch);
+  }
+
+  /**
+   * Does not hold a site any more: ends its tunnel, and takes its routes and its part of the plan away. When it resolves,
+   * no packet of the site passes here.
+   */
+  giveUp(site: string, close: TunnelClose): Promise<void> {
+    return this.#held.giveUp(site, close);
   }
 
   /**
@@ -280,17 +266,19 @@ export class WorkerPool
    * @throws {EnvironmentError} if the machine refuses, or the pool is closed; then the previous routes stay in force.
    */
   async setRoutes(prefixes: readonly PrefixInput[]): Promise<void> {
-    await this.#tuns.setRoutes(checkRoutes('routes', prefixes));
+    const checked = checkRoutes('routes', prefixes);
+    if (this.#closing !== undefined) throw new EnvironmentError('the worker pool is closed');
+    await this.#tuns.setRoutes(checked);
   }
 
-  /** Resolves when every worker has processed all earlier notifications. */
+  /** Resolves when every worker has processed all earlier notifications. One that is down, or hangs, is not waited for. */
   async settled(): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.settled()));
+    await this.#answers.ofAll(this.#workers, (worker) => worker.settled(), { value: undefined });
   }
 
   /** A worker that is down, or has not answered for 5000 ms, has the `pid` 0 and no counters. */
   status(sites: readonly string[]): Promise<WorkerPoolStatus> {
-    return this.#status.total(sites, this.#placement.sites());
+    return this.#status.total(sites, this.#held.sites());
   }
 
   /** Asks the workers for sites, some at a time, and gives way between. The first part has no site. */
@@ -303,8 +291,10 @@ export class WorkerPool
     return this.#status.fault();
   }
 
+  /** A worker that is down, or hangs, is left out. */
   async paths(): Promise<readonly PathStatus[]> {
-    return (await Promise.all(this.#workers.map((worker) => worker.paths()))).flat();
+    const all = await this.#answers.ofAll(this.#workers, (each) => each.paths(), { value: [] });
+    return all.flat();
   }
 
   /**
@@ -327,11 +317,12 @@ export class WorkerPool
   /**
    * Calls `explain` of the worker that receives packets of this realm.
    *
-   * @throws {EnvironmentError} if that worker is down.
+   * @throws {EnvironmentError} if that worker is down, or hangs.
    */
   async explain(packet: Uint8Array, realm: string): Promise<Explanation> {
-    if (realm !== CLOUD) return this.#workers[this.holderOf(realm)]!.explain(packet, realm);
-    const all = await Promise.all(this.#workers.map((worker) => worker.explain(packet, realm)));
+    const explain = (worker: Worker): Promise<Explanation> => worker.explain(packet, realm);
+    if (realm !== CLOUD) return this.#answers.of(this.#workers[this.holderOf(realm)]!, explain);
+    const all = await this.#answers.ofAll(this.#workers, explain);
     return all.find(({ step }) => step !== 'destination') ?? all[0]!;
   }
 
@@ -347,7 +338,7 @@ export class WorkerPool
 
   async #open(): Promise<void> {
     this.refreshAccess();
-    if (this.#partition === undefined) this.#initialize(0, this.#workers[0]!);
+    if (this.#options.workers === 1) this.#initialize(0, this.#workers[0]!);
     await this.#tuns.removeStaleRoutes();
     const openings = await Promise.allSettled(
       this.#workers.map(async (worker, number) => {
@@ -368,7 +359,7 @@ export class WorkerPool
   }
 
   async #close(): Promise<void> {
-    await this.#moves;
+    await this.#held.settled();
     await this.#tuns.stop();
     const closings = await Promise.allSettled(this.#workers.map((worker) => worker.close()));
     await this.#tuns.close();
@@ -386,19 +377,52 @@ export class WorkerPool
     if (this.#running.has(number)) this.#emitWorkers();
   }
 
+  #localWorker(): Worker {
+    const { otherProtocols, clock } = this.#options;
+    const openDevice = () => this.#tuns.openDevice();
+    return new LocalWorker(this.#hostOf(0), openDevice, { otherProtocols, clock });
+  }
+
+  #workerProcesses(): Worker[] {
+    const { workers, logger, workerMain } = this.#options;
+    const program = findWorkerMain(workerMain);
+    return Array.from({ length: workers }, (_, number) => {
+      const host = this.#hostOf(number);
+      return new WorkerProcess({
+        program,
+        host,
+        initialize: (worker) => this.#initialize(number, worker),
+        onEnd: () => {
+          host.endAll(CloseCode.ConnectionLost, 'its process has ended');
+          if (this.#running.delete(number)) this.#emitWorkers();
+        },
+        onRestart: (addresses) => {
+          this.#restarted(number, addresses).catch((error: Error) => {
+            const fields = {
+              event: 'worker_setup_failed',
+              worker: number,
+              ...errorFields(error),
+            } as const;
+            logger.error(fields, `process ${number}: ${error.message}`);
+          });
+        },
+      });
+    });
+  }
+
   /** Returns the host of a worker, which connects it to this pool. */
-  #hostOf(
-    number: number,
-    admit: WorkerHost['admit']
-  ): WorkerHost & { endAll: SiteTunnels['endAll'] } {
-    const { authorize, logger, clock } = this.#options;
+  #hostOf(number: number): WorkerHost & { endAll: SiteTunnels['endAll'] } {
+    const { admit, authorize, logger, clock } = this.#options;
     const tunnels = new SiteTunnels(
       () => this.#workers[number]!,
       (tunnel) => this.emit('tunnel', tunnel),
       { logger, clock }
     );
     return {
-      admit,
+      admit: async (...client) => {
+        await admit(...client);
+        if (this.#held.isDivided) await this.#tuns.sync();
+      },
       authorize: ({ certificate, ...peer }) =>
         authorize?.({ ...peer, certificate: new X509Certificate(certificate) }),
       log: (level, fields, message) => logger[level](fields, message),
@@ -415,11 +439,12 @@ export class WorkerPool
   #initialize(number: number, worker: Worker): void {
     worker.setCredentials(this.#options.credentials());
     worker.updateAccess(this.#access.all());
-    if (this.#partition !== undefined) worker.load(this.#partition.part(number));
+    const part = this.#held.part(number);
+    if (part !== undefined) worker.load(part);
   }
 
   #onGone(site: string): void {
-    this.#placement.forget(site);
+    this.#held.forget(site);
     const reason = `there is no site "${site}" here any more`;
     this.terminate({ site }, { code: CloseCode.UnknownSite, reason }).catch((error: Error) => {
       const fields = { event: 'site_end_failed', site, ...errorFields(error) } as const;
@@ -442,24 +467,6 @@ export class WorkerPool
   #tunnelAddress(worker: number): HostPort {
     const { host, port } = this.#options.tunnel;
     return { host, port: port === 0 ? 0 : port + worker };
-  }
-
-  /**
-   * The order of the steps ensures that no worker answers a packet of the site with a refusal: the new worker receives
-   * the site, the kernel routes its packets there, its edge dials there, the other workers receive the change. Packets
-   * in transit meanwhile are dropped without an answer.
-   */
-  async #move(site: string, to: number): Promise<void> {
-    const from = this.holderOf(site);
-    if (from === to || this.#partition === undefined) return;
-    this.#placement.move(site, to);
-    this.#partition.reload(to);
-    this.#access.moved(site);
-    await this.#workers[to]!.settled();
-    await this.#tuns.moved(site);
-    const close = { ...redirect(site, to, this.portOf(to)), drain: true };
-    await this.#workers[from]!.terminate({ site }, close);
-    this.#partition.reload(from);
   }
 }
 

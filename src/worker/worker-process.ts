@@ -17,6 +17,8 @@ import type {
   CaptureBatch,
   CaptureFilter,
   Explanation,
+  PathPage,
+  PathQuery,
   PathStatus,
   PlanChangesInput,
   TranslationPlanInput,
@@ -138,6 +140,10 @@ export class WorkerProcess implements Worker {
     return (await this.#call((worker) => worker.paths())) ?? [];
   }
 
+  async pathPage(query: PathQuery): Promise<PathPage> {
+    return (await this.#call((worker) => worker.pathPage(query))) ?? { paths: [] };
+  }
+
   /** @throws {EnvironmentError} while the worker is down. */
   async presenceUses(): Promise<readonly PresenceUse[]> {
     if (!this.#isOpen) this.#throwDown();
@@ -182,6 +188,16 @@ export class WorkerProcess implements Worker {
         this.#call((worker) => worker.close())
       );
     await this.#restarting;
+  }
+
+  /** Ends the process at once; calls under way are answered as those to a worker that is down. */
+  kill(): void {
+    const child = this.#child?.process;
+    if (child === undefined || child.killed || child.exitCode !== null) return;
+    const { number: worker } = this.#opened!;
+    const message = `process ${worker} (${child.pid}) does not answer, and is killed`;
+    this.#options.host.log('error', { event: 'worker_killed', worker }, message);
+    child.kill('SIGKILL');
   }
 
   async #start(options: WorkerOptions): Promise<WorkerAddresses> {

@@ -13,6 +13,8 @@ import type {
   CaptureBatch,
   CaptureFilter,
   Explanation,
+  PathPage,
+  PathQuery,
   PathStatus,
   PlanChangesInput,
   PlannedRealm,
@@ -67,6 +69,8 @@ export interface Worker {
   settled(): Promise<void>;
   status(sites: readonly string[]): Promise<WorkerStatus>;
   paths(): Promise<readonly PathStatus[]>;
+  /** Returns one page of the paths, as `PacketTranslator.pathPage` does. */
+  pathPage(query: PathQuery): Promise<PathPage>;
   /** Returns the presences that have carried packets since the last call. */
   presenceUses(): Promise<readonly PresenceUse[]>;
   explain(packet: Uint8Array, realm: string): Promise<Explanation>;
@@ -87,6 +91,8 @@ export interface Worker {
   endCapture(capture: number): Promise<CaptureBatch>;
   /** Ends the tunnels and closes the device. */
   close(): Promise<void>;
+  /** Ends the process of the worker, which is then started again. Absent for a worker in the process of its host. */
+  kill?(): void;
 }
 
 export const WORKER_NOTIFICATIONS: Notifications<Worker> = {

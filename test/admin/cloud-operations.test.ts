@@ -166,13 +166,74 @@ describe('services and exposures', () => {
 
   test('are replaced as a whole', async () => {
     const lamp = { name: 'lamp', ...CAMERA };
-    const { result } = await call('putDesired', { body: { services: [lamp] } });
-    expect(result.services.map(({ name }) => name).sort()).toEqual(['bus', 'lamp']);
-    expect((await call('getDesired', {})).result).toEqual(result);
+    const body = { services: [lamp, { ...lamp, name: 'lamp-2' }] };
+    const counts = { sites: 0, services: 2, exposures: 0 };
+    const { result } = await call('putDesired', { body });
+    expect(result).toEqual({ ...counts, written: 2, removed: 0 });
+    const all = (await call('getDesired', {})).result.services.map(({ name }) => name);
+    expect(all).toEqual(['bus', 'lamp', 'lamp-2']);
+    const read = async (owner: 'admin' | 'file') =>
+      (await call('getDesired', { query: { owner } })).result;
+    const own = await read('admin');
+    expect(own).toEqual({ sites: [], services: body.services, exposures: [] });
+    expect((await call('putDesired', { body: own })).result).toEqual({
+      ...counts,
+      written: 0,
+      removed: 0,
+    });
+    const wrong = [lamp, { ...lamp, name: 'lamp-2', address: '10.0.0' }];
+    await expect(call('putDesired', { body: { services: wrong } })).rejects.toMatchObject({
+      problem: { status: 400, path: 'services[1].address' },
+    });
+    await expect(call('putDesired', { body: await read('file') })).rejects.toMatchObject({
+      problem: { status: 409, path: 'sites[0]', code: 'ERR_PRESENCE_CONFLICT' },
+    });
+    expect((await call('putDesired', { body: { services: [lamp] } })).result).toMatchObject({
+      written: 0,
+      removed: 1,
+    });
     await call('putDesired', { body: {} });
     expect((await call('getDesired', {})).result.services).toEqual([
       { ...SERVICE, ports: ['udp/7'] },
     ]);
+  });
+
+  test('that are not there fail on a condition, and are not found without one', async () => {
+    const [site, service, selector] = ['site-x', 'service-x', 'selector-x'];
+    const deletions = (parts: { readonly expect?: string }): Promise<unknown>[] => [
+      call('deleteSite', { params: { site }, ...parts }),
+      call('deleteService', { params: { service }, ...parts }),
+      call('deleteExposure', { params: { site, service }, ...parts }),
+      call('deleteSelector', { params: { selector }, ...parts }),
+    ];
+    for (const deleting of deletions({})) {
+      await expect(deleting).rejects.toMatchObject({ problem: { status: 404 } });
+    }
+    for (const expected of ['present', 'A'.repeat(16)]) {
+      for (const deleting of deletions({ expect: expected })) {
+        await expect(deleting).rejects.toMatchObject({ problem: { status: 412 } });
+      }
+      const putting = call('putSite', { params: { site }, body: LAN, expect: expected });
+      await expect(putting).rejects.toMatchObject({ problem: { status: 412 } });
+    }
+  });
+
+  test('answer with the version that was written, also if another change follows at once', async () => {
+    const params = { service: 'camera' };
+    const [first, second] = await Promise.all(
+      ['10.0.0.7', '10.0.0.8'].map((address) =>
+        call('putService', { params, body: { ...CAMERA, address } })
+      )
+    );
+    expect([first!.result.address, second!.result.address]).toEqual(['10.0.0.7', '10.0.0.8']);
+    expect(first!.version).not.toBe(second!.version);
+    const both = await Promise.allSettled(
+      ['10.0.0.9', '10.0.0.10'].map((address) =>
+        call('putService', { params, body: { ...CAMERA, address }, expect: second!.version! })
+      )
+    );
+    expect(both.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    await call('deleteService', { params });
   });
 });
 
@@ -189,6 +250,12 @@ describe('trust', () => {
       problem: { status: 404 },
     });
     await expect(gateways.edge({ token }).then((edge) => edge.ready())).rejects.toThrow(/token/);
+  });
+
+  test('a certificate that is not there is not revoked', async () => {
+    await expect(call('revoke', { body: { serial: '5f' } })).rejects.toMatchObject({
+      problem: { status: 404, detail: 'no certificate has serial "5f"' },
+    });
   });
 
   test('a site is revoked and reinstated', async () => {

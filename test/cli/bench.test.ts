@@ -124,6 +124,7 @@ describe('one sentence says', () => {
 
   test.each([
     ['a cut capture', ['--pcap', cut], 1, `${cut}: the capture is cut: it ends at byte`],
+    ['how to keep the rest', ['--pcap', cut], 1, `whole packets: editcap ${cut} whole.pcapng`],
     ['an empty one', ['--pcap', empty], 1, `${empty}: the capture is empty`],
     [
       'a hostile one',

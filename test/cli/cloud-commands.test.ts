@@ -185,7 +185,7 @@ test('lists go on to the end', async () => {
   const at = { site: 'site-b', address: '10.0.0.9', ports: ['icmp'] };
   const services = names.map((name) => ({ name, ...at }));
   expect(await run('desired apply -', JSON.stringify({ services }))).toBe(
-    'the desired state has 3 sites, 1101 services, 2 exposures now\n'
+    '0 sites, 1100 services, 0 exposures are kept by admin now (1100 records written, 0 removed)\n'
   );
   expect(await list('service list', 'services', 'listServices')).toHaveLength(1_101);
   await run('desired apply -', 'services: []');
@@ -263,15 +263,20 @@ describe('service and exposure', () => {
 });
 
 test('desired show prints what apply takes', async () => {
-  const { sites, services, exposures } = parse(await run('desired show'));
-  const document = await read('desired show');
+  const { sites, services, exposures } = parse(await run('desired show --all'));
+  expect(sites).toHaveLength(3);
+  const document = await read('desired show --all');
   parseSchema(CLOUD_OPERATIONS.getDesired.result, document);
   expect(document).toEqual({ sites, services, exposures });
   const lamp = { name: 'lamp', site: 'site-b', address: '10.0.0.9', ports: ['icmp'] };
   const file = join(directory, 'desired.yaml');
   writeFileSync(file, JSON.stringify({ services: [lamp] }));
   await run(`desired apply ${file}`);
-  expect(parse(await run('desired show')).services).toContainEqual(lamp);
+  const shown = await run('desired show');
+  expect(shown).toMatch(/^# kept by: admin; --all shows the others\n/);
+  expect(parse(shown)).toEqual({ sites: [], services: [lamp], exposures: [] });
+  const kept = '0 sites, 1 service, 0 exposures are kept by admin now';
+  expect(await run('desired apply -', shown)).toBe(`${kept} (0 records written, 0 removed)\n`);
   await run('desired apply -', 'exposures: []');
 });
 
@@ -318,6 +323,11 @@ describe('revocations', () => {
     expect(revoked).toContainEqual(expect.objectContaining({ scope: { site: 'site-b' } }));
     expect(await run('reinstate site-b')).toContain('token create site-b');
     expect(await run('revocation list --site site-b')).not.toContain('the site "site-b"');
+  });
+
+  test('of a name that no site has need a word', async () => {
+    expect(await run('revoke sight-b --unknown')).toMatch(/^the site "sight-b" is revoked$/m);
+    await run('reinstate sight-b');
   });
 
   test('of a certificate and of a key', async () => {

@@ -116,6 +116,17 @@ describe('init cloud', () => {
     expect(existsSync(directory)).toBe(false);
   });
 
+  test('says which route the hosts of the LAN need, if there is a TUN', async () => {
+    const init = async (...args: string[]) =>
+      (await runCommand(['init', ...args, newPath(), '--device', 'tun'])).out;
+    expect(await init('cloud')).toMatch(
+      /^Hosts of its LAN need a route: ip route add \S+\/20 via /m
+    );
+    expect(await init('edge')).toContain('ip route add POOL_OF_THE_SITE via ');
+    const sockets = ['init', 'cloud', newPath(), '--device', 'sockets'];
+    expect((await runCommand(sockets)).out).not.toContain('route');
+  });
+
   test('a directory that is a file is named', async () => {
     const path = newPath();
     writeFileSync(path, '');

@@ -144,7 +144,7 @@ export const FIRST_STEPS: readonly Step[] = [
 ];
 
 /** What there is at the beginning. */
-const FIRST: Desired = {
+export const FIRST: Desired = {
   sites: SITES.map((name, i) => ({
     name,
     sources: SOURCES[0]!,

@@ -95,11 +95,8 @@ export class PartitionWorld {
   }
 
   move(site: string, to: number): void {
-    const from = this.holders.get(site)!;
     this.holders.set(site, to);
-    this.partition.reload(to);
-    this.partition.reload(from);
-    for (const index of this.parts.keys()) this.partition.reload(index);
+    this.partition.moved(site)();
   }
 
   /** What one translator with the whole plan makes of it. */

@@ -3,7 +3,7 @@
  * to the same.
  */
 import { beforeEach, describe, expect, test } from 'vitest';
-import { PlanPartition, type RouteChange } from '../../src/control/index.ts';
+import { ELSEWHERE, PlanPartition, type RouteChange } from '../../src/control/index.ts';
 import type {
   PlanChanges,
   PlanChangesInput,
@@ -164,8 +164,7 @@ describe('a presence that is added', () => {
   test('is part of every later part', () => {
     bind(inCloud);
     bind(inB);
-    partition.reload(1);
-    expect(targets[1].plan.presences).toContainEqual({
+    expect(textOf(partition.part(1)).presences).toContainEqual({
       ...inB,
       of: { realm: 'cloud', address: '10.0.0.137' },
     });
@@ -194,16 +193,32 @@ describe('a presence that is added', () => {
 });
 
 describe('a site that moves', () => {
-  test('is in the other part as soon as that is loaded again, with the same addresses', () => {
+  test('is in the new part at once, with the same addresses, and leaves the old one when that is asked for', () => {
     holders.set('site-b', 0);
-    partition.reload(0);
-    expect(targets[0].plan.presences).toEqual(PLAN.presences);
-    partition.reload(1);
-    expect(targets[1].plan.presences).toEqual([]);
+    const leave = partition.moved('site-b');
+    expect(textOf(partition.part(0)).presences).toEqual(PLAN.presences);
+    expect(targets[0].changes).toHaveLength(1);
+    expect(targets[1].changes).toHaveLength(0);
+    leave();
+    expect(textOf(partition.part(1)).presences).toEqual([]);
+    expect(targets[1].changes).toMatchObject([{ realms: [{ name: 'site-b' }] }]);
+    expect(targets.map(({ loads }) => loads)).toEqual([1, 1]);
     expect(received).toEqual([
       { prefix: '10.0.0.128/28', site: 'site-a' },
       { prefix: '10.0.0.144/28', site: 'site-b' },
     ]);
+  });
+});
+
+describe('a site that no target holds', () => {
+  test('is in no part, and its presences are foreign hosts to the others', () => {
+    start(PLAN, { 'site-a': 0, 'site-b': ELSEWHERE });
+    expect(targets[0].plan.presences).toContainEqual({
+      ...PLAN.presences[3]!,
+      of: { realm: 'cloud', address: '10.0.0.145' },
+    });
+    expect(targets[1].plan.realms.map(({ name }) => name)).toEqual(['cloud']);
+    expect(partition.routes).toContainEqual(['10.0.0.144/28', 'site-b']);
   });
 });
 

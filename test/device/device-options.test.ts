@@ -45,6 +45,7 @@ describe('DeviceOptionsSchema', () => {
       name: 'vp0',
       mtu: 1500,
       proxyArp: [],
+      transit: [],
     });
     expect(read({ type: 'tun', name: 'vp0', routes: [] })).toMatchObject({ routes: [] });
     const udp = { type: 'udp', local: { host: '127.0.0.1', port: 0 }, peer: PEER, mtu: 1500 };
@@ -167,7 +168,7 @@ describe('devices', () => {
       learnPeer: false,
       reconnectMs: 1000,
     });
-    expect(TUN_DEVICE_DEFAULTS).toEqual({ mtu: 1500, proxyArp: [] });
+    expect(TUN_DEVICE_DEFAULTS).toEqual({ mtu: 1500, proxyArp: [], transit: [] });
     const all = [LINUX_TUN_DEFAULTS, MEMORY_DEVICE_DEFAULTS, SOCKET_DEVICE_DEFAULTS];
     for (const each of [...all, TUN_DEVICE_DEFAULTS]) expect(Object.isFrozen(each)).toBe(true);
     const [first, second] = MemoryDevice.pair();

@@ -63,6 +63,8 @@ describe.skipIf(skipReason !== undefined)(titled('changeRoutes', skipReason), ()
     { prefix: '198.51.100.17/28', device: 'one' },
     { prefix: 'no-prefix', device: undefined },
     { prefix: '198.51.100.16/28', device: 'a b' },
+    { prefix: '198.51.100.16/28', device: 'one', metric: 0 },
+    { prefix: '198.51.100.16/28', device: 'one', metric: 2 ** 32 },
   ])('refuses %j, and changes nothing', async (setting) => {
     link('one');
     const good = { prefix: '198.51.100.32/28', device: 'one' };
@@ -88,5 +90,32 @@ describe.skipIf(skipReason !== undefined)(titled('changeRoutes', skipReason), ()
     expect(ip('route', 'show', 'root', '198.51.100.0/24').trim()).toMatch(
       /^198\.51\.100\.64\/28[^\n]*$/
     );
+  });
+
+  test('keeps routes of several metrics, of which the smallest counts, over a blackhole of the same prefix', async () => {
+    for (const name of ['one', 'two']) link(name);
+    for (const prefix of ['198.51.100.16/28', '2001:db8:7::10/124']) {
+      const inside = prefix.includes(':') ? '2001:db8:7::11' : '198.51.100.17';
+      const setup = await configureTun({ name: 'one', routes: [], blackhole: [prefix] });
+      expect(() => ip('route', 'get', inside)).toThrow();
+      const [older, later] = [4_294_967_200, 4_294_967_100];
+      await changeRoutes([
+        { prefix, device: 'one', metric: older },
+        { prefix, device: 'two', metric: later },
+      ]);
+      expect(ip('route', 'get', inside)).toContain('dev two');
+      await changeRoutes([{ prefix, device: undefined, metric: later }]);
+      expect(ip('route', 'get', inside)).toContain('dev one');
+      await changeRoutes([{ prefix, device: undefined, metric: older }]);
+      expect(() => ip('route', 'get', inside)).toThrow();
+      await setup.setRoutes({ routes: [], unreachable: [prefix] });
+      await setup.setRoutes({ routes: [], blackhole: [prefix] });
+      const family = prefix.includes(':') ? '-6' : '-4';
+      expect(ip(family, 'route', 'show', prefix).trim()).toMatch(
+        /^blackhole [^\n]*proto 118 metric 4294967295[^\n]*$/
+      );
+      await setup.close();
+      expect(ip(family, 'route', 'show', prefix)).toBe('');
+    }
   });
 });

@@ -14,7 +14,7 @@ import { type Item, KINDS, type Kind, Traffic } from './traffic.ts';
 import { Translated } from './translated.ts';
 
 const SEED = Number(process.env.VP_SEED ?? 1);
-const PACKETS = Number(process.env.VP_PACKETS ?? (process.env.CI ? 60_000 : 15_000));
+const PACKETS = Number(process.env.VP_PACKETS ?? 15_000);
 const TIMEOUT_MS = 60_000;
 const skipReason = kernelSkipReason();
 const title = skipReason === undefined ? '' : ` (skipped: ${skipReason})`;

@@ -52,7 +52,7 @@ afterAll(async () => {
 test('the commands make the desired state that is shown', async () => {
   await gateways.cloud({ adminSocket: referenceSocket, desired });
   const show = async (socket: string) => {
-    const shown = JSON.parse(await run('virtual-presence desired show --json', socket));
+    const shown = JSON.parse(await run('virtual-presence desired show --all --json', socket));
     return ['sites', 'services', 'exposures'].map((kind) =>
       shown[kind].map((each: object) => JSON.stringify(Object.entries(each).sort())).sort()
     );

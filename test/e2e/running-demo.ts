@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -26,6 +26,10 @@ export class RunningDemo {
   #check = (): void => {};
 
   constructor(args: readonly string[]) {
+    // tsx keeps what it has compiled there, and each of the demo's programs would compile everything again.
+    const compiled = `tsx-${process.geteuid!()}`;
+    mkdirSync(join(tmpdir(), compiled), { recursive: true });
+    symlinkSync(join(tmpdir(), compiled), join(this.#directory, compiled));
     this.#child = spawn(process.execPath, [...DEMO, ...args], {
       cwd: REPOSITORY,
       env: { ...process.env, TMPDIR: this.#directory, VP_TEST_MARK: this.#mark.split('=')[1] },

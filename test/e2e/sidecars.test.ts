@@ -64,7 +64,11 @@ async function greeting(place: Place | string): Promise<string> {
 }
 
 beforeAll(async () => {
-  service = createServer((socket) => socket.end('hello'));
+  service = createServer((socket) => {
+    // A gateway that ends resets its connections.
+    socket.on('error', () => {});
+    socket.end('hello');
+  });
   service.listen(0, '127.0.0.1');
   await once(service, 'listening');
   ({ port } = service.address() as AddressInfo);

@@ -3,6 +3,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { whatIsMissing } from '../support/network.ts';
 import { DEMO, REPOSITORY, RunningDemo } from './running-demo.ts';
 
 /** Every step of the scene. */
@@ -57,16 +58,31 @@ const hasRabbitMq = existsSync('/usr/lib/rabbitmq/bin/rabbitmq-server');
 const isAllInstalled = hasRabbitMq && spawnSync('sh', ['-c', 'command -v ping']).status === 0;
 const canBeSomebodyElse = isRoot && existsSync('/dev/net/tun') && existsSync('/usr/bin/setpriv');
 
+/** Without a TUN there is one process, whatever the environment variable says. */
+const isWithTun = whatIsMissing({}) === undefined;
+/** If this user is root, an ordinary user shows it with one process. */
+const WORKERS = canBeSomebodyElse ? [2] : isWithTun ? [1, 2] : [1];
+
 describe('the scene of two sites', () => {
-  test('shows every step to the user who runs the tests', () => {
-    const steps = stepsOf(
-      spawnSync(process.execPath, DEMO, { cwd: REPOSITORY, encoding: 'utf8', timeout: 150_000 })
-    );
-    // On a machine with all programs no step may be skipped.
-    if (process.env.CI !== undefined) {
-      expect(steps.filter(({ skipped }) => skipped)).toEqual([]);
+  test.each(WORKERS)(
+    'shows every step to the user who runs the tests, with a cloud gateway of %i processes',
+    (workers) => {
+      // From the sources, as `npm run demo` does it.
+      const { VP_BUNDLED_GATEWAYS: _, ...environment } = process.env;
+      const result = spawnSync(process.execPath, DEMO, {
+        cwd: REPOSITORY,
+        encoding: 'utf8',
+        timeout: 150_000,
+        env: { ...environment, VP_DEMO_WORKERS: String(workers) },
+      });
+      const steps = stepsOf(result);
+      // On a machine with all programs no step may be skipped.
+      if (process.env.CI !== undefined) {
+        expect(steps.filter(({ skipped }) => skipped)).toEqual([]);
+      }
+      if (isWithTun) expect(result.stderr).not.toContain('without namespaces');
     }
-  });
+  );
 
   test.skipIf(!canBeSomebodyElse).each([
     ['in namespaces', []],

@@ -88,10 +88,14 @@ test.skipIf(skipReason !== undefined)(titled(title, skipReason), async () => {
   const message = `worker 1 (process ${pids[1]}) does not answer: kill its process, and it is started again`;
   const hanging = { ready: false, reasons: [{ subject: 'worker', message }] };
   await inTime(() => expect(cloud.readiness()).toEqual(hanging));
-  process.kill(pids[1]!, 'SIGCONT');
+
+  // A revocation is complete nevertheless: the process is killed, and started again.
+  expect(await cloud.revoke({ site: 'site-z' })).toMatchObject({ tunnelsClosed: 0 });
+  expect(() => process.kill(pids[1]!, 0)).toThrow(/ESRCH/);
   await inTime(() => expect(cloud.readiness().ready).toBe(true));
   await inTime(async () => expect(await measured('_workers')).toEqual({ up: 2, down: 0 }));
 
+  pids.push(...(await cloud.status()).workers.map(({ pid }) => pid));
   await cloud.close();
   expect(ip('-o', 'link')).not.toMatch(/vp/);
   expect(ip('route')).toBe('');

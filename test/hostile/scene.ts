@@ -211,7 +211,8 @@ export class Scene {
       strange: 0,
     });
     expect(traffic.sent).toBeGreaterThanOrEqual(LEAST_REQUESTS);
-    expect(traffic.worstMs, `${what}: site-b stood still`).toBeLessThan(MAX_STALL_MS);
+    const mostMs = MAX_STALL_MS + TURNS * traffic.lateMs;
+    expect(traffic.worstMs, `${what}: site-b stood still`).toBeLessThan(mostMs);
     expect(grownMib, `${what}: memory of the gateway`).toBeLessThan(MAX_GROWTH_MIB);
     return outcome;
   }
@@ -302,6 +303,8 @@ async function within(limitMs: number, what: string, done: Promise<unknown>): Pr
 /** The least number of requests during an attack. */
 const LEAST_REQUESTS = FULL ? 500 : 25;
 const MAX_STALL_MS = 1_000;
+/** How often a process has to get its turn for one answer, on a machine that may be late each time. */
+const TURNS = 4;
 const MAX_GROWTH_MIB = 64;
 /** Includes a wait for the connection rate of the site, which the attack may have used up. */
 const UP_DEADLINE_MS = 30_000;

@@ -12,6 +12,8 @@ export interface TrafficReport {
   readonly p99Ms: number;
   /** The longest time until an answer, or until the next request. */
   readonly worstMs: number;
+  /** How late a timer of this process was at most: so long the machine had no time for it. */
+  readonly lateMs: number;
 }
 
 /** Sends one request every `INTERVAL_MS`, as long as at most `WINDOW` requests are unanswered. */
@@ -25,6 +27,8 @@ export class Traffic {
   #timer: NodeJS.Timeout | undefined;
   #lastMs = 0;
   #stallMs = 0;
+  #tickedMs = 0;
+  #lateMs = 0;
 
   /** @param send returns whether the request was sent */
   constructor(send: (number: number) => boolean) {
@@ -36,12 +40,14 @@ export class Traffic {
     this.#tookMs = [];
     this.#doubled = 0;
     this.#stallMs = 0;
+    this.#lateMs = 0;
     this.#first = this.#next;
     this.resume();
   }
 
   resume(): void {
     this.#lastMs = performance.now();
+    this.#tickedMs = this.#lastMs;
     this.#timer = setInterval(() => this.#tick(), INTERVAL_MS);
   }
 
@@ -70,6 +76,7 @@ export class Traffic {
       p50Ms: at(0.5),
       p99Ms: at(0.99),
       worstMs: Math.max(at(1), this.#stallMs),
+      lateMs: this.#lateMs,
     };
   }
 
@@ -84,8 +91,10 @@ export class Traffic {
   }
 
   #tick(): void {
-    if (this.#sentAtMs.size >= WINDOW) return;
     const nowMs = performance.now();
+    this.#lateMs = Math.max(this.#lateMs, nowMs - this.#tickedMs - INTERVAL_MS);
+    this.#tickedMs = nowMs;
+    if (this.#sentAtMs.size >= WINDOW) return;
     if (!this.#send(this.#next)) return;
     this.#stallMs = Math.max(this.#stallMs, nowMs - this.#lastMs);
     this.#lastMs = nowMs;

@@ -24,26 +24,12 @@ import manifest from '../../package.json' with { type: 'json' };
 import { codeOf, compile, NAMED_PROGRAMS, outputOf } from '../documents/snippets.ts';
 import { Network, whatIsMissing } from '../support/network.ts';
 import pinned from './exports.json' with { type: 'json' };
+import { pack } from './pack.ts';
 
 const ENTRIES = Object.keys(manifest.exports)
   // The program of a worker ends where anything except its host loads it.
   .filter((path) => !/json|schemas/.test(path) && path !== './worker-main')
   .map((path) => path.replace(/^\./, manifest.name));
-const SOURCES = [
-  'package.json',
-  'README.md',
-  'LICENSE',
-  'CHANGELOG.md',
-  'SECURITY.md',
-  'docs',
-  'schemas',
-  'src',
-  'systemd',
-  'grafana',
-  'prometheus',
-  'tsup.config.ts',
-  'tsconfig.json',
-];
 /** Files of the tarball; there are no others, and of each kind there is one. */
 const CONTENTS: readonly RegExp[] = [
   /^package\.json$/,
@@ -73,21 +59,11 @@ const host = join(root, 'host');
 let tarball: string;
 
 beforeAll(() => {
-  const copy = join(root, 'copy');
-  mkdirSync(copy);
-  for (const name of SOURCES) cpSync(name, join(copy, name), { recursive: true });
-  // What `npm run docs` leaves.
-  mkdirSync(join(copy, 'docs/api'), { recursive: true });
-  writeFileSync(join(copy, 'docs/api/index.html'), '');
-  symlinkSync(resolve('node_modules'), join(copy, 'node_modules'));
-  // Runs "prepare", and so the build, as publishing does.
-  execFileSync('npm', ['pack', '--pack-destination', root], { cwd: copy, stdio: 'pipe' });
-  tarball = join(root, readdirSync(root).find((name) => name.endsWith('.tgz'))!);
+  tarball = pack(root);
   mkdirSync(host);
   writeFileSync(join(host, 'package.json'), '{"private":true}');
   const install = ['install', '--no-audit', '--no-fund', '--prefer-offline', tarball];
   execFileSync('npm', install, { cwd: host, stdio: 'pipe' });
-  // The build alone takes half a minute of both cores.
 }, 600_000);
 
 afterAll(() => rmSync(root, { recursive: true, force: true }));

@@ -8,7 +8,7 @@ import {
   generateGatewayKey,
   type RevocationScope,
 } from '../../src/pki/index.ts';
-import { MemoryStore, type Store, type Write } from '../../src/store/index.ts';
+import { MemoryStore, type Store } from '../../src/store/index.ts';
 import { CLOUD } from '../support/certificates.ts';
 import {
   DAY_MS,
@@ -415,7 +415,7 @@ describe('revocation', () => {
     const commit = vi.spyOn(store, 'commit');
     const { certificates } = await authority.revoke({ site: 'site-a' });
     expect(certificates).toHaveLength(250);
-    const sizes = commit.mock.calls.map(([writes]: [readonly Write[]]) => writes.length);
+    const sizes = commit.mock.calls.map(([writes]) => writes.length);
     expect(Math.max(...sizes)).toBe(100);
   });
 

@@ -790,7 +790,7 @@ describe('sites and services at run time', () => {
       const before = await store.list('');
       const fault = await faultOf(ask(registry));
       expect(fault.message).toBe(message);
-      expect(fault.path).toBe(path);
+      expect(fault.path ?? '').toBe(path ?? '');
       expect(changes()).toBe(1);
       expect(await store.list('')).toEqual(before);
     }

@@ -5,10 +5,19 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ApiMisuseError, StoreConflictError, StoreError } from '../../src/errors.ts';
-import type { Change, Json, Store, Write } from '../../src/store/index.ts';
+import type { Change, Guard, Json, Store, Write } from '../../src/store/index.ts';
 
-/** Defines the tests. @param open returns an empty store */
-export function describeStore(name: string, open: () => Promise<Store>): void {
+/**
+ * Defines the tests.
+ *
+ * @param open returns an empty store
+ * @param maxWrites that of the store; default: any number
+ */
+export function describeStore(
+  name: string,
+  open: () => Promise<Store>,
+  maxWrites: number = Number.POSITIVE_INFINITY
+): void {
   describe(`${name} as a store`, () => {
     let store: Store;
     beforeEach(async () => {
@@ -120,6 +129,63 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       expect((await store.get('n'))?.value).toBe(12);
     });
 
+    test('refuses a commit with a wrong guard, and writes none of it', async () => {
+      await store.commit([{ key: 'epoch', value: 1 }]);
+      const { version } = (await store.get('epoch'))!;
+      const refused: Guard[][] = [
+        [{ key: 'epoch', version: 0 }],
+        [{ key: 'epoch', version: version + 1 }],
+        [
+          { key: 'absent', version: 0 },
+          { key: 'epoch', version: version + 1 },
+        ],
+        [{ key: 'absent', version }],
+      ];
+      for (const guards of refused) {
+        await expect(store.commit([{ key: 'a', value: 1 }], guards)).rejects.toThrow(
+          StoreConflictError
+        );
+      }
+      expect(await store.list('')).toEqual([{ key: 'epoch', value: 1, version }]);
+    });
+
+    test('accepts a commit with right guards, whose entries stay as they are', async () => {
+      await store.commit([{ key: 'epoch', value: 1 }]);
+      const epoch = (await store.get('epoch'))!;
+      const guards = [
+        { key: 'epoch', version: epoch.version },
+        { key: 'fence', version: 0 },
+      ];
+      await store.commit([{ key: 'a', value: 1, expect: 0 }], guards);
+      await store.commit([], guards);
+      expect(await store.get('epoch')).toEqual(epoch);
+      expect((await store.list('')).map(({ key }) => key)).toEqual(['a', 'epoch']);
+    });
+
+    test('compares a guard with what the commits before have written', async () => {
+      await store.commit([{ key: 'epoch', value: 1 }]);
+      const guard = { key: 'epoch', version: (await store.get('epoch'))!.version };
+      const outcomes = await Promise.allSettled([
+        store.commit([{ key: 'a', value: 1 }], [guard]),
+        store.commit([{ key: 'epoch', value: undefined }]),
+        store.commit([{ key: 'b', value: 1 }], [guard]),
+        store.commit([{ key: 'c', value: 1 }], [{ key: 'epoch', version: 0 }]),
+      ]);
+      expect(outcomes.map(({ status }) => status)).toEqual([
+        'fulfilled',
+        'fulfilled',
+        'rejected',
+        'fulfilled',
+      ]);
+      expect((await store.list('')).map(({ key }) => key)).toEqual(['a', 'c']);
+    });
+
+    test('refuses a guard with an empty key', async () => {
+      const commit = store.commit([{ key: 'a', value: 1 }], [{ key: '', version: 0 }]);
+      await expect(commit).rejects.toThrow(ApiMisuseError);
+      expect(await store.list('')).toEqual([]);
+    });
+
     test.each<[string, Write[]]>([
       ['an empty key', [{ key: '', value: 1 }]],
       ['a key written twice', [{ key: 'a', value: 1 }, { key: 'a' } as Write]],
@@ -159,7 +225,11 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
         ]),
         store.commit([{ key: 'b/2', value: 4 }]),
         store.commit([{ key: 'a/1', value: undefined }]),
-        store.commit([{ key: 'a/3', value: 5 }]),
+        // Commits that have a key in common keep their order.
+        store.commit([
+          { key: 'a/1', value: undefined },
+          { key: 'a/3', value: 5 },
+        ]),
       ]);
       await vi.waitFor(() => expect(calls).toHaveLength(3));
       expect(calls.map((call) => call.map(({ key, value }) => [key, value]))).toEqual([
@@ -206,71 +276,92 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       expect(second).toEqual(['a', 'b']);
     });
 
-    test('applies many writes at one moment, leaves the event loop free, and calls a watcher once', async () => {
-      await store.commit([
-        { key: 'k/0', value: 'old' },
-        { key: 'other', value: 'old' },
-      ]);
-      const calls: [size: number, key: string, first: Json | undefined][] = [];
-      for (const prefix of ['k/', '', 'absent/']) {
-        store.watch(prefix, (changes) => {
-          calls.push([changes.length, changes[0]!.key, changes[0]!.value]);
-        });
-      }
-      const writes: Write[] = Array.from({ length: MANY }, (_, i) => ({ key: `k/${i}`, value: 1 }));
-      let isDone = false;
-      const committed = store.commit([...writes, { key: 'other', value: undefined }]).then(() => {
-        isDone = true;
+    if (maxWrites < Number.POSITIVE_INFINITY) {
+      test('accepts as many writes and guards as it says, and refuses more', async () => {
+        expect(store.maxWrites).toBe(maxWrites);
+        const writes = (count: number): Write[] =>
+          Array.from({ length: count }, (_, i) => ({ key: `k/${i}`, value: i, expect: 0 }));
+        const guards = [{ key: 'absent', version: 0 }];
+        await expect(store.commit(writes(maxWrites), guards)).rejects.toThrow(ApiMisuseError);
+        expect(await store.list('')).toEqual([]);
+        await store.commit(writes(maxWrites - 1), guards);
+        const entries = await store.list('');
+        expect(entries).toHaveLength(maxWrites - 1);
+        expect(new Set(entries.map(({ version }) => version)).size).toBe(1);
       });
-      const next = store.commit([{ key: `k/${MANY}`, value: 2 }]);
-      const states = new Set<string>();
-      let turns = 0;
-      while (!isDone) {
-        const entries = [await store.get('k/0'), await store.get(`k/${MANY - 1}`)];
-        entries.push(await store.get('other'));
-        states.add(entries.map((entry) => entry?.value ?? 'none').join());
-        turns++;
-        await new Promise((resolve) => setImmediate(resolve));
-      }
-      await Promise.all([committed, next]);
-      states.delete('1,1,none');
-      expect([...states]).toEqual(['old,none,old']);
-      // Each slice takes about 2 ms.
-      expect(turns).toBeGreaterThan(3);
-      expect(calls).toEqual([
-        [MANY, 'k/0', 1],
-        [MANY + 1, 'k/0', 1],
-        [1, `k/${MANY}`, 2],
-        [1, `k/${MANY}`, 2],
-      ]);
-      const entries = await store.list('k/');
-      expect(entries).toHaveLength(MANY + 1);
-      expect(new Set(entries.map(({ version }) => version)).size).toBe(2);
-    });
+    } else {
+      test('applies many writes at one moment, leaves the event loop free, and calls a watcher once', async () => {
+        await store.commit([
+          { key: 'k/0', value: 'old' },
+          { key: 'other', value: 'old' },
+        ]);
+        const calls: [size: number, key: string, first: Json | undefined][] = [];
+        for (const prefix of ['k/', '', 'absent/']) {
+          store.watch(prefix, (changes) => {
+            calls.push([changes.length, changes[0]!.key, changes[0]!.value]);
+          });
+        }
+        const writes: Write[] = Array.from({ length: MANY }, (_, i) => ({
+          key: `k/${i}`,
+          value: 1,
+        }));
+        let isDone = false;
+        const committed = store.commit([...writes, { key: 'other', value: undefined }]).then(() => {
+          isDone = true;
+        });
+        const next = store.commit([{ key: `k/${MANY}`, value: 2 }]);
+        const states = new Set<string>();
+        let turns = 0;
+        while (!isDone) {
+          const entries = [await store.get('k/0'), await store.get(`k/${MANY - 1}`)];
+          entries.push(await store.get('other'));
+          states.add(entries.map((entry) => entry?.value ?? 'none').join());
+          turns++;
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+        await Promise.all([committed, next]);
+        states.delete('1,1,none');
+        expect([...states]).toEqual(['old,none,old']);
+        // Each slice takes about 2 ms.
+        expect(turns).toBeGreaterThan(3);
+        expect(calls).toEqual([
+          [MANY, 'k/0', 1],
+          [MANY + 1, 'k/0', 1],
+          [1, `k/${MANY}`, 2],
+          [1, `k/${MANY}`, 2],
+        ]);
+        const entries = await store.list('k/');
+        expect(entries).toHaveLength(MANY + 1);
+        expect(new Set(entries.map(({ version }) => version)).size).toBe(2);
+      });
+    }
 
     test.each<[string, Write, typeof ApiMisuseError | typeof StoreConflictError]>([
       ['a key twice', { key: 'k/7', value: 1 }, ApiMisuseError],
       ['NaN', { key: 'nan', value: Number.NaN }, ApiMisuseError],
       ['a wrong version', { key: 'absent', value: 1, expect: 5 }, StoreConflictError],
     ])('refuses many writes with %s, and keeps the order of commits', async (_, wrong, type) => {
-      const writes: Write[] = Array.from({ length: 2000 }, (_, i) => ({ key: `k/${i}`, value: 1 }));
+      const length = Math.min(2000, maxWrites - 1);
+      const writes: Write[] = Array.from({ length }, (_, i) => ({ key: `k/${i}`, value: 1 }));
       const refused = store.commit([...writes, wrong]);
       const accepted = store.commit([{ key: 'k/0', value: 2, expect: 0 }]);
       await expect(refused).rejects.toThrow(type);
       await accepted;
-      expect(await store.list('')).toEqual([{ key: 'k/0', value: 2, version: 1 }]);
+      const version = expect.any(Number);
+      expect(await store.list('')).toEqual([{ key: 'k/0', value: 2, version }]);
     });
 
     test('close waits for a commit with many writes', async () => {
-      const writes: Write[] = Array.from({ length: 2000 }, (_, i) => ({ key: `k/${i}`, value: 1 }));
+      const length = Math.min(2000, maxWrites);
+      const writes: Write[] = Array.from({ length }, (_, i) => ({ key: `k/${i}`, value: 1 }));
       let seen = 0;
-      store.watch('', ({ length }) => {
-        seen = length;
+      store.watch('', (changes) => {
+        seen = changes.length;
       });
       const committed = store.commit(writes);
       await store.close();
       await committed;
-      expect(seen).toBe(2000);
+      expect(seen).toBe(length);
     });
 
     test('refuses everything after close, which may be called twice', async () => {

@@ -12,8 +12,8 @@ import { copyFile, type FileHandle, mkdir, open, rm, writeFile } from 'node:fs/p
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
-import { StoreError } from '../../src/errors.ts';
-import { FileStore } from '../../src/store/index.ts';
+import { ApiMisuseError, StoreError } from '../../src/errors.ts';
+import { FileStore, MemoryStore } from '../../src/store/index.ts';
 import { describeStore } from './conformance.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'store-'));
@@ -42,6 +42,18 @@ async function keysIn(path: string): Promise<string[]> {
 }
 
 describe('FileStore', () => {
+  test('refuses a write with a lease, and writes nothing', async () => {
+    const store = await FileStore.open({ path: newPath() });
+    const lease = await new MemoryStore().grant(1000);
+    const commit = store.commit([
+      { key: 'a', value: 1 },
+      { key: 'b', value: 1, lease },
+    ]);
+    await expect(commit).rejects.toThrow(ApiMisuseError);
+    expect(await store.list('')).toEqual([]);
+    await store.close();
+  });
+
   test('keeps entries and versions when it is opened again, and continues to count after a deletion', async () => {
     const path = newPath();
     let store = await FileStore.open({ path });

@@ -14,8 +14,10 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   observe: ['base', 'errors'],
   packet: ['base', 'errors'],
   store: ['base', 'errors'],
+  etcd: ['base', 'errors', 'store'],
   allocator: ['base', 'errors'],
   pki: ['base', 'errors', 'store'],
+  cluster: ['base', 'errors', 'store'],
   dns: ['base', 'errors', 'observe'],
   registry: ['base', 'errors', 'store'],
   translator: ['base', 'errors', 'packet'],
@@ -140,6 +142,8 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/tunnel/messages.ts': ['cli'],
   // What an operator's options for a TUN mean, for TUNs that several workers open.
   'src/device/open-tun.ts': ['worker'],
+  // Where several machines answer for presences.
+  'src/device/neighbour-announcer.ts': ['worker'],
   // What of the machine may be in conflict with pools.
   'src/device/host-prefixes.ts': ['cli', 'gateway'],
   'src/gateway/host-check.ts': ['cli'],
@@ -153,6 +157,7 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/packet/header.ts': ['replay', 'sockets', 'tcp', 'translator'],
   'src/packet/ip-writer.ts': ['replay', 'sockets', 'tcp', 'translator'],
   'src/packet/ipv6-extensions.ts': ['sockets', 'translator'],
+  'src/packet/neighbour-frame.ts': ['device'],
   'src/packet/pcapng.ts': ['translator'],
   'src/packet/segments.ts': ['sockets', 'tcp', 'translator'],
   'src/packet/transport-checksum.ts': ['sockets', 'tcp'],
@@ -167,6 +172,8 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/diagnosis/capture-query.ts': ['admin'],
   // The admin interface and the command check records by the schemas of the registry.
   'src/registry/schema.ts': ['admin', 'cli'],
+  // The answer to a change has the version of the record as it was written.
+  'src/registry/records.ts': ['admin'],
   // The keyed hash of tables.
   'src/tcp/isn.ts': ['sockets'],
   'src/tcp/port-table.ts': ['sockets'],
@@ -184,8 +191,13 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/translator/plan.ts': ['control', 'worker'],
   // What a capture shows is rewritten as the translator rewrites it.
   'src/translator/rewrite.ts': ['replay'],
+  // What all stores do with entries in memory.
+  'src/store/changes.ts': ['etcd'],
+  'src/store/difference.ts': ['etcd'],
+  'src/store/json.ts': ['etcd'],
+  'src/store/table.ts': ['etcd'],
   // The interface alone.
-  'src/store/store.ts': ['audit', 'pki', 'tunnel'],
+  'src/store/store.ts': ['audit', 'etcd', 'pki', 'tunnel'],
 };
 
 /** What each module may take from outside; a module that is missing takes nothing. */
@@ -217,6 +229,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   trust: ['eventemitter3'],
   observe: ['node:http', 'node:net', 'node:perf_hooks'],
   audit: ['eventemitter3', 'node:crypto', 'node:fs', 'node:fs/promises', 'node:path'],
+  etcd: ['@grpc/grpc-js', '@grpc/proto-loader'],
   store: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:net', 'node:path', 'node:zlib'],
   pki: [
     'eventemitter3',
@@ -230,6 +243,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   ],
   dns: ['dns-packet', 'node:crypto', 'node:dgram', 'node:events', 'node:net', 'valibot'],
   registry: ['node:crypto', 'valibot'],
+  cluster: ['node:util', 'valibot'],
   device: [
     'koffi',
     'node:child_process',

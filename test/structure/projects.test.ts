@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import config from '../../vitest.config.ts';
-import { isAt, projects } from '../projects.ts';
+import { isAt, longest, projects } from '../projects.ts';
 import { readTree, type SourceFile } from './source-tree.ts';
 
 const tree = readTree('test');
@@ -33,6 +33,10 @@ describe('the projects of the tests', () => {
   test.each(listed)('list %s, which exists', (path) => {
     expect(existsSync(path)).toBe(true);
     expect(tests.filter((file) => isAt(path, file))).not.toEqual([]);
+  });
+
+  test.each(longest)('run %s among the first, which exists', (path) => {
+    expect(tests).toContain(path);
   });
 
   test('have each test file in one project', () => {

@@ -5,7 +5,7 @@ import type { Cost } from './allocation-child.ts';
 
 /**
  * The limit covers the reading of the heap's size (in steps of 128 KiB) and the compiler.
- * The smallest load would take three times as much with 16 bytes for each packet.
+ * Each load would take more than three times as much with 16 bytes for each packet.
  */
 const MOST_BYTES = 256 * 1024;
 

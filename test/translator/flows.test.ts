@@ -21,7 +21,7 @@ import type { TextPlan } from '../support/text-of.ts';
 import { ADDRESSES, FAMILIES, PLAN, Scene } from './scene.ts';
 
 const SEED = Number(process.env.VP_SEED ?? 1);
-const RUNS = Number(process.env.VP_RUNS ?? (process.env.CI ? 100 : 40));
+const RUNS = Number(process.env.VP_RUNS ?? 40);
 
 type Family = 4 | 6;
 

@@ -23,7 +23,7 @@ import type { TextPresence } from '../support/text-of.ts';
 import { VNET } from '../support/vnet.ts';
 
 const SEED = Number(process.env.VP_SEED ?? 1);
-const PACKETS = Number(process.env.VP_PACKETS ?? (process.env.CI ? 250_000 : 100_000));
+const PACKETS = Number(process.env.VP_PACKETS ?? 100_000);
 const PACKETS_PER_PLAN = 2_500;
 /** The number of packets after which a plan loses presences and permits, or is loaded again unchanged. */
 const PACKETS_PER_CHANGE = 1_000;

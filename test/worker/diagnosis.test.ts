@@ -133,6 +133,21 @@ describe.each([1, 2])('a pool of %d', (workers) => {
       'outbound cloud',
       'outbound cloud',
     ]);
+    const listed: string[] = [];
+    let cursor: string | undefined;
+    do {
+      const page = await diagnosis.pathPage({ limit: 1, cursor });
+      expect(page.items.length).toBeLessThanOrEqual(1);
+      listed.push(...page.items.map(({ ingress }) => ingress));
+      cursor = page.next;
+    } while (cursor !== undefined);
+    expect(listed.sort()).toEqual((await pool.paths()).map(({ ingress }) => ingress).sort());
+    expect(listed).toEqual(['site-a', 'site-b']);
+    const ofB = await diagnosis.pathPage({ limit: 9, site: 'site-b' });
+    expect(ofB).toMatchObject({ items: [{ ingress: 'site-b' }] });
+    await expect(diagnosis.pathPage({ limit: 1, cursor: '../1' })).rejects.toMatchObject({
+      path: 'cursor',
+    });
     const left = await diagnosis.endCapture(1);
     expect(left.packets.map(({ direction, realm }) => `${direction} ${realm}`)).toEqual([
       'inbound site-a',

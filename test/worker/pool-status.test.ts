@@ -1,6 +1,7 @@
 /** A worker whose process hangs: it counts as down, holds nobody up, and is named. No process is started. */
 import { expect, test } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
+import { Answers } from '../../src/worker/answers.ts';
 import { PoolStatus } from '../../src/worker/pool-status.ts';
 import type { Worker, WorkerStatus } from '../../src/worker/worker.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -35,7 +36,7 @@ function pool(): { clock: FakeClock; slow: SlowWorker; status: PoolStatus } {
   const clock = new FakeClock();
   const slow = new SlowWorker(12);
   const workers = [new SlowWorker(11), slow] as unknown as readonly Worker[];
-  return { clock, slow, status: new PoolStatus(() => workers, clock) };
+  return { clock, slow, status: new PoolStatus(() => workers, new Answers(clock), clock) };
 }
 
 const pidsOf = async (statuses: Promise<readonly WorkerStatus[]>): Promise<number[]> =>
@@ -96,7 +97,7 @@ test('no call has many sites', async () => {
       return { pid: 1, listener: {}, dataPlane: {}, device: {}, verdicts, traffic: {} };
     },
   } as unknown as Worker;
-  const status = new PoolStatus(() => [worker, worker], systemClock);
+  const status = new PoolStatus(() => [worker, worker], new Answers(systemClock), systemClock);
   const { verdicts } = await status.total(sites, [sites, []]);
   expect(calls).toEqual([0, 0, 16, 16, 16, 16, 8, 8]);
   expect(verdicts).toEqual(Object.fromEntries(sites.map((site) => [site, { Forward: 4 }])));

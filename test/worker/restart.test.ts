@@ -11,9 +11,11 @@ import { PortRange } from '../../src/base/port-range.ts';
 import { EnvironmentError } from '../../src/errors.ts';
 import { type PresenceUse, VERSION } from '../../src/index.ts';
 import type { PlanChangesInput } from '../../src/translator/index.ts';
+import { CloseCode } from '../../src/tunnel/index.ts';
 import { type AccessChange, type WorkerOptions, WorkerPool } from '../../src/worker/index.ts';
 import { Rpc, type RpcPort } from '../../src/worker/rpc.ts';
 import { HOST_NOTIFICATIONS, type WorkerHost } from '../../src/worker/worker.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 
 const HOST = '127.0.0.1';
 
@@ -21,6 +23,8 @@ const HOST = '127.0.0.1';
 class FakeWorker extends EventEmitter {
   connected = true;
   exitCode: number | null = null;
+  killed = false;
+  hangs = false;
   readonly signalCode: string | null = null;
   number: number | undefined;
   readonly changes: PlanChangesInput[] = [];
@@ -51,9 +55,22 @@ class FakeWorker extends EventEmitter {
       },
       setCredentials: () => {},
       presenceUses: () => this.uses.splice(0),
+      settled: () => this.#unlessHanging(undefined),
+      paths: () => this.#unlessHanging([]),
+      explain: () => this.#unlessHanging({ step: 'destination' }),
+      terminate: () => this.#unlessHanging({ tunnelsClosed: 1, pathsRemoved: 2 }),
       close: () => {},
     };
     new Rpc<WorkerHost>(port, HOST_NOTIFICATIONS).serve(calls);
+  }
+
+  #unlessHanging<T>(answer: T): T | Promise<never> {
+    return this.hangs ? new Promise(() => {}) : answer;
+  }
+
+  kill(): void {
+    this.killed = true;
+    this.end();
   }
 
   send(message: unknown): boolean {
@@ -101,9 +118,10 @@ vi.mock('../../src/device/index.ts', async (original) => ({
   configureTun: async () => ({ problems: [], close: async () => {} }),
 }));
 
-async function open(): Promise<WorkerPool> {
+async function open(clock?: FakeClock): Promise<WorkerPool> {
   pool = new WorkerPool({
     workers: 2,
+    ...(clock && { clock }),
     device: { name: 'vp0' },
     tunnel: { host: HOST, port: 0 },
     credentials: () => ({}) as never,
@@ -229,4 +247,46 @@ test('open rejects with the message and the code of a worker that cannot be open
     message: `cannot listen on ${HOST}:0: it is in use`,
   });
   expect(started.map(({ exitCode }) => exitCode)).toEqual([1, 1]);
+});
+
+test('a worker that hangs is left out, and killed when packets have to stop', async () => {
+  const clock = new FakeClock();
+  const opened = await open(clock);
+  const [other, hanging] = started as [FakeWorker, FakeWorker];
+  hanging.hangs = true;
+  const settled = Promise.all([opened.settled(), opened.paths()]);
+  const explained = expect(opened.explain(new Uint8Array(20), 'cloud')).rejects.toThrow(
+    'a worker does not answer'
+  );
+  await vi.waitFor(() => expect(clock.delays).toEqual([5000, 5000, 5000]));
+  clock.advance(5000);
+  expect(await settled).toEqual([undefined, []]);
+  await explained;
+  // It is known to hang, so that nobody waits again.
+  await opened.settled();
+  expect(hanging.killed).toBe(false);
+
+  const close = { code: CloseCode.Revoked, reason: 'a test' };
+  const terminated = opened.terminate({ unwanted: true }, close);
+  clock.advance(0);
+  // The receipt counts what has answered; the tunnels of the other process have ended with it.
+  expect(await terminated).toEqual({ tunnelsClosed: 1, pathsRemoved: 2 });
+  expect([other.killed, hanging.killed]).toEqual([false, true]);
+  await vi.waitFor(() => expect(started).toHaveLength(3), 20_000);
+  await vi.waitFor(() => expect(opened.running).toBe(2), 20_000);
+  await opened.settled();
+});
+
+test('a worker that begins to hang has 5000 ms to end tunnels', async () => {
+  const clock = new FakeClock();
+  const opened = await open(clock);
+  const [, hanging] = started as [FakeWorker, FakeWorker];
+  hanging.hangs = true;
+  const terminated = opened.terminate({ site: 'site-a' }, { code: CloseCode.Revoked, reason: '' });
+  await vi.waitFor(() => expect(clock.delays).toEqual([5000]));
+  clock.advance(4999);
+  expect(hanging.killed).toBe(false);
+  clock.advance(1);
+  expect(hanging.killed).toBe(true);
+  expect(await terminated).toMatchObject({ tunnelsClosed: 1 });
 });

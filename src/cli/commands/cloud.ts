@@ -5,7 +5,6 @@
 import type { Command } from 'commander';
 import { CloudGateway, resolveCloudOptions } from '../../gateway/index.ts';
 import type { Logger } from '../../observe/index.ts';
-import { CLOUD } from '../../registry/index.ts';
 import {
   CLOUD_RENAMED,
   type CloudHostOptions,
@@ -14,11 +13,18 @@ import {
   readCloudKeys,
   readCloudPassphrase,
 } from '../cloud-file.ts';
+import { openClusterStore } from '../cluster-file.ts';
 import { RELOADED_KEYS } from '../common-file.ts';
 import { ConfigFile } from '../config-file.ts';
 import type { Io } from '../io.ts';
 import { type LogOptions, openLogger, withLogOptions } from '../log.ts';
-import { callOf, firstEdgeCommands, firstSiteCommands } from '../next-steps.ts';
+import {
+  callOf,
+  FIRST_POOL,
+  firstEdgeCommands,
+  firstSiteCommands,
+  routeSentence,
+} from '../next-steps.ts';
 import type { Notify } from '../notify.ts';
 import { changedKeys, type FileState, logNeedRestart } from '../restart-keys.ts';
 import { type Running, readyLine, runGateway } from '../run-gateway.ts';
@@ -54,25 +60,36 @@ async function start(path: string, logger: Logger, notify: Notify, call: string)
     logNeedRestart(logger, needRestart);
     return { needRestart };
   };
-  const host: CloudHostOptions = { passphrase, reload, logger };
+  const { cluster } = keys;
+  const clusterStore =
+    cluster && (await file.locate(() => openClusterStore(file, cluster, keys.trustDomain)));
+  const host: CloudHostOptions = { passphrase, clusterStore, reload, logger };
   const before = await stateOf(file, keys, host);
-  const gateway = await file.locate(() => CloudGateway.start(cloudOptions(file, keys, host)), {
-    renamed: CLOUD_RENAMED,
-  });
+  const gateway = await file
+    .locate(() => CloudGateway.start(cloudOptions(file, keys, host)), { renamed: CLOUD_RENAMED })
+    .catch(async (error: Error) => {
+      await clusterStore?.close();
+      throw error;
+    });
   const sidecars = await startSidecars(file, keys.sockets, gateway, logger);
   const listening = { ...gateway.addresses, ...sidecars };
   logger.info({ event: 'cloud_ready', listening }, readyLine('cloud gateway', listening));
-  if (!gateway.registry.state.sites.some(({ name }) => name !== CLOUD)) {
+  if (gateway.registry.page({ kind: 'site', limit: 2 }).length < 2) {
     const say = (message: string): void => logger.info({ event: 'cloud_without_sites' }, message);
     say('there is no site yet; make one, its token, and a service for it:');
     for (const command of firstSiteCommands(call, file.resolve(keys.adminSocket)))
       say(`  ${command}`);
     say('then, on the machine of the site, with the file token:');
     for (const command of firstEdgeCommands(call)) say(`  ${command}`);
+    say(`With a TUN there: ${routeSentence(FIRST_POOL, 'ADDRESS_OF_THE_EDGE')}`);
   }
   const status = (): string => gateway.state;
   gateway.on('state', () => void notify.status(status()));
-  return { reload, status, close: () => gateway.close() };
+  const close = async (): Promise<void> => {
+    await gateway.close();
+    await clusterStore?.close();
+  };
+  return { reload, status, close };
 }
 
 /** @throws {ConfigError} with file, line and key, if an option is wrong. */

@@ -11,6 +11,8 @@ import { type OutputOptions, printLines, printResult, withJson } from '../output
 import { fileOf } from '../records.ts';
 import { countOf } from '../table.ts';
 
+type ShowOptions = GatewayOptions & OutputOptions & { readonly all?: boolean };
+
 export function registerDesired(program: Command, io: Io): void {
   const parent = program
     .command('desired')
@@ -20,11 +22,15 @@ export function registerDesired(program: Command, io: Io): void {
     .command('show')
     .summary('show the desired state')
     .description(
-      'Shows all sites, services and exposures in YAML, also those of the configuration file.'
-    );
-  withJson(withGateway(show)).action(async (options: GatewayOptions & OutputOptions) => {
-    const { result } = await connectCloud(io, options).call('getDesired', {});
-    printResult(io, options, result, () => [stringify(result).trimEnd()]);
+      'Shows the sites, services and exposures that "desired apply" replaces, in YAML, as that takes them.'
+    )
+    .option('--all', 'also those of the configuration file, which "desired apply" refuses');
+  withJson(withGateway(show)).action(async ({ all, ...options }: ShowOptions) => {
+    const query = all === true ? {} : { owner: 'admin' as const };
+    const { result } = await connectCloud(io, options).call('getDesired', { query });
+    const kept =
+      all === true ? '# kept by: admin and file' : '# kept by: admin; --all shows the others';
+    printResult(io, options, result, () => [kept, stringify(result).trimEnd()]);
   });
   const apply = parent
     .command('apply')
@@ -37,12 +43,14 @@ export function registerDesired(program: Command, io: Io): void {
   withGateway(apply).action(async (path: string, options: GatewayOptions) => {
     const cloud = connectCloud(io, options);
     const body = (await fileOf(io, path)).plain(CLOUD_OPERATIONS.putDesired.body) as object;
-    const { sites, services, exposures } = (await cloud.call('putDesired', { body })).result;
+    const { result } = await cloud.call('putDesired', { body });
+    const { sites, services, exposures, written, removed } = result;
     const counts = [
-      countOf(sites.length, 'site'),
-      countOf(services.length, 'service'),
-      countOf(exposures.length, 'exposure'),
-    ];
-    printLines(io, [`the desired state has ${counts.join(', ')} now`]);
+      countOf(sites, 'site'),
+      countOf(services, 'service'),
+      countOf(exposures, 'exposure'),
+    ].join(', ');
+    const changes = `${countOf(written, 'record')} written, ${removed} removed`;
+    printLines(io, [`${counts} are kept by admin now (${changes})`]);
   });
 }

@@ -13,12 +13,14 @@ import type {
 } from '../../admin/index.ts';
 import { IpAddress } from '../../base/address.ts';
 import { parseFlow } from '../../diagnosis/index.ts';
+import { CLOUD } from '../../registry/index.ts';
 import { parsePort } from '../arguments.ts';
 import {
   type Connection,
   connectCloud,
   connectEdge,
   type GatewayOptions,
+  isProblem,
   withGateway,
 } from '../connection.ts';
 import { CommandError, ExitCode, endedWith, usageError } from '../exit.ts';
@@ -105,15 +107,24 @@ async function rethrow(
   asked: 'cloud' | 'edge'
 ): Promise<never> {
   if (!(error instanceof CommandError) || error.exitCode !== ExitCode.Refused) throw error;
-  // An edge gateway has `getStatus` too, with another answer.
-  const { result } = await gateway.call('getStatus', {});
-  const kind = 'sites' in result ? 'cloud' : 'edge';
+  const kind = await kindOf(gateway);
   if (kind === asked) throw error;
   throw usageError(
     kind === 'cloud'
       ? 'a cloud gateway needs the site of the sender: FROM is such as site-b/10.0.0.9, and --packet needs --site'
       : 'an edge gateway explains for its own site: FROM is an address of it, and --packet has no --site'
   );
+}
+
+/** An edge gateway has `getStatus` too, but it takes no site. */
+async function kindOf(gateway: Connection<CloudOperations>): Promise<'cloud' | 'edge'> {
+  try {
+    await gateway.find('getStatus', { query: { site: CLOUD } });
+    return 'cloud';
+  } catch (error) {
+    if (isProblem((error as Error).cause, 'ERR_PRESENCE_ADMIN_REQUEST')) return 'edge';
+    throw error;
+  }
 }
 
 /** Returns the text without brackets if it is an address. */

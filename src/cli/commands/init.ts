@@ -14,7 +14,7 @@ import { CommandError, ExitCode } from '../exit.ts';
 import { makeDirectory, readText, writeNewFile } from '../files.ts';
 import type { Io } from '../io.ts';
 import { inspectMachine, type Machine } from '../machine.ts';
-import { callOf, shortPath } from '../next-steps.ts';
+import { callOf, routeSentence, shortPath } from '../next-steps.ts';
 import { printLines } from '../output.ts';
 import { packageFile } from '../package-file.ts';
 import { cloudStarter, edgeStarter, type StarterDevice } from '../starter.ts';
@@ -60,6 +60,7 @@ export function registerInit(program: Command, io: Io): void {
             '',
             'Next: read cloud.yaml, and start the gateway. While it has no site, it prints how to make one.',
             ...startCommands(io, 'cloud', files[0]!.path, options),
+            ...routeLines(machine, device, machine.pool),
           ]);
         }
       }
@@ -94,6 +95,7 @@ export function registerInit(program: Command, io: Io): void {
               ? 'Next: start the gateway. It enrols with the token, which is of no use afterwards.'
               : `Next: put the token of the cloud's operator into ${shortPath(tokenPath)}, and start the gateway.`,
             ...startCommands(io, 'edge', path, options),
+            ...routeLines(machine, device, 'POOL_OF_THE_SITE'),
           ]);
         }
       }
@@ -139,6 +141,11 @@ function startCommands(
     '  systemctl daemon-reload',
     `  systemctl enable --now ${unit}`,
   ];
+}
+
+/** Programs of this machine need no route to what a TUN carries. */
+function routeLines({ address, lan }: Machine, device: StarterDevice, pool: string): string[] {
+  return device === 'tun' ? [routeSentence(pool, lan?.address ?? address)] : [];
 }
 
 function deviceOf({ noTun }: Machine, { device }: InitOptions): StarterDevice {

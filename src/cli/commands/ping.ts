@@ -12,7 +12,7 @@ import {
   isProblem,
   withGateway,
 } from '../connection.ts';
-import { CommandError, ExitCode, endedWith } from '../exit.ts';
+import { CommandError, ExitCode, endedWith, usageError } from '../exit.ts';
 import type { Io } from '../io.ts';
 import { type OutputOptions, printResult, withJson } from '../output.ts';
 
@@ -59,6 +59,14 @@ async function measure(
     return (await connectCloud(io, options).call('ping', { params: { site }, body })).result;
   } catch (error) {
     const { message, cause } = error as Error;
+    if (isProblem(cause, 'ERR_PRESENCE_ADMIN_REQUEST')) {
+      throw usageError(
+        site === undefined
+          ? 'a cloud gateway has a tunnel to each site: name the site, as in "ping site-a"'
+          : 'an edge gateway has no tunnel but that to its cloud: leave the site out',
+        { cause }
+      );
+    }
     if (!isProblem(cause, 'ERR_PRESENCE_ENVIRONMENT')) throw error;
     throw new CommandError(ExitCode.NotReady, message, { cause });
   }

@@ -3,15 +3,25 @@
  * @module
  */
 import type { Command } from 'commander';
-import type { ReceiptAnswer, RevocationBody, ScopeAnswer } from '../../admin/index.ts';
-import { connectCloud, type GatewayOptions, withGateway } from '../connection.ts';
-import { usageError } from '../exit.ts';
+import type {
+  CloudOperations,
+  ReceiptAnswer,
+  RevocationBody,
+  ScopeAnswer,
+} from '../../admin/index.ts';
+import { type Connection, connectCloud, type GatewayOptions, withGateway } from '../connection.ts';
+import { CommandError, ExitCode, usageError } from '../exit.ts';
 import type { Io } from '../io.ts';
 import { type OutputOptions, printLines, printResult, withJson } from '../output.ts';
 import { countOf, listOf, pairs, table } from '../table.ts';
 
 type RevokeOptions = GatewayOptions &
-  OutputOptions & { readonly serial?: string; readonly key?: string; readonly reason?: string };
+  OutputOptions & {
+    readonly serial?: string;
+    readonly key?: string;
+    readonly reason?: string;
+    readonly unknown?: boolean;
+  };
 type ListOptions = GatewayOptions & OutputOptions & { readonly site?: string };
 
 export function registerRevoke(program: Command, io: Io): void {
@@ -27,6 +37,10 @@ export function registerRevoke(program: Command, io: Io): void {
     .option(
       '--reason <reason>',
       'why: unspecified (the default), keyCompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn'
+    )
+    .option(
+      '--unknown',
+      'revoke the name also if there is no such site, so that none can enrol with it'
     );
   withJson(withGateway(command)).action(
     async (site: string | undefined, options: RevokeOptions) => {
@@ -37,10 +51,22 @@ export function registerRevoke(program: Command, io: Io): void {
       if (scopes.length !== 1) throw usageError('give one of a site, --serial and --key');
       const body = { ...scopes[0], ...(reason !== undefined && { reason }) };
       const cloud = connectCloud(io, options);
+      if (site !== undefined && options.unknown !== true) await assertSite(cloud, site);
       const { result } = await cloud.call('revoke', { body: body as RevocationBody });
       printResult(io, options, result, () => receiptLines(result));
     }
   );
+}
+
+/**
+ * The gateway revokes any name. A mistyped one would leave the site that is meant connected.
+ *
+ * @throws {CommandError} if there is no such site.
+ */
+async function assertSite(cloud: Connection<CloudOperations>, site: string): Promise<void> {
+  if ((await cloud.find('getSite', { params: { site } })) !== undefined) return;
+  const message = `there is no site "${site}", and nothing is revoked: "site list" names the sites, and --unknown revokes the name all the same`;
+  throw new CommandError(ExitCode.Refused, message);
 }
 
 export function registerReinstate(program: Command, io: Io): void {

@@ -88,7 +88,8 @@ function planOf(
 function isSameService(a: StackService, b: StackService): boolean {
   return (
     isEqual(a.addresses, b.addresses, (one, other) => one.equals(other)) &&
-    isEqual(a.ports, b.ports, isSamePort)
+    isEqual(a.ports, b.ports, isSamePort) &&
+    isEqual(a.aliases, b.aliases, (one, other) => one === other)
   );
 }
 

@@ -10,6 +10,8 @@ import { isIn, type ServicePlan, textOf } from './publish-plan.ts';
 export interface PublishedService {
   /** The full domain name, in lower case. */
   readonly name: string;
+  /** Other names for it. */
+  readonly aliases: readonly string[];
   /** The addresses of its presences. */
   readonly presences: readonly string[];
   /** Its address on this host; undefined if all addresses of the prefix are in use. */
@@ -135,6 +137,7 @@ export class LocalService {
     for (const range of unsupported) add(range.toString(), 'only TCP is published');
     return {
       name: service.name,
+      aliases: service.aliases,
       presences: service.addresses.map(String),
       loopback: this.#loopback,
       ports,

@@ -119,11 +119,14 @@ export class Publication extends Emitter<PublicationEvents> implements AsyncDisp
       .map(([, service]) => service.entry);
   }
 
-  /** The lines of the services that are listened on for a file as `/etc/hosts`: an address and a name. */
+  /** The lines of the services that are listened on for a file as `/etc/hosts`: an address, a name and its aliases. */
   hosts(): string {
     return this.entries()
       .filter(({ name, ports }) => ports.length > 0 && HOST_NAME.test(name))
-      .map(({ name, loopback }) => `${loopback}\t${name}\n`)
+      .map(({ name, aliases, loopback }) => {
+        const names = [name, ...aliases.filter((alias) => HOST_NAME.test(alias))];
+        return `${loopback}\t${names.join(' ')}\n`;
+      })
       .join('');
   }
 

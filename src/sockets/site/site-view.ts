@@ -39,6 +39,8 @@ export interface StackService {
   readonly name: string;
   readonly addresses: readonly IpAddress[];
   readonly ports: readonly PortRange[];
+  /** Other names for it, in lower case. */
+  readonly aliases: readonly string[];
 }
 
 export type StackProtocol = 'tcp' | 'udp' | 'icmp';
@@ -69,6 +71,8 @@ export class SiteView {
   readonly #presences = new Map<string, Presence>();
   /** The ports of the names that have some. */
   readonly #ports = new Map<string, PortRange[]>();
+  /** The aliases of the same names. */
+  readonly #aliases = new Map<string, string[]>();
   readonly #own: ReadonlyMap<Family, IpAddress>;
 
   /**
@@ -80,13 +84,15 @@ export class SiteView {
     this.#names = new HostNames(site.zone, site.hosts);
     this.#sources = site.sources.map(IpPrefix.from);
     this.#pools = site.pools.map(IpPrefix.from);
-    for (const { name, addresses, ports, former = [] } of site.hosts) {
+    for (const { name, addresses, ports, former = [], aliases = [] } of site.hosts) {
       const key = name.toLowerCase();
       const ranges = ports.map((port) => PortRange.from(port));
       for (const input of addresses) this.#addNamed(key, IpAddress.from(input), ranges);
       for (const input of former) this.#addPresence(key, IpAddress.from(input), ranges);
       if (addresses.length > 0 && ranges.length > 0) {
         this.#ports.set(key, [...(this.#ports.get(key) ?? []), ...ranges]);
+        const others = aliases.map((alias) => alias.toLowerCase());
+        this.#aliases.set(key, [...new Set([...(this.#aliases.get(key) ?? []), ...others])]);
       }
     }
     this.#own = this.#chooseOwn(given, previous);
@@ -95,7 +101,8 @@ export class SiteView {
   /** Returns the names with ports, in the order of the snapshot. */
   *services(): Generator<StackService> {
     for (const [name, ports] of this.#ports) {
-      yield { name, addresses: this.#addresses.get(name)!, ports };
+      const aliases = this.#aliases.get(name)!;
+      yield { name, addresses: this.#addresses.get(name)!, ports, aliases };
     }
   }
 

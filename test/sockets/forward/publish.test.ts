@@ -378,6 +378,16 @@ test('services for which there is no address are reported, and get the first tha
   await until(() => publication.counters.listening === 2);
 });
 
+test('the aliases of a name are in the file of hosts, also those that come later', async () => {
+  const near = scene(site({ ...WEB, aliases: ['WWW.test', 'a b.test'] }, RABBIT));
+  const publication = await publish(near);
+  const { loopback } = entry(publication, 'web.test');
+  expect(publication.hosts()).toContain(`${loopback}\tweb.test www.test\n`);
+  near.setSite(site({ ...WEB, aliases: ['shop.test'] }, RABBIT));
+  await changed(publication);
+  expect(publication.hosts()).toContain(`${loopback}\tweb.test shop.test\n`);
+});
+
 test('a name that does not belong in a file of hosts is left out of it', async () => {
   const evil = host('a.test\n127.0.0.1 bank.test', ['tcp/8080']);
   const publication = await publish(scene(site(WEB, evil)));

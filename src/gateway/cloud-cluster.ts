@@ -1,0 +1,320 @@
+/**
+ * `CloudCluster` makes a cloud gateway one machine of several that share a store: it registers the machine, says whether
+ * its controller allocates addresses, claims the sites whose edges connect here, and tells the others what is in effect
+ * here.
+ *
+ * | what happens | what follows here |
+ * | --- | --- |
+ * | an edge connects | its site is claimed; the workers take it, and then its tunnel comes up with the epoch of the claim |
+ * | its last tunnel ends | the site is released: another machine may claim it |
+ * | another machine has claimed it | routes, tunnel and plan of the site end here; the edge is told where it is |
+ * | the controller has applied changes of leases | `applied/<name>`: addresses that were released may be leased again later |
+ * | a revocation is in effect | `confirm/<name>`: the machine that was asked to revoke waits for it |
+ * | the store is not reached | the gateway is degraded; what needs no change of the store goes on |
+ * @module
+ */
+import type { CloseStack } from '../base/close-stack.ts';
+import type { HostPort } from '../base/host-port.ts';
+import {
+  type Claim,
+  ClusterAllocation,
+  type ConfirmationReport,
+  Confirmations,
+  type DrainReport,
+  drain,
+  Election,
+  Horizon,
+  type MachineStatus,
+  Member,
+  SiteClaims,
+} from '../cluster/index.ts';
+import type { Allocation, PresenceController } from '../control/index.ts';
+import { errorFields, type LogEvent } from '../observe/index.ts';
+import type { Store } from '../store/index.ts';
+import type { Revoker } from '../trust/index.ts';
+import { type AuthorizeVerdict, CloseCode, type TunnelEpoch } from '../tunnel/index.ts';
+import type { WorkerPool } from '../worker/index.ts';
+import type { ResolvedCloudOptions, ResolvedClusterOptions } from './cloud-options.ts';
+
+/** What a machine of a cloud tells the rest of its gateway. */
+export interface ClusterHooks {
+  /** The machine does not reach the store, one sentence; undefined when it does. */
+  readonly onFault: (fault: string | undefined) => void;
+  readonly onProblem: (error: Error, site?: string) => void;
+}
+
+/** A machine of the cloud, with the sites that it holds. */
+export interface ClusterMachine extends MachineStatus {
+  readonly sites: number;
+  /** Whether it allocates addresses for all. */
+  readonly isController: boolean;
+}
+
+/** The parts that exist when a machine begins to hold sites. */
+export interface ClusterParts {
+  readonly workers: WorkerPool;
+  readonly controller: PresenceController;
+}
+
+export class CloudCluster {
+  readonly member: Member;
+  readonly allocation: Allocation;
+  readonly #options: ResolvedClusterOptions & Pick<ResolvedCloudOptions, 'logger'>;
+  readonly #hooks: ClusterHooks;
+  readonly #closing: CloseStack;
+  readonly #election: Election;
+  readonly #confirmations: Confirmations;
+  /** How many tunnels each site has here. */
+  readonly #tunnels = new Map<string, number>();
+  #claims: SiteClaims | undefined;
+  /** The version of the last change of a revocation. */
+  #revoked = 0;
+  /** Settles when the changes of leases so far are applied and told. */
+  #applying: Promise<void> | undefined;
+  #isAppliedAgain = false;
+
+  private constructor(
+    options: ResolvedClusterOptions & Pick<ResolvedCloudOptions, 'logger'>,
+    hooks: ClusterHooks,
+    closing: CloseStack,
+    parts: {
+      readonly member: Member;
+      readonly election: Election;
+      readonly horizon: Horizon;
+      readonly confirmations: Confirmations;
+    }
+  ) {
+    this.#options = options;
+    this.#hooks = hooks;
+    this.#closing = closing;
+    this.member = parts.member;
+    this.#election = parts.election;
+    this.#confirmations = parts.confirmations;
+    this.allocation = new ClusterAllocation(parts.member, parts.election, parts.horizon);
+  }
+
+  /**
+   * Registers this machine, and stands for election. All that is opened is added to `closing`.
+   *
+   * @throws {ConflictError} if another process is this machine, or the store has the data of another one.
+   * @throws {StoreError} if the store does not answer.
+   */
+  static async join(
+    options: ResolvedClusterOptions & Pick<ResolvedCloudOptions, 'logger' | 'clock' | 'ttlSeconds'>,
+    hooks: ClusterHooks,
+    closing: CloseStack
+  ): Promise<CloudCluster> {
+    const { store, machine, ttlMs, maxDetachedMs, clock, ttlSeconds } = options;
+    const member = await Member.join({
+      store,
+      machine,
+      endpoints: [],
+      ttlMs,
+      maxDetachedMs,
+      clock,
+    });
+    closing.add(() => member.close());
+    const horizon = await Horizon.open(member, ttlSeconds * 1000);
+    closing.add(async () => horizon.close());
+    const confirmations = await Confirmations.open(member);
+    closing.add(() => confirmations.close());
+    const election = await Election.open(member);
+    closing.add(() => election.close());
+    const cluster = new CloudCluster(options, hooks, closing, {
+      member,
+      election,
+      horizon,
+      confirmations,
+    });
+    cluster.#follow();
+    return cluster;
+  }
+
+  /** What the gateway stores goes through this: it is guarded by the life of this machine. */
+  get store(): Store {
+    return this.member.store;
+  }
+
+  /** The machines of the cloud, in the order of their names. */
+  get machines(): readonly ClusterMachine[] {
+    const { controller } = this.#election;
+    return this.member.machines.list().map((machine) => ({
+      ...machine,
+      sites: this.#claims?.sitesOf(machine.name).length ?? 0,
+      isController: machine.name === controller,
+    }));
+  }
+
+  /** Begins to claim sites. Must be called before the workers open. */
+  async open({ workers, controller }: ClusterParts): Promise<void> {
+    const claims = await SiteClaims.open({ member: this.member, liveness: workers });
+    this.#closing.add(() => claims.close());
+    this.#claims = claims;
+    claims.on('held', ({ site, epoch }) => {
+      this.#tried(workers.take(site, epoch.number), 'site_claim_failed', site);
+    });
+    claims.on('lost', ({ site, endpoints }) => {
+      const close =
+        endpoints.length === 0
+          ? {
+              code: CloseCode.Shutdown,
+              reason: `${this.member.name} does not hold ${site} any more`,
+            }
+          : { code: CloseCode.Moved, reason: `another machine holds ${site}`, endpoints };
+      this.#tried(workers.giveUp(site, close), 'site_claim_failed', site);
+    });
+    claims.on('problem', ({ error, site }) => this.#report('site_claim_failed', error, site));
+    workers.on('tunnel', (tunnel) => {
+      const { site } = tunnel;
+      this.#tunnels.set(site, (this.#tunnels.get(site) ?? 0) + 1);
+      tunnel.on('down', () => {
+        const left = this.#tunnels.get(site)! - 1;
+        if (left > 0) this.#tunnels.set(site, left);
+        else {
+          this.#tunnels.delete(site);
+          claims.release(site);
+        }
+      });
+    });
+    const apply = (): void => this.#apply({ workers, controller });
+    const unwatch = this.member.leasing.watch(LEASES, apply);
+    this.#closing.add(async () => unwatch());
+    apply();
+  }
+
+  /** Tells the others where edges reach this machine. */
+  setEndpoints(listening: readonly HostPort[]): Promise<void> {
+    return this.member.setEndpoints(this.#options.endpoints ?? listening);
+  }
+
+  /** Decides about an edge that connects here, which may be that of a site that another machine holds. */
+  async authorize(
+    site: string,
+    lastEpoch: TunnelEpoch | undefined,
+    workers: WorkerPool
+  ): Promise<AuthorizeVerdict> {
+    const claim: Claim = await this.#claims!.claim(site, lastEpoch);
+    if (claim.kind === 'moved') return { moved: claim.endpoints };
+    if (claim.kind === 'busy') {
+      const reason = `it is not decided which machine holds ${site}`;
+      return { code: CloseCode.Busy, reason, retryAfterMs: claim.retryAfterMs };
+    }
+    const { epoch } = claim;
+    await workers.take(site, epoch.number);
+    return { epoch, endpoints: this.#endpoints() };
+  }
+
+  /** Tells the others which revocations are in effect here. Those of now are. */
+  followRevocations(revoker: Revoker): void {
+    const { leasing } = this.member;
+    this.#revoked = leasing.version;
+    this.#confirmations.confirm(leasing.version);
+    // The revoker follows the same watch, and was there before.
+    const unwatch = leasing.watch(REVOCATIONS, ([change]) => {
+      const { version } = change!;
+      this.#revoked = version;
+      revoker.settled().then(
+        () => this.#confirmations.confirm(version),
+        // The revoker reports it, and the machine that was asked to revoke reports that this one has not confirmed.
+        () => {}
+      );
+    });
+    this.#closing.add(async () => unwatch());
+  }
+
+  /** Waits until the machines that are alive have put all revocations that are stored now into effect. */
+  revocationsConfirmed(): Promise<ConfirmationReport> {
+    return this.#confirmations.settled(this.#revoked);
+  }
+
+  /** Hands all sites of this machine over to the others, and takes none until `resume`. */
+  async drain(): Promise<DrainReport> {
+    const report = await drain(this.member, this.#claims!);
+    await this.#election.resign();
+    return report;
+  }
+
+  /** Takes sites again. */
+  resume(): Promise<void> {
+    return this.member.setDraining(false);
+  }
+
+  /** Hands a site of this machine over to another one. */
+  move(site: string, machine: string): Promise<void> {
+    return this.#claims!.handOver(site, machine);
+  }
+
+  /** Removes a machine from the cloud, on the operator's word that it is off. */
+  remove(machine: string): Promise<void> {
+    return this.member.remove(machine);
+  }
+
+  #follow(): void {
+    const { member } = this;
+    const { logger } = this.#options;
+    member.on('state', ({ state }) => {
+      if (state === 'closed') return;
+      const isAttached = state === 'attached';
+      const text = isAttached
+        ? `${member.name} reaches the store again`
+        : `${member.name} does not reach the store: tunnels go on, and nothing can be changed`;
+      logger.warn({ event: 'machine_state', machine: member.name, state }, text);
+      this.#hooks.onFault(isAttached ? undefined : text);
+    });
+    member.on('problem', ({ error }) => this.#report('machine_failed', error));
+    this.#election.on('problem', ({ error }) => this.#report('machine_failed', error));
+    this.#election.on('change', ({ controller, epoch }) => {
+      const text = controller === undefined ? 'no machine' : controller;
+      logger.info({ event: 'controller_elected', epoch }, `${text} allocates addresses`);
+    });
+    this.#confirmations.on('problem', ({ error }) => this.#report('machine_failed', error));
+  }
+
+  /** Tells the others what is applied here, when it is. */
+  #apply(parts: ClusterParts): void {
+    if (this.#applying !== undefined) {
+      this.#isAppliedAgain = true;
+      return;
+    }
+    const { version } = this.member.leasing;
+    this.#applying = parts.controller
+      .settled()
+      .then(() => parts.workers.settled())
+      .then(() => this.member.setApplied(version))
+      .catch((error: Error) => this.#report('machine_failed', error))
+      .finally(() => {
+        this.#applying = undefined;
+        if (!this.#isAppliedAgain || this.#closing.isClosed) return;
+        this.#isAppliedAgain = false;
+        this.#apply(parts);
+      });
+  }
+
+  /** Where edges reach the machines that are alive. */
+  #endpoints(): readonly HostPort[] {
+    const able = this.member.machines
+      .list()
+      .filter(({ isLive, isDraining }) => isLive && !isDraining);
+    return able.flatMap(({ endpoints }) => endpoints).slice(0, MAX_ENDPOINTS);
+  }
+
+  #tried(work: Promise<void>, event: LogEvent, site: string): void {
+    work.catch((error: Error) => this.#report(event, error, site));
+  }
+
+  #report(event: LogEvent, error: Error, site?: string): void {
+    if (this.#closing.isClosed) return;
+    const subject = site ?? this.member.name;
+    this.#options.logger.warn(
+      { event, ...(site && { site }), ...errorFields(error) },
+      `${subject}: ${error.message}`
+    );
+    this.#hooks.onProblem(error, site);
+  }
+}
+
+/** What the keys of leases of addresses and of revocations in the store begin with. */
+const LEASES = 'lease/';
+const REVOCATIONS = 'revocation/';
+/** How many endpoints a WELCOME names at most. */
+const MAX_ENDPOINTS = 16;
