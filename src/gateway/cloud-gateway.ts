@@ -45,7 +45,6 @@ import {
 } from '../registry/index.ts';
 import type { SocketStack } from '../sockets/index.ts';
 import type { PathStatus } from '../translator/index.ts';
-import type { RevocationReceipt } from '../trust/index.ts';
 import { CloudDiagnosis } from './cloud-diagnosis.ts';
 import { CloudMetrics } from './cloud-metrics.ts';
 import {
@@ -57,7 +56,7 @@ import { applyDesired, type CloudParts, openCloudParts } from './cloud-parts.ts'
 import { cloudReadiness } from './cloud-readiness.ts';
 import { edgeSiteOf } from './cloud-requests.ts';
 import { addressesOf, type CloudAddresses, type CloudStatus, statusOf } from './cloud-status.ts';
-import { CloudTrust } from './cloud-trust.ts';
+import { type CloudRevocation, CloudTrust } from './cloud-trust.ts';
 import { serveAdmin } from './common-admin.ts';
 import { serveMetrics } from './common-metrics.ts';
 import { closeGivenDevice } from './common-options.ts';
@@ -242,7 +241,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    * @throws {ApiMisuseError} if there is no such reason.
    * @throws {StoreError} if the revocation cannot be stored.
    */
-  async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt> {
+  async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<CloudRevocation> {
     const receipt = await this.#trust.revoke(scope, reason);
     this.#metrics.lastRevocationMs = receipt.elapsedMs;
     return receipt;

@@ -21,13 +21,16 @@ export {
   CLOUD_GATEWAY_DEFAULTS,
   type CloudGatewayOptions,
   type CloudTrustOptions,
+  type ClusterOptions,
   type EnrolmentOptions,
   type LeaseOptions,
   type ResolvedCloudOptions,
+  type ResolvedClusterOptions,
   type ResolvedTrust,
   resolveCloudOptions,
 } from './cloud-options.ts';
 export type { CloudAddresses, CloudSiteStatus, CloudStatus } from './cloud-status.ts';
+export type { CloudRevocation } from './cloud-trust.ts';
 export type { CommonOptions, ResolvedCommonOptions } from './common-options.ts';
 export { CredentialKeeper, type CredentialKeeperOptions } from './credential-keeper.ts';
 export { type EdgeEvents, EdgeGateway, type EdgeStateChange } from './edge-gateway.ts';
