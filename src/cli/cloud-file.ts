@@ -17,9 +17,9 @@ import {
 import { CloudDeviceSchema } from '../gateway/sockets-options.ts';
 import type { DesiredInput } from '../registry/index.ts';
 import { AnyExposureSchema, ServiceSchema, SiteSchema } from '../registry/schema.ts';
-import { type ClusterKeys, ClusterFileSchema } from './cluster-file.ts';
-import { COMMON_FILE_ENTRIES, type CommonKeys, PathText } from './common-file.ts';
 import { type LeasingStore, MemoryStore } from '../store/index.ts';
+import { ClusterFileSchema, type ClusterKeys } from './cluster-file.ts';
+import { COMMON_FILE_ENTRIES, type CommonKeys, PathText } from './common-file.ts';
 import type { ConfigFile } from './config-file.ts';
 import { readPassphrase } from './files.ts';
 import { inMs, inSeconds, seconds, YEAR } from './seconds.ts';

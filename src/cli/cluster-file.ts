@@ -6,8 +6,8 @@ import * as v from 'valibot';
 import type { HostPortInput } from '../base/host-port.ts';
 import { HostPortSchema } from '../base/host-port-schema.ts';
 import { NameText, type Schema } from '../base/schema.ts';
-import type { EtcdStore } from '../etcd/index.ts';
 import { MEMBER_DEFAULTS } from '../cluster/index.ts';
+import type { EtcdStore } from '../etcd/index.ts';
 import { endpointList } from '../gateway/cloud-options.ts';
 import { PathText } from './common-file.ts';
 import type { ConfigFile } from './config-file.ts';
@@ -54,7 +54,9 @@ export const ClusterFileSchema: Schema<ClusterKeys> = v.strictObject({
   machine: NameText,
   etcd: v.strictObject({
     endpoints: v.pipe(v.array(HostPortSchema), v.minLength(1, 'expected at least one endpoint')),
-    prefix: v.optional(v.pipe(v.string(), v.regex(/^\/.*\/$/, 'a text that begins and ends with /'))),
+    prefix: v.optional(
+      v.pipe(v.string(), v.regex(/^\/.*\/$/, 'a text that begins and ends with /'))
+    ),
     caFile: v.optional(PathText),
     certificateFile: v.optional(PathText),
     keyFile: v.optional(PathText),

@@ -41,6 +41,8 @@ export interface AdmissionsOptions {
   readonly enqueue: (work: () => Promise<void>) => Promise<void>;
   /** Stores the changed leases and puts them to use. If it fails, the clients are refused. */
   readonly store: () => Promise<void>;
+  /** Returns whether changes of the desired state wait to be derived. */
+  readonly isDeriving: () => boolean;
   /** Asks the process that allocates; undefined if this one always does. */
   readonly ask?: AllocatorRequests['ask'] | undefined;
   /** The name of this process among those that ask. */
@@ -90,7 +92,8 @@ export class Admissions {
   /**
    * Admits a client for another process.
    *
-   * @param end is called before the outcome is stored; with false if it was put off, because another process allocates
+   * @param end is called before the outcome is stored; with false if it was put off, because another process allocates,
+   *   or a change of the desired state may admit the client
    */
   admitFor(asked: AskedAdmission, end: (isAnswered: boolean) => void): void {
     const nothing = (): void => {};
@@ -118,13 +121,16 @@ export class Admissions {
       for (let taken = 0; at < arrivals.length; taken++) {
         if (taken >= LEAST_PER_COMMIT && slices.used > LEASE_PART) break;
         const arrival = arrivals[at++]!;
+        let isAnswered = true;
         try {
           this.#leaseTo(arrival);
           admitted.push(arrival);
         } catch (error) {
           arrival.reject(error);
+          // The machine that asks may know of an exposure that is not derived here.
+          isAnswered = !(error instanceof NotAdmittedError && this.#options.isDeriving());
         }
-        arrival.end(true);
+        arrival.end(isAnswered);
       }
       await this.#store(admitted);
     }
@@ -255,7 +261,7 @@ interface Arrival {
   readonly family: Family;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
-  /** Is called before the outcome is stored; with false if another process is to be asked. */
+  /** Is called before the outcome is stored; with false if there is none yet for another process that asks. */
   readonly end: (isAnswered: boolean) => void;
 }
 

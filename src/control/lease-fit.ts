@@ -17,19 +17,13 @@ import type { Change } from '../store/index.ts';
 import type { HeldLease } from './held-lease.ts';
 import type { IndexChanges } from './index-changes.ts';
 import { FailedServices, LeaseFailures } from './lease-failures.ts';
-import { LeaseFollow } from './lease-follow.ts';
+import { type FoundLeases, LeaseFollow } from './lease-follow.ts';
 import type { LeaseState } from './lease-state.ts';
 import { Overlaps } from './overlaps.ts';
 import { endpointKeyOf, familyOfKey } from './presence-key.ts';
 import { type PresentHost, servicesOf, wantedAddress } from './present-hosts.ts';
 import { definitionOf, RealmLeases } from './realm-leases.ts';
 import type { FoundLease } from './stored-lease.ts';
-
-/** What the store had, until the pools are known. Both are keyed by realm. */
-export interface FoundLeases {
-  readonly leases: Map<string, readonly FoundLease[]>;
-  readonly overlaps: Map<string, Overlaps>;
-}
 
 export interface LeaseFitOptions {
   readonly quarantineMs: number;

@@ -13,11 +13,16 @@ import type { Site } from '../registry/index.ts';
 import type { Change, Entry, Json } from '../store/index.ts';
 import type { HeldLease } from './held-lease.ts';
 import type { IndexChanges } from './index-changes.ts';
-import type { FoundLeases } from './lease-fit.ts';
 import type { LeaseState } from './lease-state.ts';
 import { OVERLAP_PREFIX, Overlaps } from './overlaps.ts';
 import type { RealmLeases } from './realm-leases.ts';
 import { type FoundLease, LEASE_PREFIX, LeaseReader } from './stored-lease.ts';
+
+/** What the store had, until the pools are known. Both are keyed by realm. */
+export interface FoundLeases {
+  readonly leases: Map<string, readonly FoundLease[]>;
+  readonly overlaps: Map<string, Overlaps>;
+}
 
 export class LeaseFollow {
   readonly #state: LeaseState;
@@ -26,6 +31,8 @@ export class LeaseFollow {
   readonly #renew: (site: Site, overlaps: Overlaps) => void;
   /** Keyed by realm: what the store has of overlaps, where more have begun in memory. */
   readonly #begun = new Map<string, Json>();
+  /** The realms in which a host has several addresses of the pools, so that their overlaps say which one is the newest. */
+  readonly #unordered = new Set<string>();
 
   /** @param renew makes the leases of a site anew because its overlaps have changed */
   constructor(
@@ -59,6 +66,11 @@ export class LeaseFollow {
     const ended = leases.filter(({ lease }) => lease?.of === undefined);
     const held = leases.filter(({ lease }) => lease?.of !== undefined);
     for (const each of [...ended, ...held]) this.#showLease(each);
+    for (const name of this.#unordered) {
+      const overlaps = this.#state.realms.get(name)?.overlaps;
+      if (overlaps !== undefined) this.#remake(name, overlaps);
+    }
+    this.#unordered.clear();
     for (const [name, stored] of this.#begun) {
       if (this.#state.realms.get(name)?.hasOutside !== true) this.#replaceOverlaps(name, stored);
     }
@@ -147,8 +159,12 @@ export class LeaseFollow {
 
   #replaceOverlaps(name: string, value: Json): void {
     this.#begun.delete(name);
+    this.#remake(name, Overlaps.read(entryOf(name, value)).overlaps);
+  }
+
+  /** Makes the leases of a realm anew with these overlaps. */
+  #remake(name: string, overlaps: Overlaps): void {
     const site = this.#state.desired.sites.get(name);
-    const { overlaps } = Overlaps.read(entryOf(name, value));
     if (site === undefined) return;
     this.#renew(site, overlaps);
     const realm = this.#state.realms.get(name)!;
@@ -194,6 +210,9 @@ export class LeaseFollow {
     const isService = this.#state.desired.hostIn(name, key) !== undefined;
     const held = { realm: name, key, of: of!, address, isStored: false, isService };
     realm.adopt(held);
+    if (realm.allOf(key).filter((each) => !realm.isOutside(each)).length > 1) {
+      this.#unordered.add(name);
+    }
     this.#state.touchPool(name, held.of.realm);
     this.fitLease(realm, held);
   }

@@ -7,8 +7,8 @@ import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'eventemitter3';
 import { type Clock, systemClock } from '../base/clock.ts';
 import type { TrustProvider } from '../control/index.ts';
-import { ApiMisuseError, CertificateError, ConflictError } from '../errors.ts';
-import { type Logger, silentLogger } from '../observe/index.ts';
+import { ApiMisuseError, CertificateError, ConflictError, EnvironmentError } from '../errors.ts';
+import { errorFields, type Logger, silentLogger } from '../observe/index.ts';
 import {
   type CaMaterial,
   CERTIFICATE_AUTHORITY_DEFAULTS,
@@ -25,7 +25,7 @@ import {
   type KeyType,
 } from '../pki/index.ts';
 import type { Secrets, Store } from '../store/index.ts';
-import { CaSecrets } from './ca-secrets.ts';
+import { CaSecrets, type CaSet } from './ca-secrets.ts';
 import { CertificateKeeper } from './certificate-keeper.ts';
 import { locationOf } from './secret-text.ts';
 
@@ -66,11 +66,16 @@ export interface AuthorityKeeperEvents {
   /** A certificate was issued to the holder of an older one. */
   renewal: [renewal: { readonly site: string; readonly serial: string }];
   refusedRenewal: [refusal: { readonly certificate: X509Certificate; readonly error: Error }];
-  /** The CA expires soon, or has expired. */
-  problem: [problem: { readonly error: CertificateError }];
+  /** The CA expires soon, or has expired; or the CAs that another machine has stored cannot be used. */
+  problem: [problem: { readonly error: Error }];
 }
 
-/** Owns the CA of a cloud gateway. A CA that has expired can be replaced by `prepare` and `activate`. */
+/**
+ * Owns the CA of a cloud gateway. A CA that has expired can be replaced by `prepare` and `activate`.
+ *
+ * Several machines may share the secrets (`Secrets.watch`). They have one CA, and each its own certificate. A step of a
+ * rollover that one of them takes comes into force on all.
+ */
 export class AuthorityKeeper
   extends EventEmitter<AuthorityKeeperEvents>
   implements AsyncDisposable
@@ -86,6 +91,11 @@ export class AuthorityKeeper
   readonly #certificate: CertificateKeeper;
   #closing: Promise<void> | undefined;
   #cancelWatch: () => void = () => {};
+  readonly #unfollow: () => void;
+  /** Whether the CAs are read again after the step that is under way. */
+  #isBehind = false;
+  /** Settles when no step of a rollover is under way. */
+  #steps: Promise<unknown> = Promise.resolve();
   #lastWarning: string | undefined;
 
   private constructor(
@@ -136,6 +146,9 @@ export class AuthorityKeeper
         return { certificatePem, caPem: authority.trustBundlePem };
       },
     };
+    this.#unfollow = cas.watch(() => this.#follow());
+    // Another machine may have taken a step since the CAs were read.
+    if (cas.areShared) this.#follow();
     this.#watch();
   }
 
@@ -145,25 +158,13 @@ export class AuthorityKeeper
    * @throws {CertificateError} if a CA cannot be used, or its key cannot be read.
    * @throws {EnvironmentError} if secrets cannot be read or written.
    * @throws {ConfigError} if `ca.json` is damaged.
+   * @throws {StoreError} if the store cannot be read or written.
    * @throws {ApiMisuseError} if an option is out of its range.
    */
   static async open(options: AuthorityKeeperOptions): Promise<AuthorityKeeper> {
-    const { secrets, passphrase, logger = silentLogger } = options;
-    const { intermediate = AUTHORITY_KEEPER_DEFAULTS.intermediate } = options;
+    const { secrets, passphrase } = options;
     if (passphrase === '') throw new ApiMisuseError('the passphrase of a CA must not be empty');
     const cas = new CaSecrets(secrets, passphrase);
-    if ((await cas.read()) === undefined) {
-      const { rootPrivateKeyPem, ...made } = newCa(options);
-      // Only this key can sign another CA below the root, so both are stored in one commit.
-      const rootKey = intermediate ? await keyAtRest(rootPrivateKeyPem, passphrase) : undefined;
-      const path = await cas.begin(await atRest(made, passphrase), rootKey);
-      if (path !== undefined) {
-        logger.warn(
-          { event: 'root_key_stored', path },
-          `the key of the root CA is in ${path}: move it to a safe place, the gateway does not need it`
-        );
-      }
-    }
     const { authority, retired } = await load(options, cas).catch((cause: Error) => {
       if (!(cause instanceof CertificateError)) throw cause;
       const where = locationOf(secrets, 'ca.pem').replace(/[/\\]?ca\.pem$/, '') || 'the secrets';
@@ -193,24 +194,29 @@ export class AuthorityKeeper
    * @param next the operator's own CA; by default a new one is generated
    */
   async prepare(next?: CaMaterial): Promise<void> {
-    if (this.authority.rollover !== 'none') {
-      throw new ConflictError(`a CA rollover is already in progress: ${this.authority.rollover}`);
-    }
-    const ca = next ?? newCa(this.#options);
-    const kept = await atRest(ca, this.#options.passphrase);
-    await this.authority.prepareCa(ca, () => this.#cas.prepare(kept));
+    await this.#step(async () => {
+      const { rollover } = this.authority;
+      if (rollover !== 'none') {
+        throw new ConflictError(`a CA rollover is already in progress: ${rollover}`);
+      }
+      const ca = next ?? newCa(this.#options);
+      const kept = await atRest(ca, this.#options.passphrase);
+      await this.authority.prepareCa(ca, () => this.#cas.prepare(kept));
+    });
   }
 
   /** Takes the second step: the next CA signs from now on, and all gateways renew. */
   activate(): Promise<void> {
-    return this.authority.activateCa(() => this.#cas.activate());
+    return this.#step(() => this.authority.activateCa(() => this.#cas.activate()));
   }
 
   /** Takes the last step: certificates of the old CA are no longer accepted. */
   retire(): Promise<void> {
-    return this.authority.retireCa(async () => {
-      await this.#cas.retire();
-      this.#retired = (await this.#cas.read())!.retired.map(signingCertificateOf);
+    return this.#step(() => {
+      return this.authority.retireCa(async () => {
+        await this.#cas.retire();
+        this.#retired = (await this.#cas.read())!.retired.map(signingCertificateOf);
+      });
     });
   }
 
@@ -257,9 +263,43 @@ export class AuthorityKeeper
 
   async #close(): Promise<void> {
     this.#cancelWatch();
+    this.#unfollow();
+    await this.#steps;
     await this.#certificate.close();
     await this.authority.close();
     this.removeAllListeners();
+  }
+
+  /** Takes a step after those before it, and after those that other machines have taken. */
+  #step(take: () => Promise<void>): Promise<void> {
+    return this.#exclusively(async () => {
+      if (this.#cas.areShared) await this.#readAgain();
+      await take();
+    });
+  }
+
+  /** Puts what another machine has stored into force. */
+  #follow(): void {
+    if (this.#isBehind) return;
+    this.#isBehind = true;
+    this.#exclusively(() => this.#readAgain()).catch((error: Error) => {
+      const text = `the CAs that another machine has stored are not in force here: ${error.message}`;
+      this.#logger.warn({ event: 'ca_not_followed', ...errorFields(error) }, text);
+      this.emit('problem', { error });
+    });
+  }
+
+  async #readAgain(): Promise<void> {
+    this.#isBehind = false;
+    const { retired, ...cas } = (await this.#cas.read()) ?? noCas();
+    await this.authority.follow(cas);
+    this.#retired = retired.map(signingCertificateOf);
+  }
+
+  #exclusively(run: () => Promise<void>): Promise<void> {
+    const done = this.#steps.then(run);
+    this.#steps = done.catch(() => {});
+    return done;
   }
 
   /** Reports that the CA expires or has expired, once for each warning. */
@@ -271,7 +311,12 @@ export class AuthorityKeeper
       this.emit('problem', { error: new CertificateError(caWarning) });
     }
     this.#lastWarning = caWarning;
-    this.#cancelWatch = this.#clock.after(HOUR_MS, () => this.#watch(), true);
+    const onTime = (): void => {
+      this.#watch();
+      // What could not be read before is tried again.
+      if (this.#cas.areShared) this.#follow();
+    };
+    this.#cancelWatch = this.#clock.after(HOUR_MS, onTime, true);
   }
 }
 
@@ -293,22 +338,13 @@ async function ownCertificate(
   return (await authority.issue(csrPem, identity, options)).certificatePem;
 }
 
-/** Opens the authority with the CAs that are in the secrets. */
+/** Opens the authority with the CAs that are in the secrets, where the first one is generated. */
 async function load(
-  {
-    trustDomain,
-    store,
-    certificateLifetimeMs,
-    clock,
-    logger = silentLogger,
-  }: AuthorityKeeperOptions,
+  options: AuthorityKeeperOptions,
   cas: CaSecrets
 ): Promise<{ authority: CertificateAuthority; retired: readonly string[] }> {
-  await cas.removeRetiredKeys();
-  for (const path of await cas.protectKeys()) {
-    logger.info({ event: 'ca_key_encrypted', path }, `${path}: encrypted again`);
-  }
-  const { current, retired, ...others } = (await cas.read())!;
+  const { trustDomain, store, certificateLifetimeMs, clock } = options;
+  const { current, retired, ...others } = await casInSecrets(options, cas);
   const authority = await CertificateAuthority.open({
     trustDomain,
     store,
@@ -320,9 +356,46 @@ async function load(
   return { authority, retired };
 }
 
+/** Returns the CAs when they are stored as they should be. */
+async function casInSecrets(options: AuthorityKeeperOptions, cas: CaSecrets): Promise<CaSet> {
+  const { logger = silentLogger } = options;
+  for (let left = MAX_ATTEMPTS; ; left--) {
+    try {
+      if ((await cas.read()) === undefined) await begin(options, cas);
+      await cas.removeRetiredKeys();
+      for (const path of await cas.protectKeys()) {
+        logger.info({ event: 'ca_key_encrypted', path }, `${path}: encrypted again`);
+      }
+      return (await cas.read())!;
+    } catch (error) {
+      // Another machine that shares the secrets has done the same at the same time.
+      if (!(error instanceof ConflictError) || left === 1) throw error;
+    }
+  }
+}
+
+/** Generates the first CA. */
+async function begin(options: AuthorityKeeperOptions, cas: CaSecrets): Promise<void> {
+  const { passphrase, logger = silentLogger } = options;
+  const { intermediate = AUTHORITY_KEEPER_DEFAULTS.intermediate } = options;
+  const { rootPrivateKeyPem, ...made } = newCa(options);
+  // Only this key can sign another CA below the root, so both are stored in one commit.
+  const rootKey = intermediate ? await keyAtRest(rootPrivateKeyPem, passphrase) : undefined;
+  const path = await cas.begin(await atRest(made, passphrase), rootKey);
+  if (path === undefined) return;
+  logger.warn(
+    { event: 'root_key_stored', path },
+    `the key of the root CA is in ${path}: move it to a safe place, the gateway does not need it`
+  );
+}
+
 /** Returns the first certificate of a CA's chain. */
 function signingCertificateOf(chainPem: string): X509Certificate {
   return new X509Certificate(chainPem);
+}
+
+function noCas(): never {
+  throw new EnvironmentError('the CAs are no longer in the secrets: restore them from a backup');
 }
 
 async function atRest(
@@ -337,5 +410,7 @@ async function keyAtRest(privateKeyPem: string, passphrase: string | undefined):
   return passphrase === undefined ? privateKeyPem : encryptPrivateKey(privateKeyPem, passphrase);
 }
 
+/** How often a start is tried while other machines change the CAs. */
+const MAX_ATTEMPTS = 5;
 const HOUR_MS = 3_600_000;
 const WARNING_MS: number = 60 * 24 * HOUR_MS;

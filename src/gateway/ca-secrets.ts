@@ -8,7 +8,7 @@
  * @module
  */
 import * as v from 'valibot';
-import { CertificateError, ConfigError, EnvironmentError } from '../errors.ts';
+import { CertificateError, ConfigError, ConflictError, EnvironmentError } from '../errors.ts';
 import { type CaMaterial, encryptPrivateKey } from '../pki/index.ts';
 import type { Secrets } from '../store/index.ts';
 import { bytesOf, locationOf, readSecret, requireSecret } from './secret-text.ts';
@@ -25,6 +25,8 @@ export interface CaSet {
 export class CaSecrets {
   readonly #secrets: Secrets;
   readonly #passphrase: string | undefined;
+  /** The roles that `read` has returned last, as text. */
+  #seen: string | undefined;
 
   /** @param passphrase the passphrase of the private keys, if they are encrypted */
   constructor(secrets: Secrets, passphrase: string | undefined) {
@@ -36,13 +38,16 @@ export class CaSecrets {
   async read(): Promise<CaSet | undefined> {
     const [json, first] = [await this.#text('ca.json'), await this.#text(certificateOf(FIRST))];
     if (json === undefined && first === undefined) return undefined;
-    const { current, next, previous, retired = [] } = await this.#roles();
-    return {
-      current: await this.#material(current),
-      retired: await Promise.all(retired.map((each) => this.#certificate(each))),
-      ...(next === undefined ? {} : { next: await this.#material(next) }),
-      ...(previous === undefined ? {} : { previous: await this.#material(previous) }),
-    };
+    for (;;) {
+      const roles = await this.#roles();
+      this.#seen = JSON.stringify(roles);
+      try {
+        return await this.#setOf(roles);
+      } catch (error) {
+        // Another machine may have removed the key of a retired CA meanwhile.
+        if (JSON.stringify(await this.#roles()) === this.#seen) throw error;
+      }
+    }
   }
 
   /**
@@ -84,8 +89,19 @@ export class CaSecrets {
     return root && this.#locate(ROOT_KEY);
   }
 
+  /** Calls `listener` when any process has changed the CAs. Returns a function that ends this. */
+  watch(listener: () => void): () => void {
+    return this.#secrets.watch?.(listener) ?? (() => {});
+  }
+
+  /** Whether other processes may change the CAs. */
+  get areShared(): boolean {
+    return this.#secrets.watch !== undefined;
+  }
+
+  /** @throws {ConflictError} if another process has changed the CAs since `read`; the same holds for the other steps. */
   async prepare(next: CaMaterial): Promise<void> {
-    const { current, retired } = await this.#roles();
+    const { current, retired } = await this.#unchangedRoles();
     const name = `ca-${Number(/\d+$/.exec(current)?.[0] ?? 1) + 1}`;
     await this.#secrets.commit({
       ...filesOf(name, next),
@@ -94,7 +110,7 @@ export class CaSecrets {
   }
 
   async activate(): Promise<void> {
-    const { current, next, previous, retired } = await this.#roles();
+    const { current, next, previous, retired } = await this.#unchangedRoles();
     if (next !== undefined) {
       await this.#secrets.commit(rolesFile({ current: next, previous: current, retired }));
     } else if (previous === undefined) {
@@ -104,7 +120,7 @@ export class CaSecrets {
 
   /** Removes the key of the previous CA, which no longer signs. Its certificate stays, to refuse what it has issued. */
   async retire(): Promise<void> {
-    const { current, previous, retired: before = [] } = await this.#roles();
+    const { current, previous, retired: before = [] } = await this.#unchangedRoles();
     const retired = previous === undefined ? before : [...before, previous];
     await this.#secrets.commit({
       ...rolesFile({ current, retired }),
@@ -119,6 +135,15 @@ export class CaSecrets {
       if ((await this.#secrets.get(name)) !== undefined) left[name] = undefined;
     }
     await this.#secrets.commit(left);
+  }
+
+  async #setOf({ current, next, previous, retired = [] }: Roles): Promise<CaSet> {
+    return {
+      current: await this.#material(current),
+      retired: await Promise.all(retired.map((each) => this.#certificate(each))),
+      ...(next === undefined ? {} : { next: await this.#material(next) }),
+      ...(previous === undefined ? {} : { previous: await this.#material(previous) }),
+    };
   }
 
   async #material(name: string): Promise<CaMaterial> {
@@ -139,6 +164,17 @@ export class CaSecrets {
 
   #locate(name: string): string {
     return locationOf(this.#secrets, name);
+  }
+
+  /** Returns the roles, which are those that `read` has returned if the secrets are shared. */
+  async #unchangedRoles(): Promise<Roles> {
+    const roles = await this.#roles();
+    if (this.areShared && JSON.stringify(roles) !== this.#seen) {
+      throw new ConflictError(
+        'another machine has taken a step of the change of CA meanwhile: look at it, and try again'
+      );
+    }
+    return roles;
   }
 
   async #roles(): Promise<Roles> {

@@ -105,7 +105,14 @@ export class CloudCluster {
     closing: CloseStack
   ): Promise<CloudCluster> {
     const { store, machine, ttlMs, maxDetachedMs, clock, ttlSeconds } = options;
-    const member = await Member.join({ store, machine, endpoints: [], ttlMs, maxDetachedMs, clock });
+    const member = await Member.join({
+      store,
+      machine,
+      endpoints: [],
+      ttlMs,
+      maxDetachedMs,
+      clock,
+    });
     closing.add(() => member.close());
     const horizon = await Horizon.open(member, ttlSeconds * 1000);
     closing.add(async () => horizon.close());
@@ -149,7 +156,10 @@ export class CloudCluster {
     claims.on('lost', ({ site, endpoints }) => {
       const close =
         endpoints.length === 0
-          ? { code: CloseCode.Shutdown, reason: `${this.member.name} does not hold ${site} any more` }
+          ? {
+              code: CloseCode.Shutdown,
+              reason: `${this.member.name} does not hold ${site} any more`,
+            }
           : { code: CloseCode.Moved, reason: `another machine holds ${site}`, endpoints };
       this.#tried(workers.giveUp(site, close), 'site_claim_failed', site);
     });
@@ -282,7 +292,9 @@ export class CloudCluster {
 
   /** Where edges reach the machines that are alive. */
   #endpoints(): readonly HostPort[] {
-    const able = this.member.machines.list().filter(({ isLive, isDraining }) => isLive && !isDraining);
+    const able = this.member.machines
+      .list()
+      .filter(({ isLive, isDraining }) => isLive && !isDraining);
     return able.flatMap(({ endpoints }) => endpoints).slice(0, MAX_ENDPOINTS);
   }
 

@@ -16,9 +16,9 @@ import {
   type Schema,
   wholeNumber,
 } from '../base/schema.ts';
+import { MEMBER_DEFAULTS } from '../cluster/index.ts';
 import { PRESENCE_CONTROLLER_DEFAULTS } from '../control/index.ts';
 import { isPacketDevice } from '../device/index.ts';
-import { MEMBER_DEFAULTS } from '../cluster/index.ts';
 import { ConfigError } from '../errors.ts';
 import type { KeyType } from '../pki/index.ts';
 import type { DesiredInput } from '../registry/index.ts';
@@ -142,9 +142,9 @@ export interface ClusterOptions {
   readonly maxDetachedMs?: number | undefined;
 }
 
-export interface ResolvedClusterOptions
-  extends Pick<ClusterOptions, 'store' | 'machine'>,
-    Required<Pick<ClusterOptions, 'ttlMs' | 'maxDetachedMs'>> {
+export interface ResolvedClusterOptions extends Pick<ClusterOptions, 'store' | 'machine'> {
+  readonly ttlMs: number;
+  readonly maxDetachedMs: number;
   /** Undefined for the addresses where the workers listen. */
   readonly endpoints: readonly HostPort[] | undefined;
 }
@@ -237,7 +237,10 @@ export function resolveCloudOptions(options: CloudGatewayOptions): ResolvedCloud
     ...rest,
     workers,
     enrolment: withEndpoints({ ...enrolment, listen }, tunnel),
-    cluster: rest.cluster && { ...rest.cluster, endpoints: rest.cluster.endpoints ?? enrolment.tunnels },
+    cluster: rest.cluster && {
+      ...rest.cluster,
+      endpoints: rest.cluster.endpoints ?? enrolment.tunnels,
+    },
   };
   checkCluster(resolved);
   if (workers === 1) return resolved;
@@ -273,7 +276,10 @@ function checkCluster(options: ResolvedCloudOptions): void {
     throw new ConfigError('trust.passphrase', message);
   }
   if (!isPacketDevice(device) && device.type === 'sockets') {
-    throw new ConfigError('device.type', 'sockets are for a gateway that is the only one of its cloud');
+    throw new ConfigError(
+      'device.type',
+      'sockets are for a gateway that is the only one of its cloud'
+    );
   }
 }
 

@@ -236,7 +236,11 @@ export async function openCloudParts(
 }
 
 /** Registers this machine, if it is one of several. */
-async function joinCluster({ options, closing, hooks }: Opening): Promise<CloudCluster | undefined> {
+async function joinCluster({
+  options,
+  closing,
+  hooks,
+}: Opening): Promise<CloudCluster | undefined> {
   if (options.cluster === undefined) return undefined;
   return CloudCluster.join(
     { ...options, ...options.cluster },

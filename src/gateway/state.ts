@@ -28,19 +28,27 @@ export interface GatewayState {
 }
 
 /**
- * Opens the state of a machine of several: all of it is in the store that they share.
+ * Opens the state of a machine of several: all of it is in the store that they share, and the directory is for what the
+ * machine keeps for itself.
  *
  * @param store what this machine may write, see `Member.store`
+ * @throws {EnvironmentError} if the directory cannot be used.
  * @throws {PassphraseError} if the secrets there have another passphrase.
  * @throws {StoreError} if the store cannot be read.
  */
 export async function openSharedState(
   store: Store,
-  { secrets, passphrase = '', clock }: Pick<StateOptions, 'secrets'> & {
+  {
+    stateDirectory,
+    secrets,
+    passphrase = '',
+    clock,
+  }: Pick<StateOptions, 'stateDirectory' | 'secrets'> & {
     readonly passphrase?: string | undefined;
     readonly clock: Clock;
   }
 ): Promise<GatewayState> {
+  if (stateDirectory !== undefined) await preparePrivateDirectory(stateDirectory);
   return {
     store: new MeasuredStore(store, clock),
     secrets: secrets ?? (await StoreSecrets.open(store, { passphrase })),

@@ -11,6 +11,7 @@ export const LOG_EVENTS = {
   ca_rollover: 'A step of a CA rollover was taken.',
   ca_expiring: 'The CA expires soon, or has expired.',
   ca_key_encrypted: 'A private key was encrypted with the present passphrase.',
+  ca_not_followed: 'The CAs that another machine has stored cannot be put into force here.',
   root_key_stored: 'The key of the root CA was made, and should be moved away.',
   edge_up: 'The tunnel of a site is up (at the cloud).',
   edge_down: 'The tunnel of a site is down (at the cloud).',
@@ -23,7 +24,8 @@ export const LOG_EVENTS = {
   site_end_failed: 'The tunnels of a site that is gone could not be ended.',
   pool_warning: 'Addresses of a pool get scarce, or quotas exceed it.',
   machine_state: 'This machine, one of several, does not reach the store any more, or does again.',
-  machine_failed: 'This machine, one of several, could not tell the others something; this is tried again.',
+  machine_failed:
+    'This machine, one of several, could not tell the others something; this is tried again.',
   controller_elected: 'Another machine, or this one, allocates addresses for all from now on.',
   site_claim_failed: 'A site could not be claimed, taken or given up here.',
   registry_failed: 'An entry of the desired state in the store is not usable.',

@@ -28,11 +28,11 @@ import {
 } from './authority-options.ts';
 import { type AuthorityStatus, statusOf } from './authority-status.ts';
 import type { CaMaterial } from './ca.ts';
-import { CaRollover, type RolloverState } from './ca-rollover.ts';
+import { CaRollover, type CaRolloverMaterial, type RolloverState } from './ca-rollover.ts';
 import { checkLifetime } from './certificate.ts';
 import { Certifier } from './certifier.ts';
 import { commitInParts, deletionOf, mustNotExist, refusedAs } from './commits.ts';
-import { decryptPrivateKey, encryptPrivateKey } from './encrypted-key.ts';
+import { encryptPrivateKey } from './encrypted-key.ts';
 import { spkiHashOfCertificate } from './keys.ts';
 import type { Ledgers } from './ledgers.ts';
 import type { ListQuery } from './list-query.ts';
@@ -60,8 +60,8 @@ import { type TokenEntry, unknownToken } from './token-ledger.ts';
  * 2. `activateCa` lets the next CA sign; every gateway renews (`isCurrent`)
  * 3. `retireCa` removes the previous CA's root from the bundle
  *
- * Processes do not tell each other about these steps: keep the CAs' material where all can read it, call the steps in
- * each, and `open` with `next` or `previous` after a restart. Each step takes a function that stores the material
+ * Processes do not tell each other about these steps: keep the CAs' material where all can read it, call `follow` in the
+ * others, and `open` with `next` or `previous` after a restart. Each step takes a function that stores the material
  * first. If that fails, for example because the disk is full, nothing has changed in memory either.
  */
 export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
@@ -79,8 +79,14 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   readonly #lists: RevocationLists;
   /** Whether a step of a rollover is being stored. */
   #isChanging = false;
+  #closing: Promise<void> | undefined;
 
-  private constructor(rollover: CaRollover, revocations: Revocations, settings: AuthoritySettings) {
+  private constructor(
+    rollover: CaRollover,
+    revocations: Revocations,
+    lists: RevocationLists,
+    settings: AuthoritySettings
+  ) {
     super();
     const { trustDomain, store, clock, certificateLifetimeMs, crlLifetimeMs } = settings;
     this.trustDomain = trustDomain;
@@ -91,7 +97,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     this.#ledgers = revocations.ledgers;
     this.#certificateLifetimeMs = certificateLifetimeMs;
     this.#crlLifetimeMs = crlLifetimeMs;
-    this.#lists = new RevocationLists(crlLifetimeMs);
+    this.#lists = lists;
     this.#certifier = new Certifier({ trustDomain, rollover, store, revocations, clock });
     revocations.on('revoked', (scope) => this.emit('revoked', scope));
   }
@@ -106,13 +112,19 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    */
   static async open(options: CertificateAuthorityOptions): Promise<CertificateAuthority> {
     const settings = resolveAuthority(options);
-    const [current, next, previous] = await Promise.all([
-      decrypted(options),
-      options.next && decrypted(options.next),
-      options.previous && decrypted(options.previous),
-    ]);
-    const rollover = new CaRollover({ current, next, previous }, settings.trustDomain);
-    return new CertificateAuthority(rollover, await Revocations.open(settings), settings);
+    const { next, previous } = options;
+    const rollover = await CaRollover.open(
+      { current: options, next, previous },
+      settings.trustDomain
+    );
+    const revocations = await Revocations.open(settings);
+    try {
+      const lists = await RevocationLists.open(settings.store, settings.crlLifetimeMs);
+      return new CertificateAuthority(rollover, revocations, lists, settings);
+    } catch (error) {
+      await revocations.close();
+      throw error;
+    }
   }
 
   /** The chain of the current CA: the signing certificate first, the root last. */
@@ -380,11 +392,22 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
     return this.#change(() => this.#rollover.retire(), keep);
   }
 
+  /**
+   * Puts the CAs into effect that another process has stored, whatever steps led to them. If they are in effect already,
+   * nothing happens.
+   *
+   * @throws {CertificateError} as `open` does; then nothing has changed.
+   * @throws {ConflictError} if a step is being stored.
+   */
+  async follow(cas: CaRolloverMaterial): Promise<void> {
+    const rollover = await CaRollover.open(cas, this.trustDomain);
+    if (this.#isChanging) throw stepIsStored();
+    if (this.#rollover.replace(rollover)) this.emit('trust');
+  }
+
   /** Takes one step of a rollover: checks it, stores it, then puts it into effect. */
   async #change(check: () => () => void, keep: KeepStep | undefined): Promise<void> {
-    if (this.#isChanging) {
-      throw new ConflictError('another step of the change of CA is being stored: wait for it');
-    }
+    if (this.#isChanging) throw stepIsStored();
     const putInForce = check();
     if (keep !== undefined) {
       this.#isChanging = true;
@@ -402,7 +425,7 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
    * Signs a CRL for each CA that has signed certificates: the current CA's, then the previous one's, as PEM texts one
    * after another. Each lists the certificates that its CA has issued, and those from before the store recorded the
    * issuer. An expired certificate stays listed for one more CRL lifetime, so that every CRL user sees it
-   * (RFC 5280 section 3.3). CRL numbers increase, also across restarts unless the clock was set back.
+   * (RFC 5280 section 3.3). CRL numbers increase, also across restarts and the processes on one store.
    */
   crlPem(): string {
     const nowMs = this.#clock.wallMs();
@@ -432,7 +455,8 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   /** Stops following the store, which stays open. Safe to call twice. */
   close(): Promise<void> {
     this.removeAllListeners();
-    return this.revocations.close();
+    this.#closing ??= Promise.all([this.#lists.close(), this.revocations.close()]).then(() => {});
+    return this.#closing;
   }
 
   /** The same as `close`. */
@@ -441,13 +465,8 @@ export class CertificateAuthority extends EventEmitter<AuthorityEvents> {
   }
 }
 
-/** Returns the material with its key decrypted. */
-async function decrypted({
-  certificatePem,
-  privateKeyPem,
-  passphrase,
-}: CaMaterial): Promise<CaMaterial> {
-  return { certificatePem, privateKeyPem: await decryptPrivateKey(privateKeyPem, passphrase) };
+function stepIsStored(): ConflictError {
+  return new ConflictError('another step of the change of CA is being stored: wait for it');
 }
 
 function siteRevoked(site: string): CertificateError {

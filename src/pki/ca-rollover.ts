@@ -6,13 +6,18 @@
 import type { X509Certificate } from 'node:crypto';
 import { ApiMisuseError, CertificateError, ConflictError } from '../errors.ts';
 import { Ca, type CaMaterial } from './ca.ts';
+import { decryptPrivateKey } from './encrypted-key.ts';
 
 /** The step that a rollover has reached. */
 export type RolloverState = 'none' | 'prepared' | 'active';
 
+/** The CAs of an authority by their roles; there is a next or a previous one, or neither. */
 export interface CaRolloverMaterial {
+  /** Signs certificates. */
   readonly current: CaMaterial;
+  /** Is trusted, and signs after `activateCa`. */
   readonly next?: CaMaterial | undefined;
+  /** Is trusted until `retireCa`. */
   readonly previous?: CaMaterial | undefined;
 }
 
@@ -40,6 +45,23 @@ export class CaRollover {
       this.#previous = this.#read(previous);
       this.#crossPem = this.#crossFrom(this.#previous, this.#current);
     }
+  }
+
+  /**
+   * Decrypts the keys.
+   *
+   * @throws as the constructor; also `CertificateError` if a key cannot be read.
+   */
+  static async open(
+    { current, next, previous }: CaRolloverMaterial,
+    trustDomain: string
+  ): Promise<CaRollover> {
+    const [first, second, third] = await Promise.all([
+      decrypted(current),
+      next && decrypted(next),
+      previous && decrypted(previous),
+    ]);
+    return new CaRollover({ current: first, next: second, previous: third }, trustDomain);
   }
 
   /** The CA that signs now. */
@@ -121,6 +143,16 @@ export class CaRollover {
     };
   }
 
+  /** Takes the CAs of another rollover, whatever steps led to them. Returns whether they are different. */
+  replace(other: CaRollover): boolean {
+    if (this.#roles() === other.#roles()) return false;
+    this.#current = other.#current;
+    this.#next = other.#next;
+    this.#previous = other.#previous;
+    this.#crossPem = other.#crossPem;
+    return true;
+  }
+
   /** Whether one of the CAs has issued the certificate. */
   hasIssued(certificate: X509Certificate): boolean {
     return this.all.some((ca) => ca.hasIssued(certificate));
@@ -132,6 +164,12 @@ export class CaRollover {
     return crossPem === undefined ? '' : crossPem + previous.intermediatesPem;
   }
 
+  /** Returns a text that differs if a CA or its role does. */
+  #roles(): string {
+    const cas = [this.#current, this.#next, this.#previous];
+    return JSON.stringify(cas.map((ca) => ca && [ca.id, ca.intermediatesPem, ca.rootPem]));
+  }
+
   #read(material: CaMaterial): Ca {
     const ca = new Ca(material, this.#trustDomain);
     if (ca.id === this.#current.id) {
@@ -139,4 +177,12 @@ export class CaRollover {
     }
     return ca;
   }
+}
+
+async function decrypted({
+  certificatePem,
+  privateKeyPem,
+  passphrase,
+}: CaMaterial): Promise<CaMaterial> {
+  return { certificatePem, privateKeyPem: await decryptPrivateKey(privateKeyPem, passphrase) };
 }

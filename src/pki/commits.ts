@@ -5,7 +5,10 @@
 import { StoreConflictError } from '../errors.ts';
 import type { Store, Write } from '../store/store.ts';
 
-/** Returns a write that changes nothing and makes the commit fail if the entry exists. */
+/**
+ * Returns a write that changes nothing and makes the commit fail if the entry exists. It is a write and not a guard
+ * because a store of the host program that knows no guards would issue to what is revoked.
+ */
 export function mustNotExist(key: string): Write {
   return { key, value: undefined, expect: 0 };
 }
@@ -19,18 +22,22 @@ export function refusedAs(error: unknown, refusal: () => Error): unknown {
   return error instanceof StoreConflictError ? refusal() : error;
 }
 
-/** Commits the writes in parts, in order. `committed` is awaited after each part, before the next one. */
+/**
+ * Commits the writes in parts that the store accepts, in order. `committed` is awaited after each part, before the next
+ * one.
+ */
 export async function commitInParts(
   store: Store,
   writes: readonly Write[],
   committed: (part: readonly Write[]) => Promise<void> | void = () => {}
 ): Promise<void> {
-  for (let at = 0; at < writes.length; at += MAX_WRITES) {
-    const part = writes.slice(at, at + MAX_WRITES);
+  const size = Math.min(store.maxWrites ?? MAX_WRITES, MAX_WRITES);
+  for (let at = 0; at < writes.length; at += size) {
+    const part = writes.slice(at, at + size);
     await store.commit(part);
     await committed(part);
   }
 }
 
-/** Below the 128 operations that etcd accepts in a transaction. */
+/** Few enough that a commit on a store without a limit does not stop the event loop. */
 const MAX_WRITES = 100;

@@ -29,7 +29,7 @@ export {
   type GeneratedCa,
   generateCa,
 } from './ca.ts';
-export type { RolloverState } from './ca-rollover.ts';
+export type { CaRolloverMaterial, RolloverState } from './ca-rollover.ts';
 export type { CertificateRecord } from './certificate-ledger.ts';
 export type { Credentials } from './credentials.ts';
 export {

@@ -14,9 +14,9 @@ import type { Entry, Store } from '../store/store.ts';
 export class RunningTime {
   readonly #store: Store;
   readonly #clock: Clock;
-  /** The stored running time when this process opened the store, and its monotonic clock at that moment. */
-  readonly #readMs: number;
-  readonly #startMs: number;
+  /** The stored running time when this process read it, and its monotonic clock at that moment. */
+  #readMs: number;
+  #startMs: number;
 
   private constructor(store: Store, clock: Clock, readMs: number) {
     this.#store = store;
@@ -36,15 +36,19 @@ export class RunningTime {
   }
 
   /**
-   * Stores the running time for later processes.
+   * Stores the running time for later processes, or takes that of another process that has measured more.
    *
    * @throws {StoreError} if it cannot be stored.
    */
   async save(): Promise<void> {
     const stored = await this.#store.get(RUNNING);
     const runMs = Math.floor(this.ms);
-    // Another process on the store may have measured more.
-    if (runMs <= runMsOf(stored)) return;
+    if (runMs < runMsOf(stored)) {
+      // Another process has measured more, for example because the machine of this one was suspended.
+      this.#readMs = runMsOf(stored);
+      this.#startMs = this.#clock.monotonicMs();
+      return;
+    }
     try {
       await this.#store.commit([{ key: RUNNING, value: { runMs }, expect: stored?.version ?? 0 }]);
     } catch (error) {

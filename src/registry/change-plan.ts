@@ -1,8 +1,9 @@
 /**
- * What one write to the registry changes: read from what the caller gave, checked, and made ready for the store.
+ * What one write to the registry changes: read from what the caller gave, and checked.
  * @module
  */
 import { parseSchema } from '../base/schema.ts';
+import type { Slices } from '../base/slices.ts';
 import { ConfigError, ConflictError, VersionMismatchError } from '../errors.ts';
 import type { Json, Write } from '../store/index.ts';
 import { FitCheck, type Place } from './check.ts';
@@ -19,16 +20,15 @@ export class ChangePlan {
   readonly #owner: Owner;
   readonly #changes: RecordChange[] = [];
   readonly #places = new ShardedMap<Place>();
-  readonly #writes: Write[] = [];
 
   constructor(tables: DesiredTables, owner: Owner) {
     this.#tables = tables;
     this.#owner = owner;
   }
 
-  /** What `check` has prepared for the store. */
-  get writes(): readonly Write[] {
-    return this.#writes;
+  /** What changes. */
+  get changes(): readonly RecordChange[] {
+    return this.#changes;
   }
 
   /**
@@ -108,19 +108,28 @@ export class ChangePlan {
   }
 
   /**
-   * Checks that the records fit together after the change, in steps, and fills `writes`.
+   * Checks that the records fit together after the change, in steps.
    *
    * @throws {ConfigError} naming the first fault.
    */
-  *check(): Generator<void> {
-    const proposal = new Proposal(this.#tables);
-    yield* new FitCheck(this.#tables, proposal, this.#places).run(this.#changes);
-    for (const { key, record } of this.#changes) {
-      // The values in it, such as addresses, are stored as text.
-      const value = record && (JSON.parse(JSON.stringify(record)) as Json);
-      this.#writes.push({ key, value });
-      yield;
+  check(): Generator<void> {
+    return this.#check(this.#changes);
+  }
+
+  /** Returns whether the records fit together after a part of the change. */
+  async fits(part: readonly RecordChange[], slices: Slices): Promise<boolean> {
+    try {
+      await slices.all(this.#check(part));
+      return true;
+    } catch (error) {
+      if (error instanceof ConfigError) return false;
+      throw error;
     }
+  }
+
+  #check(changes: readonly RecordChange[]): Generator<void> {
+    const proposal = new Proposal(this.#tables);
+    return new FitCheck(this.#tables, proposal, this.#places).run(changes);
   }
 
   #set(key: string, spec: Spec, path: string): void {
@@ -138,6 +147,12 @@ export class ChangePlan {
       `${describe(record.spec)} is kept by the ${record.owner}; change it there`
     );
   }
+}
+
+/** Returns the write that stores a change. */
+export function writeOf({ key, record }: RecordChange): Write {
+  // The values in it, such as addresses, are stored as text.
+  return { key, value: record && (JSON.parse(JSON.stringify(record)) as Json) };
 }
 
 /** The version of a record that is not there. */

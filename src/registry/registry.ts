@@ -8,8 +8,9 @@ import { checkClock, checkMethods, checkObject } from '../base/option-check.ts';
 import { NameText, parseSchema, type Schema } from '../base/schema.ts';
 import { SliceQueue, type Slices, slicesOf } from '../base/slices.ts';
 import { ApiMisuseError, ConflictError, NotFoundError } from '../errors.ts';
-import type { Change, Store, Write } from '../store/index.ts';
-import { ChangePlan } from './change-plan.ts';
+import type { Change, Store } from '../store/index.ts';
+import type { ChangePlan } from './change-plan.ts';
+import { GENERATION } from './generation.ts';
 import {
   CLOUD,
   type DesiredRecord,
@@ -25,6 +26,7 @@ import {
   type VersionedRecord,
 } from './model.ts';
 import { pageOf, type RecordQuery } from './record-pages.ts';
+import { RecordWriter } from './record-writer.ts';
 import {
   describe,
   exposureKey,
@@ -78,6 +80,9 @@ export interface ChangeOptions {
  * Keeps the desired state in one store. What it returns is immutable. Writes run one after the other; when a write
  * resolves, it is durable and `change` has been emitted. The methods of `DesiredSource` and `state` have the state of
  * the last `change`.
+ *
+ * Several processes may have a registry on one store. A write that others overtake is checked and made anew, also against
+ * its `expect`; if that happens 20 times, it rejects with `StoreConflictError`.
  */
 export class Registry extends Emitter<RegistryEvents> implements DesiredSource, AsyncDisposable {
   readonly #store: Store;
@@ -90,7 +95,7 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
   /** The revision of the tables that the last `change` was about. */
   #revision = 0;
   #state: { readonly revision: number; readonly state: DesiredState } | undefined;
-  #writes: Promise<unknown> = Promise.resolve();
+  readonly #writer: RecordWriter;
   /** Changes that came before the store was read. */
   #early: Change[] | undefined = [];
   #stopTimer: () => void = () => {};
@@ -103,7 +108,14 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
     this.#tables = new DesiredTables(() => clock.wallMs());
     this.#slices = slicesOf(clock);
     this.#taking = new SliceQueue(this.#slices, () => this.#afterSlice());
-    this.#unwatch = store.watch(PREFIX, (changes) => {
+    this.#writer = new RecordWriter({
+      store,
+      tables: this.#tables,
+      clock,
+      slices: this.#slices,
+      taking: this.#taking,
+    });
+    this.#unwatch = store.watch(WATCHED, (changes) => {
       if (this.#early === undefined) this.#take(changes);
       else this.#early = this.#early.concat(changes);
     });
@@ -116,7 +128,7 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
    * @throws {StoreError} if the store cannot be read, or has a record that is not one.
    */
   static async open(store: Store, options: RegistryOptions = {}): Promise<Registry> {
-    checkMethods('store', store, ['list', 'commit', 'watch']);
+    checkMethods('store', store, ['get', 'list', 'commit', 'watch']);
     const clock = checkClock(checkObject('the options of Registry', options).clock);
     const registry = new Registry(store, clock);
     try {
@@ -205,20 +217,25 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
    * Replaces all records of `owner`, and takes only what differs. A large state is read, checked and taken in slices, so
    * that packets flow meanwhile; other writes wait.
    *
+   * A store with `maxWrites` takes a large state in several commits: what ends first, and each leaves a valid state. If
+   * this rejects after the first one, what was stored so far remains, and the same call goes on from there.
+   *
    * @param desired a `DesiredInput`, which may come straight from a file; it must not change until this has resolved
    * @returns how many records were stored
    * @throws {ConfigError} naming the place in `desired` that is wrong; then nothing is changed.
    * @throws {ConflictError} naming the place of a record that another owner keeps; then nothing is changed.
+   * @throws {ConflictError} if the store has `maxWrites`, and the state cannot be reached in several commits.
+   * @throws {StoreConflictError} if other machines change the state again and again meanwhile.
    * @throws {StoreError} if it cannot be stored; then nothing is changed.
    */
   async apply(desired: unknown, owner: Owner): Promise<AppliedChanges> {
-    let writes: readonly Write[] = [];
+    let changes: ChangePlan['changes'] = [];
     await this.#write(owner, async (plan) => {
-      writes = plan.writes;
       await this.#slices.all(plan.replaceAll(desired));
+      changes = plan.changes;
     });
-    const removed = writes.filter(({ value }) => value === undefined).length;
-    return { written: writes.length - removed, removed };
+    const removed = changes.filter(({ record }) => record === undefined).length;
+    return { written: changes.length - removed, removed };
   }
 
   /**
@@ -340,7 +357,8 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
 
   /** Waits for the writes under way, and ends the watch of the store, which stays open. */
   close(): Promise<void> {
-    this.#closing ??= this.#writes
+    this.#closing ??= this.#writer
+      .idle()
       .then(() => this.#taking.idle())
       .then(() => {
         this.#unwatch();
@@ -354,12 +372,15 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
   }
 
   async #read(): Promise<void> {
+    // The list is at least as new as the generation that was read before it.
+    const generation = await this.#store.get(GENERATION);
     const entries = await this.#store.list(PREFIX);
     function* records(): Generator<RecordChange> {
       for (const { key, value } of entries) yield { key, record: readRecord(key, value) };
     }
     await this.#slices.all(this.#tables.take(records(), undefined));
     this.#revision = this.#tables.revision;
+    if (generation !== undefined) this.#writer.taken([generation]);
     const early = this.#early!;
     this.#early = undefined;
     // The list may have these changes already; to take them twice changes nothing.
@@ -369,11 +390,17 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
   }
 
   #take(changes: readonly Change[]): void {
-    this.#taking.add(this.#tables.take(this.#recordsOf(changes), this.#touched));
+    this.#taking.add(this.#taken(changes));
+  }
+
+  *#taken(changes: readonly Change[]): Generator<void> {
+    yield* this.#tables.take(this.#recordsOf(changes), this.#touched);
+    this.#writer.taken(changes);
   }
 
   *#recordsOf(changes: readonly Change[]): Generator<RecordChange> {
     for (const { key, value } of changes) {
+      if (!key.startsWith(PREFIX)) continue;
       try {
         yield { key, record: value === undefined ? undefined : readRecord(key, value) };
       } catch (error) {
@@ -423,16 +450,7 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
     if (this.#closing !== undefined) {
       return Promise.reject(new ApiMisuseError('the registry is closed'));
     }
-    const written = this.#writes.then(async () => {
-      await this.#taking.idle();
-      const plan = new ChangePlan(this.#tables, owner);
-      await make(plan);
-      await this.#slices.all(plan.check());
-      if (plan.writes.length > 0) await this.#store.commit(plan.writes);
-      await this.#taking.idle();
-    });
-    this.#writes = written.catch(() => {});
-    return written;
+    return this.#writer.write(owner, make);
   }
 
   /** @param needing the specs that need the record of `spec`; `undefined` ones are left out */
@@ -462,6 +480,8 @@ function takeAll(touched: TouchedKeys): Touched {
   return all;
 }
 
+/** The beginning of the keys of records and of the generation. */
+const WATCHED = 'desired';
 const MAX_LISTED = 5;
 /** How late a time box may begin or end after the time of day was set, in ms. */
 const MAX_BOX_DELAY_MS = 60_000;

@@ -18,3 +18,4 @@ export type {
   StoreLease,
   Write,
 } from './store.ts';
+export { StoreSecrets, type StoreSecretsOptions } from './store-secrets.ts';

@@ -20,10 +20,17 @@ export interface Secrets {
    * @throws {ApiMisuseError} if a name or a value is invalid; then nothing has changed.
    * @throws {EnvironmentError} if the changes cannot be stored. Usually nothing has changed then, and the same commit
    *   may be repeated.
+   * @throws {ConflictError} if another process has changed one of the secrets since it was read, where several
+   *   processes share the secrets; then nothing has changed.
    */
   commit(changes: SecretChanges): Promise<void>;
   /** Returns where an operator finds a secret, for messages: a path or a URL. If absent, messages use the name. */
   locate?(name: string): string;
+  /**
+   * Calls `listener` with the names of secrets after each commit that changed them, by any process. Returns a function
+   * that ends this. If absent, no other process changes the secrets.
+   */
+  watch?(listener: (names: readonly string[]) => void): () => void;
 }
 
 /** Bytes by name; undefined removes. */

@@ -13,6 +13,7 @@ const LAN = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'], zone: 'example
 
 let directory: string;
 let path: string;
+let store: MemoryStore;
 let registry: Registry;
 let trail: AuditTrail;
 /** How often all exposures were read since the trail follows the registry. */
@@ -21,7 +22,8 @@ let readings: number;
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'vp-audit-'));
   path = join(directory, 'audit.jsonl');
-  registry = await Registry.open(new MemoryStore());
+  store = new MemoryStore();
+  registry = await Registry.open(store);
   const sites = ['cloud', 'site-a', 'site-b'].map((name) => ({ name, ...LAN }));
   const services = ['mq', 'db'].map((name, i) => ({
     ...{ name, site: 'cloud', address: `10.0.0.${i + 1}`, ports: ['tcp/80'] },
@@ -46,7 +48,11 @@ afterEach(async () => {
 /** Returns the lines since the start, each as kind, site and service. */
 async function lines(): Promise<string[]> {
   await trail.close();
-  const all = readFileSync(path, 'utf8').trim().split('\n');
+  return linesOf(path);
+}
+
+function linesOf(file: string): string[] {
+  const all = readFileSync(file, 'utf8').trim().split('\n');
   return all.slice(1).map((line) => {
     const { kind, site, detail } = JSON.parse(line);
     return `${kind} ${site} ${detail.service} ${detail.ports.join()}`;
@@ -80,4 +86,24 @@ test('a service that changes is written for each of its sites', async () => {
     'expose site-a mq tcp/81',
     'expose site-b mq tcp/81',
   ]);
+});
+
+test('each machine writes what any of them changes, also while both change it', async () => {
+  await using there = await Registry.open(store);
+  const otherPath = join(directory, 'other.jsonl');
+  const other = await AuditTrail.open({ path: otherPath });
+  other.follow(there);
+  await Promise.all([
+    registry.expose({ service: 'db', site: 'site-a' }, 'admin'),
+    there.expose({ service: 'db', site: 'site-b' }, 'admin'),
+  ]);
+  await there.unexpose({ service: 'db', site: 'site-a' }, 'admin');
+  await other.close();
+  const expected = [
+    'expose site-a db tcp/80',
+    'expose site-b db tcp/80',
+    'unexpose site-a db tcp/80',
+  ];
+  expect(await lines()).toEqual(expected);
+  expect(linesOf(otherPath)).toEqual(expected);
 });

@@ -2,9 +2,12 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import * as v from 'valibot';
 import { afterAll, describe, expect, test } from 'vitest';
+import { ConfigFile } from '../../src/cli/config-file.ts';
 import { ExitCode } from '../../src/cli/index.ts';
 import { changedKeys } from '../../src/cli/restart-keys.ts';
+import { MemoryStore, Registry } from '../../src/index.ts';
 import { formatToken } from '../../src/pki/token.ts';
 import { refusingTcpPort } from '../support/refusing-port.ts';
 import { runCommand, TestIo } from './run-command.ts';
@@ -23,6 +26,21 @@ describe('changedKeys', () => {
   test('does not name a key that is now given with its default', () => {
     expect(changedKeys(before, { ...before, keys: { ...before.keys, c: 30 } })).toEqual([]);
   });
+});
+
+test('a record of the file that the admin interface keeps is named with its line', async () => {
+  const path = join(root, 'cloud.yaml');
+  const site = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'], zone: 'a.test' };
+  const lines = ['cloud', 'site-a'].map((name) => `    - ${JSON.stringify({ name, ...site })}`);
+  writeFileSync(path, ['desired:', '  sites:', ...lines, ''].join('\n'));
+  const file = new ConfigFile(path);
+  await using registry = await Registry.open(new MemoryStore());
+  await registry.putSite({ name: 'site-a', ...site }, 'admin');
+  const { desired } = file.plain(v.unknown()) as { readonly desired: unknown };
+  const reloading = file.locate(() => registry.apply(desired, 'file'), { within: 'desired' });
+  await expect(reloading).rejects.toThrow(
+    `${path}:4: desired.sites[1]: the site "site-a" is kept by the admin already`
+  );
 });
 
 test('an edge gateway says on SIGHUP which changes of its file need a restart, or what is wrong with it', async () => {

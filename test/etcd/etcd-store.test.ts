@@ -190,7 +190,7 @@ describe.skipIf(isSkipped)(`EtcdStore${isSkipped ? ` (skipped: ${reason})` : ''}
       ['/vp/b/', user],
       ['/vp/a/', undefined],
     ] as const) {
-      const options = { endpoints, prefix, requestTimeoutMs: 500 };
+      const options = { endpoints, prefix };
       const refused = open(each === undefined ? options : { ...options, user: each });
       const error = await refused.catch((reason: Error) => reason);
       expect(error).toBeInstanceOf(StoreError);

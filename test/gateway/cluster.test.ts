@@ -16,6 +16,7 @@ interface Machine {
 }
 
 const gateways = new Gateways();
+
 let shared: MemoryStore;
 
 async function startMachine(name: string): Promise<Machine> {
@@ -123,7 +124,7 @@ describe('a cloud of two machines', () => {
     const rejected = nextState(edge);
     const receipt = await two.cloud.revoke({ site: 'site-a' });
     expect(receipt).toMatchObject({ confirmed: ['one', 'two'], unconfirmed: [] });
-    expect((await one.cloud.status('site-a')).sites[0]).toMatchObject({ tunnel: 'down' });
+    expect((await one.cloud.status('site-a')).sites[0]).toMatchObject({ edge: undefined });
     await rejected;
   });
 });

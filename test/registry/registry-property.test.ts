@@ -6,109 +6,26 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { ConfigError, ConflictError, NotFoundError, StoreError } from '../../src/errors.ts';
-import {
-  type DesiredState,
-  type Owner,
-  Registry,
-  type RegistryEvents,
-} from '../../src/registry/index.ts';
-import { type Json, MemoryStore, type Write } from '../../src/store/index.ts';
+import { type Owner, Registry, type RegistryEvents } from '../../src/registry/index.ts';
+import { MemoryStore, type Write } from '../../src/store/index.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { runsOf, timeoutOf } from '../support/property-runs.ts';
 import { fits, inForce } from './naive-fit.ts';
+import {
+  FIRST,
+  grouped,
+  keyOf,
+  SERVICE_NAMES,
+  SITE_NAMES,
+  START_MS,
+  stateOf,
+  type Value,
+  value,
+} from './random-records.ts';
 
 const RUNS = runsOf(60);
-const START_MS = Date.parse('2026-01-01T00:00:00Z');
-
-const SITE_NAMES = ['cloud', 'a', 'a-b', 'c'];
-const SERVICE_NAMES = ['mq', 'web', 'web-2', 'api'];
-const SELECTOR_NAMES = ['one', 'two', 'three'];
-
-/** What each history begins with. */
-const FIRST = {
-  sites: SITE_NAMES.map((name, i) => ({
-    name,
-    sources: ['10.0.0.0/24', '2001:db8::/64'],
-    pools: ['10.0.0.128/25', 'fd00::/120'],
-    zone: 'x.test',
-    labels: i < 2 ? {} : { tier: 'edge' },
-  })),
-  services: SERVICE_NAMES.map((name, i) => ({
-    name,
-    site: i === 3 ? 'a' : 'cloud',
-    address: ['10.0.0.5', '10.0.0.6', '2001:db8::5', '10.0.0.5'][i]!,
-    ports: ['tcp/1'],
-  })),
-};
-
-const site = fc.record(
-  {
-    name: fc.constantFrom(...SITE_NAMES),
-    sources: fc.constant(['10.0.0.0/24', '2001:db8::/64']),
-    pools: fc.constantFrom(
-      ['10.0.0.128/25', 'fd00::/120'],
-      ['10.0.0.128/25'],
-      ['fd00::/120'],
-      ['10.0.0.128/26', '10.0.0.192/26']
-    ),
-    reserved: fc.constantFrom([], ['10.0.0.130']),
-    zone: fc.constantFrom('x.test', 'X.test', 'b.x.test'),
-    maxNames: fc.constantFrom(1, 2, 5, 5, 5),
-    labels: fc.constantFrom({}, { tier: 'edge' }, { tier: 'edge', country: 'de' }, { tier: 'lab' }),
-  },
-  { requiredKeys: ['name', 'sources', 'pools', 'zone'] }
-);
-const service = fc.record({
-  name: fc.constantFrom(...SERVICE_NAMES),
-  site: fc.constantFrom('cloud', 'cloud', 'a', 'c'),
-  address: fc.constantFrom('10.0.0.5', '10.0.0.5', '10.0.0.6', '2001:db8::5', '10.0.0.200'),
-  ports: fc.constant(['tcp/1']),
-});
-const time = fc.integer({ min: -3, max: 9 }).map((minutes) => {
-  return new Date(START_MS + minutes * 60_000).toISOString();
-});
-const label = fc.constantFrom('mq', 'web', 'WWW', 'www.x.test', 'x.test', 'deep.mq', '_a.mq', 'ns');
-const binding = fc.record({ prefix: fc.constantFrom('_a', '_a._b') }, { requiredKeys: [] });
-const terms = {
-  service: fc.constantFrom(...SERVICE_NAMES),
-  dnsName: label,
-  clients: fc.constant(['10.0.0.7']),
-  address: fc.constantFrom('10.0.0.129', '10.0.0.130', 'fd00::9', '10.9.9.9'),
-  aliases: fc.array(label, { maxLength: 2 }),
-  wildcard: fc.boolean(),
-  https: fc.array(binding, { maxLength: 2 }),
-  svcb: fc.array(binding, { maxLength: 1 }),
-  notBefore: time,
-  notAfter: time,
-};
-const exposure = fc.oneof(
-  fc.record({ service: terms.service, site: fc.constantFrom(...SITE_NAMES) }),
-  fc.record(
-    {
-      service: terms.service,
-      site: fc.constantFrom(...SITE_NAMES),
-      dnsName: label,
-      aliases: fc.array(label, { maxLength: 1 }),
-      address: terms.address,
-    },
-    { requiredKeys: ['service', 'site'] }
-  ),
-  fc.record(
-    { ...terms, site: fc.constantFrom(...SITE_NAMES) },
-    { requiredKeys: ['service', 'site'] }
-  ),
-  fc.record(
-    {
-      ...terms,
-      name: fc.constantFrom(...SELECTOR_NAMES),
-      siteSelector: fc.constantFrom({}, { tier: 'edge' }, { country: 'de', tier: 'edge' }),
-    },
-    { requiredKeys: ['service', 'name', 'siteSelector'] }
-  )
-);
 const owner = fc.constantFrom<Owner>('file', 'admin', 'admin');
 
-type Value = Readonly<Record<string, Json>>;
 type Step =
   | { readonly do: 'put'; readonly value: Value; readonly owner: Owner }
   | { readonly do: 'remove'; readonly which: number; readonly owner: Owner }
@@ -119,11 +36,6 @@ type Step =
   | { readonly do: 'wait' | 'set clock'; readonly minutes: number }
   | { readonly do: 'restart' };
 
-const value = fc.oneof(
-  { weight: 2, arbitrary: site },
-  { weight: 2, arbitrary: service },
-  { weight: 5, arbitrary: exposure }
-) as fc.Arbitrary<Value>;
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 12, arbitrary: fc.record({ do: fc.constant('put' as const), value, owner }) },
   {
@@ -164,13 +76,6 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('restart' as const) }) }
 );
-
-function keyOf(value: Value): string {
-  if (value.siteSelector !== undefined) return `desired/selector/${value.name}`;
-  if (value.zone !== undefined) return `desired/site/${value.name}`;
-  if (value.ports !== undefined) return `desired/service/${value.name}`;
-  return `desired/exposure/${value.site}/${value.service}`;
-}
 
 class FailingStore extends MemoryStore {
   isFailing = false;
@@ -389,25 +294,6 @@ function remove(registry: Registry, value: Value, by: Owner) {
       : { name },
     by
   );
-}
-
-function grouped(values: readonly Value[]) {
-  return {
-    sites: values.filter((each) => each.zone !== undefined),
-    services: values.filter((each) => each.ports !== undefined),
-    exposures: values.filter((each) => each.service !== undefined),
-  };
-}
-
-/** Returns the state that these records make. */
-async function stateOf(
-  records: ReadonlyMap<string, Json>,
-  clock: FakeClock
-): Promise<DesiredState> {
-  const store = new MemoryStore();
-  await store.commit([...records].map(([key, value]) => ({ key, value })));
-  await using registry = await Registry.open(store, { clock });
-  return registry.state;
 }
 
 test('a history of a registry', { timeout: timeoutOf(RUNS) }, async () => {

@@ -17,8 +17,10 @@ import { ApiMisuseError, EnvironmentError } from '../../src/errors.ts';
 import {
   FileSecrets,
   MemorySecrets,
+  MemoryStore,
   type SecretChanges,
   type Secrets,
+  StoreSecrets,
 } from '../../src/store/index.ts';
 import { Crash, CrashingDisk } from './crashing-disk.ts';
 
@@ -66,6 +68,7 @@ describe.each<[string, () => Promise<Secrets>]>([
   ['MemorySecrets', async () => new MemorySecrets()],
   ['FileSecrets', () => FileSecrets.open(newPath())],
   ['FileSecrets with a passphrase', () => FileSecrets.open(newPath(), { passphrase: 'x' })],
+  ['StoreSecrets', () => StoreSecrets.open(new MemoryStore(), { passphrase: 'x' })],
 ])('%s', (_, open) => {
   test('keeps bytes under names, changes several at once and removes them', async () => {
     const secrets = await open();

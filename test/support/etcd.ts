@@ -4,13 +4,14 @@
  */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { expect, vi } from 'vitest';
 
-const PACKAGES = { etcd: 'etcd-server', etcdctl: 'etcd-client' };
+const PACKAGES = { etcd: 'etcd-server', etcdctl: 'etcd-client', setpriv: 'util-linux' };
 
 /** Why there is no etcd; undefined if there is one. */
 export function whyNoEtcd(): string | undefined {
@@ -59,13 +60,24 @@ export class EtcdServer {
     }
   }
 
-  kill(signal: NodeJS.Signals): void {
-    this.#child?.kill(signal);
+  /** Stops all its threads, and returns when none of them runs. */
+  async pause(): Promise<void> {
+    const { pid } = this.#child!;
+    process.kill(pid!, 'SIGSTOP');
+    const states = (): string[] =>
+      readdirSync(`/proc/${pid}/task`).map((thread) =>
+        readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8').replace(/^.*\) (.).*$/s, '$1')
+      );
+    await vi.waitFor(() => expect(new Set(states())).toEqual(new Set(['T'])));
+  }
+
+  resume(): void {
+    this.#child?.kill('SIGCONT');
   }
 
   /** Kills it and waits for its end. */
   async stop(): Promise<void> {
-    this.kill('SIGKILL');
+    this.#child?.kill('SIGKILL');
     await this.#ended;
   }
 
@@ -118,8 +130,10 @@ export class EtcdServer {
             ...['--client-cert-auth', `--trusted-ca-file=${tls.ca}`],
           ];
     const child = spawn(
-      'etcd',
+      'setpriv',
       [
+        // It does not outlive a test that is killed.
+        ...['--pdeathsig', 'KILL', 'etcd'],
         ...['--data-dir', join(this.directory, 'data'), '--logger=zap', '--log-level=info'],
         ...['--log-outputs=stderr', '--heartbeat-interval=50', '--election-timeout=500'],
         ...[`--listen-client-urls=${url}`, `--advertise-client-urls=${url}`],

@@ -66,9 +66,11 @@ async function ping(source: IpAddress, destination: IpAddress): Promise<void> {
   const ports = { sourcePort: 1, destinationPort: 0 };
   const packet = probePacket({ protocol: 'icmp', source, destination, ...ports });
   const frame = Buffer.concat([Buffer.alloc(VNET_HEADER_LENGTH), packet]);
-  const reply = once(replies, 'reply');
-  tun.write(frame, 0, frame.length);
-  await reply;
+  const send = (): void => void tun.write(frame, 0, frame.length);
+  const again = setInterval(send, 200);
+  send();
+  await once(replies, 'reply');
+  clearInterval(again);
 }
 
 /** Sends echo requests back as replies: with the addresses exchanged, only the type changes the checksum. */

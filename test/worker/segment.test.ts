@@ -13,13 +13,15 @@ import { titled } from '../support/titled.ts';
 
 const skipReason = whatIsMissing({
   ping: 'iputils-ping',
-  tcpdump: 'tcpdump',
+  nft: 'nftables',
 });
 
 const POOLS = ['10.0.0.128/25', 'fd00::1:0/112'];
 const BLOCKS = { '10.0.0.144/28': 'site-a', 'fd00::1:10/124': 'site-a' };
 /** A presence of each IP version. */
 const PRESENCES = ['10.0.0.145', 'fd00::1:11'] as const;
+/** The second of these as a number. */
+const HEX = '0xfd000000000000000000000000010011';
 
 interface Machine {
   readonly host: Host;
@@ -126,20 +128,26 @@ describe.skipIf(skipReason !== undefined)(titled('one segment', skipReason), () 
       ip route delete 10.0.0.144/28 dev vp0
     `);
 
-    const sniffer = client.start(['tcpdump', '-lnni', 'eth0', `ether src ${b.hardware}`]);
-    await sniffer.printed(/listening on/);
+    await client.sh(`nft '
+      add table arp announced
+      add chain arp announced in { type filter hook input priority 0; }
+      add rule arp announced in arp saddr ip ${PRESENCES[0]} arp daddr ip ${PRESENCES[0]} counter
+      add table ip6 announced
+      add chain ip6 announced in { type filter hook input priority 0; }
+      add rule ip6 announced in ip6 daddr ff02::1 icmpv6 type nd-neighbor-advert @th,64,128 ${HEX} counter
+    '`);
     await command(b, 'hold site-a 101');
     await allAt('b');
     expect(await answered()).toEqual([2, 2]);
-    const announced = (presence: string) =>
-      sniffer.stdout.match(
-        new RegExp(`Request who-has ${presence} tell ${presence},|, tgt is ${presence},`, 'g')
-      )?.length ?? 0;
     await eventually(
       'each presence is announced twice',
-      () => PRESENCES.every((presence) => announced(presence) >= 2) || undefined
+      async () => {
+        const rules = await client.sh('nft list table arp announced; nft list table ip6 announced');
+        return rules.match(/counter packets 2 /g)?.length === 2 || undefined;
+      },
+      DEADLINE_MS
     );
-    expect(sniffer.text).not.toContain('warning');
+    expect(b.program.text).not.toContain('warning');
 
     await command(b, 'release site-a');
     await command(a, 'hold site-a 102');
