@@ -151,7 +151,10 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
     if (this.#member.lease === undefined) return Promise.resolve(this.#takeBack(site, lastEpoch));
     let claim = this.#claiming.get(site);
     if (claim === undefined) {
-      claim = this.#claim(site).finally(() => this.#claiming.delete(site));
+      claim = this.#claim(site).finally(() => {
+        this.#claiming.delete(site);
+        void this.#withdraw(site);
+      });
       this.#claiming.set(site, claim);
     }
     return claim;
@@ -242,10 +245,21 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
       }
     } catch (error) {
       if (!(error instanceof StoreError || error instanceof StoreConflictError)) throw error;
-    } finally {
-      if (hasAsked) void this.#tried(site, wants.withdraw(site));
     }
     return BUSY;
+  }
+
+  /** Takes the question back that a claim has left. */
+  async #withdraw(site: string): Promise<void> {
+    while (this.#member.lease !== undefined && !this.#end.signal.aborted) {
+      if (!this.#wants!.isAsking(site) || this.#claiming.has(site)) return;
+      try {
+        await this.#wants!.withdraw(site);
+      } catch (error) {
+        if (error instanceof StoreConflictError) return;
+        await pause(this.#member.clock, RETRY_MS, this.#end.signal);
+      }
+    }
   }
 
   /** Resolves when the store shows something of the site, or after `ms`. */
