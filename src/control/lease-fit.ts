@@ -260,7 +260,8 @@ export class LeaseFit {
     const { value: stored = [] } = realm.overlaps.write(name);
     // An overlap of an earlier process may be longer than they are now.
     const isLimited = !isFollowing && realm.overlaps.limit(untilMs);
-    const hasBegun = realm.beginOverlap(before, untilMs);
+    // What another process has stored may lack what it has yet to begin.
+    const hasBegun = realm.beginOverlap(shown === undefined ? before : undefined, untilMs);
     if (hasBegun || isLimited) journal.write(realm.overlaps.write(name));
     if (hasBegun && isFollowing) this.#follow.noteBegun(name, stored);
     if (realm.overlaps.isEmpty) this.#overlapping.delete(name);
