@@ -47,6 +47,7 @@ export class Election extends Emitter<ElectionEvents> implements AsyncDisposable
       election.#follow
     );
     member.on('state', election.#follow);
+    member.on('draining', election.#follow);
     election.#follow();
     return election;
   }
@@ -98,6 +99,7 @@ export class Election extends Emitter<ElectionEvents> implements AsyncDisposable
   async #close(): Promise<void> {
     this.#end.abort();
     this.#member.off('state', this.#follow);
+    this.#member.off('draining', this.#follow);
     await this.#standing;
     try {
       await this.resign();

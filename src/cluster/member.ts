@@ -35,6 +35,8 @@ export type MemberState = 'attached' | 'detached' | 'removed' | 'closed';
 
 export interface MemberEvents {
   state: [change: { readonly state: MemberState; readonly previous: MemberState }];
+  /** This machine takes no sites any more, or takes them again. */
+  draining: [change: { readonly isDraining: boolean }];
   /** Machines have been added or removed, or are alive or not any more. */
   machines: [change: { readonly names: readonly string[] }];
   /** This machine has been detached for `maxDetachedMs`, or was removed: it must end all tunnels now. */
@@ -154,8 +156,16 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
    * @throws {StoreError} if the store does not answer.
    */
   async setDraining(isDraining: boolean): Promise<void> {
+    const before = this.#isDraining;
     this.#isDraining = isDraining;
-    await this.#writeWorker();
+    try {
+      await this.#writeWorker();
+    } catch (error) {
+      // The others do not know, so this machine goes on as they expect.
+      this.#isDraining = before;
+      throw error;
+    }
+    this.emit('draining', { isDraining });
   }
 
   /**

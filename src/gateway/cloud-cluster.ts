@@ -32,7 +32,12 @@ import type { Allocation, PresenceController } from '../control/index.ts';
 import { errorFields, type LogEvent } from '../observe/index.ts';
 import type { Store } from '../store/index.ts';
 import type { Revoker } from '../trust/index.ts';
-import { type AuthorizeVerdict, CloseCode, type TunnelEpoch } from '../tunnel/index.ts';
+import {
+  type AuthorizeVerdict,
+  CloseCode,
+  type TunnelEpoch,
+  type TunnelRefusal,
+} from '../tunnel/index.ts';
 import type { WorkerPool } from '../worker/index.ts';
 import type { ResolvedCloudOptions, ResolvedClusterOptions } from './cloud-options.ts';
 
@@ -72,6 +77,9 @@ export class CloudCluster {
   /** Settles when the changes of leases so far are applied and told. */
   #applying: Promise<void> | undefined;
   #isAppliedAgain = false;
+  #cancelApply = (): void => {};
+  /** Ends a drain. */
+  readonly #end = new AbortController();
 
   private constructor(
     options: ResolvedClusterOptions & Pick<ResolvedCloudOptions, 'logger'>,
@@ -145,6 +153,12 @@ export class CloudCluster {
     }));
   }
 
+  /** The names of the other machines that are alive. */
+  get others(): readonly string[] {
+    const live = this.member.machines.list().filter(({ isLive }) => isLive);
+    return live.flatMap(({ name }) => (name === this.member.name ? [] : [name]));
+  }
+
   /** Begins to claim sites. Must be called before the workers open. */
   async open({ workers, controller }: ClusterParts): Promise<void> {
     const claims = await SiteClaims.open({ member: this.member, liveness: workers });
@@ -166,6 +180,11 @@ export class CloudCluster {
     claims.on('problem', ({ error, site }) => this.#report('site_claim_failed', error, site));
     workers.on('tunnel', (tunnel) => {
       const { site } = tunnel;
+      if (!claims.held.has(site)) {
+        // It was lost while the tunnel came up.
+        tunnel.close(CloseCode.Busy, `this machine does not hold ${site} any more`);
+        return;
+      }
       this.#tunnels.set(site, (this.#tunnels.get(site) ?? 0) + 1);
       tunnel.on('down', () => {
         const left = this.#tunnels.get(site)! - 1;
@@ -178,13 +197,21 @@ export class CloudCluster {
     });
     const apply = (): void => this.#apply({ workers, controller });
     const unwatch = this.member.leasing.watch(LEASES, apply);
-    this.#closing.add(async () => unwatch());
+    this.#closing.add(async () => {
+      unwatch();
+      this.#cancelApply();
+      this.#end.abort();
+    });
     apply();
   }
 
   /** Tells the others where edges reach this machine. */
   setEndpoints(listening: readonly HostPort[]): Promise<void> {
-    return this.member.setEndpoints(this.#options.endpoints ?? listening);
+    const { endpoints = listening } = this.#options;
+    const actualPort = listening[0]!.port;
+    return this.member.setEndpoints(
+      endpoints.map(({ host, port }) => ({ host, port: port || actualPort }))
+    );
   }
 
   /** Decides about an edge that connects here, which may be that of a site that another machine holds. */
@@ -195,12 +222,11 @@ export class CloudCluster {
   ): Promise<AuthorizeVerdict> {
     const claim: Claim = await this.#claims!.claim(site, lastEpoch);
     if (claim.kind === 'moved') return { moved: claim.endpoints };
-    if (claim.kind === 'busy') {
-      const reason = `it is not decided which machine holds ${site}`;
-      return { code: CloseCode.Busy, reason, retryAfterMs: claim.retryAfterMs };
-    }
+    if (claim.kind === 'busy') return busy(site, claim.retryAfterMs);
     const { epoch } = claim;
     await workers.take(site, epoch.number);
+    // It may have been lost meanwhile.
+    if (this.#claims!.held.get(site)?.epoch.number !== epoch.number) return busy(site, RETRY_MS);
     return { epoch, endpoints: this.#endpoints() };
   }
 
@@ -210,8 +236,9 @@ export class CloudCluster {
     this.#revoked = leasing.version;
     this.#confirmations.confirm(leasing.version);
     // The revoker follows the same watch, and was there before.
-    const unwatch = leasing.watch(REVOCATIONS, ([change]) => {
-      const { version } = change!;
+    const unwatch = leasing.watch(REVOCATIONS, (changes) => {
+      // After an outage of the store, one call tells of several commits.
+      const version = Math.max(this.#revoked, ...changes.map((change) => change.version));
       this.#revoked = version;
       revoker.settled().then(
         () => this.#confirmations.confirm(version),
@@ -229,8 +256,11 @@ export class CloudCluster {
 
   /** Hands all sites of this machine over to the others, and takes none until `resume`. */
   async drain(): Promise<DrainReport> {
-    const report = await drain(this.member, this.#claims!);
-    await this.#election.resign();
+    const report = await drain(this.member, this.#claims!, { signal: this.#end.signal });
+    const others = this.member.machines.list().filter(({ name }) => name !== this.member.name);
+    if (others.some(({ isLive, isDraining }) => isLive && !isDraining)) {
+      await this.#election.resign();
+    }
     return report;
   }
 
@@ -280,7 +310,11 @@ export class CloudCluster {
     this.#applying = parts.controller
       .settled()
       .then(() => parts.workers.settled())
-      .then(() => this.member.setApplied(version))
+      .then(() => {
+        // A process that hangs has not applied anything.
+        if (parts.workers.fault() === undefined) this.member.setApplied(version);
+        else this.#applyLater(parts);
+      })
       .catch((error: Error) => this.#report('machine_failed', error))
       .finally(() => {
         this.#applying = undefined;
@@ -290,12 +324,21 @@ export class CloudCluster {
       });
   }
 
-  /** Where edges reach the machines that are alive. */
+  #applyLater(parts: ClusterParts): void {
+    this.#cancelApply();
+    this.#cancelApply = this.member.clock.after(APPLY_RETRY_MS, () => this.#apply(parts), true);
+  }
+
+  /** Where edges reach the machines that are alive: the first endpoints of all, then the second ones. */
   #endpoints(): readonly HostPort[] {
-    const able = this.member.machines
+    const lists = this.member.machines
       .list()
-      .filter(({ isLive, isDraining }) => isLive && !isDraining);
-    return able.flatMap(({ endpoints }) => endpoints).slice(0, MAX_ENDPOINTS);
+      .flatMap(({ isLive, isDraining, endpoints }) => (isLive && !isDraining ? [endpoints] : []));
+    const longest = Math.max(0, ...lists.map(({ length }) => length));
+    const inTurns = Array.from({ length: longest }, (_, at) =>
+      lists.flatMap((endpoints) => endpoints[at] ?? [])
+    );
+    return inTurns.flat().slice(0, MAX_ENDPOINTS);
   }
 
   #tried(work: Promise<void>, event: LogEvent, site: string): void {
@@ -313,8 +356,17 @@ export class CloudCluster {
   }
 }
 
+/** Refuses an edge for a moment. */
+function busy(site: string, retryAfterMs: number): TunnelRefusal {
+  const reason = `it is not decided which machine holds ${site}`;
+  return { code: CloseCode.Busy, reason, retryAfterMs };
+}
+
+const RETRY_MS = 500;
 /** What the keys of leases of addresses and of revocations in the store begin with. */
 const LEASES = 'lease/';
 const REVOCATIONS = 'revocation/';
+/** How soon it is looked again whether a process hangs. */
+const APPLY_RETRY_MS = 1000;
 /** How many endpoints a WELCOME names at most. */
 const MAX_ENDPOINTS = 16;

@@ -182,6 +182,12 @@ export async function openCloudParts(
   const control = createControl(opening, controller, trust);
   const tunnels = serveTunnels(opening, { control, workers, audit });
   tunnels.on('edge', (change) => sockets.onEdge(change));
+  trust.on('retired', () => {
+    const reason = 'the CA of the certificate is retired';
+    workers
+      .terminate({ unwanted: true }, { code: CloseCode.Untrusted, reason })
+      .catch(reporter('CA rollover', 'revocation_failed'));
+  });
   revocations.on('reinstated', () => workers.refreshRevocations());
   registry.on('change', ({ sites }) => {
     for (const site of sites) {
