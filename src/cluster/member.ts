@@ -35,8 +35,6 @@ export type MemberState = 'attached' | 'detached' | 'removed' | 'closed';
 
 export interface MemberEvents {
   state: [change: { readonly state: MemberState; readonly previous: MemberState }];
-  /** This machine takes no sites any more, or takes them again. */
-  draining: [change: { readonly isDraining: boolean }];
   /** Machines have been added or removed, or are alive or not any more. */
   machines: [change: { readonly names: readonly string[] }];
   /** This machine has been detached for `maxDetachedMs`, or was removed: it must end all tunnels now. */
@@ -123,6 +121,17 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     return this.#state === 'attached' ? this.#lease : undefined;
   }
 
+  /**
+   * Since when this machine is detached, and when it must have ended all its tunnels unless it attaches before
+   * (Infinity: never), in ms of `clock.monotonicMs`; undefined while it is attached.
+   */
+  get detached(): { readonly sinceMs: number; readonly stopsAtMs: number } | undefined {
+    if (this.#state === 'attached') return undefined;
+    const sinceMs = this.#detachedAtMs;
+    const leftMs = this.#state === 'removed' ? 0 : this.#options.maxDetachedMs;
+    return { sinceMs, stopsAtMs: sinceMs + leftMs };
+  }
+
   /** Whether this machine takes no sites any more. */
   get isDraining(): boolean {
     return this.#isDraining;
@@ -165,7 +174,6 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
       this.#isDraining = before;
       throw error;
     }
-    this.emit('draining', { isDraining });
   }
 
   /**

@@ -23,13 +23,14 @@ import {
   type DrainReport,
   drain,
   Election,
+  type Holder,
   Horizon,
   type MachineStatus,
   Member,
   SiteClaims,
 } from '../cluster/index.ts';
 import type { Allocation, PresenceController } from '../control/index.ts';
-import { errorFields, type LogEvent } from '../observe/index.ts';
+import { errorFields } from '../observe/index.ts';
 import type { Store } from '../store/index.ts';
 import type { Revoker } from '../trust/index.ts';
 import {
@@ -72,14 +73,14 @@ export class CloudCluster {
   /** How many tunnels each site has here. */
   readonly #tunnels = new Map<string, number>();
   #claims: SiteClaims | undefined;
+  /** Ends the hand-overs of a drain. */
+  #draining = new AbortController();
   /** The version of the last change of a revocation. */
   #revoked = 0;
   /** Settles when the changes of leases so far are applied and told. */
   #applying: Promise<void> | undefined;
   #isAppliedAgain = false;
   #cancelApply = (): void => {};
-  /** Ends a drain. */
-  readonly #end = new AbortController();
 
   private constructor(
     options: ResolvedClusterOptions & Pick<ResolvedCloudOptions, 'logger'>,
@@ -159,13 +160,28 @@ export class CloudCluster {
     return live.flatMap(({ name }) => (name === this.member.name ? [] : [name]));
   }
 
+  /** Whether this machine allocates addresses for all. */
+  get isController(): boolean {
+    return this.allocation.guards !== undefined;
+  }
+
+  /** How many sites are here. */
+  get heldSites(): number {
+    return this.#claims?.held.size ?? 0;
+  }
+
+  /** Returns who holds a site, as this machine sees it; undefined if nobody does. */
+  holderOf(site: string): Holder | undefined {
+    return this.#claims?.holderOf(site);
+  }
+
   /** Begins to claim sites. Must be called before the workers open. */
   async open({ workers, controller }: ClusterParts): Promise<void> {
     const claims = await SiteClaims.open({ member: this.member, liveness: workers });
     this.#closing.add(() => claims.close());
     this.#claims = claims;
     claims.on('held', ({ site, epoch }) => {
-      this.#tried(workers.take(site, epoch.number), 'site_claim_failed', site);
+      this.#tried(workers.take(site, epoch.number), site);
     });
     claims.on('lost', ({ site, endpoints }) => {
       const close =
@@ -175,9 +191,9 @@ export class CloudCluster {
               reason: `${this.member.name} does not hold ${site} any more`,
             }
           : { code: CloseCode.Moved, reason: `another machine holds ${site}`, endpoints };
-      this.#tried(workers.giveUp(site, close), 'site_claim_failed', site);
+      this.#tried(workers.giveUp(site, close), site);
     });
-    claims.on('problem', ({ error, site }) => this.#report('site_claim_failed', error, site));
+    claims.on('problem', ({ error, site }) => this.#siteFailed(error, site));
     workers.on('tunnel', (tunnel) => {
       const { site } = tunnel;
       if (!claims.held.has(site)) {
@@ -200,7 +216,7 @@ export class CloudCluster {
     this.#closing.add(async () => {
       unwatch();
       this.#cancelApply();
-      this.#end.abort();
+      this.#draining.abort();
     });
     apply();
   }
@@ -256,16 +272,19 @@ export class CloudCluster {
 
   /** Hands all sites of this machine over to the others, and takes none until `resume`. */
   async drain(): Promise<DrainReport> {
-    const report = await drain(this.member, this.#claims!, { signal: this.#end.signal });
+    const { signal } = this.#draining;
+    const report = await drain(this.member, this.#claims!, { signal });
     const others = this.member.machines.list().filter(({ name }) => name !== this.member.name);
-    if (others.some(({ isLive, isDraining }) => isLive && !isDraining)) {
-      await this.#election.resign();
-    }
+    const isLast = !others.some(({ isLive, isDraining }) => isLive && !isDraining);
+    // Somebody has to allocate addresses.
+    if (!signal.aborted && !isLast) await this.#election.resign();
     return report;
   }
 
-  /** Takes sites again. */
+  /** Takes sites again. A drain that is in progress hands over no more. */
   resume(): Promise<void> {
+    this.#draining.abort();
+    this.#draining = new AbortController();
     return this.member.setDraining(false);
   }
 
@@ -291,13 +310,13 @@ export class CloudCluster {
       logger.warn({ event: 'machine_state', machine: member.name, state }, text);
       this.#hooks.onFault(isAttached ? undefined : text);
     });
-    member.on('problem', ({ error }) => this.#report('machine_failed', error));
-    this.#election.on('problem', ({ error }) => this.#report('machine_failed', error));
+    member.on('problem', ({ error }) => this.#failed(error));
+    this.#election.on('problem', ({ error }) => this.#failed(error));
     this.#election.on('change', ({ controller, epoch }) => {
       const text = controller === undefined ? 'no machine' : controller;
       logger.info({ event: 'controller_elected', epoch }, `${text} allocates addresses`);
     });
-    this.#confirmations.on('problem', ({ error }) => this.#report('machine_failed', error));
+    this.#confirmations.on('problem', ({ error }) => this.#failed(error));
   }
 
   /** Tells the others what is applied here, when it is. */
@@ -315,7 +334,7 @@ export class CloudCluster {
         if (parts.workers.fault() === undefined) this.member.setApplied(version);
         else this.#applyLater(parts);
       })
-      .catch((error: Error) => this.#report('machine_failed', error))
+      .catch((error: Error) => this.#failed(error))
       .finally(() => {
         this.#applying = undefined;
         if (!this.#isAppliedAgain || this.#closing.isClosed) return;
@@ -341,17 +360,22 @@ export class CloudCluster {
     return inTurns.flat().slice(0, MAX_ENDPOINTS);
   }
 
-  #tried(work: Promise<void>, event: LogEvent, site: string): void {
-    work.catch((error: Error) => this.#report(event, error, site));
+  #tried(work: Promise<void>, site: string): void {
+    work.catch((error: Error) => this.#siteFailed(error, site));
   }
 
-  #report(event: LogEvent, error: Error, site?: string): void {
+  #failed(error: Error): void {
     if (this.#closing.isClosed) return;
-    const subject = site ?? this.member.name;
-    this.#options.logger.warn(
-      { event, ...(site && { site }), ...errorFields(error) },
-      `${subject}: ${error.message}`
-    );
+    const { name } = this.member;
+    const fields = { event: 'machine_failed', machine: name, ...errorFields(error) } as const;
+    this.#options.logger.warn(fields, `${name}: ${error.message}`);
+    this.#hooks.onProblem(error);
+  }
+
+  #siteFailed(error: Error, site: string): void {
+    if (this.#closing.isClosed) return;
+    const fields = { event: 'site_claim_failed', site, ...errorFields(error) } as const;
+    this.#options.logger.warn(fields, `${site}: ${error.message}`);
     this.#hooks.onProblem(error, site);
   }
 }

@@ -4,18 +4,21 @@
  */
 
 export { parseSchema, type Schema } from '../base/schema.ts';
+export type { ConfirmationReport, UnconfirmedMachine } from '../cluster/index.ts';
 export {
   AUTHORITY_KEEPER_DEFAULTS,
   AuthorityKeeper,
   type AuthorityKeeperEvents,
   type AuthorityKeeperOptions,
 } from './authority-keeper.ts';
-export {
-  type CloudEvents,
-  CloudGateway,
-  type CloudState,
-  type CloudStateChange,
-} from './cloud-gateway.ts';
+export type { CloudState, CloudStateChange } from './cloud-faults.ts';
+export { type CloudEvents, CloudGateway } from './cloud-gateway.ts';
+export type {
+  CloudMachine,
+  CloudMachineList,
+  MoveDestination,
+  OwnMachine,
+} from './cloud-machines.ts';
 export {
   type AuthorizeRequest,
   CLOUD_GATEWAY_DEFAULTS,
