@@ -19,7 +19,10 @@ export class Fence {
   readonly #unwatch: () => void;
   #lease: StoreLease | undefined;
   #version: number | undefined;
+  /** Settles when the last look-up has written the fence, or cannot. */
   #raising: Promise<void> = Promise.resolve();
+  /** The next such write, while it has not begun. */
+  #next: Promise<void> | undefined;
 
   constructor(store: LeasingStore, machine: string, clock: Clock) {
     this.#store = store;
@@ -67,7 +70,12 @@ export class Fence {
    * @throws {StoreUnavailableError} if the lease has ended before.
    */
   raise(): Promise<void> {
-    const raised = this.#raising.then(() => this.#raise());
+    if (this.#next !== undefined) return this.#next;
+    const raised = this.#raising.then(() => {
+      this.#next = undefined;
+      return this.#raise();
+    });
+    this.#next = raised;
     this.#raising = raised.catch(() => {});
     return raised;
   }

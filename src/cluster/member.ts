@@ -165,8 +165,15 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
    * @throws {StoreError} if the store does not answer.
    */
   async setDraining(isDraining: boolean): Promise<void> {
+    const before = this.#isDraining;
     this.#isDraining = isDraining;
-    await this.#writeWorker();
+    try {
+      await this.#writeWorker();
+    } catch (error) {
+      // The others do not know, so this machine goes on as they expect.
+      this.#isDraining = before;
+      throw error;
+    }
   }
 
   /**

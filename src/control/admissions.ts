@@ -41,6 +41,8 @@ export interface AdmissionsOptions {
   readonly enqueue: (work: () => Promise<void>) => Promise<void>;
   /** Stores the changed leases and puts them to use. If it fails, the clients are refused. */
   readonly store: () => Promise<void>;
+  /** Returns whether changes of the desired state wait to be derived. */
+  readonly isDeriving: () => boolean;
   /** Asks the process that allocates; undefined if this one always does. */
   readonly ask?: AllocatorRequests['ask'] | undefined;
   /** The name of this process among those that ask. */
@@ -76,7 +78,7 @@ export class Admissions {
     let admission = this.#admissions.get(key);
     if (admission === undefined) {
       admission = new Promise<void>((resolve, reject) => {
-        this.#arrive({ client, egress, family, resolve, reject, end: () => {} });
+        this.#arrive({ isAsked: false, client, egress, family, resolve, reject, end: () => {} });
       }).finally(() => this.#admissions.delete(key));
       this.#admissions.set(key, admission);
       admission.then(
@@ -90,11 +92,12 @@ export class Admissions {
   /**
    * Admits a client for another process.
    *
-   * @param end is called before the outcome is stored; with false if it was put off, because another process allocates
+   * @param end is called before the outcome is stored; with false if it was put off, because another process allocates,
+   *   or a change of the desired state may admit the client
    */
   admitFor(asked: AskedAdmission, end: (isAnswered: boolean) => void): void {
     const nothing = (): void => {};
-    this.#arrive({ ...asked, resolve: nothing, reject: nothing, end });
+    this.#arrive({ ...asked, isAsked: true, resolve: nothing, reject: nothing, end });
   }
 
   #arrive(arrival: Arrival): void {
@@ -118,13 +121,16 @@ export class Admissions {
       for (let taken = 0; at < arrivals.length; taken++) {
         if (taken >= LEAST_PER_COMMIT && slices.used > LEASE_PART) break;
         const arrival = arrivals[at++]!;
+        let isAnswered = true;
         try {
           this.#leaseTo(arrival);
           admitted.push(arrival);
         } catch (error) {
           arrival.reject(error);
+          // The machine that asks may know of an exposure that is not derived here.
+          isAnswered = !(error instanceof NotAdmittedError && this.#options.isDeriving());
         }
-        arrival.end(true);
+        arrival.end(isAnswered);
       }
       await this.#store(admitted);
     }
@@ -159,6 +165,8 @@ export class Admissions {
   /** Asks the process that allocates for a client that this process may ask for. */
   #askFor(arrival: Arrival): void {
     arrival.end(false);
+    // Its own request reaches the process that allocates now.
+    if (arrival.isAsked) return;
     const { client, egress, family, resolve, reject } = arrival;
     const { ask, name } = this.#options;
     try {
@@ -250,12 +258,14 @@ function outcomeOf(error: unknown): keyof AdmissionCounters {
 }
 
 interface Arrival {
+  /** Whether another process has asked for the client. */
+  readonly isAsked: boolean;
   readonly client: Endpoint;
   readonly egress: string;
   readonly family: Family;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
-  /** Is called before the outcome is stored; with false if another process is to be asked. */
+  /** Is called before the outcome is stored; with false if there is none yet for another process that asks. */
   readonly end: (isAnswered: boolean) => void;
 }
 

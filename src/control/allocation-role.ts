@@ -261,6 +261,8 @@ export class AllocationRole {
       const end = (isAnswered: boolean): void => {
         this.#shown.end(key, isAnswered);
         if (isAnswered) leases().answer(key);
+        // What waits to be derived comes first.
+        else if (this.#guards !== undefined) void this.#later();
       };
       if (work !== undefined && 'admission' in work) {
         admit(work.admission, end);

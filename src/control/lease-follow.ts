@@ -31,6 +31,8 @@ export class LeaseFollow {
   readonly #renew: (site: Site, overlaps: Overlaps) => void;
   /** Keyed by realm: what the store has of overlaps, where more have begun in memory. */
   readonly #begun = new Map<string, Json>();
+  /** The realms in which a host has several addresses of the pools, so that their overlaps say which one is the newest. */
+  readonly #unordered = new Set<string>();
 
   /** @param renew makes the leases of a site anew because its overlaps have changed */
   constructor(
@@ -64,10 +66,20 @@ export class LeaseFollow {
     const ended = leases.filter(({ lease }) => lease?.of === undefined);
     const held = leases.filter(({ lease }) => lease?.of !== undefined);
     for (const each of [...ended, ...held]) this.#showLease(each);
+    for (const name of this.#unordered) {
+      const overlaps = this.#state.realms.get(name)?.overlaps;
+      if (overlaps !== undefined) this.#remake(name, overlaps);
+    }
+    this.#unordered.clear();
+    this.#endBegun();
+    return errors;
+  }
+
+  /** Ends overlaps that have begun in memory and that no lease needs. */
+  #endBegun(): void {
     for (const [name, stored] of this.#begun) {
       if (this.#state.realms.get(name)?.hasOutside !== true) this.#replaceOverlaps(name, stored);
     }
-    return errors;
   }
 
   /** Notes that an overlap has begun in memory. @param stored what the store has */
@@ -123,6 +135,7 @@ export class LeaseFollow {
 
   /** Looks at the leases of clients of which more may be needed than before. */
   fitWidened({ permits, sites }: IndexChanges): void {
+    this.#endBegun();
     const { clientRealms, desired } = this.#state;
     const pairs = new Map<string, { readonly realm: string; readonly site: string }>();
     const add = (realm: string | undefined, site: string): void => {
@@ -152,8 +165,12 @@ export class LeaseFollow {
 
   #replaceOverlaps(name: string, value: Json): void {
     this.#begun.delete(name);
+    this.#remake(name, Overlaps.read(entryOf(name, value)).overlaps);
+  }
+
+  /** Makes the leases of a realm anew with these overlaps. */
+  #remake(name: string, overlaps: Overlaps): void {
     const site = this.#state.desired.sites.get(name);
-    const { overlaps } = Overlaps.read(entryOf(name, value));
     if (site === undefined) return;
     this.#renew(site, overlaps);
     const realm = this.#state.realms.get(name)!;
@@ -199,6 +216,9 @@ export class LeaseFollow {
     const isService = this.#state.desired.hostIn(name, key) !== undefined;
     const held = { realm: name, key, of: of!, address, isStored: false, isService };
     realm.adopt(held);
+    if (realm.allOf(key).filter((each) => !realm.isOutside(each)).length > 1) {
+      this.#unordered.add(name);
+    }
     this.#state.touchPool(name, held.of.realm);
     this.fitLease(realm, held);
   }

@@ -103,6 +103,7 @@ export class PresenceController
       slices: this.#slices,
       enqueue: (work) => this.#enqueue(work),
       store: () => this.#storeAndCheck(),
+      isDeriving: () => this.#isDeriveQueued,
       ask: role && ((...request) => role.requests.ask(...request)),
       name: options.allocation?.name,
     });

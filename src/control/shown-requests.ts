@@ -50,7 +50,7 @@ export class ShownRequests {
     });
   }
 
-  /** @param isAnswered false: it was put off, because another process allocates now */
+  /** @param isAnswered false: it was put off */
   end(key: string, isAnswered: boolean): void {
     this.#underWay.delete(key);
     if (isAnswered) this.#open.delete(key);

@@ -32,6 +32,8 @@ export class EtcdConnection {
   /** The token of the user; undefined if another one is needed, or there is no user. */
   #token: string | undefined;
   #isClosed = false;
+  /** What ends the pauses between attempts. */
+  readonly #pauses = new Set<() => void>();
 
   private constructor(settings: EtcdSettings, loaded: LoadedGrpc) {
     this.#settings = settings;
@@ -80,7 +82,9 @@ export class EtcdConnection {
         if (!error.isUnavailable) throw error;
         this.#leave(used);
         if (error.isDoubtful && !isRepeatable) throw error;
-        if (this.#nowMs() + PAUSE_MS >= deadlineMs) throw error;
+        // An attempt with little time would be in doubt for nothing.
+        const spareMs = isRepeatable ? PAUSE_MS : timeoutMs / 2;
+        if (this.#nowMs() + spareMs >= deadlineMs) throw error;
         await this.#pause();
       }
     }
@@ -170,6 +174,7 @@ export class EtcdConnection {
   close(): void {
     this.#isClosed = true;
     for (const client of this.#clients) client?.close();
+    for (const wake of this.#pauses) wake();
   }
 
   /** Takes the next endpoint, unless that has happened already. */
@@ -289,8 +294,17 @@ export class EtcdConnection {
     return channel.createSsl(rootCerts, privateKey, chain, { rejectUnauthorized: true });
   }
 
-  #pause(): Promise<void> {
-    return new Promise((resolve) => this.#settings.clock.after(PAUSE_MS, resolve, true));
+  async #pause(): Promise<void> {
+    if (this.#isClosed) return;
+    await new Promise<void>((resolve) => {
+      const cancel = this.#settings.clock.after(PAUSE_MS, () => wake(), true);
+      const wake = (): void => {
+        cancel();
+        this.#pauses.delete(wake);
+        resolve();
+      };
+      this.#pauses.add(wake);
+    });
   }
 
   #nowMs(): number {

@@ -291,14 +291,14 @@ export class EdgeSession {
       );
       this.#refusal = error;
     });
-    tunnel.on('waiting', ({ delayMs, cause }) => {
+    tunnel.on('waiting', ({ delayMs, cause, othersUnreached }) => {
       const waitMs = Math.round(delayMs);
       const { code, reason } = cause;
       const text = `${site}: trying again in ${waitMs} ms, ${reason}`;
       logger.info({ event: 'tunnel_retry', site, code }, text);
       if (!this.#isLost) this.#handshakes[cause.by === 'peer' ? 'refused' : 'failed']++;
       this.#isLost = false;
-      void this.#onFailed(cause);
+      void this.#onFailed(cause, othersUnreached);
     });
   }
 
@@ -316,10 +316,11 @@ export class EdgeSession {
     }
   }
 
-  async #onFailed(cause: CloseCause): Promise<void> {
+  async #onFailed(cause: CloseCause, othersUnreached: boolean): Promise<void> {
     this.#lastCause = cause;
     const failure = this.#failureOf(cause);
-    const mayResolve = this.#othersMayWork(cause, failure) || failure.remedy === 'wait';
+    const othersMayWork = this.#othersMayWork(cause, failure, othersUnreached);
+    const mayResolve = othersMayWork || failure.remedy === 'wait';
     if (mayResolve) {
       this.#options.onState('connecting', failure);
       return;
@@ -333,11 +334,11 @@ export class EdgeSession {
     if (!isStale && !this.#closing.isClosed) this.#options.onState('rejected', failure);
   }
 
-  /** Whether an endpoint is left that was not tried since the first failure of this kind. */
-  #othersMayWork({ by }: CloseCause, { remedy }: Failure): boolean {
-    if (by === 'peer' || remedy === 'wait') {
+  /** Whether an endpoint is left that was not tried since the first failure of this kind, or could not be reached. */
+  #othersMayWork({ by }: CloseCause, { remedy }: Failure, othersUnreached: boolean): boolean {
+    if (by === 'peer' || remedy === 'wait' || othersUnreached) {
       this.#endpointFailures = 0;
-      return false;
+      return by !== 'peer' && othersUnreached;
     }
     this.#endpointFailures = (this.#endpointFailures + 1) % this.#endpoints;
     return this.#endpointFailures !== 0;

@@ -4,6 +4,7 @@
  */
 
 export { parseSchema, type Schema } from '../base/schema.ts';
+export type { ConfirmationReport, UnconfirmedMachine } from '../cluster/index.ts';
 export {
   AUTHORITY_KEEPER_DEFAULTS,
   AuthorityKeeper,
@@ -23,9 +24,11 @@ export {
   CLOUD_GATEWAY_DEFAULTS,
   type CloudGatewayOptions,
   type CloudTrustOptions,
+  type ClusterOptions,
   type EnrolmentOptions,
   type LeaseOptions,
   type ResolvedCloudOptions,
+  type ResolvedClusterOptions,
   type ResolvedTrust,
   resolveCloudOptions,
 } from './cloud-options.ts';

@@ -49,6 +49,8 @@ export class DialDriver implements TunnelDriver {
   #endpoint: HostPort;
   /** Where the peer says that the site is, until that is dialled. */
   #moved: readonly HostPort[] | undefined;
+  /** Whether the attempt could not connect to an endpoint, and went on with another one. */
+  #othersUnreached = false;
   /** How often in a row the peer has said that the site is elsewhere. */
   #moves = 0;
   #upSinceMs = 0;
@@ -133,13 +135,17 @@ export class DialDriver implements TunnelDriver {
     const tunnel = randomBytes(16).toString('hex');
     const endpoints = this.#moved ?? this.#endpoints.order(clock.monotonicMs());
     this.#moved = undefined;
+    this.#othersUnreached = false;
     this.#attempt = new DialAttempt(this.#options, {
       endpoints,
       context: this.#further.context,
       lastEpoch: this.#lastEpoch,
       tunnel,
       lane: 0,
-      onEndpointFailed: (endpoint) => this.#endpoints.failed(endpoint, clock.monotonicMs()),
+      onEndpointFailed: (endpoint) => {
+        this.#othersUnreached = true;
+        this.#endpoints.failed(endpoint, clock.monotonicMs());
+      },
     });
     this.#attempt.once('up', (up) => this.#onUp(up, tunnel));
     this.#attempt.once('failed', (cause, endpoint) => this.#onLost(cause, endpoint));
@@ -186,7 +192,9 @@ export class DialDriver implements TunnelDriver {
       const text = `${peer} refuses the tunnel (${cause.code}): ${cause.reason}`;
       this.#tunnel.emit('refused', { error: new PeerRefusedError(text), code: cause.code });
     }
-    if (!this.#isFinished) this.#tunnel.emit('waiting', { delayMs, cause });
+    if (this.#isFinished) return;
+    const othersUnreached = !wasUp && this.#othersUnreached;
+    this.#tunnel.emit('waiting', { delayMs, cause, othersUnreached });
   }
 
   /** Turns to the endpoints where the peer says that the site is. Returns false if it does not say that. */

@@ -101,8 +101,17 @@ export interface TunnelEvents {
   control: [message: Json];
   /** The peer refuses the tunnel; the dialling side tries again at its longest interval. */
   refused: [refusal: { readonly error: PeerRefusedError; readonly code: string }];
-  /** The dialling side will try again in `delayMs`. */
-  waiting: [wait: { readonly delayMs: number; readonly cause: CloseCause }];
+  /**
+   * The dialling side will try again in `delayMs`. `othersUnreached` says whether the attempt could not connect to another
+   * endpoint either, which may work later whatever the cause is.
+   */
+  waiting: [
+    wait: {
+      readonly delayMs: number;
+      readonly cause: CloseCause;
+      readonly othersUnreached: boolean;
+    },
+  ];
 }
 
 /**

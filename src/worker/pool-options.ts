@@ -51,8 +51,9 @@ export interface WorkerPoolOptions {
   readonly admit: CloudDataPlaneOptions['admit'];
   /**
    * Decides about an edge that is about to connect, after every other check has passed. It is called for each
-   * connection of a tunnel, and returns undefined to admit the edge, or the refusal; also as a promise, within the
-   * 10,000 ms that a handshake may take. If it throws, rejects or returns anything else, the edge is refused with
+   * connection of a tunnel, and returns undefined to admit the edge, a refusal, an epoch with further endpoints, or where
+   * the edge is to dial instead, as `ListenOptions.authorize` does; also as a promise, within the 10,000 ms that a
+   * handshake may take. If it throws, rejects or returns anything else, the edge is refused with
    * `not-authorized`, and the error is logged. Default: every edge is admitted.
    */
   readonly authorize?: (peer: CandidateEdge) => AuthorizeAnswer;

@@ -1,5 +1,6 @@
 /**
- * A store whose commits get no answer when a test says so: they are applied before, later, or never.
+ * A store whose commits get no answer when a test says so: they are applied before, later, or never. A slow one is applied
+ * later, and answered then.
  * @module
  */
 import { StoreDoubtError } from '../../src/errors.ts';
@@ -13,7 +14,7 @@ import type {
   Write,
 } from '../../src/store/index.ts';
 
-export type Fault = 'applied' | 'late' | 'never';
+export type Fault = 'applied' | 'late' | 'never' | 'slow';
 
 export class FaultyStore implements LeasingStore {
   readonly inner: MemoryStore;
@@ -35,12 +36,12 @@ export class FaultyStore implements LeasingStore {
     return this.inner.version;
   }
 
-  /** The next commit that writes a key with this prefix gets no answer. */
+  /** What happens to the next commit that writes a key with this prefix. */
   fail(prefix: string, fault: Fault): void {
     this.#faults.push({ prefix, fault });
   }
 
-  /** The commits that are late are applied now, if their conditions are met. */
+  /** The commits that are late or slow are applied now, if their conditions are met. */
   async deliver(): Promise<void> {
     for (const commit of this.#late.splice(0)) await commit().catch(() => {});
   }
@@ -52,6 +53,11 @@ export class FaultyStore implements LeasingStore {
     if (at === -1) return this.inner.commit(writes, guards);
     const { fault } = this.#faults.splice(at, 1)[0]!;
     if (fault === 'applied') await this.inner.commit(writes, guards);
+    if (fault === 'slow') {
+      return new Promise((resolve, reject) => {
+        this.#late.push(() => this.inner.commit(writes, guards).then(resolve, reject));
+      });
+    }
     if (fault === 'late') this.#late.push(() => this.inner.commit(writes, guards));
     throw new StoreDoubtError('the store has not answered');
   }

@@ -98,6 +98,25 @@ describe('a machine that loses its lease', () => {
   });
 });
 
+test('a machine whose store was restored meanwhile stays detached, and says so once', async () => {
+  const cloud = new Cloud();
+  const m1 = await cloud.start('m1');
+  await m1.claims.claim('site-a');
+  m1.tunnels.add('site-a');
+  const problems: string[] = [];
+  m1.member.on('problem', ({ error }) => problems.push(error.message));
+  m1.store.inner.disconnect();
+  await cloud.pass(TTL_MS + 500);
+  await cloud.handle().commit([{ key: 'meta', value: { cluster: 'before' } }]);
+  problems.length = 0;
+  m1.store.inner.reconnect();
+  await cloud.pass(5000);
+  expect(m1.member.state).toBe('detached');
+  expect(m1.allocation.guards).toBeUndefined();
+  expect(m1.tunnels).toContain('site-a');
+  expect(problems).toEqual([expect.stringContaining('and its data is that of before')]);
+});
+
 describe('a machine that is removed', () => {
   test('must be off, is gone for the others, and does not come back by itself', async () => {
     const cloud = new Cloud();

@@ -251,6 +251,17 @@ describe('a hand-over', () => {
     expect(m2.claims.holderOf(SITE)).toMatchObject({ machine: 'm1' });
   });
 
+  test('fails if the other machine drains meanwhile', async () => {
+    const [cloud, m1, m2] = await twoMachines();
+    await dial(cloud, m1);
+    m1.store.fail('holder/', 'slow');
+    const move = m1.claims.handOver(SITE, 'm2');
+    await m2.member.setDraining(true);
+    await m1.store.deliver();
+    await expect(move).rejects.toThrow('site "site-a" or machine "m2" has just changed');
+    expect(m1.tunnels).toContain(SITE);
+  });
+
   test('fails for a site that is elsewhere, and to a machine that is not alive', async () => {
     const [cloud, m1, m2] = await twoMachines();
     await dial(cloud, m1);

@@ -183,6 +183,32 @@ describe('an admission at a machine that does not allocate', () => {
     expect(requests()).toEqual([]);
   });
 
+  test('waits until the machine that allocates has derived an exposure that is known here', async () => {
+    const [one, two] = [await start('m1'), await start('m2')];
+    await elect('m1');
+    // It has so much to derive that its turns come after the request.
+    one.store.isLagging = true;
+    const services = Array.from({ length: 400 }, (_, i) => ({
+      name: `web-${i}`,
+      site: 'cloud',
+      address: '10.0.0.20',
+      ports: ['tcp/80'],
+    }));
+    const exposures = services.map(({ name }) => ({ service: name, site: 'site-a' }));
+    const everything = {
+      sites: DESIRED.sites,
+      services: [...DESIRED.services, ...services],
+      exposures: [...DESIRED.exposures, ...exposures, { service: 'console-a', site: 'site-b' }],
+    };
+    await two.registry.apply(everything, 'file');
+    await two.controller.settled();
+    const admitted = two.controller.admit('site-b', '10.0.0.9', 'site-a', 4);
+    await turn();
+    expect(requests()).toHaveLength(1);
+    one.store.isLagging = false;
+    await admitted;
+  });
+
   test('ends with an error while no machine allocates, and its request too', async () => {
     const two = await start('m2');
     const admitted = two.controller.admit('site-a', '10.0.0.9', 'cloud', 4);

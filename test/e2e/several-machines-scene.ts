@@ -17,7 +17,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { admin, GatewayProcess, writeConfig } from '../support/gateway-process.ts';
-import type { Host, Network, Program } from '../support/network.ts';
+import type { Host, Network } from '../support/network.ts';
 import { OPEN_PORT, ZONE } from './several-processes-scene.ts';
 
 const REALM = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'], zone: ZONE };
@@ -42,15 +42,18 @@ export interface Machine {
 export class MachinesScene {
   readonly service: Host;
   readonly client: Host;
-  readonly etcd: Program;
+  /** The machine of etcd. */
+  readonly store: Host;
   readonly machines: readonly [Machine, Machine];
   readonly edge: GatewayProcess;
   readonly root: Host;
 
-  private constructor(parts: Omit<MachinesScene, 'restart' | 'holder' | 'kill' | 'other'>) {
+  private constructor(
+    parts: Omit<MachinesScene, 'restart' | 'holder' | 'kill' | 'other' | 'signalEtcd'>
+  ) {
     this.service = parts.service;
     this.client = parts.client;
-    this.etcd = parts.etcd;
+    this.store = parts.store;
     this.machines = parts.machines;
     this.edge = parts.edge;
     this.root = parts.root;
@@ -151,7 +154,7 @@ export class MachinesScene {
     });
     const edge = new GatewayProcess('edge', [config], gateway.wrapper);
     await edge.logged(/revision \d+, [1-9]/);
-    return new MachinesScene({ service, client, etcd, machines: [one, two], edge, root });
+    return new MachinesScene({ service, client, store, machines: [one, two], edge, root });
   }
 
   /** Returns the machine that holds the site: the one to which its edge has connected last. */
@@ -169,6 +172,11 @@ export class MachinesScene {
     const { body } = await admin(join(machine.home, 'admin.sock'), 'GET', '/v1/status');
     await machine.host.sh(`kill -KILL ${(body as { pid?: unknown }).pid}`);
     await machine.gateway.ended;
+  }
+
+  /** Stops etcd, or lets it go on. */
+  async signalEtcd(signal: 'STOP' | 'CONT'): Promise<void> {
+    await this.store.sh(`kill -${signal} $(pidof etcd)`);
   }
 
   async restart(machine: Machine): Promise<void> {

@@ -70,10 +70,10 @@ describe.skipIf(isSkipped)(`a cloud of two machines${reason}`, () => {
     await transfer.flows();
     const { holder } = scene;
     const since = holder.gateway.output.length;
-    process.kill(scene.etcd.child.pid!, 'SIGSTOP');
+    await scene.signalEtcd('STOP');
     await holder.gateway.logged(/does not reach the store/, since);
     await transfer.flows();
-    process.kill(scene.etcd.child.pid!, 'SIGCONT');
+    await scene.signalEtcd('CONT');
     await holder.gateway.logged(/reaches the store again/, since);
     await transfer.flows();
     expect(await transfer.end()).toMatchObject({ isWhole: true });

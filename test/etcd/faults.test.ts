@@ -81,7 +81,7 @@ describe.skipIf(isSkipped)(`EtcdStore${isSkipped ? ` (skipped: ${reason})` : ''}
     test('ends leases when etcd hangs, says that a commit is in doubt, and sends no more', async () => {
       const lease = await store.grant(1000);
       await store.commit([{ key: 'holder', value: 1, lease }]);
-      etcd.kill('SIGSTOP');
+      await etcd.pause();
       const doubtful = store.commit([{ key: 'a', value: 1, expect: 0 }]);
       await Promise.all([
         vi.waitFor(() => expect(lease.ended.aborted).toBe(true)),
@@ -90,7 +90,7 @@ describe.skipIf(isSkipped)(`EtcdStore${isSkipped ? ` (skipped: ${reason})` : ''}
       await reaches('disconnected');
       const unsent = store.commit([{ key: 'b', value: 1 }]);
       await expect(unsent).rejects.toThrow(StoreUnavailableError);
-      etcd.kill('SIGCONT');
+      etcd.resume();
       await reaches('connected');
       // What was in doubt may be there, what was not sent is not, and the lease has ended at etcd too.
       const other = await store.grant(30_000);

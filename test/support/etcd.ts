@@ -4,11 +4,12 @@
  */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { expect, vi } from 'vitest';
 
 const PACKAGES = { etcd: 'etcd-server', etcdctl: 'etcd-client', setpriv: 'util-linux' };
 
@@ -59,13 +60,24 @@ export class EtcdServer {
     }
   }
 
-  kill(signal: NodeJS.Signals): void {
-    this.#child?.kill(signal);
+  /** Stops all its threads, and returns when none of them runs. */
+  async pause(): Promise<void> {
+    const { pid } = this.#child!;
+    process.kill(pid!, 'SIGSTOP');
+    const states = (): string[] =>
+      readdirSync(`/proc/${pid}/task`).map((thread) =>
+        readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8').replace(/^.*\) (.).*$/s, '$1')
+      );
+    await vi.waitFor(() => expect(new Set(states())).toEqual(new Set(['T'])));
+  }
+
+  resume(): void {
+    this.#child?.kill('SIGCONT');
   }
 
   /** Kills it and waits for its end. */
   async stop(): Promise<void> {
-    this.kill('SIGKILL');
+    this.#child?.kill('SIGKILL');
     await this.#ended;
   }
 

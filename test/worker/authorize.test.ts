@@ -125,6 +125,38 @@ describe.each([1, 2])('authorize, in a pool of %d', (workers) => {
     expect([scene.up, scene.log]).toEqual([[], []]);
   });
 
+  test('may name an epoch and endpoints, and receives the epoch again', async () => {
+    const epoch = { cluster: 'c1', number: 5 };
+    const last: unknown[] = [];
+    const scene = await Scene.open(workers, ({ lastEpoch }) => {
+      last.push(lastEpoch);
+      return { epoch, endpoints: [] };
+    });
+    expect(await scene.dial()).toBe('up');
+    await vi.waitFor(() => expect(scene.up).toEqual(['site-a']));
+    expect([await scene.pool.isAlive('site-a'), await scene.pool.isAlive('site-z')]).toEqual([
+      true,
+      false,
+    ]);
+    // It is sent here again.
+    const port = scene.pool.portOf(scene.pool.holderOf('site-a'))!;
+    const endpoints = [{ host: HOST, port }];
+    const close = { code: CloseCode.Moved, reason: 'a test', endpoints, drain: true };
+    await scene.pool.terminate({ site: 'site-a' }, close);
+    await vi.waitFor(() => expect(scene.up).toEqual(['site-a', 'site-a']));
+    expect(last).toEqual([undefined, epoch]);
+  });
+
+  test('may send an edge elsewhere', async () => {
+    const moved = [{ host: 'b.example.org', port: 7443 }];
+    const scene = await Scene.open(workers, async () => ({ moved }));
+    expect(await scene.dial()).toMatchObject({
+      by: 'peer',
+      code: CloseCode.Moved,
+      endpoints: moved,
+    });
+  });
+
   test.each<[string, () => unknown, RegExp]>([
     [
       'throws',
