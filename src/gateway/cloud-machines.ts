@@ -1,6 +1,6 @@
 /**
- * `CloudMachines`: what an operator sees of the machines of a cloud and does with them. A gateway without the option
- * `cluster` has none.
+ * `CloudMachines`: what an operator sees of the machines of a cloud and does with them. Each act is in the audit log. A
+ * gateway without the option `cluster` has none.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -59,10 +59,10 @@ export type MoveDestination = number | { readonly machine: string };
 
 /** `CloudGateway` documents the methods. */
 export class CloudMachines {
-  readonly #parts: Pick<CloudParts, 'cluster' | 'registry' | 'workers'>;
+  readonly #parts: CloudParts;
   readonly #clock: Clock;
 
-  constructor(parts: Pick<CloudParts, 'cluster' | 'registry' | 'workers'>, clock: Clock) {
+  constructor(parts: CloudParts, clock: Clock) {
     this.#parts = parts;
     this.#clock = clock;
   }
@@ -79,19 +79,25 @@ export class CloudMachines {
   }
 
   async drain(): Promise<DrainReport> {
-    return this.#cluster.drain();
+    const cluster = this.#cluster;
+    this.#parts.audit?.machine('drain', cluster.member.name);
+    return cluster.drain();
   }
 
   async resume(): Promise<void> {
-    await this.#cluster.resume();
+    const cluster = this.#cluster;
+    await cluster.resume();
+    this.#parts.audit?.machine('resume', cluster.member.name);
   }
 
   async remove(machine: string): Promise<void> {
-    await this.#cluster.remove(parseSchema(NameText, machine, 'machine'));
+    const name = parseSchema(NameText, machine, 'machine');
+    await this.#cluster.remove(name);
+    this.#parts.audit?.machine('remove', name);
   }
 
   async move(site: string, to: MoveDestination): Promise<void> {
-    const { registry, workers } = this.#parts;
+    const { registry, workers, audit } = this.#parts;
     const name = edgeSiteOf(registry, site);
     if (typeof to !== 'object') {
       await workers.move(name, to);
@@ -111,6 +117,7 @@ export class CloudMachines {
       throw new ConflictError(text);
     }
     await cluster.move(name, machine);
+    audit?.machine('move', machine, name);
   }
 
   /** @throws {ConflictError} if this gateway is the only one of its cloud. */
