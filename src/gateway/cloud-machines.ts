@@ -5,7 +5,6 @@
  */
 import type { Clock } from '../base/clock.ts';
 import type { HostPort } from '../base/host-port.ts';
-import { checkObject } from '../base/option-check.ts';
 import { NameText, parseSchema } from '../base/schema.ts';
 import type { DrainReport, MemberState } from '../cluster/index.ts';
 import { ConfigError, ConflictError } from '../errors.ts';
@@ -94,11 +93,11 @@ export class CloudMachines {
   async move(site: string, to: MoveDestination): Promise<void> {
     const { registry, workers } = this.#parts;
     const name = edgeSiteOf(registry, site);
-    if (typeof to === 'number') {
+    if (typeof to !== 'object') {
       await workers.move(name, to);
       return;
     }
-    const machine = parseSchema(NameText, checkObject('to', to).machine, 'machine');
+    const machine = parseSchema(NameText, to?.machine, 'machine');
     const cluster = this.#cluster;
     const known = cluster.member.machines.get(machine);
     if (known === undefined) throw new ConfigError('machine', `"${machine}" is not a machine`);
