@@ -41,6 +41,12 @@ import {
   ExplainAnswerSchema,
   PingAnswerSchema,
 } from '../src/admin/explanation.ts';
+import {
+  DrainAnswerSchema,
+  MachineAnswerSchema,
+  MachinesAnswerSchema,
+  OwnMachineAnswerSchema,
+} from '../src/admin/machines.ts';
 import type { Operations } from '../src/admin/operation.ts';
 import { CloudStatusAnswerSchema, EdgeStatusAnswerSchema } from '../src/admin/status.ts';
 import type { Schema } from '../src/base/schema.ts';
@@ -53,13 +59,17 @@ const CLOUD_COMPONENTS: Readonly<Record<string, Schema<unknown>>> = {
   DesiredAnswer: DesiredAnswerSchema,
   DesiredBody: DesiredBodySchema,
   CaptureBody: CaptureBodySchema,
+  DrainAnswer: DrainAnswerSchema,
   ExplainAnswer: ExplainAnswerSchema,
   ExplainBody: ExplainBodySchema,
   ExposureAnswer: ExposureAnswerSchema,
   ExposureBody: ExposureBodySchema,
+  MachineAnswer: MachineAnswerSchema,
+  MachinesAnswer: MachinesAnswerSchema,
   MoveBody: MoveBodySchema,
   NamesAnswer: NamesAnswerSchema,
   NewTokenAnswer: NewTokenAnswerSchema,
+  OwnMachineAnswer: OwnMachineAnswerSchema,
   PathAnswer: PathAnswerSchema,
   PingAnswer: PingAnswerSchema,
   PingBody: PingBodySchema,

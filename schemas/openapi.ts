@@ -108,6 +108,7 @@ function operationOf(name: string, operation: AnyOperation, schemas: JsonSchemas
 
 function answerOf(operation: AnyOperation, schemas: JsonSchemas): JsonSchema {
   const { result, textType, streamType, versioned = false, creates = false } = operation;
+  const { accepts = false } = operation;
   if (streamType !== undefined) {
     const schema = { type: 'string', contentMediaType: streamType };
     return { 200: { description: 'Bytes, as they come.', content: { [streamType]: { schema } } } };
@@ -117,12 +118,16 @@ function answerOf(operation: AnyOperation, schemas: JsonSchemas): JsonSchema {
   const headers = {
     ETag: { description: 'The version of the record.', schema: { type: 'string' } },
   };
+  const content = textType === undefined ? json(converted) : { [textType]: { schema: converted } };
   return {
     [creates ? 201 : 200]: {
       description: 'Done.',
       ...(versioned && { headers }),
-      content: textType === undefined ? json(converted) : { [textType]: { schema: converted } },
+      content,
     },
+    ...(accepts && {
+      202: { description: 'Stored; the answer says what is not done yet.', content },
+    }),
   };
 }
 

@@ -50,8 +50,8 @@ export class ConflictError extends PresenceError {
   readonly path: string;
 
   /** @param path see the property; default '' */
-  constructor(message: string, path = '') {
-    super('ERR_PRESENCE_CONFLICT', path === '' ? message : `${path}: ${message}`);
+  constructor(message: string, path = '', options?: ErrorOptions) {
+    super('ERR_PRESENCE_CONFLICT', path === '' ? message : `${path}: ${message}`, options);
     this.path = path;
   }
 }

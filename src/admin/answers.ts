@@ -147,8 +147,22 @@ export interface ReceiptAnswer {
   readonly pathsRemoved: number;
   /** When the revocation was stored and handshakes began to fail, in ms since the request. */
   readonly storedMs: number;
-  /** When packets stopped passing, in ms since the request. */
+  /** When packets stopped passing at the gateway that was asked, in ms since the request. */
   readonly elapsedMs: number;
+  /** The machines at which it is in effect; absent if the gateway is the only one of its cloud. */
+  readonly confirmed?: readonly string[] | undefined;
+  /** The machines at which it may not be in effect yet; the status of the answer is 202 if there are any. */
+  readonly unconfirmed?: readonly UnconfirmedAnswer[] | undefined;
+}
+
+/** A machine at which a revocation may not be in effect yet. */
+export interface UnconfirmedAnswer {
+  readonly machine: string;
+  /**
+   * When the machine ends all its tunnels at the latest, as it has not reached the store for so long. Absent if it may go
+   * on for ever, or is alive and has not answered: stop it, and remove it.
+   */
+  readonly fencedBy?: string | undefined;
 }
 
 /** A presence in use. */
@@ -345,6 +359,8 @@ export const ReceiptAnswerSchema: Schema<ReceiptAnswer> = v.object({
   pathsRemoved: count,
   storedMs: v.number(),
   elapsedMs: v.number(),
+  confirmed: v.optional(texts),
+  unconfirmed: v.optional(v.array(v.object({ machine: text, fencedBy: v.optional(time) }))),
 });
 export const PresenceAnswerSchema: Schema<PresenceAnswer> = v.object({
   realm: text,

@@ -134,15 +134,23 @@ export const RolloverBodySchema: Schema<RolloverBody> = v.strictObject({
   force: v.optional(v.boolean()),
 });
 
-export interface MoveBody {
+/** Where to move a site: to another worker of the gateway that is asked, or to another machine of the cloud. */
+export type MoveBody = WorkerMoveBody | MachineMoveBody;
+export interface WorkerMoveBody {
   readonly site: string;
   /** The number of the worker, from 0. */
   readonly worker: number;
 }
-export const MoveBodySchema: Schema<MoveBody> = v.strictObject({
-  site: NameText,
-  worker: wholeNumber(0, 63),
-});
+export interface MachineMoveBody {
+  readonly site: string;
+  /** The name of the machine. */
+  readonly machine: string;
+}
+const toWorker = v.strictObject({ site: NameText, worker: wholeNumber(0, 63) });
+const toMachine = v.strictObject({ site: NameText, machine: NameText });
+export const MoveBodySchema: Schema<MoveBody> = chosen([toWorker, toMachine], (input) =>
+  typeof input === 'object' && input !== null && 'machine' in input ? toMachine : toWorker
+);
 
 /** A packet as hexadecimal digits; white space is ignored. */
 export const PacketText: Schema<string> = v.pipe(

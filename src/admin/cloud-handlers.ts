@@ -3,7 +3,7 @@
  * @module
  */
 
-import { ConfigError, NotFoundError } from '../errors.ts';
+import { ConfigError, ConflictError, NotFoundError } from '../errors.ts';
 import type { ListQuery, RevocationEntry, TokenEntry } from '../pki/index.ts';
 import { CLOUD, type Registry, type Site } from '../registry/index.ts';
 import type { Presence } from '../translator/index.ts';
@@ -11,7 +11,7 @@ import type { Page } from './answers.ts';
 import type { CloudOperations } from './cloud-operations.ts';
 import { desiredHandlers } from './desired-handlers.ts';
 import { documentOf } from './documents.ts';
-import type { Handlers } from './handler.ts';
+import { Accepted, type Handlers } from './handler.ts';
 import type { PageQuery, SiteFilter } from './page.ts';
 import type { AdminTarget } from './target.ts';
 
@@ -42,7 +42,10 @@ export function cloudHandlers(target: AdminTarget): Handlers<CloudOperations> {
         (of) => authority.revocations.page(of),
         ({ key }) => key
       ),
-    revoke: ({ body: { reason, ...scope } }) => target.revoke(scope, reason),
+    revoke: async ({ body: { reason, ...scope } }) => {
+      const receipt = await target.revoke(scope, reason);
+      return (receipt.unconfirmed ?? []).length === 0 ? receipt : new Accepted(receipt);
+    },
     reinstate: ({ params: { site } }) => target.reinstate(site),
     listPresences: ({ query }) => presences(target, query),
     listPaths: ({ query }) => target.pathPage(query),
@@ -64,12 +67,24 @@ export function cloudHandlers(target: AdminTarget): Handlers<CloudOperations> {
     capture: ({ body, signal }) => target.capture(body, signal),
     ping: ({ params: { site }, body, signal }) =>
       target.ping(edgeSite(registry, known(registry, site)), { ...body, signal }),
-    moveSite: async ({ body: { site, worker } }) => {
-      if (worker >= target.workerCount) {
+    moveSite: async ({ body }) => {
+      const site = edgeSite(registry, body.site);
+      if ('machine' in body) return target.moveSite(site, { machine: body.machine });
+      if (body.worker >= target.workerCount) {
         throw new ConfigError('worker', `there are ${target.workerCount}, numbered from 0`);
       }
-      await target.moveSite(edgeSite(registry, site), worker);
+      return target.moveSite(site, body.worker);
     },
+    listMachines: () => target.machines(),
+    drainMachine: ({ params: { machine } }) => {
+      assertOwn(target, machine, 'drain');
+      return target.drain();
+    },
+    resumeMachine: ({ params: { machine } }) => {
+      assertOwn(target, machine, 'resume');
+      return target.resume();
+    },
+    removeMachine: ({ params: { machine } }) => target.removeMachine(machine),
     reload: () => target.reload(),
     getCa: () => target.caStatus(),
     getTrustBundle: () => authority.trustBundlePem,
@@ -79,6 +94,23 @@ export function cloudHandlers(target: AdminTarget): Handlers<CloudOperations> {
       return target.caStatus();
     },
   };
+}
+
+/**
+ * A machine drains and resumes itself alone.
+ *
+ * @throws {NotFoundError} if there is no such machine.
+ * @throws {ConflictError} if it is another one than the one that is asked, or there are no machines.
+ */
+function assertOwn(target: AdminTarget, name: string, what: string): void {
+  const { machine, machines } = target.machines();
+  if (name === machine.name) return;
+  if (!machines.some((each) => each.name === name)) {
+    throw new NotFoundError(`there is no machine "${name}"`);
+  }
+  throw new ConflictError(
+    `this is machine "${machine.name}"; ${what} "${name}" at its own gateway`
+  );
 }
 
 /** @throws {NotFoundError} if the path names no site. */

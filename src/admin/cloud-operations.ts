@@ -57,6 +57,12 @@ import {
   type PingAnswer,
   PingAnswerSchema,
 } from './explanation.ts';
+import {
+  type DrainAnswer,
+  DrainAnswerSchema,
+  type MachinesAnswer,
+  MachinesAnswerSchema,
+} from './machines.ts';
 import { DOCUMENT_OPERATION, type Operation, PCAPNG_TYPE } from './operation.ts';
 import { type SiteFilter, SiteFilterSchema } from './page.ts';
 import { type CloudStatusAnswer, CloudStatusAnswerSchema } from './status.ts';
@@ -73,6 +79,11 @@ export interface LookupQuery {
   readonly name: string;
   /** Default: the cloud's own site. */
   readonly site?: string | undefined;
+}
+
+/** Which machine. */
+export interface MachineParams {
+  readonly machine: string;
 }
 
 export interface CloudOperations extends DesiredOperations {
@@ -98,12 +109,18 @@ export interface CloudOperations extends DesiredOperations {
   readonly capture: Operation<{ body: CaptureBody; stream: AsyncIterable<Uint8Array> }>;
 
   readonly moveSite: Operation<{ body: MoveBody }>;
+  readonly listMachines: Operation<{ result: MachinesAnswer }>;
+  readonly drainMachine: Operation<{ params: MachineParams; result: DrainAnswer }>;
+  readonly resumeMachine: Operation<{ params: MachineParams }>;
+  readonly removeMachine: Operation<{ params: MachineParams }>;
   readonly reload: Operation<{ result: ReloadAnswer }>;
   readonly getCa: Operation<{ result: CaAnswer }>;
   readonly getTrustBundle: Operation<{ result: string }>;
   readonly getCrl: Operation<{ result: string }>;
   readonly rollCa: Operation<{ body: RolloverBody; result: CaAnswer }>;
 }
+
+const inMachine: Schema<MachineParams> = v.strictObject({ machine: NameText });
 
 export const CLOUD_OPERATIONS: CloudOperations = {
   ...DESIRED_OPERATIONS,
@@ -165,6 +182,7 @@ export const CLOUD_OPERATIONS: CloudOperations = {
     body: RevocationBodySchema,
     result: ReceiptAnswerSchema,
     creates: true,
+    accepts: true,
   },
   reinstate: {
     method: 'DELETE',
@@ -236,9 +254,39 @@ export const CLOUD_OPERATIONS: CloudOperations = {
   moveSite: {
     method: 'POST',
     path: '/v1/moves',
-    summary: 'Moves a site to another worker; its connections survive',
+    summary: 'Moves a site to another worker, or to another machine; its connections survive',
     role: 'admin',
     body: MoveBodySchema,
+  },
+  listMachines: {
+    method: 'GET',
+    path: '/v1/machines',
+    summary: 'The machines of the cloud, and the state of the one that is asked',
+    role: 'viewer',
+    result: MachinesAnswerSchema,
+  },
+  drainMachine: {
+    method: 'POST',
+    path: '/v1/machines/{machine}/drain',
+    summary: 'Hands the sites of the machine that is asked over to the others; it takes no more',
+    role: 'admin',
+    params: inMachine,
+    result: DrainAnswerSchema,
+  },
+  resumeMachine: {
+    method: 'POST',
+    path: '/v1/machines/{machine}/resume',
+    summary: 'Lets the machine that is asked take sites again',
+    role: 'admin',
+    params: inMachine,
+  },
+  removeMachine: {
+    method: 'DELETE',
+    path: '/v1/machines/{machine}',
+    summary:
+      "Removes a machine, on the operator's word that it is off; nobody waits for it any more",
+    role: 'admin',
+    params: inMachine,
   },
   reload: {
     method: 'POST',

@@ -29,12 +29,21 @@ export class Versioned<T> {
   }
 }
 
+/** An answer that says what is not done yet: it is sent with the status 202. */
+export class Accepted<T> {
+  readonly value: T;
+
+  constructor(value: T) {
+    this.value = value;
+  }
+}
+
 /** The bytes of an answer, piece by piece; `return` is called if they are not read to the end. */
 export type HandlerStream = AsyncIterable<Uint8Array>;
 
 /** What an operation without an answer returns is not sent. */
 export type HandlerAnswer<C extends Call> = 'result' extends keyof C
-  ? WrittenAs<C['result']> | Versioned<WrittenAs<C['result']>>
+  ? WrittenAs<C['result']> | Versioned<WrittenAs<C['result']>> | Accepted<WrittenAs<C['result']>>
   : 'stream' extends keyof C
     ? HandlerStream
     : unknown;

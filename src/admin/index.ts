@@ -30,6 +30,7 @@ export type {
   SiteListAnswer,
   TermsAnswer,
   TokenAnswer,
+  UnconfirmedAnswer,
   WhoisAnswer,
 } from './answers.ts';
 export type {
@@ -38,6 +39,7 @@ export type {
   EdgeExplainBody,
   ExplainBody,
   ExposureBody,
+  MachineMoveBody,
   MoveBody,
   PacketBody,
   PingBody,
@@ -47,6 +49,7 @@ export type {
   ServiceBody,
   SiteBody,
   TokenBody,
+  WorkerMoveBody,
 } from './bodies.ts';
 export {
   type AdminAnswer,
@@ -61,6 +64,7 @@ export {
   CLOUD_OPERATIONS,
   type CloudOperations,
   type LookupQuery,
+  type MachineParams,
   type StatusQuery,
 } from './cloud-operations.ts';
 export type {
@@ -80,6 +84,7 @@ export type {
   StageAnswer,
 } from './explanation.ts';
 export {
+  Accepted,
   type AdminRequest,
   type Handler,
   type HandlerAnswer,
@@ -87,6 +92,12 @@ export {
   type Handlers,
   Versioned,
 } from './handler.ts';
+export type {
+  DrainAnswer,
+  MachineAnswer,
+  MachinesAnswer,
+  OwnMachineAnswer,
+} from './machines.ts';
 export {
   type AnyOperation,
   type Call,

@@ -46,6 +46,8 @@ export interface Route {
   readonly frame?: Schema<object> | undefined;
   /** Whether success creates something: it is answered by 201 instead of 200. */
   readonly creates?: boolean | undefined;
+  /** Whether the answer may be that a part of it is not done yet, with the status 202; see `Accepted`. */
+  readonly accepts?: boolean | undefined;
 }
 
 /** The schema of one part of a call, if the call has that part. */

@@ -4,7 +4,7 @@
  */
 import type { ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream';
-import { type HandlerStream, Versioned } from './handler.ts';
+import { Accepted, type HandlerStream, Versioned } from './handler.ts';
 import type { AnyOperation } from './operation.ts';
 import { AdminRequestError, PROBLEM_TYPE, type Problem, problemOf } from './problem.ts';
 
@@ -22,11 +22,13 @@ export function respond(response: ServerResponse, operation: AnyOperation, answe
     response.writeHead(204).end();
     return;
   }
-  const value = answer instanceof Versioned ? answer.value : answer;
+  const isWrapped = answer instanceof Versioned || answer instanceof Accepted;
+  const value = isWrapped ? answer.value : answer;
   const text = textType === undefined ? `${JSON.stringify(value)}\n` : String(value);
   if (answer instanceof Versioned) response.setHeader('etag', `"${answer.version}"`);
   response.setHeader('content-type', textType ?? 'application/json');
-  response.writeHead(creates ? 201 : 200).end(text);
+  const done = creates ? 201 : 200;
+  response.writeHead(answer instanceof Accepted ? 202 : done).end(text);
 }
 
 /** Returns the problem document that was written. */

@@ -4,6 +4,7 @@
  */
 import * as v from 'valibot';
 import type { Schema } from '../base/schema.ts';
+import { type OwnMachineAnswer, OwnMachineAnswerSchema } from './machines.ts';
 
 /** Counters by their names. */
 export type Counters = Readonly<Record<string, number>>;
@@ -22,6 +23,8 @@ export interface WarningAnswer {
 
 export interface CloudStatusAnswer {
   readonly pid: number;
+  /** The machine that was asked; absent if the gateway is the only one of its cloud. */
+  readonly machine?: OwnMachineAnswer | undefined;
   readonly listening: {
     /** Where edges connect, one entry for each worker. */
     readonly tunnels: readonly EndpointAnswer[];
@@ -64,10 +67,17 @@ export interface DerivationAnswer {
 
 export interface SiteStatusAnswer {
   readonly name: string;
-  /** The number of the worker that holds the site; absent for the cloud, which all workers hold. */
+  /**
+   * The number of the worker that holds the site; absent for the cloud, which all workers hold, and where another machine
+   * holds the site.
+   */
   readonly worker?: number | undefined;
+  /** The machine that holds the site; absent while none does, and if the gateway is the only one of its cloud. */
+  readonly machine?: string | undefined;
+  /** The epoch of that machine's claim of the site: the later claim has the higher number. */
+  readonly epoch?: number | undefined;
   readonly revoked: boolean;
-  /** Absent while its edge is not connected. */
+  /** Absent while its edge is not connected to the gateway that was asked. */
   readonly edge?: ConnectedEdgeAnswer | undefined;
   readonly pool?: PoolAnswer | undefined;
   /** The number of packets by verdict. */
@@ -172,6 +182,8 @@ const addresses = { capacity: count, leased: count, quarantined: count };
 const site = v.object({
   name: text,
   worker: v.optional(count),
+  machine: v.optional(text),
+  epoch: v.optional(count),
   revoked: v.boolean(),
   edge: v.optional(
     v.object({
@@ -200,6 +212,7 @@ const site = v.object({
 
 export const CloudStatusAnswerSchema: Schema<CloudStatusAnswer> = v.object({
   pid: count,
+  machine: v.optional(OwnMachineAnswerSchema),
   listening: v.object({
     tunnels: v.array(endpoint),
     enrolment: endpoint,

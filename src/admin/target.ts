@@ -21,8 +21,8 @@ import type {
 } from '../pki/index.ts';
 import type { Registry } from '../registry/index.ts';
 import type { PathStatus } from '../translator/index.ts';
-import type { RevocationReceipt } from '../trust/index.ts';
-import type { Page, ReloadAnswer } from './answers.ts';
+import type { Page, ReceiptAnswer, ReloadAnswer } from './answers.ts';
+import type { DrainAnswer, MachinesAnswer } from './machines.ts';
 import type { WrittenAs } from './operation.ts';
 import type { SiteFilter } from './page.ts';
 import type { CloudStatusAnswer } from './status.ts';
@@ -78,13 +78,21 @@ export interface AdminTarget {
   /** Releases the addresses of a site's clients, and returns their number. */
   releaseClients(site: string): Promise<number>;
   /** Revokes a site, a certificate or a key, and terminates its tunnels. */
-  revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt>;
+  revoke(scope: RevocationScope, reason?: RevocationReason): Promise<WrittenAs<ReceiptAnswer>>;
   /** Lets a revoked site enrol again. */
   reinstate(site: string): Promise<void>;
   /** Takes one step of a CA rollover. */
   rotateCa(step: CaStep, options?: CaStepOptions): Promise<void>;
-  /** Moves a site to another worker. */
-  moveSite(site: string, worker: number): Promise<void>;
+  /** Moves a site to another worker, by its number, or to another machine. */
+  moveSite(site: string, to: number | { readonly machine: string }): Promise<void>;
+  /** Returns the machines of the cloud. @throws {ConflictError} if the gateway is the only one of its cloud. */
+  machines(): WrittenAs<MachinesAnswer>;
+  /** Hands all sites of this machine over to the others, and takes none until `resume`. */
+  drain(): Promise<DrainAnswer>;
+  /** Takes sites again. */
+  resume(): Promise<void>;
+  /** Removes a machine that is off. */
+  removeMachine(machine: string): Promise<void>;
   /** Reads the desired state of the configuration again. */
   reload(): Promise<ReloadAnswer>;
 }

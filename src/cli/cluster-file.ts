@@ -22,8 +22,8 @@ export interface ClusterKeys {
   /** The etcd that all machines share. It needs the package `@grpc/grpc-js`. */
   readonly etcd: EtcdKeys;
   /**
-   * Where edges reach the tunnels of this machine, 1 to 16. Default: `enrolment.tunnels`, or the addresses where the
-   * workers listen.
+   * Where edges reach the tunnels of this machine alone, 1 to 16. Default: the addresses where the workers listen; required
+   * if that is the unspecified address (`0.0.0.0`, `::`).
    */
   readonly endpoints?: readonly HostPortInput[] | undefined;
   /** For how long this machine counts as alive without etcd; 1 to 60. Default 2. */

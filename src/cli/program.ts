@@ -18,6 +18,7 @@ import { registerExpose, registerUnexpose } from './commands/expose.ts';
 import { registerExposure } from './commands/exposure.ts';
 import { registerInit } from './commands/init.ts';
 import { registerInspect } from './commands/inspect.ts';
+import { registerMachine } from './commands/machine.ts';
 import { registerMaintenance } from './commands/maintenance.ts';
 import { registerPing } from './commands/ping.ts';
 import { registerReinstate, registerRevocation, registerRevoke } from './commands/revocation.ts';
@@ -53,6 +54,7 @@ const REGISTERS: readonly Register[] = [
   registerPing,
   registerCapture,
   registerMaintenance,
+  registerMachine,
   registerCa,
   registerDesired,
   registerAudit,

@@ -7,13 +7,15 @@ import type {
   Counters,
   EdgeStatusAnswer,
   EndpointAnswer,
+  OwnMachineAnswer,
   SiteStatusAnswer,
 } from '../admin/index.ts';
 import { CLOUD } from '../registry/index.ts';
 import { countOf, distance, listOf, pairs, table } from './table.ts';
 
 /** Returns one sentence for each thing that is wrong at a cloud gateway, with what to do. */
-export function cloudProblems({ sites, workers, warnings, ca }: CloudStatusAnswer): string[] {
+export function cloudProblems(status: CloudStatusAnswer): string[] {
+  const { sites, workers, warnings, ca, machine } = status;
   const down = workers.flatMap(({ pid }, i) =>
     pid === 0
       ? [`the worker ${i} is down, and is started again; its log says why it has ended`]
@@ -21,10 +23,41 @@ export function cloudProblems({ sites, workers, warnings, ca }: CloudStatusAnswe
   );
   return [
     ...down,
-    ...sites.flatMap(siteProblems),
+    ...machineProblems(machine),
+    ...sites.filter((site) => !isElsewhere(site, machine)).flatMap(siteProblems),
     ...warnings.map(({ message }) => message),
     ...(ca.warning === undefined ? [] : [ca.warning]),
   ];
+}
+
+function machineProblems(machine: OwnMachineAnswer | undefined): readonly string[] {
+  if (machine === undefined || machine.state === 'closed') return [];
+  const { name, state, stopsAt, isDraining } = machine;
+  if (state === 'removed') {
+    return [
+      `the machine "${name}" was removed from the cloud: start its gateway again to have it back`,
+    ];
+  }
+  const end = stopsAt === undefined ? '' : `, and ends its tunnels at ${stopsAt}`;
+  const detached = `the machine "${name}" does not reach the store${end}: look at the store and the way to it`;
+  const draining = `the machine "${name}" takes no sites: "machine resume ${name}" ends that`;
+  return [...(state === 'detached' ? [detached] : []), ...(isDraining ? [draining] : [])];
+}
+
+/** Whether another machine holds a site. */
+function isElsewhere({ machine }: SiteStatusAnswer, own: OwnMachineAnswer | undefined): boolean {
+  return machine !== undefined && machine !== own?.name;
+}
+
+/** Returns what a machine says of itself. */
+export function machineText(machine: OwnMachineAnswer): string {
+  const { name, state, isDraining, isController, detachedSince } = machine;
+  return [
+    name,
+    detachedSince === undefined ? state : `${state} since ${detachedSince}`,
+    ...(isDraining ? ['takes no sites'] : []),
+    ...(isController ? ['allocates addresses'] : []),
+  ].join(', ');
 }
 
 function siteProblems({ name, revoked, edge }: SiteStatusAnswer): readonly string[] {
@@ -66,10 +99,11 @@ const REMEDIES: Readonly<Record<string, string>> = {
 };
 
 export function cloudLines(status: CloudStatusAnswer): readonly string[] {
-  const { pid, listening, sites, workers, ca, audit, derivation } = status;
+  const { pid, machine, listening, sites, workers, ca, audit, derivation } = status;
   return [
     `cloud gateway, process ${pid}`,
     ...pairs([
+      ['machine', machine && machineText(machine)],
       ['tunnels', listOf(listening.tunnels.map(placeOf))],
       ['enrolment', placeOf(listening.enrolment)],
       ['names', listening.dns && placeOf(listening.dns)],
@@ -83,7 +117,11 @@ export function cloudLines(status: CloudStatusAnswer): readonly string[] {
       ],
     ]),
     '',
-    ...table(TITLES, sites.map(siteCells), 'there are no sites'),
+    ...table(
+      TITLES,
+      sites.map((site) => siteCells(site, machine)),
+      'there are no sites'
+    ),
   ];
 }
 
@@ -97,12 +135,14 @@ const TITLES = [
   'dropped',
 ];
 
-function siteCells({ name, revoked, edge, pool, verdicts = {} }: SiteStatusAnswer): string[] {
+function siteCells(site: SiteStatusAnswer, own: OwnMachineAnswer | undefined): string[] {
+  const { name, revoked, edge, pool, verdicts = {} } = site;
   const isUp = edge === undefined ? 'not connected' : 'connected';
+  const place = isElsewhere(site, own) ? `at ${site.machine}` : isUp;
   const [forwarded, dropped] = sumsOf(verdicts);
   return [
     name,
-    name === CLOUD ? '-' : revoked ? 'revoked' : isUp,
+    name === CLOUD ? '-' : revoked ? 'revoked' : place,
     edge === undefined ? '-' : revisionOf(edge),
     edge?.certificate === undefined ? '-' : distance(edge.certificate.notAfter),
     pool === undefined ? '-' : `${pool.leased} of ${pool.capacity}`,
@@ -130,6 +170,8 @@ function sumsOf(verdicts: Counters): readonly [forwarded: number, dropped: numbe
 /** Returns what is known of one site beside the row of the table. */
 export function siteLines({
   worker,
+  machine,
+  epoch,
   edge,
   pool,
   verdicts = {},
@@ -138,6 +180,7 @@ export function siteLines({
   return [
     ...pairs([
       ['worker', worker === undefined ? undefined : String(worker)],
+      ['machine', machine && `${machine}, epoch ${epoch}`],
       ['certificate', certificate && `${certificate.serial}, until ${certificate.notAfter}`],
       [
         'signed by',
@@ -188,6 +231,7 @@ function countersLines(name: string, counters: Counters): readonly string[] {
     : [`${name}:`, ...given.map(([key, count]) => `  ${key} ${count}`)];
 }
 
-function placeOf({ host, port }: EndpointAnswer): string {
+/** Returns an endpoint as text. */
+export function placeOf({ host, port }: EndpointAnswer): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }

@@ -144,9 +144,7 @@ export class Confirmations extends Emitter<ConfirmationsEvents> implements Async
   };
 
   #write(): void {
-    this.#writing ??= this.#writeAll().finally(() => {
-      this.#writing = undefined;
-    });
+    this.#writing ??= this.#writeAll();
   }
 
   async #writeAll(): Promise<void> {
@@ -156,7 +154,7 @@ export class Confirmations extends Emitter<ConfirmationsEvents> implements Async
     while (this.#written < this.#version && !this.#end.signal.aborted) {
       const lease = this.#member.lease;
       // It is written when this machine is attached again.
-      if (lease === undefined) return;
+      if (lease === undefined) break;
       const version = this.#version;
       try {
         await store.commit([{ key: CONFIRMS + name, value: { version }, lease }]);
@@ -167,6 +165,8 @@ export class Confirmations extends Emitter<ConfirmationsEvents> implements Async
         await pause(clock, RETRY_MS, this.#end.signal);
       }
     }
+    // In the turn of the last look, so that what is confirmed after it is written.
+    this.#writing = undefined;
   }
 }
 

@@ -47,6 +47,8 @@ export class Election extends Emitter<ElectionEvents> implements AsyncDisposable
       election.#follow
     );
     member.on('state', election.#follow);
+    // This machine may take sites again.
+    member.on('machines', election.#follow);
     election.#follow();
     return election;
   }
@@ -98,6 +100,7 @@ export class Election extends Emitter<ElectionEvents> implements AsyncDisposable
   async #close(): Promise<void> {
     this.#end.abort();
     this.#member.off('state', this.#follow);
+    this.#member.off('machines', this.#follow);
     await this.#standing;
     try {
       await this.resign();

@@ -121,6 +121,17 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     return this.#state === 'attached' ? this.#lease : undefined;
   }
 
+  /**
+   * Since when this machine is detached, and when it must have ended all its tunnels unless it attaches before
+   * (Infinity: never), in ms of `clock.monotonicMs`; undefined while it is attached.
+   */
+  get detached(): { readonly sinceMs: number; readonly stopsAtMs: number } | undefined {
+    if (this.#state === 'attached') return undefined;
+    const sinceMs = this.#detachedAtMs;
+    const leftMs = this.#state === 'removed' ? 0 : this.#options.maxDetachedMs;
+    return { sinceMs, stopsAtMs: sinceMs + leftMs };
+  }
+
   /** Whether this machine takes no sites any more. */
   get isDraining(): boolean {
     return this.#isDraining;
@@ -154,8 +165,15 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
    * @throws {StoreError} if the store does not answer.
    */
   async setDraining(isDraining: boolean): Promise<void> {
+    const before = this.#isDraining;
     this.#isDraining = isDraining;
-    await this.#writeWorker();
+    try {
+      await this.#writeWorker();
+    } catch (error) {
+      // The others do not know, so this machine goes on as they expect.
+      this.#isDraining = before;
+      throw error;
+    }
   }
 
   /**

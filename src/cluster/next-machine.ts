@@ -5,13 +5,18 @@
  */
 import type { MachineStatus } from './machines.ts';
 
+/** Returns whether a machine takes sites: one that is starting does not say yet where edges reach it. */
+export function mayTake({ isLive, isDraining, endpoints }: MachineStatus): boolean {
+  return isLive && !isDraining && endpoints.length > 0;
+}
+
 /** Returns the machine that takes the site; undefined if none of them is alive and takes sites. */
 export function nextMachine(
   site: string,
   machines: readonly MachineStatus[],
   except: string
 ): MachineStatus | undefined {
-  const able = machines.filter((each) => each.isLive && !each.isDraining && each.name !== except);
+  const able = machines.filter((each) => mayTake(each) && each.name !== except);
   let best: { readonly machine: MachineStatus; readonly weight: number } | undefined;
   for (const machine of able) {
     const weight = hashOf(`${site} ${machine.name}`);

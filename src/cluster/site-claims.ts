@@ -20,7 +20,7 @@ import { checkDuration, checkMethods, checkObject } from '../base/option-check.t
 import { ConflictError, NotFoundError, StoreConflictError, StoreError } from '../errors.ts';
 import { type Holder, HolderKeys } from './holder-keys.ts';
 import type { Member, MemberState } from './member.ts';
-import { nextMachine } from './next-machine.ts';
+import { mayTake, nextMachine } from './next-machine.ts';
 import { pause } from './pause.ts';
 import { isSameEpoch, type SiteEpoch } from './site-epoch.ts';
 import { Wants } from './wants.ts';
@@ -71,6 +71,8 @@ export interface SiteClaimsEvents {
 /** A site that is here. */
 interface Held {
   epoch: SiteEpoch;
+  /** The epoch with which its tunnel was last let in, which its edge knows; undefined if none was. */
+  given: SiteEpoch | undefined;
   /** When its tunnel was last let in. */
   grantedAtMs: number;
   /** Whether its tunnel has ended while this machine is detached, so that the edge may come back. */
@@ -123,6 +125,8 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
     claims.#wants = await Wants.open(member, (sites) => claims.#onWants(sites));
     member.on('state', claims.#onState);
     member.on('stop', claims.#onStop);
+    // Sites may have been handed over, and asked for, before this process has looked.
+    claims.#onHolders([...claims.#holders.here()]);
     return claims;
   }
 
@@ -151,7 +155,12 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
     if (this.#member.lease === undefined) return Promise.resolve(this.#takeBack(site, lastEpoch));
     let claim = this.#claiming.get(site);
     if (claim === undefined) {
-      claim = this.#claim(site).finally(() => this.#claiming.delete(site));
+      claim = this.#claim(site).finally(() => {
+        this.#claiming.delete(site);
+        void this.#withdraw(site);
+        // Its tunnel may have ended meanwhile.
+        if (this.#held.has(site) && !this.#settling.has(site)) this.#settle(site, this.#settleMs);
+      });
       this.#claiming.set(site, claim);
     }
     return claim;
@@ -180,7 +189,7 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
     if (holder?.isHere !== true) throw new NotFoundError(`site "${site}" is not at this machine`);
     const status = this.#member.machines.get(machine);
     const worker = this.#member.machines.worker(machine);
-    if (status?.isLive !== true || status.isDraining || worker === undefined) {
+    if (status === undefined || !mayTake(status) || worker === undefined) {
       throw new ConflictError(`machine "${machine}" is not alive, or takes no sites`);
     }
     if (await this.#holders!.move(site, holder, machine, worker)) return;
@@ -242,10 +251,21 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
       }
     } catch (error) {
       if (!(error instanceof StoreError || error instanceof StoreConflictError)) throw error;
-    } finally {
-      if (hasAsked) void this.#tried(site, wants.withdraw(site));
     }
     return BUSY;
+  }
+
+  /** Takes the question back that a claim has left. */
+  async #withdraw(site: string): Promise<void> {
+    while (this.#member.lease !== undefined && !this.#end.signal.aborted) {
+      if (!this.#wants!.isAsking(site) || this.#claiming.has(site)) return;
+      try {
+        await this.#wants!.withdraw(site);
+      } catch (error) {
+        if (error instanceof StoreConflictError) return;
+        await pause(this.#member.clock, RETRY_MS, this.#end.signal);
+      }
+    }
   }
 
   /** Resolves when the store shows something of the site, or after `ms`. */
@@ -260,15 +280,18 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
   #grant(site: string): Claim {
     const { epoch } = this.#holders!.get(site)!;
     this.#hold(site, epoch);
-    this.#held.get(site)!.grantedAtMs = this.#member.clock.monotonicMs();
-    this.#settle(site, this.#settleMs);
-    return { kind: 'held', epoch };
+    return this.#letIn(site, this.#held.get(site)!);
   }
 
   #takeBack(site: string, lastEpoch: SiteEpoch | undefined): Claim {
     const held = this.#held.get(site);
-    if (held === undefined || !isSameEpoch(held.epoch, lastEpoch)) return BUSY;
+    if (held === undefined || !isSameEpoch(held.given, lastEpoch)) return BUSY;
     held.isWaiting = false;
+    return this.#letIn(site, held);
+  }
+
+  #letIn(site: string, held: Held): Claim {
+    held.given = held.epoch;
     held.grantedAtMs = this.#member.clock.monotonicMs();
     this.#settle(site, this.#settleMs);
     return { kind: 'held', epoch: held.epoch };
@@ -278,7 +301,8 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
     const before = this.#held.get(site);
     if (isSameEpoch(before?.epoch, epoch)) return;
     const grantedAtMs = before?.grantedAtMs ?? Number.NEGATIVE_INFINITY;
-    this.#held.set(site, { epoch, grantedAtMs, isWaiting: before?.isWaiting ?? false });
+    const { given, isWaiting = false } = before ?? {};
+    this.#held.set(site, { epoch, given, grantedAtMs, isWaiting });
     this.emit('held', { site, epoch });
   }
 
@@ -351,7 +375,11 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
     if (!isAsked || this.#holders?.get(site)?.isHere !== true) return;
     if (this.#answering.has(site)) return;
     this.#answering.add(site);
-    void this.#tried(site, this.#answerAll(site)).then(() => this.#answering.delete(site));
+    void this.#tried(site, this.#answerAll(site)).then(() => {
+      this.#answering.delete(site);
+      // Another machine may have asked meanwhile.
+      if (!this.#end.signal.aborted) this.#answer(site);
+    });
   }
 
   async #answerAll(site: string): Promise<void> {

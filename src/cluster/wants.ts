@@ -56,10 +56,18 @@ export class Wants {
     await this.#member.store.commit([lease === undefined ? write : { ...write, lease }]);
   }
 
-  /** @throws {StoreError} if this machine is detached, or the store does not answer. */
+  /**
+   * Deletes the question of this machine, unless it has just asked again.
+   *
+   * @throws {StoreError} if this machine is detached, or the store does not answer.
+   * @throws {StoreConflictError} if it was answered, or has asked again.
+   */
   async withdraw(site: string): Promise<void> {
-    if (!this.isAsking(site)) return;
-    await this.#member.store.commit([{ key: keyOf(site, this.#member.name), value: undefined }]);
+    const name = `${site}/${this.#member.name}`;
+    const record = this.#records.get(name);
+    if (record === undefined) return;
+    const write = { key: WANTS + name, value: undefined, expect: record.version };
+    await this.#member.store.commit([write]);
   }
 
   /**

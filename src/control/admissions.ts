@@ -78,7 +78,7 @@ export class Admissions {
     let admission = this.#admissions.get(key);
     if (admission === undefined) {
       admission = new Promise<void>((resolve, reject) => {
-        this.#arrive({ client, egress, family, resolve, reject, end: () => {} });
+        this.#arrive({ isAsked: false, client, egress, family, resolve, reject, end: () => {} });
       }).finally(() => this.#admissions.delete(key));
       this.#admissions.set(key, admission);
       admission.then(
@@ -97,7 +97,7 @@ export class Admissions {
    */
   admitFor(asked: AskedAdmission, end: (isAnswered: boolean) => void): void {
     const nothing = (): void => {};
-    this.#arrive({ ...asked, resolve: nothing, reject: nothing, end });
+    this.#arrive({ ...asked, isAsked: true, resolve: nothing, reject: nothing, end });
   }
 
   #arrive(arrival: Arrival): void {
@@ -165,6 +165,8 @@ export class Admissions {
   /** Asks the process that allocates for a client that this process may ask for. */
   #askFor(arrival: Arrival): void {
     arrival.end(false);
+    // Its own request reaches the process that allocates now.
+    if (arrival.isAsked) return;
     const { client, egress, family, resolve, reject } = arrival;
     const { ask, name } = this.#options;
     try {
@@ -256,6 +258,8 @@ function outcomeOf(error: unknown): keyof AdmissionCounters {
 }
 
 interface Arrival {
+  /** Whether another process has asked for the client. */
+  readonly isAsked: boolean;
   readonly client: Endpoint;
   readonly egress: string;
   readonly family: Family;

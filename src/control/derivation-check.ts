@@ -295,12 +295,14 @@ export class DerivationCheck {
 
   #leaseFault(name: string, realm: RealmLeases, held: HeldLease): string | undefined {
     const { desired, leases } = this.#state;
-    const { key, of, address } = held;
+    const { key, of, address, isStored } = held;
     if (leases.realm(name) !== realm || !realm.allOf(key).includes(held)) return undefined;
     const what = `the lease of ${address} to ${of}`;
     if (!this.#isPlanned(held))
       return `the translator does not have ${of} at ${address} as it has to`;
     if (realm.allocator.holder(address)?.key !== key) return `${what} is not in the pool`;
+    // Another process is to release it.
+    if (leases.isFollowing && !isStored) return undefined;
     const isFormer = realm.get(key) !== held;
     const mayStay = !isFormer && !realm.isOutside(held);
     if (!mayStay && realm.overlaps.untilOf(address) === undefined) {
@@ -314,8 +316,6 @@ export class DerivationCheck {
     const isUsed = realm.uses.get(key) !== undefined;
     if (isUsed === isService) return `the uses of ${address} by ${of} are kept wrongly`;
     if (isService) return undefined;
-    // Another process is to release it.
-    if (leases.isFollowing && !held.isStored) return undefined;
     if (!this.#isAdmitted(name, of, address.family))
       return `${what} is one that no exposure allows`;
     if (!leases.hasClients(of.realm, name)) return `"${of.realm}" is not known to have clients`;

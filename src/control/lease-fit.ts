@@ -64,11 +64,16 @@ export class LeaseFit {
   takeOver(): void {
     const { realms, clock, journal } = this.#state;
     const unstored = this.#follow.takeUnstored();
-    for (const name of this.#overlapping) {
-      const realm = realms.get(name)!;
-      const isLimited = realm.overlaps.limit(clock.now() + this.#options.overlapMs);
-      if (!isLimited && !unstored.has(name)) continue;
+    const untilMs = clock.now() + this.#options.overlapMs;
+    for (const [name, realm] of realms) {
+      if (!realm.hasOutside && !this.#overlapping.has(name)) continue;
+      const isLimited = realm.overlaps.limit(untilMs);
+      // A lease may have come after its pool had gone.
+      const hasBegun = realm.beginOverlap(undefined, untilMs);
+      if (!isLimited && !hasBegun && !unstored.has(name)) continue;
       journal.write(realm.overlaps.write(name));
+      if (!realm.overlaps.isEmpty) this.#overlapping.add(name);
+      this.#state.touchRealm(name);
       for (const held of realm.all()) {
         if (realm.formerUntil(held) !== undefined) this.#state.touchPlace(held);
       }
@@ -260,7 +265,8 @@ export class LeaseFit {
     const { value: stored = [] } = realm.overlaps.write(name);
     // An overlap of an earlier process may be longer than they are now.
     const isLimited = !isFollowing && realm.overlaps.limit(untilMs);
-    const hasBegun = realm.beginOverlap(before, untilMs);
+    // What another process has stored may lack what it has yet to begin.
+    const hasBegun = realm.beginOverlap(shown === undefined ? before : undefined, untilMs);
     if (hasBegun || isLimited) journal.write(realm.overlaps.write(name));
     if (hasBegun && isFollowing) this.#follow.noteBegun(name, stored);
     if (realm.overlaps.isEmpty) this.#overlapping.delete(name);

@@ -71,10 +71,15 @@ export class LeaseFollow {
       if (overlaps !== undefined) this.#remake(name, overlaps);
     }
     this.#unordered.clear();
+    this.#endBegun();
+    return errors;
+  }
+
+  /** Ends overlaps that have begun in memory and that no lease needs. */
+  #endBegun(): void {
     for (const [name, stored] of this.#begun) {
       if (this.#state.realms.get(name)?.hasOutside !== true) this.#replaceOverlaps(name, stored);
     }
-    return errors;
   }
 
   /** Notes that an overlap has begun in memory. @param stored what the store has */
@@ -130,6 +135,7 @@ export class LeaseFollow {
 
   /** Looks at the leases of clients of which more may be needed than before. */
   fitWidened({ permits, sites }: IndexChanges): void {
+    this.#endBegun();
     const { clientRealms, desired } = this.#state;
     const pairs = new Map<string, { readonly realm: string; readonly site: string }>();
     const add = (realm: string | undefined, site: string): void => {

@@ -66,6 +66,8 @@ export interface AuthorityKeeperEvents {
   /** A certificate was issued to the holder of an older one. */
   renewal: [renewal: { readonly site: string; readonly serial: string }];
   refusedRenewal: [refusal: { readonly certificate: X509Certificate; readonly error: Error }];
+  /** Another machine has retired a CA: what it has issued is refused from now on, see `retired`. */
+  retired: [];
   /** The CA expires soon, or has expired; or the CAs that another machine has stored cannot be used. */
   problem: [problem: { readonly error: Error }];
 }
@@ -293,7 +295,9 @@ export class AuthorityKeeper
     this.#isBehind = false;
     const { retired, ...cas } = (await this.#cas.read()) ?? noCas();
     await this.authority.follow(cas);
+    const before = this.#retired.length;
     this.#retired = retired.map(signingCertificateOf);
+    if (this.#retired.length > before) this.emit('retired');
   }
 
   #exclusively(run: () => Promise<void>): Promise<void> {

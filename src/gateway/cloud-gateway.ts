@@ -18,6 +18,7 @@ import { type AddressInput, IpAddress } from '../base/address.ts';
 import { CloseStack } from '../base/close-stack.ts';
 import { Emitter } from '../base/emitter.ts';
 import { checkSignal, checkText } from '../base/option-check.ts';
+import type { DrainReport } from '../cluster/index.ts';
 import type { PresenceController, SnapshotHost, Whois } from '../control/index.ts';
 import type {
   Capture,
@@ -27,7 +28,7 @@ import type {
   PingOptions,
   PingReport,
 } from '../diagnosis/index.ts';
-import { ConfigError, NotFoundError } from '../errors.ts';
+import { ConfigError } from '../errors.ts';
 import type { MetricFamily, Readiness } from '../observe/index.ts';
 import type {
   CertificateAuthority,
@@ -45,9 +46,11 @@ import {
 } from '../registry/index.ts';
 import type { SocketStack } from '../sockets/index.ts';
 import type { PathStatus } from '../translator/index.ts';
-import type { RevocationReceipt } from '../trust/index.ts';
 import { CloudDiagnosis } from './cloud-diagnosis.ts';
+import { CloudFaults, type CloudState, type CloudStateChange } from './cloud-faults.ts';
+import { type CloudMachineList, CloudMachines, type MoveDestination } from './cloud-machines.ts';
 import { CloudMetrics } from './cloud-metrics.ts';
+import { lookupAt } from './cloud-names.ts';
 import {
   type CloudGatewayOptions,
   type ResolvedCloudOptions,
@@ -57,22 +60,12 @@ import { applyDesired, type CloudParts, openCloudParts } from './cloud-parts.ts'
 import { cloudReadiness } from './cloud-readiness.ts';
 import { edgeSiteOf } from './cloud-requests.ts';
 import { addressesOf, type CloudAddresses, type CloudStatus, statusOf } from './cloud-status.ts';
-import { CloudTrust } from './cloud-trust.ts';
+import { type CloudRevocation, CloudTrust } from './cloud-trust.ts';
 import { serveAdmin } from './common-admin.ts';
 import { serveMetrics } from './common-metrics.ts';
 import { closeGivenDevice } from './common-options.ts';
 import type { EdgeChange } from './edge-tunnels.ts';
-import { hostsNamed } from './site-names.ts';
 import { closedError, type ReadyOptions, whenReady } from './when-ready.ts';
-
-export type CloudState = 'ready' | 'degraded' | 'closed';
-
-export interface CloudStateChange {
-  readonly state: CloudState;
-  readonly previous: CloudState;
-  /** What does not work, one sentence each; empty unless the state is `degraded`. */
-  readonly reasons: readonly string[];
-}
 
 export interface CloudEvents {
   state: [change: CloudStateChange];
@@ -88,11 +81,11 @@ export interface CloudEvents {
  * enrols with. Methods of a closed gateway throw or reject with an `ApiMisuseError`.
  *
  * ```
- *             a worker is down, or the CA has expired
+ *    a worker is down, the CA has expired, or the machine is detached
  *            ---------------------------------------->
  * start -> ready                                  degraded
  *            <----------------------------------------
- *             all workers are up, and the CA is valid
+ *                        none of that is so
  *
  *          ready, degraded -- close() --> closed
  * ```
@@ -103,11 +96,9 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   readonly #options: ResolvedCloudOptions;
   readonly #closing: CloseStack = new CloseStack();
   readonly #metrics: CloudMetrics;
-  /** The present faults, one sentence each, by subject: `ca` or `workers`. */
-  readonly #faults = new Map<string, string>();
+  readonly #faults = new CloudFaults((change) => void this.emit('state', change));
   #opened: CloudParts | undefined;
   #diagnosing: CloudDiagnosis | undefined;
-  #state: CloudState = 'ready';
 
   private constructor(options: ResolvedCloudOptions) {
     super();
@@ -137,7 +128,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   get state(): CloudState {
-    return this.#state;
+    return this.#faults.state;
   }
 
   /** The desired state: sites, services and exposures. */
@@ -236,13 +227,13 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    * When this resolves, none of its packets passes. The edge may learn of it later; its state becomes `rejected`, with a
    * failure of the kind `revoked`. The name of a site that does not exist (yet) is revoked too.
    *
-   * @returns how many tunnels were closed, and how long it took.
+   * @returns how many tunnels were closed, how long it took, and at which machines it is not in effect yet.
    * @throws {ConfigError} if the scope is not usable, {NotFoundError} if there is no such certificate.
    * @throws {CertificateError} if the name cannot be the name of a site.
    * @throws {ApiMisuseError} if there is no such reason.
    * @throws {StoreError} if the revocation cannot be stored.
    */
-  async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<RevocationReceipt> {
+  async revoke(scope: RevocationScope, reason?: RevocationReason): Promise<CloudRevocation> {
     const receipt = await this.#trust.revoke(scope, reason);
     this.#metrics.lastRevocationMs = receipt.elapsedMs;
     return receipt;
@@ -292,11 +283,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    * @throws {NotFoundError} if there is no such site.
    */
   lookup(name: string, site: string = CLOUD): readonly SnapshotHost[] {
-    const { names, registry, controller } = this.#parts;
-    checkText('name', name);
-    if (site === CLOUD) return names.lookup(name);
-    if (registry.site(site) === undefined) throw new NotFoundError(`"${site}" is not a site`);
-    return hostsNamed(controller.snapshot(site), name);
+    return lookupAt(this.#parts, checkText('name', name), site);
   }
 
   /**
@@ -350,13 +337,38 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   /**
-   * Moves a site to another worker, by its number from 0. The addresses stay the same, so connections survive.
+   * Moves a site to another worker or machine. The addresses stay the same, so connections survive.
    *
-   * @throws {ConfigError} if there is no such site, or no such worker.
+   * @throws {ConfigError} if there is no such site, worker or machine.
+   * @throws {ConflictError} if this machine does not hold the site, or the other one is not alive or takes no sites.
+   * @throws {StoreUnavailableError} if this machine is detached.
    */
-  async moveSite(site: string, worker: number): Promise<void> {
-    const { registry, workers } = this.#parts;
-    await workers.move(edgeSiteOf(registry, site), worker);
+  async moveSite(site: string, to: MoveDestination): Promise<void> {
+    await this.#machines.move(site, to);
+  }
+
+  /** Returns the machines of the cloud. @throws {ConflictError} without the option `cluster`, as the next three do. */
+  machines(): CloudMachineList {
+    return this.#machines.list();
+  }
+
+  /** Hands all sites over to the other machines, 50 in a second, and takes none until `resume`, which ends it too. */
+  async drain(): Promise<DrainReport> {
+    return this.#machines.drain();
+  }
+
+  /** Takes sites again after `drain`. */
+  async resume(): Promise<void> {
+    await this.#machines.resume();
+  }
+
+  /**
+   * Removes a machine from the cloud, on the operator's word that it is off: nobody waits for it any more.
+   *
+   * @throws {NotFoundError} if there is no such machine, and {ConflictError} if it is alive.
+   */
+  async removeMachine(machine: string): Promise<void> {
+    await this.#machines.remove(machine);
   }
 
   /** Calls the option `reload` and returns its result. @throws {ConfigError} if the option is absent. */
@@ -379,7 +391,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
 
   /** Whether the gateway can do its work now, and if not, why. It may be called in every state. */
   readiness(): Readiness {
-    return cloudReadiness(this.#isOpen ? this.#opened : undefined, this.#faults);
+    return cloudReadiness(this.#isOpen ? this.#opened : undefined, this.#faults.present);
   }
 
   /**
@@ -390,8 +402,8 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    */
   ready(options: ReadyOptions = {}): Promise<void> {
     return whenReady(this, options, () => {
-      if (this.#state === 'closed') return closedError();
-      return this.#state === 'ready' ? 'ready' : 'not yet';
+      if (this.state === 'closed') return closedError();
+      return this.state === 'ready' ? 'ready' : 'not yet';
     });
   }
 
@@ -400,10 +412,8 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
    * stays open. Safe to call twice.
    */
   close(): Promise<void> {
-    if (this.#state !== 'closed') {
-      const previous = this.#state;
-      this.#state = 'closed';
-      this.emit('state', { state: 'closed', previous, reasons: [] });
+    if (this.state !== 'closed') {
+      this.#faults.close();
       this.removeAllListeners();
       this.#closing.add(() => this.#opened?.sockets.finish());
     }
@@ -418,36 +428,22 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
     const { signal, logger, clock } = this.#options;
     this.#closing.add(() => this.#metrics.close());
     const metrics = await serveMetrics(this.#options.metrics, this.#closing, {
-      metrics: () => {
-        const parts = this.#isOpen ? this.#opened : undefined;
-        return this.#metrics.families(parts, this.readiness());
-      },
+      metrics: () =>
+        this.#metrics.families(this.#isOpen ? this.#opened : undefined, this.readiness()),
       readiness: () => this.readiness(),
       clock,
     });
     const parts = await openCloudParts(this.#options, this.#closing, {
       onEdge: (change) => void this.emit('edge', change),
       onProblem: (error, site) => void this.emit('problem', { error, ...(site && { site }) }),
-      onFault: (subject, fault) => this.#setFault(subject, fault),
+      onFault: (subject, fault) => this.#faults.set(subject, fault),
     });
     this.#opened = { ...parts, metrics };
-    const diagnosis = new CloudDiagnosis(this.#opened, this.#options.clock);
-    this.#diagnosing = diagnosis;
-    this.#closing.add(() => diagnosis.close());
+    this.#diagnosing = new CloudDiagnosis(this.#opened, clock);
+    this.#closing.add(() => this.#diagnosing?.close());
     await serveAdmin(this.#options, this.#closing, CLOUD_OPERATIONS, cloudHandlers(this));
     signal?.throwIfAborted();
     logger.debug({ event: 'cloud_open' }, 'the cloud gateway is open');
-  }
-
-  /** @param fault one sentence; undefined when the fault is over */
-  #setFault(subject: string, fault: string | undefined): void {
-    if (fault === undefined) this.#faults.delete(subject);
-    else this.#faults.set(subject, fault);
-    const previous = this.#state;
-    if (previous === 'closed') return;
-    const reasons = [...this.#faults.values()];
-    this.#state = reasons.length === 0 ? 'ready' : 'degraded';
-    if (this.#state !== previous) this.emit('state', { state: this.#state, previous, reasons });
   }
 
   async #settled(): Promise<void> {
@@ -458,6 +454,10 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
 
   get #trust(): CloudTrust {
     return new CloudTrust(this.#parts, this.#options);
+  }
+
+  get #machines(): CloudMachines {
+    return new CloudMachines(this.#parts, this.#options.clock);
   }
 
   get #diagnosis(): CloudDiagnosis {
@@ -471,7 +471,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   get #isOpen(): boolean {
-    return this.#opened !== undefined && this.#state !== 'closed';
+    return this.#opened !== undefined && this.state !== 'closed';
   }
 
   #assertOpen(): void {

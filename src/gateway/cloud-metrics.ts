@@ -18,6 +18,7 @@ import { CLOUD } from '../registry/index.ts';
 import { VERDICT_NAMES } from '../translator/index.ts';
 import { CloseCode } from '../tunnel/index.ts';
 import type { WorkerStatus } from '../worker/index.ts';
+import type { CloudCluster } from './cloud-cluster.ts';
 import type { ResolvedCloudOptions } from './cloud-options.ts';
 import type { CloudParts } from './cloud-parts.ts';
 import { addCommon, dropsOf, snakeCase } from './common-metrics.ts';
@@ -40,6 +41,7 @@ export class CloudMetrics {
     addCommon(set, { readiness, store, dns }, SUBJECTS);
     if (parts === undefined) return set.families();
     this.#addGateway(set, parts);
+    addMachines(set, parts.cluster);
     const scrape = new CloudScrape(set, parts, this.#sums);
     const slices = slicesOf(this.#options.clock);
     const sites = Array.from(parts.registry.sites(), ({ name }) => name);
@@ -117,6 +119,8 @@ class CloudScrape {
     Acknowledged: { True: 0, False: 0, Unknown: 0 },
   };
   #revoked = 0;
+  /** Sites whose edges are connected here. */
+  #connected = 0;
 
   constructor(set: MetricSet, parts: CloudParts, sums: CounterSums) {
     this.#set = set;
@@ -138,6 +142,8 @@ class CloudScrape {
   /** Adds the numbers of all sites together. */
   addSums(): void {
     this.#set.add('revoked_sites', {}, this.#revoked);
+    const { cluster } = this.#parts;
+    this.#set.add('sites_held', {}, cluster === undefined ? this.#connected : cluster.heldSites);
     for (const [condition, statuses] of Object.entries(this.#exposures)) {
       this.#set.addEach('exposures', { condition }, 'status', statuses);
     }
@@ -177,7 +183,7 @@ class CloudScrape {
 
   #addEdge(site: string, workers: readonly WorkerStatus[]): void {
     const set = this.#set;
-    const { trust, control } = this.#parts;
+    const { trust, control, cluster } = this.#parts;
     const isRevoked = trust.authority.isSiteRevoked(site);
     if (isRevoked) this.#revoked++;
     // While a site moves, two workers may have a tunnel of it.
@@ -185,7 +191,9 @@ class CloudScrape {
     const { connections = 0, rttMs } = carrying?.traffic[site] ?? {};
     const edge = control.status(site);
     const isUp = edge !== undefined && connections > 0;
-    if (!isRevoked || isUp) set.add('tunnel_up', { site }, isUp ? 1 : 0);
+    if (isUp) this.#connected++;
+    const isElsewhere = cluster?.holderOf(site)?.isHere === false;
+    if (isUp || !(isRevoked || isElsewhere)) set.add('tunnel_up', { site }, isUp ? 1 : 0);
     set.add('tunnel_connections', { site }, connections);
     set.add('tunnel_rtt_seconds', { site }, rttMs && rttMs / 1000);
     if (edge === undefined) return;
@@ -217,6 +225,20 @@ class CloudScrape {
     return revision !== undefined && edge.appliedRevision >= revision ? 'True' : 'False';
   }
 }
+
+/** A gateway without the option `cluster` is the only machine of its cloud. */
+function addMachines(set: MetricSet, cluster: CloudCluster | undefined): void {
+  const states = { live: 0, draining: 0, gone: 0 };
+  for (const { isLive, isDraining } of cluster?.member.machines.list() ?? [ALONE]) {
+    states[isLive ? (isDraining ? 'draining' : 'live') : 'gone']++;
+  }
+  set.addEach('machines', {}, 'state', states);
+  const isAttached = cluster === undefined || cluster.member.state === 'attached';
+  set.add('machine_attached', {}, isAttached ? 1 : 0);
+  set.add('controller', {}, cluster === undefined || cluster.isController ? 1 : 0);
+}
+
+const ALONE = { isLive: true, isDraining: false };
 
 type Condition = 'Allocated' | 'Programmed' | 'Acknowledged';
 type Status = 'True' | 'False' | 'Unknown';
@@ -271,6 +293,7 @@ const SUBJECTS: ReadonlySet<ReadinessSubject> = new Set([
   'store',
   'listener',
   'worker',
+  'machine',
   'certificate',
 ]);
 /** Subjects of sums that no site can have as its name. */

@@ -10,13 +10,16 @@ import { type Slices, slicesOf } from '../base/slices.ts';
 import {
   NameIndex,
   type PlanTarget,
+  type PresenceController,
   type Snapshot,
   type SnapshotHost,
   zoneDataOf,
   zonePatchOf,
 } from '../control/index.ts';
 import { type DnsServer, Zone } from '../dns/index.ts';
+import { NotFoundError } from '../errors.ts';
 import { CLOUD, type Registry } from '../registry/index.ts';
+import { hostsNamed } from './site-names.ts';
 
 export interface CloudNamesOptions {
   readonly registry: Registry;
@@ -169,6 +172,27 @@ export class CloudNames {
     const site = this.#options.registry.site(CLOUD);
     if (site !== undefined) this.#dns?.setSources(site.sources);
   }
+}
+
+/**
+ * Returns the hosts that a name resolves to at a site.
+ *
+ * @throws {NotFoundError} if there is no such site.
+ */
+export function lookupAt(
+  { names, registry, controller }: LookupParts,
+  name: string,
+  site: string
+): readonly SnapshotHost[] {
+  if (site === CLOUD) return names.lookup(name);
+  if (registry.site(site) === undefined) throw new NotFoundError(`"${site}" is not a site`);
+  return hostsNamed(controller.snapshot(site), name);
+}
+
+interface LookupParts {
+  readonly names: CloudNames;
+  readonly registry: Registry;
+  readonly controller: PresenceController;
 }
 
 /** Returns whether a name is an origin or a name within it, both with the trailing dot. */

@@ -130,8 +130,8 @@ export interface ClusterOptions {
   /** The name of this machine, a DNS label that no other machine of the cloud has. */
   readonly machine: string;
   /**
-   * Where edges reach the tunnels of this machine, 1 to 16. Port 0 stands for the actual port of the first worker. Default:
-   * `enrolment.tunnels`, or the addresses where the workers listen.
+   * Where edges reach the tunnels of this machine alone, 1 to 16. Port 0 stands for the actual port of the first worker.
+   * Default: the addresses where the workers listen; required if that is the unspecified address (`0.0.0.0`, `::`).
    */
   readonly endpoints?: readonly HostPortInput[] | undefined;
   /** For how long this machine counts as alive without the store, in ms, 1,000 to 60,000; default 2,000. */
@@ -238,10 +238,6 @@ export function resolveCloudOptions(options: CloudGatewayOptions): ResolvedCloud
     ...rest,
     workers,
     enrolment: withEndpoints({ ...enrolment, listen }, tunnel),
-    cluster: rest.cluster && {
-      ...rest.cluster,
-      endpoints: rest.cluster.endpoints ?? enrolment.tunnels,
-    },
   };
   checkCluster(resolved);
   if (workers === 1) return resolved;
@@ -266,8 +262,12 @@ export function resolveCloudOptions(options: CloudGatewayOptions): ResolvedCloud
 
 /** @throws {ConfigError} naming an option that does not go with `cluster`. */
 function checkCluster(options: ResolvedCloudOptions): void {
-  const { cluster, trust, store, device, secrets } = options;
+  const { cluster, trust, store, device, secrets, tunnel } = options;
   if (cluster === undefined) return;
+  if (cluster.endpoints === undefined && !isReachable(tunnel.host)) {
+    const message = `is missing: edges cannot connect to ${tunnel.host}, so expected where they reach this machine`;
+    throw new ConfigError('cluster.endpoints', message);
+  }
   if (store !== undefined) {
     throw new ConfigError('store', 'is given, but the machines of a cluster share `cluster.store`');
   }

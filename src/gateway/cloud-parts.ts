@@ -15,30 +15,25 @@ import type { Clock } from '../base/clock.ts';
 import type { CloseStack } from '../base/close-stack.ts';
 import type { HostPort } from '../base/host-port.ts';
 import { ControlServer, PresenceController, type Snapshot } from '../control/index.ts';
-import {
-  isPacketDevice,
-  openDevice,
-  type PacketDevice,
-  type ResolvedDeviceOptions,
-} from '../device/index.ts';
+import { isPacketDevice } from '../device/index.ts';
 import { DnsServer } from '../dns/index.ts';
 import { ConfigError, ConflictError } from '../errors.ts';
-import { errorFields, type LogEvent, type Logger, type MetricsServer } from '../observe/index.ts';
+import { errorFields, type LogEvent, type MetricsServer } from '../observe/index.ts';
 import { type CertificateAuthority, EnrolmentServer } from '../pki/index.ts';
 import { CLOUD, Registry } from '../registry/index.ts';
 import type { Store } from '../store/index.ts';
 import { Revoker } from '../trust/index.ts';
 import { CloseCode } from '../tunnel/index.ts';
-import type { WorkerPool, WorkerPoolOptions } from '../worker/index.ts';
+import type { WorkerPool } from '../worker/index.ts';
 import { AuthorityKeeper } from './authority-keeper.ts';
 import { CloudCluster } from './cloud-cluster.ts';
+import { deviceOf, GivenDevice, stackOr } from './cloud-device.ts';
 import { CloudNames } from './cloud-names.ts';
 import { MAX_ENROLMENT_TUNNELS, type ResolvedCloudOptions } from './cloud-options.ts';
-import { CloudPools, cloudPools } from './cloud-pools.ts';
+import { CloudPools } from './cloud-pools.ts';
 import { CloudSockets } from './cloud-sockets.ts';
 import { createPool } from './cloud-workers.ts';
 import { type EdgeChange, EdgeTunnels } from './edge-tunnels.ts';
-import { openSockets } from './gateway-sockets.ts';
 import type { MeasuredStore } from './measured-store.ts';
 import { type GatewayState, openSharedState, openState } from './state.ts';
 
@@ -187,6 +182,12 @@ export async function openCloudParts(
   const control = createControl(opening, controller, trust);
   const tunnels = serveTunnels(opening, { control, workers, audit });
   tunnels.on('edge', (change) => sockets.onEdge(change));
+  trust.on('retired', () => {
+    const reason = 'the CA of the certificate is retired';
+    workers
+      .terminate({ unwanted: true }, { code: CloseCode.Untrusted, reason })
+      .catch(reporter('CA rollover', 'revocation_failed'));
+  });
   revocations.on('reinstated', () => workers.refreshRevocations());
   registry.on('change', ({ sites }) => {
     for (const site of sites) {
@@ -417,47 +418,6 @@ async function openAudit(
   closing.add(() => audit.close());
   audit.on('problem', ({ error }) => onProblem(error));
   return audit;
-}
-
-/** Returns the device; a stack of sockets is opened at once, as if the host program had passed it in. */
-function stackOr(
-  device: ResolvedCloudOptions['device'],
-  clock: Clock
-): ResolvedDeviceOptions | PacketDevice {
-  return !isPacketDevice(device) && device.type === 'sockets' ? openSockets(device, clock) : device;
-}
-
-/** Returns the device for the pool. A TUN without the option `routes` routes the pools of the cloud's site. */
-function deviceOf(
-  device: ResolvedDeviceOptions,
-  logger: Logger,
-  registry: Registry
-): WorkerPoolOptions['device'] {
-  if (device.type !== 'tun') {
-    const event = 'cloud_device_problem';
-    return () => openDevice(device, (problem) => logger.warn({ event }, `device: ${problem}`));
-  }
-  const { type: _, ...tun } = device;
-  return { ...tun, routes: tun.routes ?? cloudPools(registry) };
-}
-
-/** A device that the host program passed in. The worker closes it once it has taken it; before that, `close` does. */
-class GivenDevice {
-  readonly #device: PacketDevice;
-  #isTaken = false;
-
-  constructor(device: PacketDevice) {
-    this.#device = device;
-  }
-
-  take(): PacketDevice {
-    this.#isTaken = true;
-    return this.#device;
-  }
-
-  async close(): Promise<void> {
-    if (!this.#isTaken) await this.#device.close();
-  }
 }
 
 function leaseOptions({ leases }: ResolvedCloudOptions): {

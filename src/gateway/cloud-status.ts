@@ -16,6 +16,7 @@ import type {
 import { NotFoundError } from '../errors.ts';
 import { CLOUD } from '../registry/index.ts';
 import type { WorkerPoolStatus } from '../worker/index.ts';
+import { type OwnMachine, ownMachineOf } from './cloud-machines.ts';
 import type { CloudParts } from './cloud-parts.ts';
 import type { HostConflict } from './host-check.ts';
 
@@ -34,10 +35,17 @@ export interface CloudAddresses {
 
 export interface CloudSiteStatus {
   readonly name: string;
-  /** The number of the worker that holds the site; undefined for the cloud, which all workers hold. */
+  /**
+   * The number of the worker that holds the site; undefined for the cloud, which all workers hold, and where another machine
+   * holds the site.
+   */
   readonly worker: number | undefined;
+  /** The machine that holds the site; undefined while none does, and without the option `cluster`. */
+  readonly machine: string | undefined;
+  /** The epoch of that machine's claim of the site: the later claim has the higher number. */
+  readonly epoch: number | undefined;
   readonly revoked: boolean;
-  /** Undefined while its edge is not connected. */
+  /** Undefined while its edge is not connected to this gateway. */
   readonly edge: ConnectedEdgeStatus | undefined;
   readonly pool: PoolStatus | undefined;
   readonly verdicts: Readonly<Record<string, number>> | undefined;
@@ -45,6 +53,8 @@ export interface CloudSiteStatus {
 
 export interface CloudStatus {
   readonly pid: number;
+  /** Undefined without the option `cluster`. */
+  readonly machine: OwnMachine | undefined;
   readonly listening: CloudAddresses;
   readonly sites: readonly CloudSiteStatus[];
   readonly listener: WorkerPoolStatus['listener'];
@@ -99,6 +109,7 @@ export async function statusOf(
   only?: string
 ): Promise<CloudStatus> {
   const { registry, controller, control, enrolment, trust, workers, dns, audit, sockets } = parts;
+  const { cluster } = parts;
   if (only !== undefined && registry.site(only) === undefined) {
     throw new NotFoundError(`there is no site "${only}"`);
   }
@@ -109,6 +120,7 @@ export async function statusOf(
   const { authority } = trust;
   return {
     pid: process.pid,
+    machine: cluster && ownMachineOf(cluster, clock),
     listening: addressesOf(parts),
     sites,
     ...status,
@@ -130,16 +142,20 @@ export async function statusOf(
 
 function* addSites(
   sites: CloudSiteStatus[],
-  { registry, controller, control, trust, workers }: CloudParts,
+  { registry, controller, control, trust, workers, cluster }: CloudParts,
   names: readonly string[],
   verdicts: WorkerPoolStatus['verdicts']
 ): Generator<void> {
   for (const name of names) {
     // A site that was removed meanwhile would get a worker again.
     if (registry.site(name) === undefined) continue;
+    const holder = cluster?.holderOf(name);
+    const isElsewhere = holder?.isHere === false;
     sites.push({
       name,
-      worker: name === CLOUD ? undefined : workers.holderOf(name),
+      worker: name === CLOUD || isElsewhere ? undefined : workers.holderOf(name),
+      machine: holder?.machine,
+      epoch: holder?.epoch.number,
       revoked: trust.authority.isSiteRevoked(name),
       edge: control.status(name),
       pool: controller.poolStats(name),

@@ -95,6 +95,12 @@ export class CloudTrust {
 
   /** @throws {ConflictError} while a connected edge has not renewed. */
   #refuseToStrand(): void {
+    const machines = this.#parts.cluster?.others ?? [];
+    if (machines.length > 0) {
+      throw new ConflictError(
+        `this machine does not know which edges of ${machines.join(', ')} have renewed: look there at the status of the CA; "force" closes the tunnels of those that have not`
+      );
+    }
     const { count, names } = this.#outdated();
     if (count === 0) return;
     const others = count > names.length ? ` and ${count - names.length} others` : '';

@@ -4,30 +4,36 @@
  */
 
 export { parseSchema, type Schema } from '../base/schema.ts';
+export type { ConfirmationReport, UnconfirmedMachine } from '../cluster/index.ts';
 export {
   AUTHORITY_KEEPER_DEFAULTS,
   AuthorityKeeper,
   type AuthorityKeeperEvents,
   type AuthorityKeeperOptions,
 } from './authority-keeper.ts';
-export {
-  type CloudEvents,
-  CloudGateway,
-  type CloudState,
-  type CloudStateChange,
-} from './cloud-gateway.ts';
+export type { CloudState, CloudStateChange } from './cloud-faults.ts';
+export { type CloudEvents, CloudGateway } from './cloud-gateway.ts';
+export type {
+  CloudMachine,
+  CloudMachineList,
+  MoveDestination,
+  OwnMachine,
+} from './cloud-machines.ts';
 export {
   type AuthorizeRequest,
   CLOUD_GATEWAY_DEFAULTS,
   type CloudGatewayOptions,
   type CloudTrustOptions,
+  type ClusterOptions,
   type EnrolmentOptions,
   type LeaseOptions,
   type ResolvedCloudOptions,
+  type ResolvedClusterOptions,
   type ResolvedTrust,
   resolveCloudOptions,
 } from './cloud-options.ts';
 export type { CloudAddresses, CloudSiteStatus, CloudStatus } from './cloud-status.ts';
+export type { CloudRevocation } from './cloud-trust.ts';
 export type { CommonOptions, ResolvedCommonOptions } from './common-options.ts';
 export { CredentialKeeper, type CredentialKeeperOptions } from './credential-keeper.ts';
 export { type EdgeEvents, EdgeGateway, type EdgeStateChange } from './edge-gateway.ts';

@@ -34,6 +34,10 @@ export type MetricName =
   | 'dns_forward_duration_seconds'
   | 'store_commit_duration_seconds'
   | 'workers'
+  | 'machines'
+  | 'machine_attached'
+  | 'controller'
+  | 'sites_held'
   | 'event_loop_delay_seconds';
 
 export interface MetricDefinition {
@@ -111,7 +115,7 @@ export const METRICS: Readonly<Record<MetricName, MetricDefinition>> = Object.fr
   tunnel_up: gauge(
     BOTH,
     ['site'],
-    'Whether the tunnel of a site is up (1) or not (0); absent for a revoked site.'
+    'Whether the tunnel of a site is up (1) or not (0); absent for a revoked site, and where another machine holds it.'
   ),
   tunnel_connections: gauge(
     BOTH,
@@ -193,6 +197,18 @@ export const METRICS: Readonly<Record<MetricName, MetricDefinition>> = Object.fr
     'How long it took until a commit of the store was durable, or had failed.'
   ),
   workers: gauge(CLOUD, ['state'], 'Workers that are up and that are down.'),
+  machines: gauge(
+    CLOUD,
+    ['state'],
+    'Machines of the cloud, as this one sees them: live, draining (live, and takes no sites), gone.'
+  ),
+  machine_attached: gauge(
+    CLOUD,
+    [],
+    'Whether this machine reaches the store of the cloud (1) or is detached (0).'
+  ),
+  controller: gauge(CLOUD, [], 'Whether this machine allocates addresses for all (1) or not (0).'),
+  sites_held: gauge(CLOUD, [], 'Sites that this machine holds: their tunnels are here.'),
   event_loop_delay_seconds: histogram(
     BOTH,
     ['worker'],

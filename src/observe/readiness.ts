@@ -8,6 +8,7 @@ export type ReadinessSubject =
   | 'store'
   | 'listener'
   | 'worker'
+  | 'machine'
   | 'certificate'
   | 'snapshot'
   | 'tunnel';
@@ -17,6 +18,7 @@ export const READINESS_SUBJECTS: readonly ReadinessSubject[] = [
   'store',
   'listener',
   'worker',
+  'machine',
   'certificate',
   'snapshot',
   'tunnel',

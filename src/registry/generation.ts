@@ -62,6 +62,8 @@ export class Generation {
   }
 }
 
+/** The beginning of the keys of records and of the generation. */
+export const WATCHED = 'desired';
 /** It is not below the prefix of the records, where earlier versions expect records only. */
 export const GENERATION = 'desired-generation';
 const MAX_DELAY_MS = 5000;

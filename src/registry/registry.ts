@@ -10,7 +10,7 @@ import { SliceQueue, type Slices, slicesOf } from '../base/slices.ts';
 import { ApiMisuseError, ConflictError, NotFoundError } from '../errors.ts';
 import type { Change, Store } from '../store/index.ts';
 import type { ChangePlan } from './change-plan.ts';
-import { GENERATION } from './generation.ts';
+import { GENERATION, WATCHED } from './generation.ts';
 import {
   CLOUD,
   type DesiredRecord,
@@ -43,7 +43,8 @@ import {
 import { AnyExposureSchema, ExposureKeySchema, ServiceSchema, SiteSchema } from './schema.ts';
 import { sourceOf } from './selector.ts';
 import type { DesiredSource, ExposureId, Touched } from './source.ts';
-import { DesiredTables, type RecordChange, type TouchedKeys } from './tables.ts';
+import { DesiredTables, type RecordChange } from './tables.ts';
+import { noneTouched, type TouchedKeys, takeAll } from './touched-keys.ts';
 
 export interface RegistryOptions {
   /** Says when the time boxes of exposures begin and end. Default: the system's clock. */
@@ -469,19 +470,6 @@ export class Registry extends Emitter<RegistryEvents> implements DesiredSource, 
   }
 }
 
-function noneTouched(): TouchedKeys {
-  return { sites: new Set(), services: new Set(), exposures: new Map() };
-}
-
-/** Returns what was touched, and leaves nothing. */
-function takeAll(touched: TouchedKeys): Touched {
-  const all = { ...touched };
-  Object.assign(touched, noneTouched());
-  return all;
-}
-
-/** The beginning of the keys of records and of the generation. */
-const WATCHED = 'desired';
 const MAX_LISTED = 5;
 /** How late a time box may begin or end after the time of day was set, in ms. */
 const MAX_BOX_DELAY_MS = 60_000;

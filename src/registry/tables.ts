@@ -19,18 +19,12 @@ import {
 import { ShardedMap } from './sharded-map.ts';
 import { type DesiredSource, type ExposureId, exposureId } from './source.ts';
 import { TimeBoxes } from './time-boxes.ts';
+import type { TouchedKeys } from './touched-keys.ts';
 
 /** A record that has come, or gone if it is `undefined`. */
 export interface RecordChange {
   readonly key: string;
   readonly record: DesiredRecord | undefined;
-}
-
-/** What a change has touched so far; see `Touched`. */
-export interface TouchedKeys {
-  sites: Set<string>;
-  services: Set<string>;
-  exposures: Map<string, ExposureId>;
 }
 
 /**

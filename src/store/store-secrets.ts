@@ -127,6 +127,7 @@ export class StoreSecrets implements Secrets {
       const names = list.map(([name]) => name).join(', ');
       throw new ConflictError(
         `another machine has changed ${names} in the store since they were read: look at them, and try again`,
+        '',
         { cause: error }
       );
     }

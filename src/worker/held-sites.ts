@@ -82,7 +82,11 @@ export class HeldSites {
   /** There is no such site any more. */
   forget(site: string): void {
     this.#placement.forget(site);
-    this.#taken?.delete(site);
+    if (this.#taken?.delete(site) !== true) return;
+    // A site of the same name may come later, and another machine may hold it.
+    void this.#inTurn(site, async () => {
+      if (!this.#isHere(site)) await this.#options.tuns.release(site);
+    });
   }
 
   /** Moves a site to another worker. */

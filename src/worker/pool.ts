@@ -218,12 +218,15 @@ export class WorkerPool
   }
 
   /**
-   * Asks the edge of a site for an answer, as `MtlsTunnel.isAlive` does. False if the site has no tunnel here; a tunnel
-   * that does not answer ends.
+   * Asks the edge of a site for an answer, as `MtlsTunnel.isAlive` does. False if the site has no tunnel here, or its
+   * worker does not answer within 1500 ms; a tunnel that does not answer ends.
    */
-  async isAlive(site: string): Promise<boolean> {
-    const all = await Promise.all(this.#workers.map((worker) => worker.isAlive(site)));
-    return all.includes(true);
+  isAlive(site: string): Promise<boolean> {
+    const { clock } = this.#options;
+    return new Promise((resolve, reject) => {
+      const cancel = clock.after(ALIVE_TIMEOUT_MS, () => resolve(false), true);
+      this.#workers[this.holderOf(site)]!.isAlive(site).finally(cancel).then(resolve, reject);
+    });
   }
 
   /**
@@ -469,6 +472,9 @@ export class WorkerPool
     return { host, port: port === 0 ? 0 : port + worker };
   }
 }
+
+/** Longer than three PINGs take. */
+const ALIVE_TIMEOUT_MS = 1500;
 
 function throwFirst(results: readonly PromiseSettledResult<unknown>[]): void {
   for (const result of results) if (result.status === 'rejected') throw result.reason;

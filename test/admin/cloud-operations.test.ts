@@ -2,7 +2,9 @@
  * The operations of a cloud gateway, called over its socket by the client. The last test fails if the table has an
  * operation that none of the others has called with success.
  */
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -16,6 +18,8 @@ import {
 } from '../../src/admin/index.ts';
 import { parseSchema, type Schema } from '../../src/base/schema.ts';
 import type { CloudGateway } from '../../src/gateway/index.ts';
+import { METRIC_PREFIX, type MetricFamily, type MetricName } from '../../src/observe/index.ts';
+import { MemoryStore } from '../../src/store/index.ts';
 import { desired, Gateways, Hosts, LAN, SERVICE } from '../gateway/scene.ts';
 
 const DAY_S = 86_400;
@@ -47,9 +51,10 @@ afterAll(async () => {
 /** Calls an operation, and checks that the answer is what the table says. */
 async function call<K extends keyof CloudOperations>(
   name: K,
-  parts: AdminCall<CallOf<CloudOperations[K]>>
+  parts: AdminCall<CallOf<CloudOperations[K]>>,
+  gateway: AdminClient = client
 ): Promise<AdminAnswer<CallOf<CloudOperations[K]>>> {
-  const answer = await client.call(name, parts);
+  const answer = await gateway.call(name, parts);
   const { result: schema } = CLOUD_OPERATIONS[name] as { readonly result?: Schema<unknown> };
   if (schema === undefined) expect(answer.result).toBeUndefined();
   else parseSchema(schema, answer.result);
@@ -377,6 +382,147 @@ test('packets are captured', async () => {
   }
   await iterator.return!();
 });
+
+describe('machines', () => {
+  const site = 'site-a';
+
+  /** Starts a machine, whose name is that of its socket. */
+  async function startMachine(shared: MemoryStore, name: string, ttlMs = 10_000) {
+    const path = join(directory, `${name}.sock`);
+    const started = await gateways.machine(shared, name, { adminSocket: path, ttlMs });
+    return { ...started, path, ask: new AdminClient({ socketPath: path }) };
+  }
+
+  test('are listed, drained, resumed and removed, and sites move from one to another', async () => {
+    const shared = new MemoryStore();
+    const one = await startMachine(shared, 'one');
+    const two = await startMachine(shared, 'two');
+    await one.cloud.apply(desired(site));
+    const edge = await gateways.edge({ token: await one.cloud.createToken({ site }) });
+    await edge.ready({ signal: AbortSignal.timeout(60_000) });
+    const { result: listed } = await call('listMachines', {}, one.ask);
+    const own = { name: 'one', state: 'attached', isDraining: false, isController: true };
+    expect(listed.machine).toEqual(own);
+    const live = { isLive: true, isDraining: false, endpoints: [{ host: '127.0.0.1' }] };
+    expect(listed.machines).toMatchObject([
+      { ...live, name: 'one', sites: 1, isController: true },
+      { ...live, name: 'two', sites: 0, isController: false },
+    ]);
+    const statusAt = async ({ ask }: typeof one) =>
+      (await call('getStatus', { query: { site } }, ask)).result;
+    const before = await statusAt(one);
+    expect(before).toMatchObject({ machine: own, sites: [{ machine: 'one', edge: {} }] });
+
+    await call('moveSite', { body: { site, machine: 'two' } }, one.ask);
+    const atTwo = { sites: [{ machine: 'two', edge: {} }] };
+    await expect.poll(() => statusAt(two), { timeout: 60_000 }).toMatchObject(atTwo);
+    expect((await statusAt(two)).sites[0]!.epoch).toBeGreaterThan(before.sites[0]!.epoch!);
+    const at = async ({ cloud: machine }: typeof one) => valuesOf(await machine.metrics());
+    expect(await at(one)).toEqual({ live: 2, attached: 1, controller: 1, held: 0, up: undefined });
+    expect(await at(two)).toEqual({ live: 2, attached: 1, controller: 0, held: 1, up: 1 });
+    // A site that is there already is left there.
+    await call('moveSite', { body: { site, machine: 'two' } }, one.ask);
+    const back = call('moveSite', { body: { site, machine: 'one' } }, one.ask);
+    await expect(back).rejects.toMatchObject({
+      problem: { status: 409, detail: /machine "two" holds "site-a"/ },
+    });
+
+    const params = { machine: 'two' };
+    for (const name of ['drainMachine', 'resumeMachine'] as const) {
+      await expect(call(name, { params }, one.ask)).rejects.toMatchObject({
+        problem: { status: 409, detail: /^this is machine "one"; (drain|resume) "two" at its own/ },
+      });
+    }
+    const drained = await call('drainMachine', { params }, two.ask);
+    expect(drained.result).toEqual({ handedOver: 1, kept: [] });
+    const { machines } = (await call('listMachines', {}, one.ask)).result;
+    expect(machines).toMatchObject([{ sites: 1 }, { sites: 0, isDraining: true }]);
+    expect(two.cloud.readiness()).toMatchObject({ reasons: [{ subject: 'machine' }] });
+    await expect(
+      call('moveSite', { body: { site, machine: 'two' } }, one.ask)
+    ).rejects.toMatchObject({ problem: { status: 409, detail: /takes no sites/ } });
+    await call('resumeMachine', { params }, two.ask);
+    expect(two.cloud.readiness()).toEqual({ ready: true, reasons: [] });
+
+    await expect(call('removeMachine', { params }, one.ask)).rejects.toMatchObject({
+      problem: { status: 409, detail: /is alive/ },
+    });
+    await two.cloud.close();
+    // The machine may have been cut off, so that the revocation waits for it.
+    const revoked = await call('revoke', { body: { site: 'site-z' } }, one.ask);
+    const unconfirmed = [{ machine: 'two', fencedBy: expect.stringMatching(/Z$/) }];
+    expect(revoked.result).toMatchObject({ confirmed: ['one'], unconfirmed });
+    expect(await statusOfRevocation(one.path)).toBe(202);
+    await call('removeMachine', { params }, one.ask);
+    expect((await call('listMachines', {}, one.ask)).result.machines).toHaveLength(1);
+    expect(await statusOfRevocation(one.path)).toBe(201);
+    await expect(call('removeMachine', { params }, one.ask)).rejects.toMatchObject({
+      problem: { status: 404 },
+    });
+    await expect(call('drainMachine', { params }, one.ask)).rejects.toMatchObject({
+      problem: { status: 404 },
+    });
+  });
+
+  test('say when they do not reach the store', async () => {
+    const { cloud: machine, store, ask } = await startMachine(new MemoryStore(), 'alone', 1000);
+    store.disconnect();
+    const own = async () => (await call('listMachines', {}, ask)).result.machine;
+    await expect.poll(async () => (await own()).state, { timeout: 60_000 }).toBe('detached');
+    const { detachedSince, stopsAt } = await own();
+    expect(Date.parse(stopsAt!) - Date.parse(detachedSince!)).toBeCloseTo(3_600_000, -1);
+    expect(valuesOf(await machine.metrics())).toMatchObject({ attached: 0, controller: 0 });
+    expect(machine.readiness().reasons).toContainEqual(
+      expect.objectContaining({ subject: 'machine' })
+    );
+    const body = { ...LAN, zone: 'x.test' };
+    await expect(call('putSite', { params: { site }, body }, ask)).rejects.toMatchObject({
+      problem: { status: 503, code: 'ERR_PRESENCE_STORE_UNAVAILABLE', remedy: /repeat/ },
+    });
+    store.reconnect();
+    await expect.poll(async () => (await own()).state, { timeout: 60_000 }).toBe('attached');
+  });
+
+  test('are unknown to a gateway that is the only one of its cloud', async () => {
+    const params = { machine: 'one' };
+    const calls = [
+      call('listMachines', {}),
+      call('drainMachine', { params }),
+      call('resumeMachine', { params }),
+      call('removeMachine', { params }),
+      call('moveSite', { body: { site, machine: 'one' } }),
+    ];
+    for (const each of calls) {
+      await expect(each).rejects.toMatchObject({
+        problem: { status: 409, detail: /the only one of its cloud/ },
+      });
+    }
+  });
+});
+
+/** Returns what the metrics say of machines, and whether they have a tunnel. */
+function valuesOf(families: readonly MetricFamily[]): Record<string, unknown> {
+  const of = (name: MetricName): unknown => {
+    const samples = families.find((each) => each.name === METRIC_PREFIX + name)?.samples ?? [];
+    return samples[0] && 'value' in samples[0] ? samples[0].value : undefined;
+  };
+  return {
+    live: of('machines'),
+    attached: of('machine_attached'),
+    controller: of('controller'),
+    held: of('sites_held'),
+    up: of('tunnel_up'),
+  };
+}
+
+/** Returns the status of the answer to a revocation. */
+async function statusOfRevocation(path: string): Promise<number | undefined> {
+  const sending = request({ socketPath: path, method: 'POST', path: '/v1/revocations' });
+  sending.end('{"site":"site-z"}');
+  const [response] = (await once(sending, 'response')) as [IncomingMessage];
+  response.resume();
+  return response.statusCode;
+}
 
 test('each operation of the table was called with success', () => {
   const missing = Object.keys(CLOUD_OPERATIONS).filter((name) => !called.has(name));

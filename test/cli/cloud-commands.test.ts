@@ -13,6 +13,7 @@ import { parseSchema } from '../../src/base/schema.ts';
 import { createProgram } from '../../src/cli/index.ts';
 import type { CloudGateway, EdgeGateway } from '../../src/gateway/index.ts';
 import { generateCa } from '../../src/pki/index.ts';
+import { MemoryStore } from '../../src/store/index.ts';
 import { desired, Gateways, Hosts } from '../gateway/scene.ts';
 import { runCommand, TestIo } from './run-command.ts';
 
@@ -397,6 +398,56 @@ describe('what is in force', () => {
       /^the desired state .* in force; .* after a restart: dns$/m
     );
   });
+});
+
+test('machines are listed, drained, resumed and removed, and their sites moved', async () => {
+  const shared = new MemoryStore();
+  const socketOf = (name: string): string => join(directory, `${name}.sock`);
+  const start = (name: string) => gateways.machine(shared, name, { adminSocket: socketOf(name) });
+  const { cloud: one } = await start('one');
+  const { cloud: two } = await start('two');
+  await one.apply(desired('site-a'));
+  const moving = await gateways.edge({ token: await one.createToken({ site: 'site-a' }) });
+  await moving.ready({ signal: AbortSignal.timeout(60_000) });
+  const at = (name: string, line: string): Promise<string> => run(line, '', socketOf(name));
+
+  const text = await at('one', 'machine list');
+  expect(text).toMatch(/^one +live +1 +yes +127\.0\.0\.1:\d+\ntwo +live +0 +- +127\.0\.0\.1:/m);
+  expect(text).toMatch(/^this machine: one, attached, allocates addresses$/m);
+  const listed = await read('machine list', socketOf('two'));
+  parseSchema(CLOUD_OPERATIONS.listMachines.result, listed);
+  expect(listed).toMatchObject({ machine: { name: 'two' }, machines: [{}, {}] });
+  expect(await at('one', 'move site-a --machine two')).toBe('"site-a" is at the machine "two"\n');
+  const status = await at('one', 'status site-a');
+  expect(status).toMatch(/^machine +one, attached, allocates addresses$/m);
+  expect(status).toMatch(/^site-a +at two/m);
+  expect(status).toMatch(/^machine +two, epoch \d+$/m);
+  expect(status).not.toMatch(/^worker|is not connected/m);
+
+  const done = 'takes no sites any more; 1 site handed over\n';
+  expect(await at('two', 'machine drain two')).toBe(`the machine "two" ${done}`);
+  expect(await at('two', 'status')).toContain(
+    '- the machine "two" takes no sites: "machine resume'
+  );
+  // There is no machine that takes the site.
+  const io = new TestIo({ env: { VIRTUAL_PRESENCE_SOCKET: socketOf('one') } });
+  const kept = await runCommand(['machine', 'drain', 'one'], io);
+  expect(kept).toMatchObject({ code: 4, out: expect.stringMatching(/^still there: site-a;/m) });
+  for (const name of ['one', 'two']) {
+    expect(await at(name, `machine resume ${name}`)).toBe(
+      `the machine "${name}" takes sites again\n`
+    );
+  }
+  await two.close();
+  const revoking = new TestIo({ env: { VIRTUAL_PRESENCE_SOCKET: socketOf('one') } });
+  expect(await runCommand(['revoke', 'site-z', '--unknown'], revoking)).toMatchObject({
+    code: 4,
+    out: expect.stringMatching(
+      /^the machine "two" has not confirmed it: it ends its tunnels by 2/m
+    ),
+  });
+  expect(await at('one', 'machine list')).toMatch(/^two +gone, its tunnels end by 2/m);
+  expect(await at('one', 'machine remove two')).toBe('the machine "two" is removed\n');
 });
 
 test('the CA is replaced step by step', async () => {

@@ -88,6 +88,18 @@ describe('the election', () => {
     expect(leaders(m1, m2)).toEqual(['m2']);
   });
 
+  test('is won again by the only machine when it takes sites again', async () => {
+    const cloud = new Cloud();
+    const m1 = await cloud.start('m1');
+    await m1.member.setDraining(true);
+    await m1.election.resign();
+    await cloud.pass(500);
+    expect(leaders(m1)).toEqual([]);
+    await m1.member.setDraining(false);
+    await cloud.pass(500);
+    expect(leaders(m1)).toEqual(['m1']);
+  });
+
   test('ends for a controller whose lease ends, which stands again when it is attached', async () => {
     const cloud = new Cloud();
     const m1 = await cloud.start('m1');

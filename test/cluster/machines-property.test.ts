@@ -83,7 +83,8 @@ class World {
       if (step.do === 'dial') await this.dial(step.site, machine);
       else if (step.do === 'hand over') {
         const holder = [...machines.values()].find(({ claims }) => claims.held.has(step.site));
-        await holder?.claims.handOver(step.site, step.at).catch(() => {});
+        if (holder === undefined) return;
+        await this.#finish(holder.claims.handOver(step.site, step.at).catch(() => {}));
       } else if (step.do === 'cut') machine.store.inner.disconnect();
       else if (step.do === 'heal') machine.store.inner.reconnect();
       else if (step.do === 'kill') await this.#kill(step.at, machine);
@@ -101,13 +102,7 @@ class World {
     const edge = this.edges.get(name)!;
     if (edge.at?.tunnels.has(name) === true) return true;
     const last = { cluster: machine.store.clusterId, number: edge.max };
-    let isOver = false;
-    const claiming = machine.claims.claim(name, last).finally(() => {
-      isOver = true;
-    });
-    await this.cloud.settle();
-    while (!isOver) await this.cloud.pass(250);
-    const claim = await claiming;
+    const claim = await this.#finish(machine.claims.claim(name, last));
     if (claim.kind !== 'held') return false;
     expect(claim.epoch.number).toBeGreaterThanOrEqual(edge.max);
     edge.max = claim.epoch.number;
@@ -165,6 +160,17 @@ class World {
     }
   }
 
+  /** Lets time pass until some work has ended. */
+  async #finish<T>(work: Promise<T>): Promise<T> {
+    let isOver = false;
+    const over = work.finally(() => {
+      isOver = true;
+    });
+    await this.cloud.settle();
+    while (!isOver) await this.cloud.pass(250);
+    return over;
+  }
+
   #tunnelDies(name: Site, isNoticed: boolean): void {
     const edge = this.edges.get(name)!;
     const machine = edge.at;
@@ -194,16 +200,12 @@ class World {
 
   async #write({ member, store }: Machine): Promise<void> {
     const key = `desired/${++this.#writes}`;
-    const outcome = member.store.commit([{ key, value: 1 }]).then(
-      () => 'done',
-      (error: { readonly code: string }) => error.code
+    const said = await this.#finish(
+      member.store.commit([{ key, value: 1 }]).then(
+        () => 'done',
+        (error: { readonly code: string }) => error.code
+      )
     );
-    let said: string | undefined;
-    void outcome.then((text) => {
-      said = text;
-    });
-    await this.cloud.settle();
-    while (said === undefined) await this.cloud.pass(250);
     await store.deliver();
     const isApplied = (await this.cloud.handle().get(key)) !== undefined;
     if (said !== 'ERR_PRESENCE_STORE_DOUBT') expect(isApplied).toBe(said === 'done');

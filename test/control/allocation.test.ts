@@ -190,7 +190,7 @@ describe('an admission at a machine that does not allocate', () => {
     one.store.isLagging = true;
     const services = Array.from({ length: 400 }, (_, i) => ({
       name: `web-${i}`,
-      site: 'site-b',
+      site: 'cloud',
       address: '10.0.0.20',
       ports: ['tcp/80'],
     }));
@@ -198,11 +198,11 @@ describe('an admission at a machine that does not allocate', () => {
     const everything = {
       sites: DESIRED.sites,
       services: [...DESIRED.services, ...services],
-      exposures: [...DESIRED.exposures, ...exposures],
+      exposures: [...DESIRED.exposures, ...exposures, { service: 'console-a', site: 'site-b' }],
     };
     await two.registry.apply(everything, 'file');
     await two.controller.settled();
-    const admitted = two.controller.admit('site-a', '10.0.0.9', 'site-b', 4);
+    const admitted = two.controller.admit('site-b', '10.0.0.9', 'site-a', 4);
     await turn();
     expect(requests()).toHaveLength(1);
     one.store.isLagging = false;

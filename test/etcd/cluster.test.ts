@@ -105,13 +105,13 @@ describe.skipIf(isSkipped)(`machines on etcd${isSkipped ? ` (skipped: ${reason})
   test('keep their sites while etcd is away, and write their keys again', async () => {
     const m1 = await start('m1');
     const first = await dial(m1, 'site-a');
-    etcd.kill('SIGSTOP');
+    await etcd.pause();
     await vi.waitFor(() => expect(m1.member.state).toBe('detached'));
     expect(m1.tunnels).toContain('site-a');
     await expect(m1.member.store.commit([{ key: 'desired/x', value: 1 }])).rejects.toMatchObject({
       code: 'ERR_PRESENCE_STORE_UNAVAILABLE',
     });
-    etcd.kill('SIGCONT');
+    etcd.resume();
     await vi.waitFor(() => {
       expect(m1.member.state).toBe('attached');
       expect(m1.claims.holderOf('site-a')).toMatchObject({ isCurrent: true });

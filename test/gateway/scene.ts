@@ -139,6 +139,23 @@ export class Gateways {
     return cloud;
   }
 
+  /** Starts the gateway of one machine of a cloud of several. `store` is its way to the store of all. */
+  async machine(
+    shared: MemoryStore,
+    name: string,
+    { ttlMs = 10_000, ...options }: Partial<CloudGatewayOptions> & { readonly ttlMs?: number } = {}
+  ): Promise<{ readonly cloud: CloudGateway; readonly store: MemoryStore }> {
+    const store = shared.handle();
+    const cloud = await this.cloud({
+      store: undefined,
+      secrets: undefined,
+      trust: { passphrase: 'of all machines' },
+      cluster: { store, machine: name, ttlMs },
+      ...options,
+    });
+    return { cloud, store };
+  }
+
   async edge(options: Partial<EdgeGatewayOptions> = {}): Promise<EdgeGateway> {
     const state = options.stateDirectory === undefined ? memory() : {};
     const edge = await EdgeGateway.start({

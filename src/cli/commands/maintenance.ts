@@ -5,9 +5,12 @@
 import type { Command } from 'commander';
 import { parseCount } from '../arguments.ts';
 import { connectCloud, type GatewayOptions, withGateway } from '../connection.ts';
+import { usageError } from '../exit.ts';
 import type { Io } from '../io.ts';
 import { printLines } from '../output.ts';
 import { listOf } from '../table.ts';
+
+type MoveOptions = GatewayOptions & { readonly machine?: string };
 
 export function registerMaintenance(program: Command, io: Io): void {
   const release = program
@@ -29,14 +32,28 @@ export function registerMaintenance(program: Command, io: Io): void {
 
   const move = program
     .command('move')
-    .summary('move a site to another worker')
-    .description('Moves a site to another worker of the cloud gateway. Its connections go on.')
+    .summary('move a site to another worker or machine')
+    .description(
+      'Moves a site to another worker of the cloud gateway, or from its machine to another one. Its connections go on.'
+    )
     .argument('<site>', 'the site')
-    .argument('<worker>', 'the number of the worker, from 0', parseCount);
-  withGateway(move).action(async (site: string, worker: number, options: GatewayOptions) => {
-    await connectCloud(io, options).call('moveSite', { body: { site, worker } });
-    printLines(io, [`"${site}" is at the worker ${worker}`]);
-  });
+    .argument('[worker]', 'the number of the worker, from 0', parseCount)
+    .option(
+      '--machine <name>',
+      'the machine instead; ask the gateway of the one that holds the site'
+    );
+  withGateway(move).action(
+    async (site: string, worker: number | undefined, options: MoveOptions) => {
+      const { machine } = options;
+      if ((worker === undefined) === (machine === undefined)) {
+        throw usageError('give one of a worker and --machine');
+      }
+      const body = machine === undefined ? { site, worker: worker! } : { site, machine };
+      await connectCloud(io, options).call('moveSite', { body });
+      const place = machine === undefined ? `worker ${worker}` : `machine "${machine}"`;
+      printLines(io, [`"${site}" is at the ${place}`]);
+    }
+  );
 
   const reload = program
     .command('reload')

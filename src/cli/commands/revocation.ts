@@ -8,9 +8,10 @@ import type {
   ReceiptAnswer,
   RevocationBody,
   ScopeAnswer,
+  UnconfirmedAnswer,
 } from '../../admin/index.ts';
 import { type Connection, connectCloud, type GatewayOptions, withGateway } from '../connection.ts';
-import { CommandError, ExitCode, usageError } from '../exit.ts';
+import { CommandError, ExitCode, endedWith, usageError } from '../exit.ts';
 import type { Io } from '../io.ts';
 import { type OutputOptions, printLines, printResult, withJson } from '../output.ts';
 import { countOf, listOf, pairs, table } from '../table.ts';
@@ -29,7 +30,8 @@ export function registerRevoke(program: Command, io: Io): void {
     .command('revoke')
     .summary('cut a site, a certificate or a key off')
     .description(
-      'Revokes a site, a certificate or a key, closes its tunnels, and prints the receipt. It takes effect at once.'
+      'Revokes a site, a certificate or a key, closes its tunnels, and prints the receipt. It takes effect at once. ' +
+        'Exit code 4: it is stored, and not in effect yet at the machines that the receipt names.'
     )
     .argument('[site]', 'the site')
     .option('--serial <hex>', 'the serial number of a certificate instead')
@@ -54,6 +56,7 @@ export function registerRevoke(program: Command, io: Io): void {
       if (site !== undefined && options.unknown !== true) await assertSite(cloud, site);
       const { result } = await cloud.call('revoke', { body: body as RevocationBody });
       printResult(io, options, result, () => receiptLines(result));
+      if ((result.unconfirmed ?? []).length > 0) throw endedWith(ExitCode.NotReady);
     }
   );
 }
@@ -117,13 +120,23 @@ function receiptLines(receipt: ReceiptAnswer): readonly string[] {
       ['ended', `${countOf(tunnelsClosed, 'tunnel')}, ${countOf(pathsRemoved, 'path')}`],
       ['tokens voided', String(tokensVoided)],
       ['packets stopped', `${receipt.elapsedMs.toFixed(1)} ms after the request`],
+      ['in effect at', receipt.confirmed && listOf(receipt.confirmed)],
     ]),
+    ...(receipt.unconfirmed ?? []).map(unconfirmedLine),
   ];
   if (unexpired.length === 0) return lines;
   return [
     ...lines,
     `certificates of ${listOf(unexpired)} are still valid: only revoking the site ends them`,
   ];
+}
+
+function unconfirmedLine({ machine, fencedBy }: UnconfirmedAnswer): string {
+  const rest =
+    fencedBy === undefined
+      ? `stop its gateway, and then run "machine remove ${machine}"`
+      : `it ends its tunnels by ${fencedBy}`;
+  return `the machine "${machine}" has not confirmed it: ${rest}`;
 }
 
 function scopeOf({ site, serial, spki }: ScopeAnswer): string {
