@@ -83,6 +83,6 @@ function shown(value: unknown): string {
 }
 
 /** With a longer time, `setTimeout` calls at once. */
-const MAX_TIMER_MS: number = 2 ** 31 - 1;
+export const MAX_TIMER_MS: number = 2 ** 31 - 1;
 /** How many characters of a wrong text a message shows. */
 const MAX_SHOWN = 60;

@@ -16,6 +16,7 @@ import {
   readCloudKeys,
   readCloudPassphrase,
 } from './cloud-file.ts';
+import { readEtcdFiles } from './cluster-file.ts';
 import { ConfigFile } from './config-file.ts';
 import { type EdgeKeys, edgeOptions, readEdgeKeys } from './edge-file.ts';
 import { checkSidecarFiles } from './sidecars.ts';
@@ -56,6 +57,8 @@ async function readCloud(file: ConfigFile): Promise<CheckedCloud> {
     { renamed: CLOUD_RENAMED }
   );
   await checkSidecarFiles(file, keys.sockets);
+  const { cluster } = keys;
+  if (cluster !== undefined) await file.locate(() => readEtcdFiles(file, cluster));
   const registry = await Registry.open(new MemoryStore());
   try {
     await file.locate(() => applyDesired(registry, keys.desired, 'desired'));

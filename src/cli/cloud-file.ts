@@ -138,6 +138,7 @@ export const CloudFileSchema: Schema<CloudKeys> = v.strictObject({
 export const CLOUD_RENAMED: Readonly<Record<string, string>> = {
   'leases.pressedIdleMs': 'leases.pressedIdleSeconds',
   'leases.overlapMs': 'leases.overlapSeconds',
+  'trust.passphrase': 'trust.passphraseFile',
   'cluster.ttlMs': 'cluster.ttlSeconds',
   'cluster.maxDetachedMs': 'cluster.maxDetachedSeconds',
 };

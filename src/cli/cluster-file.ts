@@ -2,17 +2,19 @@
  * The key `cluster` of a cloud gateway's file, and the store on etcd that it names.
  * @module
  */
+import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import * as v from 'valibot';
 import type { HostPortInput } from '../base/host-port.ts';
 import { HostPortSchema } from '../base/host-port-schema.ts';
 import { NameText, type Schema } from '../base/schema.ts';
 import { MEMBER_DEFAULTS } from '../cluster/index.ts';
-import type { EtcdStore } from '../etcd/index.ts';
+import { ConfigError } from '../errors.ts';
+import type { EtcdStore, EtcdStoreOptions } from '../etcd/index.ts';
 import { endpointList } from '../gateway/cloud-options.ts';
 import { PathText } from './common-file.ts';
 import type { ConfigFile } from './config-file.ts';
 import { readPassphrase, readText } from './files.ts';
-import { inSeconds, seconds, YEAR } from './seconds.ts';
+import { inSeconds, seconds } from './seconds.ts';
 
 export interface ClusterKeys {
   /** The name of this machine, a DNS label that no other machine of the cloud has. */
@@ -27,7 +29,7 @@ export interface ClusterKeys {
   /** For how long this machine counts as alive without etcd; 1 to 60. Default 2. */
   readonly ttlSeconds: number;
   /**
-   * After how long without etcd this machine ends its tunnels, 10 or more; default one hour. Addresses that it may use are
+   * After how long without etcd this machine ends its tunnels, 10 to 2,073,600; default 3600, one hour. Addresses that it may use are
    * not given to other hosts before.
    */
   readonly maxDetachedSeconds: number;
@@ -42,13 +44,16 @@ export interface EtcdKeys {
   readonly caFile?: string | undefined;
   /** A file with the certificate for etcd's `--client-cert-auth`, PEM. Default: none is presented. */
   readonly certificateFile?: string | undefined;
-  /** A file with the private key of that certificate, PEM. */
+  /** A file with the private key of that certificate, PEM, not encrypted. Both are given or none. */
   readonly keyFile?: string | undefined;
   /** The name of a user of etcd. Default: the one that etcd takes from the certificate, or none. */
   readonly user?: string | undefined;
   /** A file with the password of that user. */
   readonly passwordFile?: string | undefined;
 }
+
+/** 24 days: a timer of Node takes no more. */
+const MAX_DETACHED_SECONDS = 24 * 86_400;
 
 export const ClusterFileSchema: Schema<ClusterKeys> = v.strictObject({
   machine: NameText,
@@ -65,36 +70,90 @@ export const ClusterFileSchema: Schema<ClusterKeys> = v.strictObject({
   }),
   endpoints: v.optional(endpointList),
   ttlSeconds: v.optional(seconds(1, 60), inSeconds(MEMBER_DEFAULTS.ttlMs)),
-  maxDetachedSeconds: v.optional(seconds(10, YEAR), inSeconds(MEMBER_DEFAULTS.maxDetachedMs)),
+  maxDetachedSeconds: v.optional(
+    seconds(10, MAX_DETACHED_SECONDS),
+    inSeconds(MEMBER_DEFAULTS.maxDetachedMs)
+  ),
 }) as unknown as Schema<ClusterKeys>;
+
+/** What the files of the keys say. */
+type EtcdFiles = Pick<EtcdStoreOptions, 'credentials' | 'user'>;
+
+/**
+ * Reads the files that the keys name, and connects to nothing.
+ *
+ * @throws {ConfigError} if a key is missing that another one needs, or the files do not go with each other.
+ * @throws {EnvironmentError} if a file cannot be read.
+ */
+export function readEtcdFiles(file: ConfigFile, { etcd }: ClusterKeys): EtcdFiles {
+  const { caFile, certificateFile, keyFile, user, passwordFile } = etcd;
+  const together = (key: keyof EtcdKeys, other: keyof EtcdKeys): void => {
+    if (etcd[key] !== undefined && etcd[other] === undefined) {
+      throw new ConfigError(at(other), `is missing: ${key} needs it`);
+    }
+  };
+  together('certificateFile', 'keyFile');
+  together('keyFile', 'certificateFile');
+  together('certificateFile', 'caFile');
+  together('user', 'passwordFile');
+  together('passwordFile', 'user');
+  const read = (what: string, path: string | undefined): string | undefined =>
+    path === undefined ? undefined : readText(what, file.resolve(path));
+  const ca = read('the trust anchors of etcd', caFile);
+  const cert = read('the certificate for etcd', certificateFile);
+  const key = read('the private key for etcd', keyFile);
+  if (ca !== undefined) certificateOf('caFile', ca);
+  if (cert !== undefined && key !== undefined) checkPair(cert, key);
+  return {
+    ...(ca !== undefined && { credentials: { ca, ...(cert && { cert }), ...(key && { key }) } }),
+    ...(user !== undefined && {
+      user: {
+        name: user,
+        password: readPassphrase(at('passwordFile'), file.resolve(passwordFile!)),
+      },
+    }),
+  };
+}
 
 /**
  * Opens the store that all machines share.
  *
- * @throws {ConfigError} if a file that it names does not go with the others.
- * @throws {EnvironmentError} if a file cannot be read, or `@grpc/grpc-js` is not installed.
+ * @throws {ConfigError | EnvironmentError} as `readEtcdFiles`, and if `@grpc/grpc-js` is not installed.
  * @throws {StoreUnavailableError} if etcd does not answer.
  */
 export async function openClusterStore(
   file: ConfigFile,
-  { etcd }: ClusterKeys,
+  keys: ClusterKeys,
   trustDomain: string
 ): Promise<EtcdStore> {
-  const read = (what: string, path: string | undefined): string | undefined =>
-    path === undefined ? undefined : readText(what, file.resolve(path));
-  const ca = read('the trust anchors of etcd', etcd.caFile);
-  const cert = read('the certificate for etcd', etcd.certificateFile);
-  const key = read('the private key for etcd', etcd.keyFile);
-  const { user, passwordFile } = etcd;
-  const password =
-    passwordFile === undefined
-      ? undefined
-      : readPassphrase('cluster.etcd.passwordFile', file.resolve(passwordFile));
+  const { endpoints, prefix = `/vp/${trustDomain}/` } = keys.etcd;
+  const files = readEtcdFiles(file, keys);
   const { EtcdStore } = await import('../etcd/index.ts');
-  return EtcdStore.open({
-    endpoints: etcd.endpoints,
-    prefix: etcd.prefix ?? `/vp/${trustDomain}/`,
-    ...(ca !== undefined && { credentials: { ca, ...(cert && { cert }), ...(key && { key }) } }),
-    ...(user !== undefined && password !== undefined && { user: { name: user, password } }),
-  });
+  return EtcdStore.open({ endpoints, prefix, ...files });
+}
+
+function at(key: keyof EtcdKeys): string {
+  return `cluster.etcd.${key}`;
+}
+
+function certificateOf(key: keyof EtcdKeys, pem: string): X509Certificate {
+  try {
+    return new X509Certificate(pem);
+  } catch {
+    throw new ConfigError(at(key), 'expected a file with a certificate in PEM');
+  }
+}
+
+function checkPair(certificatePem: string, keyPem: string): void {
+  const certificate = certificateOf('certificateFile', certificatePem);
+  let key: KeyObject;
+  try {
+    key = createPrivateKey(keyPem);
+  } catch {
+    const message = 'expected a file with a private key in PEM that is not encrypted';
+    throw new ConfigError(at('keyFile'), message);
+  }
+  if (!certificate.checkPrivateKey(key)) {
+    throw new ConfigError(at('keyFile'), 'is not the key of the certificate in certificateFile');
+  }
 }

@@ -6,6 +6,7 @@ import * as v from 'valibot';
 import type { ReloadAnswer } from '../admin/index.ts';
 import { formatHostPort, type HostPort, type HostPortInput } from '../base/host-port.ts';
 import { ListenSchema } from '../base/host-port-schema.ts';
+import { MAX_TIMER_MS } from '../base/option-check.ts';
 import {
   chosen,
   DomainText,
@@ -136,7 +137,7 @@ export interface ClusterOptions {
   /** For how long this machine counts as alive without the store, in ms, 1,000 to 60,000; default 2,000. */
   readonly ttlMs?: number | undefined;
   /**
-   * After how long without the store this machine ends its tunnels, in ms, 10,000 or more, or Infinity for never; default
+   * After how long without the store this machine ends its tunnels, in ms, 10,000 to 2^31 - 1, or Infinity for never; default
    * one hour. Addresses that it may use are not given to other hosts before.
    */
   readonly maxDetachedMs?: number | undefined;
@@ -401,7 +402,7 @@ export const CLOUD_ENTRIES: v.ObjectEntries = {
       endpoints: v.optional(endpointList),
       ttlMs: v.optional(wholeNumber(1_000, 60_000), CLOUD_GATEWAY_DEFAULTS.cluster.ttlMs),
       maxDetachedMs: v.optional(
-        v.union([wholeNumber(10_000, 10 * YEAR_MS), v.literal(Number.POSITIVE_INFINITY)]),
+        v.union([wholeNumber(10_000, MAX_TIMER_MS), v.literal(Number.POSITIVE_INFINITY)]),
         CLOUD_GATEWAY_DEFAULTS.cluster.maxDetachedMs
       ),
     })

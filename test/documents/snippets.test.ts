@@ -81,7 +81,8 @@ describe('blocks', () => {
 });
 
 /** Commands of shell blocks that are neither of this repository nor of Node. */
-const FOREIGN = /^((apt|apt-get) install|tcpdump|systemctl|cp|mv|tar|install|openssl|watch) /;
+const FOREIGN =
+  /^((apt|apt-get) install|tcpdump|systemctl|cp|mv|tar|install|openssl|watch|etcdctl|export) /;
 
 describe('commands', () => {
   const lines = inLanguage('sh').flatMap(({ document, text }) =>
@@ -96,7 +97,7 @@ describe('commands', () => {
   test.each(lines)('%s: %s', (document, command) => {
     if (
       FOREIGN.test(command) ||
-      /^npm install( (--global )?virtual-presence(@VERSION)?)?$/.test(command)
+      /^npm install( (--global )?virtual-presence(@VERSION)?( @grpc\/[a-z-]+)*)?$/.test(command)
     )
       return;
     if (command.startsWith('grep ')) {

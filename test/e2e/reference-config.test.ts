@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { parseSchema } from '../../src/base/schema.ts';
+import { ClusterFileSchema } from '../../src/cli/cluster-file.ts';
 import { SidecarsSchema } from '../../src/cli/sidecars.ts';
 import { DeviceOptionsSchema } from '../../src/device/index.ts';
 import { CloudOptionsSchema } from '../../src/gateway/cloud-options.ts';
@@ -55,13 +56,21 @@ const IN_FILES: Readonly<Record<string, string>> = {
   overlapMs: 'overlapSeconds',
   token: 'tokenFile',
   snapshotValidMs: 'snapshotValidSeconds',
+  ttlMs: 'ttlSeconds',
+  maxDetachedMs: 'maxDetachedSeconds',
 };
 
 test.each([
   [
     'cloud.yaml',
     CLOUD,
-    [CloudOptionsSchema, DeviceOptionsSchema, ...DESIRED_SCHEMAS, SidecarsSchema],
+    [
+      CloudOptionsSchema,
+      DeviceOptionsSchema,
+      ...DESIRED_SCHEMAS,
+      SidecarsSchema,
+      ClusterFileSchema,
+    ],
     ['workerMain'],
   ],
   ['edge.yaml', EDGE, [EdgeOptionsSchema, DeviceOptionsSchema, SidecarsSchema], []],
@@ -87,15 +96,26 @@ test('the files are valid', async () => {
   expect(parseSchema(EdgeOptionsSchema, edge).device).toMatchObject({ type: 'tun' });
 });
 
-test.each([CLOUD, EDGE])('what is a comment in %s is valid too: the key sockets', (path) => {
+/** Returns the value of a key that is a comment. */
+function commented(path: string, key: string): unknown {
   const lines = readFileSync(path, 'utf8').split('\n');
-  const first = lines.findIndex((line) => line.startsWith('# sockets:'));
+  const first = lines.findIndex((line) => line.startsWith(`# ${key}:`));
   const length = lines.slice(first).findIndex((line) => !line.startsWith('#'));
   const block = lines.slice(first, first + length).map((line) => line.slice(2));
-  const { sockets } = parse(block.join('\n'));
-  expect(parseSchema(SidecarsSchema, sockets)).toMatchObject({
+  return parse(block.join('\n'))[key];
+}
+
+test.each([CLOUD, EDGE])('what is a comment in %s is valid too: the key sockets', (path) => {
+  expect(parseSchema(SidecarsSchema, commented(path, 'sockets'))).toMatchObject({
     publish: { hostsFile: './hosts' },
     forward: [{ port: expect.any(Number) }],
     proxy: { listen: { host: '127.0.0.1', port: 1080 }, auth: true },
+  });
+});
+
+test('what is a comment in cloud.yaml is valid too: the key cluster', () => {
+  expect(parseSchema(ClusterFileSchema, commented(CLOUD, 'cluster'))).toMatchObject({
+    machine: 'one',
+    etcd: { prefix: '/vp/openstack.test/' },
   });
 });
