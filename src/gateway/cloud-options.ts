@@ -180,11 +180,16 @@ export interface LeaseOptions {
 export const CLOUD_GATEWAY_DEFAULTS: Readonly<{
   workers: number;
   ttlSeconds: number;
+  cluster: Readonly<{ ttlMs: number; maxDetachedMs: number }>;
   trust: typeof AUTHORITY_KEEPER_DEFAULTS;
   leases: Readonly<{ idleMs: number; pressedIdleMs: number; releaseRevoked: boolean }>;
 }> = Object.freeze({
   workers: WORKER_POOL_DEFAULTS.workers,
   ttlSeconds: PRESENCE_CONTROLLER_DEFAULTS.ttlSeconds,
+  cluster: Object.freeze({
+    ttlMs: MEMBER_DEFAULTS.ttlMs,
+    maxDetachedMs: MEMBER_DEFAULTS.maxDetachedMs,
+  }),
   trust: AUTHORITY_KEEPER_DEFAULTS,
   leases: Object.freeze({
     idleMs: PRESENCE_CONTROLLER_DEFAULTS.clientIdleMs,
@@ -395,10 +400,10 @@ export const CLOUD_ENTRIES: v.ObjectEntries = {
       ]),
       machine: NameText,
       endpoints: v.optional(endpointList),
-      ttlMs: v.optional(wholeNumber(1_000, 60_000), MEMBER_DEFAULTS.ttlMs),
+      ttlMs: v.optional(wholeNumber(1_000, 60_000), CLOUD_GATEWAY_DEFAULTS.cluster.ttlMs),
       maxDetachedMs: v.optional(
         v.union([wholeNumber(10_000, MAX_TIMER_MS), v.literal(Number.POSITIVE_INFINITY)]),
-        MEMBER_DEFAULTS.maxDetachedMs
+        CLOUD_GATEWAY_DEFAULTS.cluster.maxDetachedMs
       ),
     })
   ),

@@ -178,7 +178,8 @@ export async function openCloudParts(
       workers.terminate({ unwanted: true }, { code: CloseCode.Revoked, reason }),
   });
   closing.add(() => revoker.close());
-  revoker.on('problem', ({ error }) => reporter('revocation', 'revocation_failed')(error));
+  const onRevocationError = reporter('revocation', 'revocation_failed');
+  revoker.on('problem', ({ error }) => onRevocationError(error));
   const control = createControl(opening, controller, trust);
   const tunnels = serveTunnels(opening, { control, workers, audit });
   tunnels.on('edge', (change) => sockets.onEdge(change));
@@ -186,7 +187,7 @@ export async function openCloudParts(
     const reason = 'the CA of the certificate is retired';
     workers
       .terminate({ unwanted: true }, { code: CloseCode.Untrusted, reason })
-      .catch(reporter('CA rollover', 'revocation_failed'));
+      .catch(onRevocationError);
   });
   revocations.on('reinstated', () => workers.refreshRevocations());
   registry.on('change', ({ sites }) => {

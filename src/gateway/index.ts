@@ -4,7 +4,12 @@
  */
 
 export { parseSchema, type Schema } from '../base/schema.ts';
-export type { ConfirmationReport, UnconfirmedMachine } from '../cluster/index.ts';
+export type {
+  ConfirmationReport,
+  DrainReport,
+  MemberState,
+  UnconfirmedMachine,
+} from '../cluster/index.ts';
 export {
   AUTHORITY_KEEPER_DEFAULTS,
   AuthorityKeeper,

@@ -224,7 +224,8 @@ export class WorkerPool
   isAlive(site: string): Promise<boolean> {
     const { clock } = this.#options;
     return new Promise((resolve, reject) => {
-      const cancel = clock.after(ALIVE_TIMEOUT_MS, () => resolve(false), true);
+      // Three PINGs take less.
+      const cancel = clock.after(1500, () => resolve(false), true);
       this.#workers[this.holderOf(site)]!.isAlive(site).finally(cancel).then(resolve, reject);
     });
   }
@@ -443,7 +444,7 @@ export class WorkerPool
     worker.setCredentials(this.#options.credentials());
     worker.updateAccess(this.#access.all());
     const part = this.#held.part(number);
-    if (part !== undefined) worker.load(part);
+    if (part) worker.load(part);
   }
 
   #onGone(site: string): void {
@@ -472,9 +473,6 @@ export class WorkerPool
     return { host, port: port === 0 ? 0 : port + worker };
   }
 }
-
-/** Longer than three PINGs take. */
-const ALIVE_TIMEOUT_MS = 1500;
 
 function throwFirst(results: readonly PromiseSettledResult<unknown>[]): void {
   for (const result of results) if (result.status === 'rejected') throw result.reason;

@@ -41,7 +41,6 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'registry',
     'store',
     'translator',
-    'trust',
   ],
   worker: [
     'base',
