@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { ExitCode } from '../../src/cli/index.ts';
+import { generateCa, generateGatewayKey } from '../../src/pki/index.ts';
+import { blocksOf } from '../documents/snippets.ts';
 import {
   type ConfigFault,
   FAULTS_OF_BOTH,
@@ -84,6 +86,47 @@ describe('config check', () => {
       status: 'fail',
       findings: [{ check: 'configuration', status: 'fail' }],
     });
+  });
+});
+
+describe('config check of a machine of several', () => {
+  /** The file of the guide, with secrets that lie beside it. */
+  const [guide] = blocksOf('docs/several-machines.md').filter(
+    ({ language }) => language === 'yaml'
+  );
+  const { certificatePem: cert, privateKeyPem: key } = generateCa({ trustDomain: 'etcd.test' });
+  const files = { passphrase: 'secret', cert, key, other: generateGatewayKey().privateKeyPem };
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(root, name), text);
+  const machine = (etcd: object, trust: object = { passphraseFile: './passphrase' }): string => {
+    const file = parse(guide!.text) as { readonly cluster: { readonly etcd: object } };
+    const secrets = { caFile: './cert', certificateFile: './cert', keyFile: './key' };
+    const cluster = { ...file.cluster, etcd: { ...file.cluster.etcd, ...secrets, ...etcd } };
+    return write({ ...file, trust, cluster });
+  };
+
+  test('takes the file of the guide, and does not connect to etcd', async () => {
+    const { code, err } = await runCommand(['config', 'check', machine({})]);
+    expect({ code, err }).toEqual({ code: 0, err: '' });
+  });
+
+  test.each([
+    ['no passphrase', machine({}, {}), /trust\.passphraseFile: is missing: the key of the CA/],
+    ['a certificate without key', machine({ keyFile: undefined }), /etcd\.keyFile: is missing/],
+    ['a certificate without TLS', machine({ caFile: undefined }), /etcd\.caFile: is missing/],
+    ['a user without password', machine({ user: 'one' }), /etcd\.passwordFile: is missing/],
+    [
+      'trust anchors in no PEM',
+      machine({ caFile: './passphrase' }),
+      /etcd\.caFile: expected a file/,
+    ],
+    ['a key in no PEM', machine({ keyFile: './passphrase' }), /etcd\.keyFile: expected a file/],
+    ['the key of another', machine({ keyFile: './other' }), /etcd\.keyFile: is not the key/],
+    ['a file that is not there', machine({ caFile: './none' }), /none cannot be read/],
+    ['an odd prefix', machine({ prefix: 'vp' }), /etcd\.prefix: expected a text that begins/],
+  ])('refuses %s', async (_, path, says) => {
+    const { code, err } = await runCommand(['config', 'check', path]);
+    expect(code).not.toBe(0);
+    expect(err).toMatch(says);
   });
 });
 

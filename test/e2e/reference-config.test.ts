@@ -73,7 +73,7 @@ test.each([
     ],
     ['workerMain'],
   ],
-  ['edge.yaml', EDGE, [EdgeOptionsSchema, DeviceOptionsSchema, SidecarsSchema], []],
+  ['edge.yaml', EDGE, [EdgeOptionsSchema, DeviceOptionsSchema, SidecarsSchema], ['transit']],
 ])('%s contains every key', (_, path, schemas, others) => {
   const text = readFileSync(path, 'utf8');
   const keys = schemas
