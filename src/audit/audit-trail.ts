@@ -151,6 +151,15 @@ export class AuditTrail extends EventEmitter<AuditTrailEvents> {
     this.#append({ kind: 'capture', detail: plain });
   }
 
+  /**
+   * Writes what an operator has done with a machine of the cloud.
+   *
+   * @param site the site that was moved to the machine; undefined for the other acts
+   */
+  machine(act: 'drain' | 'resume' | 'remove' | 'move', machine: string, site?: string): void {
+    this.#append({ kind: 'machine', ...(site && { site }), detail: { act, machine } });
+  }
+
   ca(step: 'prepare' | 'activate' | 'retire'): void {
     this.#append({ kind: 'ca', detail: { step } });
   }

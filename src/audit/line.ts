@@ -27,6 +27,7 @@ export type AuditKind =
   | 'expose'
   | 'unexpose'
   | 'capture'
+  | 'machine'
   | 'refused-handshake'
   | 'refused-enrolment';
 
@@ -149,6 +150,7 @@ const KINDS: ReadonlySet<AuditKind> = new Set<AuditKind>([
   'expose',
   'unexpose',
   'capture',
+  'machine',
   'refused-handshake',
   'refused-enrolment',
 ]);

@@ -303,12 +303,9 @@ export class CloudCluster {
     const { logger } = this.#options;
     member.on('state', ({ state }) => {
       if (state === 'closed') return;
-      const isAttached = state === 'attached';
-      const text = isAttached
-        ? `${member.name} reaches the store again`
-        : `${member.name} does not reach the store: tunnels go on, and nothing can be changed`;
+      const text = `${member.name} ${STATE_TEXTS[state]}`;
       logger.warn({ event: 'machine_state', machine: member.name, state }, text);
-      this.#hooks.onFault(isAttached ? undefined : text);
+      this.#hooks.onFault(state === 'attached' ? undefined : text);
     });
     member.on('problem', ({ error }) => this.#failed(error));
     this.#election.on('problem', ({ error }) => this.#failed(error));
@@ -387,6 +384,12 @@ function busy(site: string, retryAfterMs: number): TunnelRefusal {
 }
 
 const RETRY_MS = 500;
+const STATE_TEXTS = {
+  attached: 'reaches the store again',
+  detached: 'does not reach the store: tunnels go on, and nothing can be changed',
+  removed:
+    'was removed from the cloud, and ends its tunnels: start its gateway again to have it back',
+} as const;
 /** What the keys of leases of addresses and of revocations in the store begin with. */
 const LEASES = 'lease/';
 const REVOCATIONS = 'revocation/';

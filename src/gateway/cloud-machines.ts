@@ -1,11 +1,10 @@
 /**
- * `CloudMachines`: what an operator sees of the machines of a cloud and does with them. A gateway without the option
- * `cluster` has none.
+ * `CloudMachines`: what an operator sees of the machines of a cloud and does with them. Each act is in the audit log. A
+ * gateway without the option `cluster` has none.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
 import type { HostPort } from '../base/host-port.ts';
-import { checkObject } from '../base/option-check.ts';
 import { NameText, parseSchema } from '../base/schema.ts';
 import type { DrainReport, MemberState } from '../cluster/index.ts';
 import { ConfigError, ConflictError } from '../errors.ts';
@@ -60,10 +59,10 @@ export type MoveDestination = number | { readonly machine: string };
 
 /** `CloudGateway` documents the methods. */
 export class CloudMachines {
-  readonly #parts: Pick<CloudParts, 'cluster' | 'registry' | 'workers'>;
+  readonly #parts: CloudParts;
   readonly #clock: Clock;
 
-  constructor(parts: Pick<CloudParts, 'cluster' | 'registry' | 'workers'>, clock: Clock) {
+  constructor(parts: CloudParts, clock: Clock) {
     this.#parts = parts;
     this.#clock = clock;
   }
@@ -80,25 +79,31 @@ export class CloudMachines {
   }
 
   async drain(): Promise<DrainReport> {
-    return this.#cluster.drain();
+    const cluster = this.#cluster;
+    this.#parts.audit?.machine('drain', cluster.member.name);
+    return cluster.drain();
   }
 
   async resume(): Promise<void> {
-    await this.#cluster.resume();
+    const cluster = this.#cluster;
+    await cluster.resume();
+    this.#parts.audit?.machine('resume', cluster.member.name);
   }
 
   async remove(machine: string): Promise<void> {
-    await this.#cluster.remove(parseSchema(NameText, machine, 'machine'));
+    const name = parseSchema(NameText, machine, 'machine');
+    await this.#cluster.remove(name);
+    this.#parts.audit?.machine('remove', name);
   }
 
   async move(site: string, to: MoveDestination): Promise<void> {
-    const { registry, workers } = this.#parts;
+    const { registry, workers, audit } = this.#parts;
     const name = edgeSiteOf(registry, site);
-    if (typeof to === 'number') {
+    if (typeof to !== 'object') {
       await workers.move(name, to);
       return;
     }
-    const machine = parseSchema(NameText, checkObject('to', to).machine, 'machine');
+    const machine = parseSchema(NameText, to?.machine, 'machine');
     const cluster = this.#cluster;
     const known = cluster.member.machines.get(machine);
     if (known === undefined) throw new ConfigError('machine', `"${machine}" is not a machine`);
@@ -112,6 +117,7 @@ export class CloudMachines {
       throw new ConflictError(text);
     }
     await cluster.move(name, machine);
+    audit?.machine('move', machine, name);
   }
 
   /** @throws {ConflictError} if this gateway is the only one of its cloud. */

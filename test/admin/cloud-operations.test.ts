@@ -464,8 +464,10 @@ describe('machines', () => {
     });
   });
 
-  test('say when they do not reach the store', async () => {
-    const { cloud: machine, store, ask } = await startMachine(new MemoryStore(), 'alone', 1000);
+  test('say when they do not reach the store, and when they were removed meanwhile', async () => {
+    const shared = new MemoryStore();
+    const { ask: rest } = await startMachine(shared, 'rest');
+    const { cloud: machine, store, ask } = await startMachine(shared, 'cut', 1000);
     store.disconnect();
     const own = async () => (await call('listMachines', {}, ask)).result.machine;
     await expect.poll(async () => (await own()).state, { timeout: 60_000 }).toBe('detached');
@@ -479,8 +481,14 @@ describe('machines', () => {
     await expect(call('putSite', { params: { site }, body }, ask)).rejects.toMatchObject({
       problem: { status: 503, code: 'ERR_PRESENCE_STORE_UNAVAILABLE', remedy: /repeat/ },
     });
+    const removed = () => call('removeMachine', { params: { machine: 'cut' } }, rest);
+    await expect
+      .poll(() => removed().then(() => 'removed', String), { timeout: 60_000 })
+      .toBe('removed');
     store.reconnect();
-    await expect.poll(async () => (await own()).state, { timeout: 60_000 }).toBe('attached');
+    await expect.poll(async () => (await own()).state, { timeout: 60_000 }).toBe('removed');
+    const message = expect.stringMatching(/^cut was removed from the cloud/);
+    expect(machine.readiness().reasons).toContainEqual({ subject: 'machine', message });
   });
 
   test('are unknown to a gateway that is the only one of its cloud', async () => {

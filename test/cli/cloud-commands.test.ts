@@ -403,7 +403,11 @@ describe('what is in force', () => {
 test('machines are listed, drained, resumed and removed, and their sites moved', async () => {
   const shared = new MemoryStore();
   const socketOf = (name: string): string => join(directory, `${name}.sock`);
-  const start = (name: string) => gateways.machine(shared, name, { adminSocket: socketOf(name) });
+  const start = (name: string) =>
+    gateways.machine(shared, name, {
+      adminSocket: socketOf(name),
+      stateDirectory: join(directory, name),
+    });
   const { cloud: one } = await start('one');
   const { cloud: two } = await start('two');
   await one.apply(desired('site-a'));
@@ -417,7 +421,12 @@ test('machines are listed, drained, resumed and removed, and their sites moved',
   const listed = await read('machine list', socketOf('two'));
   parseSchema(CLOUD_OPERATIONS.listMachines.result, listed);
   expect(listed).toMatchObject({ machine: { name: 'two' }, machines: [{}, {}] });
+  const connectedAt = (name: string) =>
+    expect
+      .poll(() => at(name, 'status site-a'), { timeout: 60_000 })
+      .toMatch(/^site-a +connected/m);
   expect(await at('one', 'move site-a --machine two')).toBe('"site-a" is at the machine "two"\n');
+  await connectedAt('two');
   const status = await at('one', 'status site-a');
   expect(status).toMatch(/^machine +one, attached, allocates addresses$/m);
   expect(status).toMatch(/^site-a +at two/m);
@@ -430,6 +439,7 @@ test('machines are listed, drained, resumed and removed, and their sites moved',
     '- the machine "two" takes no sites: "machine resume'
   );
   // There is no machine that takes the site.
+  await connectedAt('one');
   const io = new TestIo({ env: { VIRTUAL_PRESENCE_SOCKET: socketOf('one') } });
   const kept = await runCommand(['machine', 'drain', 'one'], io);
   expect(kept).toMatchObject({ code: 4, out: expect.stringMatching(/^still there: site-a;/m) });
@@ -448,6 +458,15 @@ test('machines are listed, drained, resumed and removed, and their sites moved',
   });
   expect(await at('one', 'machine list')).toMatch(/^two +gone, its tunnels end by 2/m);
   expect(await at('one', 'machine remove two')).toBe('the machine "two" is removed\n');
+  await one.close();
+  const audited = readFileSync(join(directory, 'one/audit.jsonl'), 'utf8').trim().split('\n');
+  const acts = audited.map((each) => JSON.parse(each)).filter(({ kind }) => kind === 'machine');
+  expect(acts).toMatchObject([
+    { site: 'site-a', detail: { act: 'move', machine: 'two' } },
+    { detail: { act: 'drain', machine: 'one' } },
+    { detail: { act: 'resume', machine: 'one' } },
+    { detail: { act: 'remove', machine: 'two' } },
+  ]);
 });
 
 test('the CA is replaced step by step', async () => {

@@ -103,6 +103,24 @@ describe('what is wrong', () => {
     expect(problemLines(['old'])).toEqual(['', 'what is wrong:', '- old']);
   });
 
+  test('of a machine of several is said by itself, and not that a site is at another one', () => {
+    const sites = [{ name: 'a', revoked: false, machine: 'two', epoch: 7 }];
+    const own = { name: 'one', state: 'attached', isDraining: false, isController: false };
+    const problems = (more: object) =>
+      cloudProblems(status({ sites, machine: { ...own, ...more } }));
+    expect(problems({})).toEqual([]);
+    expect(problems({ name: 'two' })).toEqual([expect.stringMatching(/^"a" is not connected/)]);
+    expect(problems({ isDraining: true })).toEqual([
+      'the machine "one" takes no sites: "machine resume one" ends that',
+    ]);
+    expect(problems({ state: 'detached', stopsAt: 'noon' })).toEqual([
+      'the machine "one" does not reach the store, and ends its tunnels at noon: look at the store and the way to it',
+    ]);
+    expect(problems({ state: 'removed' })).toEqual([
+      expect.stringMatching(/^the machine "one" was removed from the cloud: start its gateway/),
+    ]);
+  });
+
   test('of an edge is why it is not online', () => {
     const base = { state: 'rejected', addresses: {}, names: 0, counters: {}, warnings: [] };
     const failure = { remedy: 'token', message: 'the token is used' };

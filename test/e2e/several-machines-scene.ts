@@ -39,6 +39,14 @@ export interface Machine {
   gateway: GatewayProcess;
 }
 
+/** How soon the death of a machine is noticed. */
+export interface Timing {
+  /** Default 2. */
+  readonly ttlSeconds?: number;
+  /** Arguments of etcd; default: none. */
+  readonly etcd?: readonly string[];
+}
+
 export class MachinesScene {
   readonly service: Host;
   readonly client: Host;
@@ -59,7 +67,11 @@ export class MachinesScene {
     this.root = parts.root;
   }
 
-  static async start(network: Network, directory: string): Promise<MachinesScene> {
+  static async start(
+    network: Network,
+    directory: string,
+    timing: Timing = {}
+  ): Promise<MachinesScene> {
     const { root } = network;
     await root.sh(`
       ip link add wan type bridge && ip link set wan up
@@ -86,6 +98,7 @@ export class MachinesScene {
         ...['--listen-client-urls', `http://${ETCD}:2379`],
         ...['--advertise-client-urls', `http://${ETCD}:2379`],
         ...['--listen-peer-urls', 'http://127.0.0.1:2380'],
+        ...(timing.etcd ?? []),
       ],
       LIFETIME_SECONDS
     );
@@ -120,6 +133,7 @@ export class MachinesScene {
           machine: name,
           etcd: { endpoints: [`${ETCD}:2379`] },
           endpoints: [`198.51.100.${number}:7443`],
+          ttlSeconds: timing.ttlSeconds ?? 2,
         },
         desired: DESIRED,
       });

@@ -8,6 +8,10 @@ import { Network, whatIsMissing } from '../support/network.ts';
 import { MachinesScene } from './several-machines-scene.ts';
 import { resolve, Transfer, whoami } from './several-processes-scene.ts';
 
+/** `npm run test:cluster` has 50. */
+const ROUNDS = Number(process.env.VP_CLUSTER_ROUNDS ?? 1);
+const rounds = Array.from({ length: ROUNDS }, (_, round) => round + 1);
+
 const skipReason = whatIsMissing({ bash: 'bash', etcd: 'etcd-server' });
 const isSkipped = skipReason !== undefined && process.env.CI === undefined;
 const reason = isSkipped ? ` (skipped: ${skipReason})` : '';
@@ -35,37 +39,43 @@ describe.skipIf(isSkipped)(`a cloud of two machines${reason}`, () => {
     workspace?.remove();
   });
 
-  test('loses no byte when the machine that holds the site is killed, and the client keeps its address', async () => {
-    const transfer = new Transfer(scene.client, service);
-    await transfer.flows();
-    const { holder } = scene;
-    const since = scene.edge.output.length;
-    await scene.kill(holder);
-    await scene.edge.logged(/: up to /, since);
-    expect(scene.holder.name).toBe(scene.other(holder).name);
-    await transfer.flows();
-    expect(await transfer.end()).toMatchObject({ isWhole: true });
-    expect(await whoami(scene.client, service)).toBe(client);
-    await scene.restart(holder);
-  });
+  test.each(rounds)(
+    'round %i: loses no byte when the machine that holds the site is killed, and the client keeps its address',
+    async () => {
+      const transfer = new Transfer(scene.client, service);
+      await transfer.flows();
+      const { holder } = scene;
+      const since = scene.edge.output.length;
+      await scene.kill(holder);
+      await scene.edge.logged(/: up to /, since);
+      expect(scene.holder.name).toBe(scene.other(holder).name);
+      await transfer.flows();
+      expect(await transfer.end()).toMatchObject({ isWhole: true });
+      expect(await whoami(scene.client, service)).toBe(client);
+      await scene.restart(holder);
+    }
+  );
 
-  test('loses no byte when the network of the machine that holds the site is cut', async () => {
-    const transfer = new Transfer(scene.client, service);
-    await transfer.flows();
-    const { holder } = scene;
-    const since = scene.edge.output.length;
-    await scene.root.sh(`ip link set ${holder.wan} down`);
-    await scene.edge.logged(/: up to /, since);
-    expect(scene.holder.name).toBe(scene.other(holder).name);
-    await transfer.flows();
-    await scene.root.sh(`ip link set ${holder.wan} up`);
-    await holder.gateway.logged(/reaches the store again/);
-    await transfer.flows();
-    expect(await transfer.end()).toMatchObject({ isWhole: true });
-    expect(await whoami(scene.client, service)).toBe(client);
-  });
+  test.each(rounds)(
+    'round %i: loses no byte when the network of the machine that holds the site is cut',
+    async () => {
+      const transfer = new Transfer(scene.client, service);
+      await transfer.flows();
+      const { holder } = scene;
+      const since = scene.edge.output.length;
+      await scene.root.sh(`ip link set ${holder.wan} down`);
+      await scene.edge.logged(/: up to /, since);
+      expect(scene.holder.name).toBe(scene.other(holder).name);
+      await transfer.flows();
+      await scene.root.sh(`ip link set ${holder.wan} up`);
+      await holder.gateway.logged(/reaches the store again/);
+      await transfer.flows();
+      expect(await transfer.end()).toMatchObject({ isWhole: true });
+      expect(await whoami(scene.client, service)).toBe(client);
+    }
+  );
 
-  test('goes on while etcd does not answer', async () => {
+  test.each(rounds)('round %i: goes on while etcd does not answer', async () => {
     const transfer = new Transfer(scene.client, service);
     await transfer.flows();
     const { holder } = scene;

@@ -220,10 +220,10 @@ export class Transfer {
 
   /** Waits for so many more MiB. */
   async flows(mebibytes: number = 2, deadlineMs?: number): Promise<void> {
-    const until = this.#received + mebibytes;
+    const until = this.received + mebibytes;
     const hasFlown = () => {
       if (this.#program.child.exitCode !== null) throw new Error(this.#program.text);
-      return this.#received >= until || undefined;
+      return this.received >= until || undefined;
     };
     await eventually(`${until} MiB`, hasFlown, deadlineMs);
   }
@@ -237,7 +237,8 @@ export class Transfer {
     return JSON.parse(last);
   }
 
-  get #received(): number {
+  /** How many MiB have arrived. */
+  get received(): number {
     return Number(/received (\d+)\n$/.exec(this.#program.stdout)?.[1] ?? 0);
   }
 }

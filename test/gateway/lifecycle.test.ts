@@ -200,6 +200,9 @@ describe('close', () => {
       () => cloud.paths(),
       () => cloud.releaseClients('site-a'),
       () => cloud.moveSite('site-a', 0),
+      () => cloud.drain(),
+      () => cloud.resume(),
+      () => cloud.removeMachine('one'),
       () => cloud.reload(),
       () => cloud.status(),
       () => cloud.ready(),
@@ -209,6 +212,7 @@ describe('close', () => {
       await expect(promise, String(call)).rejects.toThrow(ApiMisuseError);
     }
     expect(() => cloud.whois('site-a', '10.0.0.1')).toThrow(ApiMisuseError);
+    expect(() => cloud.machines()).toThrow(ApiMisuseError);
   });
 });
 
@@ -511,6 +515,8 @@ describe('an invalid argument from plain JavaScript', () => {
     ['releaseClients', ['site-z'], 'site', /"site-z" is not a site/],
     ['moveSite', ['site-z', 0], 'site', /"site-z" is not a site/],
     ['moveSite', ['site-a', 'x'], 'worker', /numbered from 0/],
+    ['moveSite', ['site-a', { machine: 'NO' }], 'machine', /expected a name/],
+    ['moveSite', ['site-a', null], 'machine', /is missing/],
     ['apply', [undefined], '', /is missing/],
     ['expose', [7], '', /expected a mapping, got 7/],
   ];

@@ -423,7 +423,7 @@ describe('revocation', () => {
     'refuses the unknown serial number %j',
     async (serial) => {
       const { authority } = await scene();
-      await expect(authority.revoke({ serial })).rejects.toThrow(refused('CERTIFICATE'));
+      await expect(authority.revoke({ serial })).rejects.toThrow(refused('NOT_FOUND'));
     }
   );
 
