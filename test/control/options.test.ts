@@ -126,7 +126,7 @@ describe('PresenceController', () => {
 test('Registry refuses an object that is not a store', async () => {
   const open = (store: unknown) => misuseOf(() => Registry.open(store as MemoryStore));
   expect(await open(undefined)).toBe(
-    'store must be an object with the methods list, commit, watch, not undefined'
+    'store must be an object with the methods get, list, commit, watch, not undefined'
   );
 });
 
