@@ -91,6 +91,8 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
   readonly #waiting = new Map<string, AbortController>();
   /** What cancels the timer of a site whose tunnel has to be up then. */
   readonly #settling = new Map<string, () => void>();
+  /** When the keys of sites came here that have no tunnel yet: their edges may be on their way. */
+  readonly #cameAtMs = new Map<string, number>();
   /** The sites that are answered for. */
   readonly #answering = new Set<string>();
   readonly #end = new AbortController();
@@ -302,6 +304,7 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
     if (isSameEpoch(before?.epoch, epoch)) return;
     const grantedAtMs = before?.grantedAtMs ?? Number.NEGATIVE_INFINITY;
     const { given, isWaiting = false } = before ?? {};
+    this.#cameAtMs.delete(site);
     this.#held.set(site, { epoch, given, grantedAtMs, isWaiting });
     this.emit('held', { site, epoch });
   }
@@ -338,7 +341,14 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
     if (holder?.isHere === true) await this.#tried(site, this.#holders!.drop(site, holder));
   }
 
+  /** A key of a site has come here, for example by a hand-over. Its tunnel should come up soon. */
+  #expect(site: string): void {
+    this.#cameAtMs.set(site, this.#member.clock.monotonicMs());
+    this.#settle(site, this.#settleMs);
+  }
+
   #lose(site: string, endpoints: readonly HostPort[]): void {
+    this.#cameAtMs.delete(site);
     this.#settling.get(site)?.();
     this.#settling.delete(site);
     if (this.#held.delete(site)) this.emit('lost', { site, endpoints });
@@ -356,7 +366,7 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
         this.#lose(site, this.#member.endpointsOf(holder.machine));
       } else {
         if (held !== undefined) this.#hold(site, holder.epoch);
-        else if (!this.#claiming.has(site)) this.#settle(site, this.#settleMs);
+        else if (!this.#claiming.has(site)) this.#expect(site);
         this.#answer(site);
       }
     }
@@ -383,15 +393,15 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
   }
 
   async #answerAll(site: string): Promise<void> {
-    const held = this.#held.get(site);
-    const freshMs = held === undefined ? 0 : this.#freshMs(held);
+    const cameAtMs = this.#cameAtMs.get(site) ?? Number.NEGATIVE_INFINITY;
+    const freshMs = this.#freshMs(this.#held.get(site) ?? { grantedAtMs: cameAtMs });
     if (freshMs > 0) await pause(this.#member.clock, freshMs, this.#end.signal);
     const isAlive = await this.#freeUnlessAlive(site);
     if (isAlive) await this.#wants!.refuse(site);
   }
 
   /** Returns for how many ms a tunnel that was let in has time to come up. */
-  #freshMs({ grantedAtMs }: Held): number {
+  #freshMs({ grantedAtMs }: Pick<Held, 'grantedAtMs'>): number {
     return Math.max(0, grantedAtMs + FRESH_MS - this.#member.clock.monotonicMs());
   }
 
@@ -399,7 +409,7 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
     if (state !== 'attached') return;
     for (const [site, { isWaiting }] of this.#held) if (isWaiting) void this.#free(site);
     for (const site of this.#holders!.here()) {
-      if (!this.#held.has(site) && !this.#claiming.has(site)) this.#settle(site, this.#settleMs);
+      if (!this.#held.has(site) && !this.#claiming.has(site)) this.#expect(site);
     }
     this.#restore();
   };
