@@ -63,6 +63,8 @@ async function main(): Promise<void> {
 }
 
 async function measure(scene: MachinesScene, service: string, fault: Fault): Promise<Gaps> {
+  // An edge whose tunnel has just come up waits longer after a second loss.
+  await delay(STABLE_MS);
   const transfer = new Transfer(scene.client, service);
   await transfer.flows();
   const ping = scene.client.start(['ping', '-n', '-D', '-i', '0.01', service]);
@@ -135,6 +137,8 @@ function report(results: ReadonlyMap<Fault, readonly Gaps[]>, isFast: boolean, i
   else console.table(rows);
 }
 
+/** Longer than `stableAfterMs` of a tunnel. */
+const STABLE_MS = 11_000;
 /** For how long it is watched before and after a takeover. */
 const SETTLE_MS = 2000;
 
