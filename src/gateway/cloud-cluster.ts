@@ -30,7 +30,9 @@ import {
   SiteClaims,
 } from '../cluster/index.ts';
 import type { Allocation, PresenceController } from '../control/index.ts';
+import { LEASE_PREFIX } from '../control/stored-lease.ts';
 import { errorFields } from '../observe/index.ts';
+import { REVOCATIONS } from '../pki/revocation-index.ts';
 import type { Store } from '../store/index.ts';
 import type { Revoker } from '../trust/index.ts';
 import {
@@ -212,7 +214,7 @@ export class CloudCluster {
       });
     });
     const apply = (): void => this.#apply({ workers, controller });
-    const unwatch = this.member.leasing.watch(LEASES, apply);
+    const unwatch = this.member.leasing.watch(LEASE_PREFIX, apply);
     this.#closing.add(async () => {
       unwatch();
       this.#cancelApply();
@@ -390,9 +392,6 @@ const STATE_TEXTS = {
   removed:
     'was removed from the cloud, and ends its tunnels: start its gateway again to have it back',
 } as const;
-/** What the keys of leases of addresses and of revocations in the store begin with. */
-const LEASES = 'lease/';
-const REVOCATIONS = 'revocation/';
 /** How soon it is looked again whether a process hangs. */
 const APPLY_RETRY_MS = 1000;
 /** How many endpoints a WELCOME names at most. */
