@@ -258,7 +258,7 @@ export interface ReloadAnswer {
   readonly needRestart: readonly string[];
 }
 
-/** Who keeps a record. */
+/** The owner that keeps a record. */
 export const OwnerSchema: Schema<Owner> = v.picklist(['file', 'admin']);
 const text = v.string();
 const texts = v.array(text);

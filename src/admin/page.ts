@@ -32,7 +32,7 @@ export interface ExposureFilter extends SiteFilter {
 
 /** Which records of the desired state. */
 export interface OwnerFilter {
-  /** Who keeps them. Default: both. */
+  /** The owner that keeps them. Default: both. */
   readonly owner?: Owner | undefined;
 }
 

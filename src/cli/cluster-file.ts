@@ -19,7 +19,7 @@ import { inSeconds, seconds } from './seconds.ts';
 export interface ClusterKeys {
   /** The name of this machine, a DNS label that no other machine of the cloud has. */
   readonly machine: string;
-  /** The etcd that all machines share. It needs the package `@grpc/grpc-js`. */
+  /** The etcd that all machines share. It needs the packages `@grpc/grpc-js` and `@grpc/proto-loader`. */
   readonly etcd: EtcdKeys;
   /**
    * Where edges reach the tunnels of this machine alone, 1 to 16. Default: the addresses where the workers listen; required
@@ -118,7 +118,7 @@ export function readEtcdFiles(file: ConfigFile, { etcd }: ClusterKeys): EtcdFile
 /**
  * Opens the store that all machines share.
  *
- * @throws {ConfigError | EnvironmentError} as `readEtcdFiles`, and if `@grpc/grpc-js` is not installed.
+ * @throws {ConfigError | EnvironmentError} as `readEtcdFiles`, and if the packages are not installed.
  * @throws {StoreUnavailableError} if etcd does not answer.
  */
 export async function openClusterStore(

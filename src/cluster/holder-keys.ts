@@ -68,7 +68,7 @@ export class HolderKeys {
 
   /**
    * Writes the keys of sites that nobody has, or that this machine has under an earlier lease, under its present one.
-   * Those that another machine has just taken are left out.
+   * Sites that another machine has just taken are left out.
    *
    * @throws {StoreError} if this machine is detached, or the store does not answer.
    */

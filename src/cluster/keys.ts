@@ -77,7 +77,7 @@ export interface VersionRecord {
 
 export const VersionSchema: Schema<VersionRecord> = v.object({ version: v.number() });
 
-/** Who has a role or a site, and under which lease. */
+/** The machine that has a role or a site, and the lease under which it has it. */
 export interface OwnerRecord {
   readonly machine: string;
   readonly lease: string;

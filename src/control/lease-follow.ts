@@ -50,7 +50,7 @@ export class LeaseFollow {
     const errors: StoreError[] = [];
     const reader = new LeaseReader();
     const leases: ShownLease[] = [];
-    // Of several changes of an entry, the last one counts.
+    // The last one of several changes of an entry counts.
     const last = new Map(Array.from(changes, (change) => [change.key, change]));
     for (const change of last.values()) {
       try {

@@ -40,7 +40,7 @@ export interface TunConfiguration extends TunRoutes {
    */
   readonly proxyArp?: readonly string[];
   /**
-   * Those of `lan` and `proxyArp` at which the kernel answers neighbour solicitations, without a delay, for the
+   * The interfaces among `lan` and `proxyArp` at which the kernel answers neighbour solicitations, without a delay, for the
    * addresses with an entry of `ip -6 neighbour add proxy`, if one of the prefixes is of IPv6. Default none.
    */
   readonly proxyNdp?: readonly string[];

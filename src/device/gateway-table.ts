@@ -27,7 +27,7 @@ export interface GatewayTable {
   readonly tuns: readonly string[];
   /** The interfaces that the gateway forwards to and from. Packets also pass between the TUNs. */
   readonly lans: readonly string[];
-  /** Those of `lans` from which sources behind the TUNs are accepted too. */
+  /** The interfaces among `lans` from which sources behind the TUNs are accepted too. */
   readonly transit: readonly string[];
   /** The prefixes behind the TUNs. */
   readonly prefixes: readonly IpPrefix[];

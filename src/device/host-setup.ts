@@ -37,7 +37,7 @@ export interface HostOptions {
   readonly proxyArp: readonly string[];
   /** Interfaces at which the kernel answers neighbour solicitations for its proxy entries. */
   readonly proxyNdp: readonly string[];
-  /** Those of `lans` from which sources behind the TUNs are accepted too. */
+  /** The interfaces among `lans` from which sources behind the TUNs are accepted too. */
   readonly transit: readonly string[];
   /** The prefixes behind the TUNs. */
   readonly prefixes: readonly IpPrefix[];

@@ -37,7 +37,7 @@ export class NeighbourAnnouncer {
   readonly #clock: Clock;
   /** The addresses that are to be announced the first time, by their text. */
   readonly #first = new Map<string, IpAddress>();
-  /** Those that are to be announced the second time, with the time from which on, in that order. */
+  /** The addresses that are to be announced a second time, in the order of the time from which on that is due. */
   readonly #second = new Map<string, { readonly address: IpAddress; readonly dueMs: number }>();
   #segments: readonly Segment[] = [];
   #isRunning = false;

@@ -7,7 +7,7 @@
 interface Place {
   /** Resolves when the last commit that writes the entry has ended; undefined if it has. */
   written: Promise<void> | undefined;
-  /** Those that compare the entry, and were given after that one. */
+  /** The commits that compare the entry, and were given after that one. */
   readonly read: Set<Promise<void>>;
 }
 

@@ -181,7 +181,7 @@ export class KernelRoutes {
 /** What the kernel has, or may have after a failure, for a prefix. */
 interface Installed {
   readonly prefix: IpPrefix;
-  /** Of each metric one at most. */
+  /** Each metric has one at most. */
   readonly targets: readonly RouteTarget[];
   /** Whether the kernel has just these. */
   readonly isCertain: boolean;

@@ -20,7 +20,7 @@ import type { MachineStore } from './shared-store.ts';
 /** The key of the name of the elected machine. */
 export const CONTROLLER = 'controller';
 
-/** Who is elected is an entry of the store; a machine knows it when its watch shows it. */
+/** An entry of the store says which machine is elected; a machine knows it when its watch shows it. */
 export class FakeAllocation implements Allocation {
   readonly name: string;
   readonly #store: MachineStore;

@@ -22,7 +22,7 @@ export interface AddressRules {
 export interface AddressScene {
   readonly allow: readonly AddressFault[];
   readonly faults?: number;
-  /** By how many ticks the wall clock of the other machine is ahead. */
+  /** How many ticks the wall clock of the other machine is ahead. */
   readonly skew?: number;
   /** Whether what clients at the edge reach counts; otherwise only what the machines use. */
   readonly edge?: boolean;

@@ -199,7 +199,7 @@ export function holder(rules: HolderRules, scene: HolderScene): Model<State> {
     },
     bad(s) {
       const [a, b] = s.w;
-      // Of two routes, the one with the higher epoch wins.
+      // The route with the higher epoch wins over another one.
       const isTie = s.gen === 0 && a.tun > 0 && a.tun === b.tun;
       return isTie ? 'two routes have one epoch' : undefined;
     },

@@ -27,7 +27,7 @@ class SharedStore extends MemoryStore {
 
 interface Machine {
   readonly authority: CertificateAuthority;
-  /** Of this machine, in ms. */
+  /** The clocks of this machine, in ms. */
   readonly time: { wallMs: number; monotonicMs: number };
 }
 
