@@ -379,8 +379,9 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
     }
   }
 
-  /** Answers the machines that ask for a site that is here. */
+  /** Answers the machines that ask for a site that is here. A detached machine cannot: it answers when it is attached. */
   #answer(site: string): void {
+    if (this.#member.lease === undefined) return;
     const isAsked = this.#wants?.isAsked(site) === true;
     if (!isAsked || this.#holders?.get(site)?.isHere !== true) return;
     if (this.#answering.has(site)) return;
@@ -410,6 +411,7 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
     for (const [site, { isWaiting }] of this.#held) if (isWaiting) void this.#free(site);
     for (const site of this.#holders!.here()) {
       if (!this.#held.has(site) && !this.#claiming.has(site)) this.#expect(site);
+      this.#answer(site);
     }
     this.#restore();
   };
