@@ -219,6 +219,27 @@ export function whoami(host: Host, address: string, port: number = OPEN_PORT): P
   return host.get(['bash', '-c', script]).then((text) => text.trim());
 }
 
+/** Begins to ask a service for the addresses of clients, as it sees them, from each of these addresses of a host. */
+export function asking(host: Host, service: string, clients: readonly string[]): Program {
+  return host.start([...HOST_PROGRAM, 'clients', service, `${OPEN_PORT}`, ...clients]);
+}
+
+/** Returns the answers so far, or errors, by client. */
+export function answersOf(output: string): Record<string, string> {
+  const lines = output.split('\n').slice(0, -1);
+  return Object.fromEntries(lines.map((line) => line.split(' ') as [string, string]));
+}
+
+/** Returns the addresses of clients as a service sees them. */
+export async function ask(
+  host: Host,
+  service: string,
+  clients: readonly string[]
+): Promise<Record<string, string>> {
+  const { stdout } = await asking(host, service, clients).ended;
+  return answersOf(stdout);
+}
+
 /** A transfer over one TCP connection that goes on during a test. */
 export class Transfer {
   readonly #program: Program;
