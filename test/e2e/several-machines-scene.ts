@@ -45,6 +45,8 @@ export interface Timing {
   readonly ttlSeconds?: number;
   /** Arguments of etcd; default: none. */
   readonly etcd?: readonly string[];
+  /** After how long etcd and the service are killed; default 600. */
+  readonly lifetimeSeconds?: number;
 }
 
 export class MachinesScene {
@@ -73,6 +75,7 @@ export class MachinesScene {
     timing: Timing = {}
   ): Promise<MachinesScene> {
     const { root } = network;
+    const { lifetimeSeconds = LIFETIME_SECONDS } = timing;
     await root.sh(`
       ip link add wan type bridge && ip link set wan up
       ip link add lan type bridge && ip link set lan up
@@ -100,14 +103,14 @@ export class MachinesScene {
         ...['--listen-peer-urls', 'http://127.0.0.1:2380'],
         ...(timing.etcd ?? []),
       ],
-      LIFETIME_SECONDS
+      lifetimeSeconds
     );
     await etcd.printed(/ready to serve client requests/);
 
     const service = await network.newHost('service', undefined);
     await onLan(service, 5);
     await service
-      .start([...PROGRAM, '10.0.0.5', `${OPEN_PORT}`, '8081'], LIFETIME_SECONDS)
+      .start([...PROGRAM, '10.0.0.5', `${OPEN_PORT}`, '8081'], lifetimeSeconds)
       .printed(/ready/);
 
     const machine = async (name: string, number: number): Promise<Machine> => {
