@@ -1,6 +1,5 @@
 /** A cloud of three machines with a member of etcd each: the machine is lost that holds the site and has etcd's leader. */
 import { expect } from 'vitest';
-import { eventually } from '../support/gateway-process.ts';
 import { FAST_ETCD } from './several-machines-etcd.ts';
 import { describeMachines, eachRound } from './several-machines-kit.ts';
 
@@ -21,6 +20,7 @@ describeMachines("three machines, of which one has etcd's leader", OPTIONS, (fix
         else await Promise.all([scene.kill(machine), etcd.kill()]);
       });
       await transfer.flows();
+      expect(await scene.leader()).not.toBe(at);
       if (isCut) {
         await fixture().attaches([machine], () =>
           Promise.all([scene.plugIn(machine), scene.plugIn(etcd)]).then(() => {})
@@ -31,7 +31,5 @@ describeMachines("three machines, of which one has etcd's leader", OPTIONS, (fix
         await scene.restart(machine);
       }
     });
-    const isElected = async () => ((await scene.leader()) !== at ? true : undefined);
-    expect(await eventually('another member leads', isElected)).toBe(true);
   });
 });

@@ -294,10 +294,12 @@ export class MachinesScene {
     if (this.holderOf(site) !== machine) throw new Error(`${site.name} is at another machine`);
   }
 
-  /** Returns which member of etcd leads. */
+  /** Returns which member of etcd leads, when one of those that run does. */
   leader(): Promise<number> {
     return eventually('a member of etcd leads', async () => {
-      const leads = await Promise.all(this.etcdHosts.map((each) => each.leads()));
+      const leads = await Promise.all(
+        this.etcdHosts.map((each) => each.leads().catch(() => false))
+      );
       const at = leads.indexOf(true);
       return at === leads.lastIndexOf(true) && at >= 0 ? at : undefined;
     });

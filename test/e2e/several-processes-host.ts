@@ -6,8 +6,8 @@
  * `several-processes-host.ts get HOST PORT`: reads such a stream until it reads `stop` from standard
  * input. Prints a line for each MiB, and at the end whether the hash is right.
  *
- * `several-processes-host.ts clients HOST PORT ADDRESS...`: asks `whoami` from each of these addresses of this host, a new one
- * every few ms. Prints `ADDRESS ANSWER` for each answer, and ends when all are answered.
+ * `several-processes-host.ts clients HOST PORT`: asks `whoami` at once from each address of this host that it reads, a line
+ * each. Prints `ADDRESS ANSWER` for each answer, and ends after the last line when all are answered.
  * @module
  */
 import { createHash, randomBytes } from 'node:crypto';
@@ -15,19 +15,16 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect, createServer, isIPv6, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
-import { setTimeout as delay } from 'node:timers/promises';
 
 const MEBIBYTE = 1 << 20;
 const BLOCK_BYTES = 1 << 16;
 /** Limits the stream to about 16 MB/s, which leaves CPU time for other programs. */
 const BLOCK_INTERVAL_MS = 4;
 const HASH_BYTES = 32;
-/** Admissions go on while something else is done. */
-const CLIENT_INTERVAL_MS = 20;
 
 const [command, ...args] = process.argv.slice(2);
 if (command === 'get') get(args[0]!, Number(args[1]));
-else if (command === 'clients') await clients(args[0]!, Number(args[1]), args.slice(2));
+else if (command === 'clients') clients(args[0]!, Number(args[1]));
 else await serve(command!, args.map(Number));
 
 async function serve(address: string, ports: readonly number[]): Promise<void> {
@@ -63,15 +60,14 @@ function stream(socket: Socket): void {
   });
 }
 
-async function clients(host: string, port: number, addresses: readonly string[]): Promise<void> {
-  for (const localAddress of addresses) {
+function clients(host: string, port: number): void {
+  createInterface(process.stdin).on('line', (localAddress) => {
     const socket = connect({ host, port, localAddress }, () => socket.end('whoami\n'));
     const print = (answer: string): void =>
       void process.stdout.write(`${localAddress} ${answer}\n`);
     socket.on('data', (answer) => print(answer.toString().trim()));
     socket.on('error', (error: NodeJS.ErrnoException) => print(`${error.code}`));
-    await delay(CLIENT_INTERVAL_MS);
-  }
+  });
 }
 
 function get(host: string, port: number): void {

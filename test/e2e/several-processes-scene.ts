@@ -219,25 +219,34 @@ export function whoami(host: Host, address: string, port: number = OPEN_PORT): P
   return host.get(['bash', '-c', script]).then((text) => text.trim());
 }
 
-/** Begins to ask a service for the addresses of clients, as it sees them, from each of these addresses of a host. */
-export function asking(host: Host, service: string, clients: readonly string[]): Program {
-  return host.start([...HOST_PROGRAM, 'clients', service, `${OPEN_PORT}`, ...clients]);
-}
+/** Many clients on one host, each with an address of its own, that ask a service which address it sees. */
+export class Clients {
+  readonly #host: Host;
+  readonly #program: Program;
 
-/** Returns the answers so far, or errors, by client. */
-export function answersOf(output: string): Record<string, string> {
-  const lines = output.split('\n').slice(0, -1);
-  return Object.fromEntries(lines.map((line) => line.split(' ') as [string, string]));
-}
+  constructor(host: Host, service: string) {
+    this.#host = host;
+    this.#program = host.start([...HOST_PROGRAM, 'clients', service, `${OPEN_PORT}`]);
+  }
 
-/** Returns the addresses of clients as a service sees them. */
-export async function ask(
-  host: Host,
-  service: string,
-  clients: readonly string[]
-): Promise<Record<string, string>> {
-  const { stdout } = await asking(host, service, clients).ended;
-  return answersOf(stdout);
+  /** Lets clients with these addresses of 10.0.0.0/16 ask at once. */
+  async ask(clients: readonly string[]): Promise<void> {
+    await this.#host.sh(clients.map((each) => `ip address replace ${each}/16 dev eth0`).join('\n'));
+    this.#program.write(clients.map((each) => `${each}\n`).join(''));
+  }
+
+  /** The answers so far, or errors, by client. */
+  get answers(): Readonly<Record<string, string>> {
+    const lines = this.#program.stdout.split('\n').slice(0, -1);
+    return Object.fromEntries(lines.map((line) => line.split(' ') as [string, string]));
+  }
+
+  /** Returns the answers when there are all. */
+  async end(): Promise<Readonly<Record<string, string>>> {
+    this.#program.child.stdin!.end();
+    await this.#program.ended;
+    return this.answers;
+  }
 }
 
 /** A transfer over one TCP connection that goes on during a test. */
