@@ -29,14 +29,8 @@ import {
   StoreReplacedError,
   StoreUnavailableError,
 } from '../errors.ts';
-import {
-  type Entry,
-  type Guard,
-  type LeasingStore,
-  META_KEY,
-  type Store,
-  type Write,
-} from '../store/index.ts';
+import type { Entry, Guard, LeasingStore, Store, Write } from '../store/index.ts';
+import { META_KEY } from '../store/meta.ts';
 import {
   MACHINES,
   type MachineRecord,

@@ -157,7 +157,7 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
     await this.until(() => this.#state !== 'disconnected', timeoutMs);
     const state = this.#state as EtcdStoreState;
     if (state === 'connected') return;
-    if (state === 'replaced') throw replaced('it had other data before');
+    if (state === 'replaced') throw replaced('which this process does not show yet');
     throw new StoreUnavailableError(
       this.#fault === undefined
         ? `etcd at ${this.#connection.endpoint} cannot be reached: check it and the network`

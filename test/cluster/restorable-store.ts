@@ -9,13 +9,12 @@ import {
   type Entry,
   type Guard,
   type LeasingStore,
-  META_KEY,
   MemoryStore,
   type RestorableStore,
   type StoreLease,
-  versionBaseOf,
   type Write,
 } from '../../src/store/index.ts';
+import { META_KEY, versionBaseOf } from '../../src/store/meta.ts';
 import { EntryTable } from '../../src/store/table.ts';
 import type { FakeClock } from '../support/fake-clock.ts';
 

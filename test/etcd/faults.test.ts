@@ -11,7 +11,8 @@ import {
   StoreUnavailableError,
 } from '../../src/errors.ts';
 import { EtcdStore } from '../../src/etcd/index.ts';
-import { type Change, type Json, META_KEY } from '../../src/store/index.ts';
+import type { Change, Json } from '../../src/store/index.ts';
+import { META_KEY } from '../../src/store/meta.ts';
 import { EtcdServer, whyNoEtcd } from '../support/etcd.ts';
 import { Relay } from '../support/relay.ts';
 
