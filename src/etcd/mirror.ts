@@ -128,9 +128,9 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
       }
       data = header;
     });
-    if (listing.version <= this.table.version || this.#state === 'closed') {
+    if (keyspace.base < this.table.version || this.#state === 'closed') {
       throw replaced(
-        `its last version was ${this.table.version} and is ${listing.version}; start this process again`
+        `with versions from ${keyspace.base} on, and this process has seen ${this.table.version}; start it again`
       );
     }
     this.#keyspace = keyspace;

@@ -110,8 +110,7 @@ export class RestorableHandle implements RestorableStore {
     this.#handle = this.#data.handle();
     await this.#take();
     if (old.clusterId !== this.clusterId) await old.close();
-    if (this.version <= this.#beforeVersion)
-      throw new StoreReplacedError('start this process again');
+    if (this.#base < this.#beforeVersion) throw new StoreReplacedError('start this process again');
     const table = new EntryTable();
     table.load(this.#before);
     const changes = [...differenceOf(table, await this.list(''), this.version)];

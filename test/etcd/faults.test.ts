@@ -177,7 +177,7 @@ describe.skipIf(isSkipped)(`EtcdStore${isSkipped ? ` (skipped: ${reason})` : ''}
       relay.target = etcd.port;
       await reaches('replaced');
       // The versions of the restored data are those of before.
-      await expect(store.goOver()).rejects.toThrow('start this process again');
+      await expect(store.goOver()).rejects.toThrow('start it again');
       expect(store.state).toBe('replaced');
       const restored = await store.openRestored();
       expect((await restored.get('b'))!.version).toBe(before);
