@@ -2,7 +2,9 @@
  * How long the dialling side waits before it dials again.
  *
  * 1. After the loss of a tunnel, and after a failed attempt, it waits a random time below a bound that doubles. So the
- *    first attempt after a loss comes at once, and an edge that alone has lost its tunnel has it back.
+ *    first attempt after a loss comes at once, and an edge that alone has lost its tunnel has it back. When the tunnel is
+ *    up, the attempts that failed before are forgotten. The losses are forgotten only when it was up for long, so that an
+ *    edge whose tunnel comes and goes dials seldom.
  * 2. If a gateway does not take the first attempt after a loss, it waits a random time below the spread that the
  *    listening side gave in WELCOME. A listening side that has lost many tunnels resets those that are too many before
  *    their TLS, which costs it little, and then gets as many handshakes a second as it can do. An attempt that does not
@@ -20,8 +22,10 @@ export class DialWait {
   #spreadMs = 0;
   /** Whether a tunnel was lost, and no gateway has been reached since. */
   #isFirst = false;
-  /** Failures since the tunnel was last up for long. */
+  /** Failed attempts since the tunnel was last up. */
   #failures = 0;
+  /** Losses of the tunnel since it was last up for long. */
+  #losses = 0;
 
   constructor(options: {
     readonly backoff: Required<BackoffOptions>;
@@ -35,11 +39,12 @@ export class DialWait {
   onUp(spreadMs: number): void {
     this.#spreadMs = spreadMs;
     this.#isFirst = false;
+    this.#failures = 0;
   }
 
   /** The tunnel was up for long, so that the next wait is the shortest one again. */
   onStable(): void {
-    this.#failures = 0;
+    this.#losses = 0;
   }
 
   /**
@@ -54,11 +59,13 @@ export class DialWait {
     }
     const retryAfterMs = retryDelayMs(cause, this.#backoff, this.#random);
     if (retryAfterMs !== undefined) return retryAfterMs;
-    const delayMs = backoffDelayMs(this.#failures++, this.#backoff, this.#random);
+    const delayMs = backoffDelayMs(this.#losses + this.#failures, this.#backoff, this.#random);
     if (wasUp) {
+      this.#losses++;
       this.#isFirst = true;
       return delayMs;
     }
+    this.#failures++;
     if (!this.#isFirst || UNREACHED.has(cause.errorCode ?? '')) return delayMs;
     this.#isFirst = false;
     return Math.max(delayMs, this.#random() * this.#spreadMs);

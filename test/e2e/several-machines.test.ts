@@ -28,7 +28,7 @@ describe.skipIf(isSkipped)(`a cloud of two machines${reason}`, () => {
     if (skipReason !== undefined) throw new Error(skipReason);
     workspace = new Workspace();
     network = await Network.create(workspace.newDirectory());
-    scene = await MachinesScene.start(network, workspace.newDirectory());
+    scene = await MachinesScene.start(network, workspace.newDirectory(), { etcdData: 'memory' });
     service = await resolve(scene.client, 'service');
     client = await whoami(scene.client, service);
   });

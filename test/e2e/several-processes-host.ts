@@ -10,7 +10,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { connect, createServer, type Socket } from 'node:net';
+import { connect, createServer, isIPv6, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 
 const MEBIBYTE = 1 << 20;
@@ -33,7 +33,7 @@ async function serve(address: string, ports: readonly number[]): Promise<void> {
       });
     });
     await once(server.listen(port, address), 'listening');
-    const echo = createSocket('udp4');
+    const echo = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
     echo.on('message', (message, from) => echo.send(message, from.port, from.address));
     echo.bind(port, address);
     await once(echo, 'listening');
@@ -57,7 +57,7 @@ function stream(socket: Socket): void {
 }
 
 function get(host: string, port: number): void {
-  const socket = connect({ host, port, family: 4 });
+  const socket = connect({ host, port });
   const hash = createHash('sha256');
   let length = 0;
   // The last bytes are the hash of all bytes before them.

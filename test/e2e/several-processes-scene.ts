@@ -24,6 +24,15 @@ import type { Host, Network, Program } from '../support/network.ts';
 export const ZONE = 'openstack.test';
 export const OPEN_PORT = 8080;
 export const CLOSED_PORT = 8081;
+/** The program of the hosts, which its arguments follow. */
+export const HOST_PROGRAM: readonly string[] = [
+  process.execPath,
+  '--import',
+  'tsx',
+  'test/e2e/several-processes-host.ts',
+];
+/** Longer than all tests; the programs end with the network. */
+export const LIFETIME_SECONDS = 600;
 
 const REALM = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'], zone: ZONE };
 const PORTS = ['icmp', `tcp/${OPEN_PORT}`, `udp/${OPEN_PORT}`];
@@ -113,7 +122,7 @@ export class Scene {
       `);
       await host.sh('ip address add 10.0.0.5/24 dev eth0');
       await host
-        .start([...PROGRAM, '10.0.0.5', `${OPEN_PORT}`, `${CLOSED_PORT}`], LIFETIME_SECONDS)
+        .start([...HOST_PROGRAM, '10.0.0.5', `${OPEN_PORT}`, `${CLOSED_PORT}`], LIFETIME_SECONDS)
         .printed(/ready/, START_DEADLINE_MS);
       return [gateway, host];
     };
@@ -199,8 +208,8 @@ export class Scene {
 }
 
 /** Returns the address of a name of the zone at a host. */
-export async function resolve(host: Host, name: string): Promise<string> {
-  const answer = await host.get(['getent', 'ahostsv4', `${name}.${ZONE}`]);
+export async function resolve(host: Host, name: string, family: 4 | 6 = 4): Promise<string> {
+  const answer = await host.get(['getent', `ahostsv${family}`, `${name}.${ZONE}`]);
   return answer.split(/\s/)[0]!;
 }
 
@@ -214,8 +223,8 @@ export function whoami(host: Host, address: string, port: number = OPEN_PORT): P
 export class Transfer {
   readonly #program: Program;
 
-  constructor(host: Host, address: string) {
-    this.#program = host.start([...PROGRAM, 'get', address, `${OPEN_PORT}`], LIFETIME_SECONDS);
+  constructor(host: Host, address: string, lifetimeSeconds: number = LIFETIME_SECONDS) {
+    this.#program = host.start([...HOST_PROGRAM, 'get', address, `${OPEN_PORT}`], lifetimeSeconds);
   }
 
   /** Waits for so many more MiB. */
@@ -250,13 +259,5 @@ async function startCloud(gateway: Host, home: string): Promise<GatewayProcess> 
   return cloud;
 }
 
-const PROGRAM: readonly string[] = [
-  process.execPath,
-  '--import',
-  'tsx',
-  'test/e2e/several-processes-host.ts',
-];
 const FIRST_PORT = 7443;
-/** Longer than all tests; the programs end with the network. */
-const LIFETIME_SECONDS = 600;
 const START_DEADLINE_MS = 90_000;

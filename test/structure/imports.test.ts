@@ -302,6 +302,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:net',
     'node:os',
     'node:path',
+    'node:readline',
     'node:stream',
     'node:timers/promises',
     'node:tls',

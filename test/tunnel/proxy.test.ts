@@ -8,7 +8,7 @@ import { CLOUD, site } from '../support/certificates.ts';
 import { ConnectProxy, scriptedProxy } from '../support/connect-proxy.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { refusingTcpPort } from '../support/refusing-port.ts';
-import { record, sendRound } from './packets.ts';
+import { BUSY_LENGTH, record, sendRound } from './packets.ts';
 import { ca, cleanUp, dial, listen, next, pair, setUpTunnels, siteA } from './scene.ts';
 
 vi.mock('../../src/tunnel/socket-reader.ts', async (original) => {
@@ -59,7 +59,7 @@ describe('a tunnel through a proxy', () => {
     const clock = new FakeClock();
     const [dialled, accepted, listener] = await pair({ clock }, { clock, proxy: proxy.url });
     const received = record(accepted);
-    sendRound(dialled, 3, 0, 50_000);
+    sendRound(dialled, 3, 0, BUSY_LENGTH);
     clock.advance(CONNECTION_CHECK_MS);
     await vi.waitFor(() => expect([dialled.connections, accepted.connections]).toEqual([3, 3]));
     await vi.waitFor(() => expect(received.size).toBe(3));

@@ -90,6 +90,16 @@ describe('the wait before the next attempt', () => {
     expect([0, 1, 2].map((i) => wait.nextMs(LOST, i === 0, false))).toEqual([100, 3_000, 400]);
   });
 
+  test('is short again when the tunnel is lost soon after an outage in which many attempts failed', () => {
+    const wait = waits(0.5);
+    wait.onUp(0);
+    const outage = (): number[] =>
+      Array.from({ length: 7 }, (_, i) => wait.nextMs(LOST, i === 0, false));
+    expect(outage()).toEqual([100, 200, 400, 800, 1_600, 3_200, 6_400]);
+    wait.onUp(0);
+    expect(outage()).toEqual([200, 400, 800, 1_600, 3_200, 6_400, 12_800]);
+  });
+
   test.each([
     [0, 2_000],
     [0.5, 2_500],
@@ -150,6 +160,30 @@ describe('a dialled tunnel', () => {
     // The tunnel was up for no time, so the backoff has doubled once; `busy` has not doubled it.
     expect((await again)[0].delayMs).toBe(200);
     expect(refused).not.toHaveBeenCalled();
+  });
+
+  test('dials seldom, and keeps nothing, when it comes and goes every second for an hour', async () => {
+    const clock = new FakeClock();
+    const peers: RawPeer[] = [];
+    const port = await serve((peer) => {
+      peers.push(peer);
+      peer.send(FrameType.Welcome, { ...WELCOME, keepaliveMs: 600_000 });
+    });
+    const tunnel = dial(port, { clock });
+    const startMs = clock.monotonicMs();
+    const timers: number[] = [];
+    while (clock.monotonicMs() - startMs < 3_600_000) {
+      await next(tunnel, 'up');
+      clock.advance(1_000);
+      const waiting = next(tunnel, 'waiting');
+      peers.at(-1)!.socket.destroy();
+      clock.advance((await waiting)[0].delayMs);
+      timers.push(clock.delays.length);
+    }
+    // Each wait is 15 s in the end, half of the longest one; the first ones are shorter.
+    expect(peers.length).toBeGreaterThan(225);
+    expect(peers.length).toBeLessThan(240);
+    expect(Math.max(...timers.slice(-100))).toBe(timers[10]);
   });
 
   test('is not delayed by the spread when it is renewed, or moved', async () => {
