@@ -23,7 +23,8 @@
 import * as v from 'valibot';
 import type { HostPort } from '../base/host-port.ts';
 import type { Schema } from '../base/schema.ts';
-import type { Json, StoreMeta } from '../store/index.ts';
+import type { Json } from '../store/index.ts';
+import type { StoreMeta } from '../store/meta.ts';
 
 export const CONTROLLER_KEY = 'controller';
 export const MACHINES = 'machine/';

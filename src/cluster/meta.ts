@@ -6,7 +6,8 @@
 import { randomUUID } from 'node:crypto';
 import * as v from 'valibot';
 import { ConflictError, StoreConflictError } from '../errors.ts';
-import { type Json, type LeasingStore, META_KEY, type StoreMeta } from '../store/index.ts';
+import type { Json, LeasingStore } from '../store/index.ts';
+import { META_KEY, type StoreMeta } from '../store/meta.ts';
 import { MetaSchema } from './keys.ts';
 
 /** The entry `meta` with its version. */

@@ -29,14 +29,8 @@ import {
   StoreReplacedError,
   StoreUnavailableError,
 } from '../errors.ts';
-import {
-  type Entry,
-  type Guard,
-  type LeasingStore,
-  META_KEY,
-  type Store,
-  type Write,
-} from '../store/index.ts';
+import type { Entry, Guard, LeasingStore, Store, Write } from '../store/index.ts';
+import { META_KEY } from '../store/meta.ts';
 import {
   MACHINES,
   type MachineRecord,
@@ -148,10 +142,12 @@ export class Recall {
    *
    * @throws {NotFoundError} if no such machine is waited for.
    * @throws {ConflictError} if it has recalled, so that its process is alive or nothing is lost with it.
+   * @throws {StoreConflictError} if it is just doing so.
    * @throws {StoreError} if the store does not answer.
    */
   async remove(machine: string): Promise<void> {
     const { store } = this.#options;
+    const expect = await this.#versionOf(RECALLED + machine);
     if ((await this.#recalled()).get(machine)?.removed === false) {
       throw new ConflictError(
         `machine "${machine}" has recalled what it knew; remove it when the restore has ended`
@@ -161,7 +157,7 @@ export class Recall {
       throw new NotFoundError(`there is no machine "${machine}"`);
     }
     const value = { cluster: store.clusterId, seen: 0, version: 0, removed: true };
-    await this.#commit([{ key: RECALLED + machine, value }]);
+    await this.#commit([{ key: RECALLED + machine, value, expect }]);
   }
 
   /** Returns `meta`, which is about the data of before; undefined if the data is in force. */
@@ -187,6 +183,7 @@ export class Recall {
   /** Writes what this machine has in memory, unless it has done so before. */
   async #tell(): Promise<void> {
     const { store, memory, machine, maxDetachedMs } = this.#options;
+    const expect = await this.#versionOf(RECALLED + machine);
     const recalled = await this.#recalled();
     const own = recalled.get(machine);
     if (own?.removed === true && memory !== undefined) throw new MachineRemovedError(machine);
@@ -210,7 +207,7 @@ export class Recall {
       version: difference === undefined ? 0 : memory!.version,
       removed: false,
     };
-    const writes: Write[] = [{ key: RECALLED + machine, value: { ...value } }];
+    const writes: Write[] = [{ key: RECALLED + machine, value: { ...value }, expect }];
     if ((await store.get(MACHINES + machine)) === undefined) {
       const limit = Number.isFinite(maxDetachedMs) ? maxDetachedMs : null;
       writes.push({ key: MACHINES + machine, value: { maxDetachedMs: limit } });
@@ -290,6 +287,10 @@ export class Recall {
     return machines;
   }
 
+  async #versionOf(key: string): Promise<number> {
+    return (await this.#options.store.get(key))?.version ?? 0;
+  }
+
   /** What machines have recalled for this restore, by their names. */
   async #recalled(): Promise<Map<string, RecalledRecord>> {
     const { store } = this.#options;
@@ -357,10 +358,10 @@ export class Recall {
 /** Deletes what a restore has left, when its data is in force. @throws {StoreError} if the store does not answer. */
 export async function forgetRecalls(store: LeasingStore): Promise<void> {
   const meta = await store.get(META_KEY);
-  if (meta === undefined) return;
+  if (meta === undefined || (await store.get(RESTORED_KEY)) === undefined) return;
   const left = [...(await store.list(RECALLS)), ...(await store.list(RECALLED))];
-  const choice = await store.get(RESTORED_KEY);
-  const keys = [...left, ...(choice === undefined ? [] : [choice])].map(({ key }) => key);
+  // The last one says that nothing is left.
+  const keys = [...left.map(({ key }) => key), RESTORED_KEY];
   await commitInParts(
     store,
     keys.map((key) => ({ key, value: undefined })),

@@ -42,7 +42,10 @@ export class RestoredStore {
     const store: LeasingStore & Partial<RestorableStore> = this.#options.store;
     for (;;) {
       const isReplaced = store.isReplaced === true;
-      if (!isReplaced && (await isValid(store, this.#options.cloud))) return;
+      if (!isReplaced && (await isValid(store, this.#options.cloud))) {
+        await forgetRecalls(store);
+        return;
+      }
       const restored = isReplaced ? await store.openRestored!() : store;
       try {
         await this.#run(restored, hasMemory && isReplaced ? store : undefined);
@@ -51,7 +54,6 @@ export class RestoredStore {
       }
       await store.goOver?.();
       this.#hooks.onRestored();
-      await forgetRecalls(store);
     }
   }
 

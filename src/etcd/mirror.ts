@@ -128,9 +128,9 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
       }
       data = header;
     });
-    if (listing.version <= this.table.version || this.#state === 'closed') {
+    if (keyspace.base < this.table.version || this.#state === 'closed') {
       throw replaced(
-        `its last version was ${this.table.version} and is ${listing.version}; start this process again`
+        `with versions from ${keyspace.base} on, and this process has seen ${this.table.version}; start it again`
       );
     }
     this.#keyspace = keyspace;
@@ -157,7 +157,7 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
     await this.until(() => this.#state !== 'disconnected', timeoutMs);
     const state = this.#state as EtcdStoreState;
     if (state === 'connected') return;
-    if (state === 'replaced') throw replaced('it had other data before');
+    if (state === 'replaced') throw replaced('which this process does not show yet');
     throw new StoreUnavailableError(
       this.#fault === undefined
         ? `etcd at ${this.#connection.endpoint} cannot be reached: check it and the network`

@@ -6,7 +6,6 @@ export { FILE_STORE_DEFAULTS, FileStore, type FileStoreOptions } from './file.ts
 export { FileSecrets, type FileSecretsOptions } from './file-secrets.ts';
 export { MemoryStore, type MemoryStoreOptions } from './memory.ts';
 export { MemorySecrets } from './memory-secrets.ts';
-export { META_KEY, type StoreMeta, versionBaseOf } from './meta.ts';
 export { checkSecretName, type SecretChanges, type Secrets } from './secrets.ts';
 export type {
   Change,

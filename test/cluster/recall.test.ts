@@ -175,6 +175,8 @@ describe('a restored store', () => {
     const two = await start('two');
     await write(one, 'lease/X', 'K');
     await write(one, 'token/a', 'unused');
+    // A process has ended in the middle of an earlier recall.
+    await write(one, 'recall/one/lease/Q', { value: 'M' });
     const backup = await backups.save();
     await kill(one);
     await kill(two);
@@ -188,6 +190,27 @@ describe('a restored store', () => {
     expect(second.machine?.member.state).toBe('attached');
     expect(await shown('lease/', first.machine!)).toEqual({ X: 'K' });
     expect(await shown('token/', first.machine!)).toEqual({});
+    expect(await shown('recall', first.machine!)).toEqual({});
+  });
+
+  test('does not take a machine in that was removed meanwhile, and a start can be given up', async () => {
+    const one = await start('one');
+    const two = await start('two');
+    const backup = await backups.save();
+    two.store.isCut = true;
+    await restore(backup);
+    await one.member.remove('two');
+    two.store.isCut = false;
+    await pass(1000);
+    expect([two.member.state, two.stops]).toEqual(['removed', 1]);
+    const end = new AbortController();
+    const joining = await begin('three', { signal: end.signal });
+    end.abort(new Error('given up'));
+    await settle();
+    expect(joining.error?.message).toBe('given up');
+    await pass(DNS_TTL_MS + 1000);
+    expect(one.member.state).toBe('attached');
+    expect(Object.keys(await shown('machine/', one))).toEqual(['one', 'three']);
   });
 
   test('keeps what a machine has recalled that starts again then', async () => {

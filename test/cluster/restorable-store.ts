@@ -9,13 +9,12 @@ import {
   type Entry,
   type Guard,
   type LeasingStore,
-  META_KEY,
   MemoryStore,
   type RestorableStore,
   type StoreLease,
-  versionBaseOf,
   type Write,
 } from '../../src/store/index.ts';
+import { META_KEY, versionBaseOf } from '../../src/store/meta.ts';
 import { EntryTable } from '../../src/store/table.ts';
 import type { FakeClock } from '../support/fake-clock.ts';
 
@@ -111,8 +110,7 @@ export class RestorableHandle implements RestorableStore {
     this.#handle = this.#data.handle();
     await this.#take();
     if (old.clusterId !== this.clusterId) await old.close();
-    if (this.version <= this.#beforeVersion)
-      throw new StoreReplacedError('start this process again');
+    if (this.#base < this.#beforeVersion) throw new StoreReplacedError('start this process again');
     const table = new EntryTable();
     table.load(this.#before);
     const changes = [...differenceOf(table, await this.list(''), this.version)];

@@ -11,7 +11,8 @@ import {
   StoreUnavailableError,
 } from '../../src/errors.ts';
 import { EtcdStore } from '../../src/etcd/index.ts';
-import { type Change, type Json, META_KEY } from '../../src/store/index.ts';
+import type { Change, Json } from '../../src/store/index.ts';
+import { META_KEY } from '../../src/store/meta.ts';
 import { EtcdServer, whyNoEtcd } from '../support/etcd.ts';
 import { Relay } from '../support/relay.ts';
 
@@ -176,7 +177,7 @@ describe.skipIf(isSkipped)(`EtcdStore${isSkipped ? ` (skipped: ${reason})` : ''}
       relay.target = etcd.port;
       await reaches('replaced');
       // The versions of the restored data are those of before.
-      await expect(store.goOver()).rejects.toThrow('start this process again');
+      await expect(store.goOver()).rejects.toThrow('start it again');
       expect(store.state).toBe('replaced');
       const restored = await store.openRestored();
       expect((await restored.get('b'))!.version).toBe(before);

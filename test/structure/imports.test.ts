@@ -201,6 +201,7 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/store/changes.ts': ['etcd'],
   'src/store/difference.ts': ['etcd'],
   'src/store/json.ts': ['etcd'],
+  'src/store/meta.ts': ['cluster', 'etcd'],
   'src/store/table.ts': ['etcd'],
   // The interface alone.
   'src/store/store.ts': ['audit', 'etcd', 'pki', 'tunnel'],
