@@ -14,6 +14,7 @@ const timed: readonly string[] = ['test/interop/', 'test/tcp/scripts/linux.test.
 const programs: readonly string[] = [
   'test/differential/',
   'test/e2e/',
+  'test/faults/',
   'test/package/',
   'test/translator/allocation.test.ts',
 ];
