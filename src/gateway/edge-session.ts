@@ -16,7 +16,7 @@ import type { RankedHostPort } from '../base/host-port.ts';
 import type { ProxyOption } from '../base/proxy.ts';
 import { ControlClient, type Snapshot, type SnapshotExpiry } from '../control/index.ts';
 import { EdgeDataPlane } from '../dataplane/index.ts';
-import { loadNotSentLowat, loadSendProgress, type PacketDevice } from '../device/index.ts';
+import { loadTcpControl, type PacketDevice } from '../device/index.ts';
 import { ConfigError, type PresenceError } from '../errors.ts';
 import { errorFields, type Logger } from '../observe/index.ts';
 import type { Store } from '../store/index.ts';
@@ -129,8 +129,7 @@ export class EdgeSession {
     }
     const closing = new CloseStack();
     try {
-      const notSentLowat = await loadNotSentLowat();
-      const sendProgress = await loadSendProgress();
+      const tcp = await loadTcpControl();
       let session: EdgeSession | undefined;
       // This is called last: a renewal in progress ends with the tunnel and the control channel.
       closing.add(async () => {
@@ -149,8 +148,7 @@ export class EdgeSession {
         proxy,
         clock,
         ...credentials.credentials,
-        notSentLowat,
-        sendProgress,
+        tcp,
         expectedPeer: { trustDomain, role: 'cloud' },
       });
       closing.add(() => tunnel.close());
