@@ -25,7 +25,7 @@ import {
   type ResolvedMemberOptions,
 } from './member-options.ts';
 import { pause } from './pause.ts';
-import type { RecallWait } from './recall.ts';
+import { RECALL_CONTACT_MS, type RecallWait } from './recall.ts';
 import { MachineRemovedError, Registration } from './registration.ts';
 import { RestoredStore } from './restored-store.ts';
 
@@ -319,10 +319,10 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     try {
       await this.#restored.settled(true);
     } finally {
-      const { maxDetachedMs, ttlMs } = this.#options;
+      const { maxDetachedMs } = this.#options;
       // It may have lost the restored store that long ago.
       if (this.#isRecalled && this.#state === 'detached') {
-        this.#stopIn(Math.max(0, maxDetachedMs - ttlMs));
+        this.#stopIn(Math.max(0, maxDetachedMs - RECALL_CONTACT_MS));
       }
       this.#isRecalled = false;
     }

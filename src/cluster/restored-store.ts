@@ -6,7 +6,7 @@
 import type { LeasingStore, RestorableStore } from '../store/index.ts';
 import type { ResolvedMemberOptions } from './member-options.ts';
 import { isValid } from './meta.ts';
-import { forgetRecalls, Recall, type RecallWait } from './recall.ts';
+import { forgetRecalls, Recall, type RecallTimes, type RecallWait } from './recall.ts';
 
 export interface RestoredStoreHooks {
   /** What this machine knew is in the restored store, which waits for other machines. */
@@ -20,6 +20,7 @@ export class RestoredStore {
   readonly #hooks: RestoredStoreHooks;
   readonly #signal: AbortSignal;
   #recall: Recall | undefined;
+  #times: RecallTimes | undefined;
 
   constructor(options: ResolvedMemberOptions, hooks: RestoredStoreHooks, signal: AbortSignal) {
     this.#options = options;
@@ -59,6 +60,11 @@ export class RestoredStore {
 
   async #run(store: LeasingStore, memory: LeasingStore | undefined): Promise<void> {
     const { machine, maxDetachedMs, ttlMs, dnsTtlMs, cloud, recalled, clock } = this.#options;
+    const { clusterId: cluster } = store;
+    if (this.#times?.cluster !== cluster) {
+      const startMs = clock.monotonicMs();
+      this.#times = { cluster, startMs, doneSinceMs: Number.POSITIVE_INFINITY };
+    }
     this.#recall = new Recall({
       store,
       memory,
@@ -68,6 +74,7 @@ export class RestoredStore {
       dnsTtlMs,
       cloud,
       rules: recalled,
+      times: this.#times,
       clock,
       signal: this.#signal,
       onWait: this.#hooks.onWait,
