@@ -267,6 +267,8 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     this.#stopTimer();
     lease.ended.addEventListener('abort', () => this.#onLeaseEnd(), { once: true });
     this.#setState('attached');
+    // Nobody waits for it.
+    void this.#restored.forget();
   }
 
   #others(lease: StoreLease): readonly Write[] {

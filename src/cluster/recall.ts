@@ -375,10 +375,15 @@ export async function forgetRecalls(store: LeasingStore): Promise<void> {
   );
 }
 
+/** Commits in parts, some of them at a time: their order means nothing. */
 async function commitInParts(store: Store, writes: readonly Write[], guard: Guard): Promise<void> {
   const size = Math.min(MAX_WRITES, (store.maxWrites ?? MAX_WRITES + 1) - 1);
+  let parts: Promise<void>[] = [];
   for (let at = 0; at < writes.length; at += size) {
-    await store.commit(writes.slice(at, at + size), [guard]);
+    parts.push(store.commit(writes.slice(at, at + size), [guard]));
+    if (parts.length < MAX_UNDER_WAY && at + size < writes.length) continue;
+    await Promise.all(parts);
+    parts = [];
   }
 }
 
@@ -403,4 +408,6 @@ export const RECALL_CONTACT_MS = 10_000;
 const MAX_WRITES = 200;
 /** A timer cannot wait longer than about 24 days. */
 const MAX_WAIT_MS = 86_400_000;
+/** How many parts are under way. */
+const MAX_UNDER_WAY = 8;
 const VERSION_STEP = 1_000_000;

@@ -3,6 +3,7 @@
  * by a `Recall`, after which this process goes over to it.
  * @module
  */
+import { StoreConflictError, StoreError } from '../errors.ts';
 import type { LeasingStore, RestorableStore } from '../store/index.ts';
 import type { ResolvedMemberOptions } from './member-options.ts';
 import { isValid } from './meta.ts';
@@ -43,10 +44,7 @@ export class RestoredStore {
     const store: LeasingStore & Partial<RestorableStore> = this.#options.store;
     for (;;) {
       const isReplaced = store.isReplaced === true;
-      if (!isReplaced && (await isValid(store, this.#options.cloud))) {
-        await forgetRecalls(store);
-        return;
-      }
+      if (!isReplaced && (await isValid(store, this.#options.cloud))) return;
       const restored = isReplaced ? await store.openRestored!() : store;
       try {
         await this.#run(restored, hasMemory && isReplaced ? store : undefined);
@@ -55,6 +53,15 @@ export class RestoredStore {
       }
       await store.goOver?.();
       this.#hooks.onRestored();
+    }
+  }
+
+  /** Deletes what a restore has left in the store. What cannot be deleted now is deleted by the next call. */
+  async forget(): Promise<void> {
+    try {
+      await forgetRecalls(this.#options.store);
+    } catch (error) {
+      if (!(error instanceof StoreError || error instanceof StoreConflictError)) throw error;
     }
   }
 

@@ -51,7 +51,7 @@ describe.skipIf(isSkipped)(`a restored etcd${isSkipped ? ` (skipped: ${reason})`
       store,
       machine: name,
       endpoints: [{ host: `${name}.example.org`, port: 7443 }],
-      ttlMs: 1000,
+      ttlMs: 3000,
       dnsTtlMs: 500,
       recalled: { prefixes: ['lease/'], voidPrefix: 'token/', isVoid: () => true },
     });
