@@ -25,7 +25,7 @@ import {
   type ResolvedMemberOptions,
 } from './member-options.ts';
 import { pause } from './pause.ts';
-import type { RecallWait } from './recall.ts';
+import { RECALL_CONTACT_MS, type RecallWait } from './recall.ts';
 import { MachineRemovedError, Registration } from './registration.ts';
 import { RestoredStore } from './restored-store.ts';
 
@@ -267,6 +267,8 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     this.#stopTimer();
     lease.ended.addEventListener('abort', () => this.#onLeaseEnd(), { once: true });
     this.#setState('attached');
+    // Nobody waits for it.
+    void this.#restored.forget();
   }
 
   #others(lease: StoreLease): readonly Write[] {
@@ -319,10 +321,10 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     try {
       await this.#restored.settled(true);
     } finally {
-      const { maxDetachedMs, ttlMs } = this.#options;
+      const { maxDetachedMs } = this.#options;
       // It may have lost the restored store that long ago.
       if (this.#isRecalled && this.#state === 'detached') {
-        this.#stopIn(Math.max(0, maxDetachedMs - ttlMs));
+        this.#stopIn(Math.max(0, maxDetachedMs - RECALL_CONTACT_MS));
       }
       this.#isRecalled = false;
     }

@@ -66,6 +66,15 @@ export interface RecallWait {
   readonly leftMs: number;
 }
 
+/** When a restore was seen, by the monotonic clock. It outlives a `Recall` that has lost the restored store. */
+export interface RecallTimes {
+  /** The cluster id of the restored store. */
+  readonly cluster: string;
+  readonly startMs: number;
+  /** Since when no machine is waited for; infinite while one is. */
+  doneSinceMs: number;
+}
+
 export interface RecallOptions {
   /** The restored data. */
   readonly store: LeasingStore;
@@ -77,6 +86,7 @@ export interface RecallOptions {
   readonly dnsTtlMs: number;
   readonly cloud: string | undefined;
   readonly rules: RecallRules;
+  readonly times: RecallTimes;
   readonly clock: Clock;
   readonly signal: AbortSignal;
   /** Called when this machine has recalled, and whenever other machines are waited for than before. */
@@ -85,9 +95,6 @@ export interface RecallOptions {
 
 export class Recall {
   readonly #options: RecallOptions;
-  readonly #startMs: number;
-  /** Since when no machine is waited for. */
-  #doneSinceMs = Number.POSITIVE_INFINITY;
   /** The machines that were said to be waited for. */
   #told: string | undefined;
   /** What every commit compares. */
@@ -96,7 +103,6 @@ export class Recall {
 
   constructor(options: RecallOptions) {
     this.#options = options;
-    this.#startMs = options.clock.monotonicMs();
   }
 
   /**
@@ -108,9 +114,9 @@ export class Recall {
    * @throws {StoreError} if the store does not answer. All may then be tried again.
    */
   async run(): Promise<void> {
-    const { store, ttlMs, clock, signal } = this.#options;
+    const { store, clock, signal } = this.#options;
     // It ends when the store has not answered for a while.
-    const contact = await store.grant(ttlMs);
+    const contact = await store.grant(RECALL_CONTACT_MS);
     const wake = (): void => this.#changed.abort();
     const unwatch = [RECALLED, MACHINES, META_KEY].map((prefix) => store.watch(prefix, wake));
     contact.ended.addEventListener('abort', wake);
@@ -249,21 +255,21 @@ export class Recall {
 
   /** Returns for how long it is to be waited; 0 or less if for nothing. */
   async #waitMs(): Promise<number> {
-    const { clock, ttlMs, dnsTtlMs, onWait } = this.#options;
+    const { clock, ttlMs, dnsTtlMs, times, onWait } = this.#options;
     const nowMs = clock.monotonicMs();
     const recalled = await this.#recalled();
     const pending: string[] = [];
     let stopMs = Number.NEGATIVE_INFINITY;
     for (const [name, { maxDetachedMs }] of await this.#machines()) {
       if (recalled.has(name)) continue;
-      const endMs = this.#startMs + ttlMs + (maxDetachedMs ?? Number.POSITIVE_INFINITY);
+      const endMs = times.startMs + ttlMs + (maxDetachedMs ?? Number.POSITIVE_INFINITY);
       if (endMs <= nowMs) continue;
       pending.push(name);
       stopMs = Math.max(stopMs, endMs);
     }
-    if (pending.length > 0) this.#doneSinceMs = Number.POSITIVE_INFINITY;
-    else this.#doneSinceMs = Math.min(this.#doneSinceMs, nowMs);
-    const fromMs = pending.length > 0 ? stopMs : this.#doneSinceMs;
+    times.doneSinceMs =
+      pending.length > 0 ? Number.POSITIVE_INFINITY : Math.min(times.doneSinceMs, nowMs);
+    const fromMs = pending.length > 0 ? stopMs : times.doneSinceMs;
     const leftMs = fromMs + dnsTtlMs - nowMs;
     const told = pending.sort().join();
     if (leftMs > 0 && told !== this.#told) onWait({ machines: pending, leftMs });
@@ -369,10 +375,15 @@ export async function forgetRecalls(store: LeasingStore): Promise<void> {
   );
 }
 
+/** Commits in parts, some of them at a time: their order means nothing. */
 async function commitInParts(store: Store, writes: readonly Write[], guard: Guard): Promise<void> {
   const size = Math.min(MAX_WRITES, (store.maxWrites ?? MAX_WRITES + 1) - 1);
+  let parts: Promise<void>[] = [];
   for (let at = 0; at < writes.length; at += size) {
-    await store.commit(writes.slice(at, at + size), [guard]);
+    parts.push(store.commit(writes.slice(at, at + size), [guard]));
+    if (parts.length < MAX_UNDER_WAY && at + size < writes.length) continue;
+    await Promise.all(parts);
+    parts = [];
   }
 }
 
@@ -391,8 +402,12 @@ function lost(): StoreUnavailableError {
   return new StoreUnavailableError('the restored store does not answer any more');
 }
 
+/** After how long without an answer of the restored store a machine counts as cut off from it, in ms. */
+export const RECALL_CONTACT_MS = 10_000;
 /** Few enough that a commit on a store without a limit does not stop the event loop. */
 const MAX_WRITES = 200;
 /** A timer cannot wait longer than about 24 days. */
 const MAX_WAIT_MS = 86_400_000;
+/** How many parts are under way. */
+const MAX_UNDER_WAY = 8;
 const VERSION_STEP = 1_000_000;

@@ -3,10 +3,11 @@
  * by a `Recall`, after which this process goes over to it.
  * @module
  */
+import { StoreConflictError, StoreError } from '../errors.ts';
 import type { LeasingStore, RestorableStore } from '../store/index.ts';
 import type { ResolvedMemberOptions } from './member-options.ts';
 import { isValid } from './meta.ts';
-import { forgetRecalls, Recall, type RecallWait } from './recall.ts';
+import { forgetRecalls, Recall, type RecallTimes, type RecallWait } from './recall.ts';
 
 export interface RestoredStoreHooks {
   /** What this machine knew is in the restored store, which waits for other machines. */
@@ -20,6 +21,7 @@ export class RestoredStore {
   readonly #hooks: RestoredStoreHooks;
   readonly #signal: AbortSignal;
   #recall: Recall | undefined;
+  #times: RecallTimes | undefined;
 
   constructor(options: ResolvedMemberOptions, hooks: RestoredStoreHooks, signal: AbortSignal) {
     this.#options = options;
@@ -42,10 +44,7 @@ export class RestoredStore {
     const store: LeasingStore & Partial<RestorableStore> = this.#options.store;
     for (;;) {
       const isReplaced = store.isReplaced === true;
-      if (!isReplaced && (await isValid(store, this.#options.cloud))) {
-        await forgetRecalls(store);
-        return;
-      }
+      if (!isReplaced && (await isValid(store, this.#options.cloud))) return;
       const restored = isReplaced ? await store.openRestored!() : store;
       try {
         await this.#run(restored, hasMemory && isReplaced ? store : undefined);
@@ -57,8 +56,22 @@ export class RestoredStore {
     }
   }
 
+  /** Deletes what a restore has left in the store. What cannot be deleted now is deleted by the next call. */
+  async forget(): Promise<void> {
+    try {
+      await forgetRecalls(this.#options.store);
+    } catch (error) {
+      if (!(error instanceof StoreError || error instanceof StoreConflictError)) throw error;
+    }
+  }
+
   async #run(store: LeasingStore, memory: LeasingStore | undefined): Promise<void> {
     const { machine, maxDetachedMs, ttlMs, dnsTtlMs, cloud, recalled, clock } = this.#options;
+    const { clusterId: cluster } = store;
+    if (this.#times?.cluster !== cluster) {
+      const startMs = clock.monotonicMs();
+      this.#times = { cluster, startMs, doneSinceMs: Number.POSITIVE_INFINITY };
+    }
     this.#recall = new Recall({
       store,
       memory,
@@ -68,6 +81,7 @@ export class RestoredStore {
       dnsTtlMs,
       cloud,
       rules: recalled,
+      times: this.#times,
       clock,
       signal: this.#signal,
       onWait: this.#hooks.onWait,

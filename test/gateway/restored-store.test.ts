@@ -50,7 +50,7 @@ describe.skipIf(isSkipped)(`a restored etcd${isSkipped ? ` (skipped: ${reason})`
       device: hosts.device,
       ttlSeconds: 1,
       trust: { passphrase: 'of both machines' },
-      cluster: { store, machine: name, ttlMs: 1000 },
+      cluster: { store, machine: name, ttlMs: 3000 },
     });
   }
 
@@ -81,7 +81,7 @@ describe.skipIf(isSkipped)(`a restored etcd${isSkipped ? ` (skipped: ${reason})`
   const isReady = (cloud: CloudGateway): Promise<void> =>
     vi.waitFor(() => expect(cloud.state).toBe('ready'), PATIENCE);
   const isDegraded = (cloud: CloudGateway): Promise<void> =>
-    vi.waitFor(() => expect(cloud.state).toBe('degraded'));
+    vi.waitFor(() => expect(cloud.state).toBe('degraded'), PATIENCE);
 
   test('loses nothing that the machines knew, and traffic goes on', async () => {
     const one = await startMachine('one');
