@@ -2,7 +2,7 @@
 import { expect } from 'vitest';
 import { eventually } from '../support/gateway-process.ts';
 import { describeMachines, eachRound } from './several-machines-kit.ts';
-import { Clients } from './several-processes-scene.ts';
+import { askedAt, Clients } from './several-processes-scene.ts';
 
 describeMachines('two machines, of which the controller is killed', {}, (fixture) => {
   /** What all clients so far have. */
@@ -27,9 +27,7 @@ describeMachines('two machines, of which the controller is killed', {}, (fixture
         expect(Object.keys(answers).sort()).toEqual(ofRound.toSorted());
         expect((await scene.controller()).name).not.toBe(controller.name);
         await scene.restart(controller);
-        const again = new Clients(scene.client, service);
-        await again.ask(ofRound);
-        expect(await again.end()).toEqual(answers);
+        expect(await askedAt(scene.client, service, ofRound)).toEqual(answers);
         for (const [client, address] of Object.entries(answers)) have.set(client, address);
       });
       const addresses = new Set(have.values());

@@ -13,6 +13,8 @@ export class EtcdHost {
   /** Its interface of the network between gateways, as the network's bridge has it. */
   readonly wan: string;
   readonly address: string;
+  readonly #directory: string;
+  readonly #members: string;
   readonly #command: readonly string[];
   readonly #lifetimeSeconds: number;
   #program: Program | undefined;
@@ -34,6 +36,8 @@ export class EtcdHost {
     lifetimeSeconds: number
   ) {
     const { name, address, directory } = which;
+    this.#directory = directory;
+    this.#members = members.map(([each, its]) => `${each}=http://${its}:2380`).join(',');
     this.name = name;
     this.host = which.host;
     this.wan = which.wan;
@@ -47,8 +51,7 @@ export class EtcdHost {
       ...['--advertise-client-urls', `http://${address}:2379`],
       ...['--listen-peer-urls', `http://${address}:2380`],
       ...['--initial-advertise-peer-urls', `http://${address}:2380`],
-      '--initial-cluster',
-      members.map(([each, its]) => `${each}=http://${its}:2380`).join(','),
+      ...['--initial-cluster', this.#members],
       ...args,
     ];
   }
@@ -72,6 +75,23 @@ export class EtcdHost {
   async kill(): Promise<void> {
     await this.host.sh(`kill -KILL ${await this.#pid()}`);
     await this.#program!.ended;
+  }
+
+  /** Keeps what there is now, for `restore`. */
+  async backUp(): Promise<void> {
+    await this.ctl('snapshot', 'save', join(this.#directory, 'backup'));
+  }
+
+  /** Replaces the data of this member, which was killed, by that of the backup. */
+  async restore(token: string): Promise<void> {
+    const data = join(this.#directory, this.name);
+    await this.host.sh(`rm -r '${data}'`);
+    await this.ctl(
+      ...['snapshot', 'restore', join(this.#directory, 'backup'), '--data-dir', data],
+      ...['--name', this.name, '--initial-cluster', this.#members],
+      ...['--initial-advertise-peer-urls', `http://${this.address}:2380`],
+      ...['--initial-cluster-token', token]
+    );
   }
 
   /** Runs `etcdctl` at this member, also while its network is cut. */

@@ -69,6 +69,8 @@ export interface SceneOptions {
   readonly etcd?: readonly string[];
   /** Default 2. */
   readonly ttlSeconds?: number;
+  /** The TTL of names; default 30. */
+  readonly nameTtlSeconds?: number;
   /** Whether there is a `service6` with an IPv6 address; default false. */
   readonly hasIpv6?: boolean;
   /** For how long etcd and the service run at most; default ten minutes. */
@@ -158,6 +160,7 @@ export class MachinesScene {
           tunnels: names.map((_, i) => `${wanAddress(i + 1)}:7443`),
         },
         trust: { passphraseFile: './passphrase' },
+        ttlSeconds: options.nameTtlSeconds ?? 30,
         cluster: {
           machine: name,
           etcd: { endpoints: members.map((member) => `${member}:2379`) },

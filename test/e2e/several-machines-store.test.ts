@@ -5,9 +5,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { eventually } from '../support/gateway-process.ts';
-import type { Host } from '../support/network.ts';
 import { describeMachines, eachRound, isShort } from './several-machines-kit.ts';
-import { Clients, resolve, whoami } from './several-processes-scene.ts';
+import { askedAt, resolve, whoami } from './several-processes-scene.ts';
 
 /** For how long the store is away after the leases of the machines have ended. */
 const AWAY_MS = isShort ? 0 : 30_000;
@@ -78,7 +77,7 @@ describeMachines('two machines, without etcd for a while', { sites: 2 }, (fixtur
       const { scene, service } = fixture();
       const { machines, sites, etcdHosts, client } = scene;
       const before = addresses(2 * round);
-      const had = await asked(client, service, before);
+      const had = await askedAt(client, service, before);
       await fixture().isUnnoticed(async () => {
         await Promise.all([
           ...machines.map((machine) => scene.kill(machine)),
@@ -94,24 +93,13 @@ describeMachines('two machines, without etcd for a while', { sites: 2 }, (fixtur
       });
       await fixture().isAsBefore(sites[1]!);
       const after = addresses(2 * round + 1);
-      const have = await asked(client, service, [...after, ...before]);
+      const have = await askedAt(client, service, [...after, ...before]);
       expect(have).toMatchObject(had);
       const others = await Promise.all(sites.map((site) => whoami(site.client, service)));
       expect(new Set([...Object.values(have), ...others]).size).toBe(2 * CLIENTS + sites.length);
     }
   );
 });
-
-/** Returns the addresses that clients have in the cloud. */
-async function asked(
-  host: Host,
-  service: string,
-  addresses: readonly string[]
-): Promise<Readonly<Record<string, string>>> {
-  const clients = new Clients(host, service);
-  await clients.ask(addresses);
-  return clients.end();
-}
 
 /** Returns addresses of clients that are asked for once. */
 function addresses(which: number): string[] {

@@ -249,6 +249,17 @@ export class Clients {
   }
 }
 
+/** Returns the addresses that such clients have, as the service sees them. */
+export async function askedAt(
+  host: Host,
+  service: string,
+  addresses: readonly string[]
+): Promise<Readonly<Record<string, string>>> {
+  const clients = new Clients(host, service);
+  await clients.ask(addresses);
+  return clients.end();
+}
+
 /** A transfer over one TCP connection that goes on during a test. */
 export class Transfer {
   readonly #program: Program;
