@@ -8,6 +8,7 @@
  *   else it had written under the lease, the others of this module write again.
  * @module
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../base/clock.ts';
 import { Emitter } from '../base/emitter.ts';
 import type { HostPort } from '../base/host-port.ts';
@@ -62,6 +63,8 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   #stopTimer: () => void = () => {};
   #endpoints: readonly HostPort[];
   #isDraining = false;
+  /** What the last registration has written of this machine as a worker. */
+  #written: Write | undefined;
   #applied = 0;
   #writtenApplied = 0;
   #writing: Promise<void> | undefined;
@@ -236,6 +239,11 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     const lease = await this.leasing.grant(this.#options.ttlMs);
     try {
       await this.#registration.write(lease, () => this.#others(lease));
+      // What has changed while that commit was on its way is not a part of it.
+      while (!isDeepStrictEqual(this.#written, this.#workerWrite(lease))) {
+        this.#written = this.#workerWrite(lease);
+        await this.store.commit([this.#written]);
+      }
       // The lease may have ended meanwhile.
       if (this.#fence.guard === undefined || this.#end.signal.aborted) throw detachedError();
     } catch (error) {
@@ -251,6 +259,7 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
 
   #others(lease: StoreLease): readonly Write[] {
     const worker = this.#workerWrite(lease);
+    this.#written = worker;
     this.#writtenApplied = this.#applied;
     return this.#applied === 0 ? [worker] : [worker, this.#appliedWrite(lease)];
   }

@@ -6,6 +6,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Machine, MachinesScene, Site } from '../e2e/several-machines-scene.ts';
 import type { Random } from '../support/random.ts';
+import { inTime } from './in-time.ts';
 import type { StoreWatch } from './store-watch.ts';
 import type { Violations } from './violations.ts';
 import type { Clients } from './workload.ts';
@@ -237,7 +238,8 @@ export class Faults {
     path: string,
     body?: unknown
   ): Promise<number | undefined> {
-    const answer = await this.#parts.scene.ask(machine, method, path, body).catch(() => undefined);
+    const asked = this.#parts.scene.ask(machine, method, path, body).catch(() => undefined);
+    const answer = await inTime(asked, `${machine.name}: ${method} ${path}`, ANSWER_MS);
     if (answer?.status === 500) {
       this.#parts.violations.add(
         `${machine.name}: ${method} ${path}: ${JSON.stringify(answer.body)}`
@@ -252,6 +254,8 @@ export function exposurePath(site: string): string {
   return `/v1/exposures/${site}/second`;
 }
 
+/** Longer than a gateway is stopped. */
+const ANSWER_MS = 60_000;
 const MOST_CLIENTS = 10;
 const MOST_STARTS = 60;
 /** What systemd waits by the unit of the guide. */
