@@ -108,6 +108,7 @@ export const longest: readonly string[] = [
   'test/worker/restart.test.ts',
   'test/gateway/sockets.test.ts',
   // Of `programs`.
+  'test/faults/random-faults.test.ts',
   'test/e2e/two-sites.test.ts',
   'test/package/package.test.ts',
   'test/e2e/trust.test.ts',

@@ -9,6 +9,7 @@
  *   else it had written under the lease, the others of this module write again.
  * @module
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../base/clock.ts';
 import { Emitter } from '../base/emitter.ts';
 import type { HostPort } from '../base/host-port.ts';
@@ -67,6 +68,8 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   #isDraining = false;
   /** Whether the restored store has what this machine uses. */
   #isRecalled = false;
+  /** What the last registration has written of this machine as a worker. */
+  #written: Write | undefined;
   #applied = 0;
   #writtenApplied = 0;
   #writing: Promise<void> | undefined;
@@ -256,6 +259,11 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     const lease = await this.leasing.grant(this.#options.ttlMs);
     try {
       await this.#registration.write(lease, () => this.#others(lease));
+      // What has changed while that commit was on its way is not a part of it.
+      while (!isDeepStrictEqual(this.#written, this.#workerWrite(lease))) {
+        this.#written = this.#workerWrite(lease);
+        await this.store.commit([this.#written]);
+      }
       // The lease may have ended meanwhile.
       if (this.#fence.guard === undefined || this.#end.signal.aborted) throw detachedError();
     } catch (error) {
@@ -273,6 +281,7 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
 
   #others(lease: StoreLease): readonly Write[] {
     const worker = this.#workerWrite(lease);
+    this.#written = worker;
     this.#writtenApplied = this.#applied;
     return this.#applied === 0 ? [worker] : [worker, this.#appliedWrite(lease)];
   }

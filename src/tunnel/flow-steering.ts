@@ -38,7 +38,7 @@ export class SteeredSender {
   #reserved = 0;
   #reservedAt = 0;
   #wasRefused = false;
-  /** The time of the last flush; steering needs no finer time. */
+  /** The time of the last flush, or of the last change of connections; steering needs no finer time. */
   #nowMs = 0;
 
   constructor(counters: ConnectionCounters, clock: Clock) {
@@ -66,7 +66,9 @@ export class SteeredSender {
   add(connection: TunnelConnection): void {
     this.#connections.push(connection);
     if (this.#connections.length === 1) return;
-    this.#table().setConnections(this.#connections.length, this.#clock.monotonicMs());
+    // A bucket that is quiet now stays with its number, so it must be quiet for the next packet too.
+    this.#nowMs = this.#clock.monotonicMs();
+    this.#table().setConnections(this.#connections.length, this.#nowMs);
     this.#reserved = 0;
   }
 
@@ -76,7 +78,8 @@ export class SteeredSender {
     if (at < 0) return false;
     const last = this.#connections.pop()!;
     if (last !== connection) this.#connections[at] = last;
-    this.#table().removeConnection(at, this.#clock.monotonicMs());
+    this.#nowMs = this.#clock.monotonicMs();
+    this.#table().removeConnection(at, this.#nowMs);
     this.#reserved = 0;
     return true;
   }

@@ -38,7 +38,7 @@ export const MUTATIONS: Readonly<
         to: 'this.#guards = version === undefined ? this.#guards : [{ key: CONTROLLER_KEY, version }];',
       },
     ],
-    finds: /is given to|while no machine was the controller|is the address of|had the address/,
+    finds: /is given to|while no machine was the controller|is the address of|[2-9] say it/,
   },
   'hand-over without the deletion of the key': {
     edits: [

@@ -11,6 +11,7 @@ import type { MachinesAnswer } from '../../src/admin/machines.ts';
 import type { CloudStatusAnswer } from '../../src/admin/status.ts';
 import type { Machine, MachinesScene } from '../e2e/several-machines-scene.ts';
 import { eventually } from '../support/gateway-process.ts';
+import { inTime } from './in-time.ts';
 import type { StoreWatch } from './store-watch.ts';
 
 /** What a machine says of the cloud. */
@@ -165,8 +166,9 @@ async function viewOf(scene: MachinesScene, machine: Machine): Promise<View> {
 
 /** Asks a machine that has to answer. */
 export async function ask<T>(scene: MachinesScene, machine: Machine, path: string): Promise<T> {
-  const { status, body } = await scene.ask(machine, 'GET', path);
-  if (status !== 200) throw new Error(`${machine.name}: ${path}: ${status} ${body.detail}`);
+  const what = `${machine.name}: ${path}`;
+  const { status, body } = await inTime(scene.ask(machine, 'GET', path), what, ANSWER_MS);
+  if (status !== 200) throw new Error(`${what}: ${status} ${body.detail}`);
   return body as T;
 }
 
@@ -206,3 +208,4 @@ function numberOf(address: string): number {
 }
 
 const SETTLE_MS = 60_000;
+const ANSWER_MS = 30_000;

@@ -2,8 +2,8 @@
  * What a run says of a violation: the seed, what has happened, and the state and the log of each machine.
  * @module
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { MachinesScene } from '../e2e/several-machines-scene.ts';
+import { inTime } from './in-time.ts';
 import type { StoreWatch } from './store-watch.ts';
 
 export interface ReportParts {
@@ -26,7 +26,10 @@ export async function reportOf({ seed, texts, log, scene, watch }: ReportParts):
   for (const machine of scene.machines) {
     const states = await Promise.all(
       ['/v1/machines', '/v1/status'].map((path) =>
-        within(scene.ask(machine, 'GET', path).then(({ body }) => JSON.stringify(body)))
+        inTime(scene.ask(machine, 'GET', path), path, ANSWER_MS).then(
+          ({ body }) => JSON.stringify(body),
+          (error: Error) => error.message
+        )
       )
     );
     const routes = await machine.host.run(['ip', '-4', 'route']);
@@ -37,14 +40,6 @@ export async function reportOf({ seed, texts, log, scene, watch }: ReportParts):
     parts.push(`--- edge of ${name}`, ...edge.output.split('\n').slice(-LOG_LINES));
   }
   return parts.join('\n');
-}
-
-/** Waits for an answer, which a machine that hangs does not give. */
-function within(answer: Promise<string>): Promise<string> {
-  return Promise.race([
-    answer.catch((error: Error) => error.message),
-    delay(ANSWER_MS, 'no answer', { ref: false }),
-  ]);
 }
 
 const MOST_TEXTS = 20;

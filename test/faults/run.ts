@@ -83,7 +83,7 @@ class Run {
     this.#random = new Random(options.seed);
     const members = scene.etcdHosts.map(({ address }) => address);
     const prefix = `/vp/${ZONE}/`;
-    this.#watch = new StoreWatch(scene.root, members, prefix, lifetimeSeconds, this.#violations);
+    this.#watch = new StoreWatch(scene.root, members, prefix, this.#violations);
   }
 
   async run(): Promise<RunResult> {
@@ -109,6 +109,7 @@ class Run {
       violations.add((error as Error).message);
     }
     faults.isOver = true;
+    this.#watch.isOver = true;
     const counts = [...schedule.counts].map(([word, count]) => `${count} ${word}`).join(', ');
     const { texts } = violations;
     const { seed } = this.#options;

@@ -9,8 +9,9 @@
  * | `holder/<site>` | another machine creates it after its deletion, or the holder hands it over |
  * @module
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { eventually } from '../support/gateway-process.ts';
-import type { Host, Program } from '../support/network.ts';
+import type { Host } from '../support/network.ts';
 import type { Violations } from './violations.ts';
 
 interface WatchEvent {
@@ -28,6 +29,13 @@ interface OwnerEntry {
   readonly machine: string;
 }
 
+interface HandOvers {
+  /** How many are in progress. */
+  readonly open: number;
+  /** Up to which revision earlier ones may have written keys. */
+  readonly until: number;
+}
+
 /** Who may have an address again, and when it was released as this process has seen it. */
 interface Released {
   readonly endpoint: string;
@@ -35,37 +43,31 @@ interface Released {
 }
 
 export class StoreWatch {
-  /** By machine: until when the holder's keys of its sites may be written for another one. */
-  readonly handOvers: Map<string, number> = new Map();
+  /** Whether it need not go on. */
+  isOver = false;
+  /** The hand-overs by machine. */
+  readonly #handOvers = new Map<string, HandOvers>();
   readonly #host: Host;
   readonly #endpoints: string;
   readonly #prefix: string;
   readonly #violations: Violations;
-  readonly #program: Program;
+  readonly #members: readonly string[];
+  /** What it has seen. */
+  #revision = 0;
   readonly #entries = new Map<string, unknown>();
   readonly #released = new Map<string, Released>();
   /** By realm and host: the address that it has. */
   readonly #addresses = new Map<string, string>();
-  #read = 0;
   #mark = 0;
 
   /** @param prefix what the keys of the cloud begin with */
-  constructor(
-    host: Host,
-    members: readonly string[],
-    prefix: string,
-    seconds: number,
-    violations: Violations
-  ) {
+  constructor(host: Host, members: readonly string[], prefix: string, violations: Violations) {
     this.#host = host;
     this.#prefix = prefix;
     this.#violations = violations;
-    this.#endpoints = `--endpoints=${members.map((each) => `http://${each}:2379`).join(',')}`;
-    this.#program = host.start(
-      ['etcdctl', this.#endpoints, 'watch', '--prefix', '/', '--rev=1', '-w', 'json'],
-      seconds
-    );
-    this.#program.child.stdout!.on('data', () => this.#onOutput());
+    this.#members = members.map((each) => `http://${each}:2379`);
+    this.#endpoints = `--endpoints=${this.#members.join(',')}`;
+    void this.#follow();
   }
 
   /** The addresses in use by realm and address, each with its host. */
@@ -79,13 +81,23 @@ export class StoreWatch {
     return leases;
   }
 
+  /** A machine is asked for a hand-over of sites from now on. */
+  beginHandOver(machine: string): void {
+    const { open = 0, until = 0 } = this.#handOvers.get(machine) ?? {};
+    this.#handOvers.set(machine, { open: open + 1, until });
+  }
+
+  /** That hand-over is in the store now, or never will be. */
+  async endHandOver(machine: string): Promise<void> {
+    const text = await this.#ctl('get', MARK, '-w', 'json');
+    const until = JSON.parse(text).header.revision as number;
+    this.#handOvers.set(machine, { open: this.#handOvers.get(machine)!.open - 1, until });
+  }
+
   /** Waits until it has seen all that is in the store now. */
   async caughtUp(): Promise<void> {
     const mark = `${++this.#mark}`;
-    await eventually('a write to etcd', async () => {
-      const { code } = await this.#host.run(['etcdctl', this.#endpoints, 'put', MARK, mark], 20);
-      return code === 0 ? true : undefined;
-    });
+    await this.#ctl('put', MARK, mark);
     await eventually('the watch of etcd', () => this.#entries.get(MARK) === mark || undefined);
   }
 
@@ -97,21 +109,50 @@ export class StoreWatch {
       .join('\n');
   }
 
-  #onOutput(): void {
-    const { stdout } = this.#program;
-    for (;;) {
-      const end = stdout.indexOf('\n', this.#read);
-      if (end < 0) return;
-      const { Events = [] } = JSON.parse(stdout.slice(this.#read, end)) as {
+  /** Runs `etcdctl` until it gets an answer. */
+  #ctl(...args: readonly string[]): Promise<string> {
+    return eventually(`etcdctl ${args[0]}`, async () => {
+      const { code, stdout } = await this.#host.run(['etcdctl', this.#endpoints, ...args], 20);
+      return code === 0 ? stdout : undefined;
+    });
+  }
+
+  /** Watches at one member after the other, since one that hangs shows nothing. */
+  async #follow(): Promise<void> {
+    for (let turn = 0; !this.isOver; turn++) {
+      const member = this.#members[turn % this.#members.length]!;
+      const from = `--rev=${this.#revision + 1}`;
+      const program = this.#host.start(
+        ['etcdctl', `--endpoints=${member}`, 'watch', '--prefix', '/', from, '-w', 'json'],
+        WATCH_SECONDS
+      );
+      let read = 0;
+      program.child.stdout!.on('data', () => {
+        read = this.#onOutput(program.stdout, read);
+      });
+      await program.ended;
+      await delay(PAUSE_MS);
+    }
+  }
+
+  /** Takes the lines of an output from a position on. Returns where the next one begins. */
+  #onOutput(stdout: string, from: number): number {
+    for (let read = from; ; ) {
+      const end = stdout.indexOf('\n', read);
+      if (end < 0) return read;
+      const { Events = [] } = JSON.parse(stdout.slice(read, end)) as {
         readonly Events?: readonly WatchEvent[];
       };
-      this.#read = end + 1;
+      read = end + 1;
       const revisions = new Map<number, WatchEvent[]>();
       for (const event of Events) {
         const { mod_revision: revision } = event.kv;
         revisions.set(revision, [...(revisions.get(revision) ?? []), event]);
       }
-      for (const events of revisions.values()) this.#commit(events);
+      for (const [revision, events] of revisions) {
+        this.#commit(events);
+        this.#revision = revision;
+      }
     }
   }
 
@@ -138,7 +179,7 @@ export class StoreWatch {
         } else if (name === CONTROLLER && value !== undefined && hadController) {
           this.#violations.add(`${where} was replaced: ${JSON.stringify(value)}`);
         } else if (name.startsWith(HOLDER))
-          this.#holder(where, name, value as OwnerEntry | undefined);
+          this.#holder(where, name, revision, value as OwnerEntry | undefined);
         if (value === undefined) this.#entries.delete(name);
         else this.#entries.set(name, value);
       }
@@ -176,10 +217,11 @@ export class StoreWatch {
     this.#addresses.set(host, address);
   }
 
-  #holder(where: string, name: string, value: OwnerEntry | undefined): void {
+  #holder(where: string, name: string, revision: number, value: OwnerEntry | undefined): void {
     const before = this.#entries.get(name) as OwnerEntry | undefined;
     if (before === undefined || value === undefined || before.machine === value.machine) return;
-    if ((this.handOvers.get(before.machine) ?? 0) >= performance.now()) return;
+    const { open = 0, until = 0 } = this.#handOvers.get(before.machine) ?? {};
+    if (open > 0 || revision <= until) return;
     this.#violations.add(
       `${where} was taken by ${value.machine} without the deletion of the key of ${before.machine}`
     );
@@ -190,5 +232,8 @@ const LEASE = 'lease/';
 const HOLDER = 'holder/';
 const CONTROLLER = 'controller';
 const MARK = '/faults/mark';
+const WATCH_SECONDS = 15;
+/** How long it waits before it watches again. */
+const PAUSE_MS = 100;
 /** The quarantine is 60 s; this process may have seen the release late, while a member of etcd did not answer. */
 const LEAST_REST_MS = 40_000;
