@@ -14,6 +14,7 @@ const timed: readonly string[] = ['test/interop/', 'test/tcp/scripts/linux.test.
 const programs: readonly string[] = [
   'test/differential/',
   'test/e2e/',
+  'test/faults/',
   'test/package/',
   'test/translator/allocation.test.ts',
 ];
@@ -111,6 +112,9 @@ export const longest: readonly string[] = [
   'test/package/package.test.ts',
   'test/e2e/trust.test.ts',
   'test/e2e/several-processes.test.ts',
+  'test/e2e/several-machines-store.test.ts',
+  'test/e2e/several-machines.test.ts',
+  'test/e2e/several-machines-partitions.test.ts',
   'test/e2e/bad-input.test.ts',
   'test/e2e/bench-demo.test.ts',
   'test/e2e/prometheus.test.ts',

@@ -45,7 +45,7 @@ export function repeat(
   return costOf(watch, async () => {
     const times: number[] = [];
     const endMs = performance.now() + 1000 * seconds;
-    while (times.length < LEAST || (performance.now() < endMs && times.length < MOST)) {
+    while (times.length < LEAST || (performance.now() < endMs && times.length < MOST_REPETITIONS)) {
       times.push(await take());
     }
     return times;
@@ -53,4 +53,5 @@ export function repeat(
 }
 
 const LEAST = 3;
-const MOST = 100;
+/** How often a change is repeated at most. */
+export const MOST_REPETITIONS = 100;

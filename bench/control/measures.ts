@@ -1,8 +1,9 @@
 /**
  * A program that measures one size, and prints one line of JSON:
  *
- *     node --expose-gc measures.js STORE SITES CLIENTS SECONDS
+ *     node --expose-gc measures.js PLACE SITES CLIENTS SECONDS
  *
+ * `place.ts` says what a place is.
  * @module
  */
 import { systemClock } from '../../src/base/clock.ts';
@@ -11,12 +12,13 @@ import { DnsServer } from '../../src/dns/index.ts';
 import { ConfigError } from '../../src/errors.ts';
 import { CloudNames } from '../../src/gateway/cloud-names.ts';
 import { CLOUD, Registry } from '../../src/registry/index.ts';
-import { FileStore, MemoryStore } from '../../src/store/index.ts';
+import { MemoryStore } from '../../src/store/index.ts';
 import { PacketTranslator } from '../../src/translator/index.ts';
 import { Random } from '../../test/support/random.ts';
 import { rounded } from '../gateway/report.ts';
 import { type Cost, costOf, repeat } from './cost.ts';
 import { LoopWatch } from './loop-watch.ts';
+import { followLeases, type Place, placeOf } from './place.ts';
 import { desiredState, EXTRA, hostAddress, OWNER, PORT, SEED, siteName } from './scene.ts';
 import { Stream } from './stream.ts';
 import type { Passage } from './stream-source.ts';
@@ -52,7 +54,7 @@ class Bench implements AsyncDisposable {
   readonly #watch = new LoopWatch();
   readonly #sites: number;
   readonly #seconds: number;
-  readonly #store: FileStore;
+  readonly #place: Place;
   readonly #registry: Registry;
   readonly #translator: PacketTranslator;
   readonly #controller: PresenceController;
@@ -64,11 +66,11 @@ class Bench implements AsyncDisposable {
   private constructor(
     sites: number,
     seconds: number,
-    parts: readonly [FileStore, Registry, PacketTranslator, PresenceController, DnsServer]
+    parts: readonly [Place, Registry, PacketTranslator, PresenceController, DnsServer]
   ) {
     this.#sites = sites;
     this.#seconds = seconds;
-    [this.#store, this.#registry, this.#translator, this.#controller, this.#dns] = parts;
+    [this.#place, this.#registry, this.#translator, this.#controller, this.#dns] = parts;
     this.#controller.on('problem', ({ error }) => {
       throw error;
     });
@@ -77,8 +79,9 @@ class Bench implements AsyncDisposable {
     });
   }
 
-  static async start(path: string, sites: number, seconds: number): Promise<Bench> {
-    const store = await FileStore.open({ path });
+  static async start(open: () => Promise<Place>, sites: number, seconds: number): Promise<Bench> {
+    const place = await open();
+    const { store, allocation, member } = place;
     const registry = await Registry.open(store);
     const translator = new PacketTranslator();
     // As a cloud gateway does: the names of the cloud itself follow by keys.
@@ -98,8 +101,10 @@ class Bench implements AsyncDisposable {
       store,
       translator: names.after(translator),
       ownSite: CLOUD,
+      allocation,
     });
-    return new Bench(sites, seconds, [store, registry, translator, controller, dns]);
+    if (member !== undefined) followLeases(member, () => controller.settled());
+    return new Bench(sites, seconds, [place, registry, translator, controller, dns]);
   }
 
   /** Opens a stream of packets from a host of the first site, which nothing here changes. */
@@ -196,7 +201,7 @@ class Bench implements AsyncDisposable {
 
   /** Derives the whole in a new controller on the same state, and loads it into a new translator. */
   async full(): Promise<Cost> {
-    const entries = await this.#store.list('lease');
+    const entries = await this.#place.store.list('lease');
     const memory = new MemoryStore();
     await memory.commit(entries.map(({ key, value }) => ({ key, value })));
     return costOf(this.#watch, async () => {
@@ -220,7 +225,7 @@ class Bench implements AsyncDisposable {
     await this.#controller.close();
     await this.#dns.close();
     await this.#registry.close();
-    await this.#store.close();
+    await this.#place.close();
   }
 
   /** Measures a change of one random site after the other. */
@@ -247,10 +252,11 @@ function hasExtra({ hosts }: Snapshot): boolean {
 }
 
 async function main(): Promise<void> {
-  const [path, sitesText, clientsText, seconds] = process.argv.slice(2);
+  const [place, sitesText, clientsText, seconds] = process.argv.slice(2);
   const [sites, clients] = [Number(sitesText), Number(clientsText)];
+  const open = await placeOf(place!);
   const startedMs = performance.now();
-  await using bench = await Bench.start(path!, sites, Number(seconds));
+  await using bench = await Bench.start(open, sites, Number(seconds));
   const startMs = rounded(performance.now() - startedMs);
   await bench.settle();
   const rssMiB = mib(process.memoryUsage().rss);

@@ -1,9 +1,10 @@
 /**
- * How figures grow with the number of sites, the targets, and the tables.
+ * The targets and the tables of one process on a `FileStore`.
  * @module
  */
 import { aligned, rounded, type Target, targetOf, targetTableOf } from '../gateway/report.ts';
 import type { Cost } from './cost.ts';
+import { exponentOf, type Growth } from './growth.ts';
 import type { MeasuredFigures } from './measures.ts';
 import type { RevocationsUnderLoad } from './revocations.ts';
 
@@ -13,9 +14,6 @@ export interface SizeFigures extends MeasuredFigures {
   readonly underLoad: RevocationsUnderLoad;
 }
 
-/** Keyed by figure: the exponent with which it grows with the number of sites. */
-export type Growth = Readonly<Record<string, number | null>>;
-
 export interface Report {
   readonly growth: Growth;
   readonly targets: readonly Target[];
@@ -24,25 +22,12 @@ export interface Report {
 
 /** @param sizes at least two, the largest last */
 export function reportOf(sizes: readonly SizeFigures[]): Report {
-  const growth = Object.fromEntries(GROWING.map(([name, of]) => [name, exponentOf(sizes, of)]));
+  const counts = sizes.map(({ sites }) => sites);
+  const growth = Object.fromEntries(
+    GROWING.map(([name, of]) => [name, exponentOf(counts, sizes.map(of))])
+  );
   const targets = targetsOf(sizes.at(-1)!, sizes, growth);
   return { growth, targets, text: `${tableOf(sizes, growth)}\n\n${targetTableOf(targets, '')}` };
-}
-
-/** Fits `ms = c * sites ^ exponent` by least squares of the logarithms. Returns null if a figure is missing. */
-function exponentOf(
-  sizes: readonly SizeFigures[],
-  of: (figures: SizeFigures) => number | null
-): number | null {
-  const values = sizes.map(of);
-  if (values.some((value) => value === null)) return null;
-  const xs = sizes.map(({ sites }) => Math.log(sites));
-  const ys = values.map((value) => Math.log(value!));
-  const mean = (list: readonly number[]) => list.reduce((sum, each) => sum + each, 0) / list.length;
-  const [meanX, meanY] = [mean(xs), mean(ys)];
-  const above = xs.reduce((sum, x, i) => sum + (x - meanX) * (ys[i]! - meanY), 0);
-  const below = xs.reduce((sum, x) => sum + (x - meanX) ** 2, 0);
-  return rounded(above / below);
 }
 
 function targetsOf(

@@ -5,6 +5,7 @@
 
 import { createHash } from 'node:crypto';
 import type { Write } from '../../src/store/index.ts';
+import { MOST_REPETITIONS } from './cost.ts';
 
 /** How many services the cloud exposes to each site. */
 export const SERVICES = 20;
@@ -54,7 +55,8 @@ export function certificates(sites: number, nowMs: number): Write[] {
  * @param clients how many clients all sites have together
  */
 export function desiredState(sites: number, clients: number): object {
-  const network = { sources: ['10.0.0.0/12'], maxClients: MORE * Math.ceil(clients / sites) };
+  const maxClients = MORE * Math.ceil(clients / sites) + SINGLE_CLIENTS;
+  const network = { sources: ['10.0.0.0/12'], maxClients };
   const names = Array.from({ length: sites }, (_, i) => siteName(i));
   const services = Array.from({ length: SERVICES }, (_, i) => `svc-${i}`);
   return {
@@ -81,4 +83,6 @@ export function desiredState(sites: number, clients: number): object {
 const FIRST_HOST = 0x10000;
 /** A site may have more clients than it has, so that the quotas refuse nobody. */
 const MORE = 2;
+/** One site may get all clients that are admitted one by one, before the many clients and after them. */
+const SINGLE_CLIENTS = 2 * MOST_REPETITIONS;
 const CERTIFICATE_MS = 90 * 24 * 3_600_000;

@@ -2,12 +2,12 @@
  * The targets and the table of a reconnect storm.
  * @module
  */
-import { aligned, type Target, targetOf, targetTableOf } from '../gateway/report.ts';
+import { aligned, type Target, targetOf } from '../gateway/report.ts';
 import type { StormFigures } from './storm.ts';
 
 export interface StormReport {
   readonly targets: readonly Target[];
-  readonly text: string;
+  readonly table: string;
 }
 
 export function stormReportOf(figures: StormFigures): StormReport {
@@ -19,7 +19,7 @@ export function stormReportOf(figures: StormFigures): StormReport {
   const rows = ROWS.map(([what, name]) => [what, String(figures[name])]);
   const ends = Object.entries(failed).map(([code, count]) => [`ended: ${code}`, String(count)]);
   const table = aligned([['reconnect storm', `${tunnels} tunnels`], ...rows, ...ends]);
-  return { targets, text: `${table}\n\n${targetTableOf(targets, '')}` };
+  return { targets, table };
 }
 
 const ROWS: readonly (readonly [what: string, name: keyof StormFigures])[] = [

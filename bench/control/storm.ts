@@ -1,14 +1,17 @@
 /**
  * A program that measures a reconnect storm: a listener with many tunnels loses all of them at once, and stays open.
  *
- *     node --expose-gc storm.js <tunnels>
+ *     node --expose-gc storm.js <tunnels> [PLACE]
  *
+ * With the place of a cloud of several machines (`place.ts`), each tunnel first claims its site there, as in a cloud
+ * gateway, and gives it up when it ends.
  * The listener is in this process, the edges are in another one. The rate of handshakes is that of tunnels that are
  * dialled with 16 attempts under way at a time, before the storm.
  * @module
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { type Member, SiteClaims } from '../../src/cluster/index.ts';
 import {
   CertificateAuthority,
   createSigningRequest,
@@ -17,9 +20,17 @@ import {
   generateGatewayKey,
 } from '../../src/pki/index.ts';
 import { MemoryStore } from '../../src/store/index.ts';
-import { type Credentials, MtlsTunnel, type TunnelListener } from '../../src/tunnel/index.ts';
+import {
+  type AuthorizeVerdict,
+  CloseCode,
+  type Credentials,
+  MtlsTunnel,
+  type TunnelCandidate,
+  type TunnelListener,
+} from '../../src/tunnel/index.ts';
 import { rounded } from '../gateway/report.ts';
 import { LoopWatch } from './loop-watch.ts';
+import { placeOf } from './place.ts';
 
 export interface StormFigures {
   readonly tunnels: number;
@@ -52,14 +63,17 @@ interface EdgeConfig {
 }
 
 /** @throws {Error} if the tunnels are not up, or not back, in three minutes */
-async function measureStorm(tunnels: number): Promise<StormFigures> {
+async function measureStorm(tunnels: number, member: Member | undefined): Promise<StormFigures> {
   const [cloud, ...edges] = await issueAll(tunnels);
-  const listener = await MtlsTunnel.listen({
+  const claims = member && (await openClaims(member, () => listener));
+  const listener: TunnelListener = await MtlsTunnel.listen({
     ...{ host: '127.0.0.1', port: 0, ...cloud! },
     // All edges have one address here.
     ...{ maxConnectionRate: 1_000_000, maxTunnelBurst: 1_000 },
     expectedTunnels: () => tunnels,
+    ...(claims && { authorize: (candidate) => authorize(claims, candidate) }),
   });
+  if (claims !== undefined) releaseWhenDown(claims, listener);
   const child = fork(import.meta.filename, ['edges']);
   try {
     const cpuMs = await cpuMsOf(child);
@@ -80,7 +94,42 @@ async function measureStorm(tunnels: number): Promise<StormFigures> {
     child.kill();
     for (const tunnel of listener.tunnels) tunnel.destroy();
     await listener.close();
+    await claims?.close();
   }
+}
+
+function openClaims(member: Member, listener: () => TunnelListener): Promise<SiteClaims> {
+  const isAlive = async (site: string): Promise<boolean> =>
+    [...listener().tunnels].some((tunnel) => siteOf(tunnel) === site);
+  return SiteClaims.open({ member, liveness: { isAlive } });
+}
+
+async function authorize(
+  claims: SiteClaims,
+  { identity, step, lastEpoch }: TunnelCandidate
+): Promise<AuthorizeVerdict> {
+  if (step === 'certificate' || identity.role !== 'site') return undefined;
+  const claim = await claims.claim(identity.site, lastEpoch);
+  if (claim.kind === 'held') return { epoch: claim.epoch };
+  if (claim.kind === 'moved') return { moved: claim.endpoints };
+  return { code: CloseCode.Busy, reason: 'the claim failed', retryAfterMs: claim.retryAfterMs };
+}
+
+function releaseWhenDown(claims: SiteClaims, listener: TunnelListener): void {
+  const counts = new Map<string, number>();
+  listener.on('tunnel', (tunnel) => {
+    const site = siteOf(tunnel);
+    counts.set(site, (counts.get(site) ?? 0) + 1);
+    tunnel.on('down', () => {
+      const left = counts.get(site)! - 1;
+      counts.set(site, left);
+      if (left === 0) claims.release(site);
+    });
+  });
+}
+
+function siteOf({ peer }: MtlsTunnel): string {
+  return peer?.role === 'site' ? peer.site : '';
 }
 
 type OfTheStorm = Omit<
@@ -133,8 +182,8 @@ function backTimes(listener: TunnelListener, count: number): Promise<number[]> {
     const timer = setTimeout(() => {
       reject(new Error(`only ${times.size} of ${count} tunnels came within ${GIVE_UP_MS} ms`));
     }, GIVE_UP_MS);
-    const onTunnel = ({ peer }: MtlsTunnel): void => {
-      const site = peer?.role === 'site' ? peer.site : '';
+    const onTunnel = (tunnel: MtlsTunnel): void => {
+      const site = siteOf(tunnel);
       if (!times.has(site)) times.set(site, performance.now());
       if (times.size < count) return;
       clearTimeout(timer);
@@ -199,6 +248,13 @@ function dialAll({ port, edges }: EdgeConfig): void {
   for (let i = 0; i < UNDER_WAY; i++) dialNext();
 }
 
+async function main(tunnels: number, where: string | undefined): Promise<void> {
+  const place = where === undefined ? undefined : await (await placeOf(where))();
+  const figures = await measureStorm(tunnels, place?.member);
+  await place?.close();
+  console.log(JSON.stringify(figures));
+}
+
 const TRUST_DOMAIN = 'example.org';
 const CLOUD: GatewayIdentity = { trustDomain: TRUST_DOMAIN, role: 'cloud' };
 /** Attempts under way at a time while the rate is measured. */
@@ -207,4 +263,4 @@ const GIVE_UP_MS = 180_000;
 const RSS_MS = 20;
 
 if (process.argv[2] === 'edges') runEdges();
-else console.log(JSON.stringify(await measureStorm(Number(process.argv[2]))));
+else await main(Number(process.argv[2]), process.argv[3]);

@@ -4,6 +4,7 @@
  * - A machine registers, and only then what needs the store reads it (rule of `test/model/revocation.ts`): so whoever
  *   waits for all machines that are registered misses none.
  * - Each commit compares the machine's fence, and a commit in doubt is looked up (rule of `test/model/doubt.ts`).
+ * - Before it registers, a store that was restored from a backup gets back what machines had in memory (`recall.ts`).
  * - When its lease may have ended, the machine is detached. It tries again, and registers again under a new lease. What
  *   else it had written under the lease, the others of this module write again.
  * @module
@@ -23,9 +24,10 @@ import {
   type MemberOptions,
   type ResolvedMemberOptions,
 } from './member-options.ts';
-import { checkMeta } from './meta.ts';
 import { pause } from './pause.ts';
+import type { RecallWait } from './recall.ts';
 import { MachineRemovedError, Registration } from './registration.ts';
+import { RestoredStore } from './restored-store.ts';
 
 /**
  * `attached`: the lease is alive. `detached`: it may have ended, and this machine claims and writes nothing. `removed`: an
@@ -54,6 +56,7 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   readonly #fence: Fence;
   readonly #fenced: FencedStore;
   readonly #registration: Registration;
+  readonly #restored: RestoredStore;
   readonly #end = new AbortController();
   #machines: Machines | undefined;
   #state: MemberState = 'detached';
@@ -62,6 +65,8 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   #stopTimer: () => void = () => {};
   #endpoints: readonly HostPort[];
   #isDraining = false;
+  /** Whether the restored store has what this machine uses. */
+  #isRecalled = false;
   #applied = 0;
   #writtenApplied = 0;
   #writing: Promise<void> | undefined;
@@ -81,21 +86,29 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
       fence: this.#fence,
       signal: this.#end.signal,
     });
+    const hooks = { onWait: this.#onWait, onRestored: () => this.#machines?.restart() };
+    this.#restored = new RestoredStore(options, hooks, this.#end.signal);
     this.#endpoints = options.endpoints;
     this.#detachedAtMs = options.clock.monotonicMs();
   }
 
   /**
    * Registers this machine. If a process of the same machine was alive shortly before, it waits for the end of its lease.
+   * If the store was restored from a backup, it waits for other machines, see `MemberOptions.onRecall`.
    *
-   * @throws {ConflictError} if another process is this machine, or the store has the data of another one; see `checkMeta`.
+   * @throws {ConflictError} if another process is this machine, or the store has the data of another cloud.
+   * @throws the reason of `options.signal`, if that is aborted meanwhile.
    * @throws {StoreError} if the store does not answer.
    * @throws {ApiMisuseError | ConfigError} if an option is invalid; the message names it.
    */
   static async join(options: MemberOptions): Promise<Member> {
     const member = new Member(checkMemberOptions(options));
+    const { signal } = options;
+    const end = (): void => member.#end.abort();
     try {
-      await checkMeta(member.leasing);
+      signal?.throwIfAborted();
+      signal?.addEventListener('abort', end);
+      await member.#restored.settled(false);
       await member.#attach();
       const machines = await Machines.open(member.leasing, member.clock);
       member.#machines = machines;
@@ -103,7 +116,10 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
       return member;
     } catch (error) {
       await member.close();
+      signal?.throwIfAborted();
       throw error;
+    } finally {
+      signal?.removeEventListener('abort', end);
     }
   }
 
@@ -128,7 +144,8 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   get detached(): { readonly sinceMs: number; readonly stopsAtMs: number } | undefined {
     if (this.#state === 'attached') return undefined;
     const sinceMs = this.#detachedAtMs;
-    const leftMs = this.#state === 'removed' ? 0 : this.#options.maxDetachedMs;
+    const endless = this.#isRecalled ? Number.POSITIVE_INFINITY : this.#options.maxDetachedMs;
+    const leftMs = this.#state === 'removed' ? 0 : endless;
     return { sinceMs, stopsAtMs: sinceMs + leftMs };
   }
 
@@ -187,13 +204,16 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   }
 
   /**
-   * Removes a machine from the cloud, on the operator's word that it is off: nobody waits for it any more.
+   * Removes a machine from the cloud, on the operator's word that it is off: nobody waits for it any more, also not while
+   * the store was restored.
    *
    * @throws {NotFoundError} if there is no such machine.
    * @throws {ConflictError} if it is alive.
    * @throws {StoreUnavailableError} if this machine is detached.
    */
   async remove(machine: string): Promise<void> {
+    const { recall } = this.#restored;
+    if (recall !== undefined) return recall.remove(machine);
     const status = this.machines.get(machine);
     if (status === undefined) throw new NotFoundError(`there is no machine "${machine}"`);
     if (status.isLive) {
@@ -275,12 +295,37 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     this.#fence.end();
     if (this.#state !== 'attached') return;
     const { maxDetachedMs } = this.#options;
-    this.#detachedAtMs = this.clock.monotonicMs();
-    if (Number.isFinite(maxDetachedMs)) {
-      this.#stopTimer = this.clock.after(maxDetachedMs, () => this.#emitStop(), true);
-    }
+    this.#stopIn(maxDetachedMs);
     this.#setState('detached');
     this.#attaching = this.#attachAgain();
+  }
+
+  /** All tunnels have to end in `ms` unless this machine attaches before. */
+  #stopIn(ms: number): void {
+    this.#stopTimer();
+    this.#detachedAtMs = this.clock.monotonicMs();
+    if (Number.isFinite(ms)) this.#stopTimer = this.clock.after(ms, () => this.#emitStop(), true);
+  }
+
+  /** The restored store has what this machine uses, and nobody counts on its end while it reaches that store. */
+  readonly #onWait = (wait: RecallWait): void => {
+    this.#isRecalled = true;
+    this.#stopTimer();
+    this.#options.onRecall?.(wait);
+  };
+
+  /** Waits for the end of a restore. */
+  async #settled(): Promise<void> {
+    try {
+      await this.#restored.settled(true);
+    } finally {
+      const { maxDetachedMs, ttlMs } = this.#options;
+      // It may have lost the restored store that long ago.
+      if (this.#isRecalled && this.#state === 'detached') {
+        this.#stopIn(Math.max(0, maxDetachedMs - ttlMs));
+      }
+      this.#isRecalled = false;
+    }
   }
 
   async #attachAgain(): Promise<void> {
@@ -290,8 +335,7 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     let told: string | undefined;
     while (this.#state === 'detached') {
       try {
-        // The store may have been restored meanwhile.
-        await checkMeta(this.leasing);
+        await this.#settled();
         await this.#attach();
       } catch (error) {
         if (signal.aborted) return;
@@ -302,7 +346,8 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
         // An outage is told once.
         if (told !== String(error)) this.emit('problem', { error: error as Error });
         told = String(error);
-        await pause(this.clock, this.#options.ttlMs / 4, signal);
+        const isWrong = error instanceof ConflictError;
+        await pause(this.clock, isWrong ? CONFLICT_RETRY_MS : this.#options.ttlMs / 4, signal);
       }
     }
   }
@@ -350,6 +395,9 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     this.emit('state', { state, previous });
   }
 }
+
+/** How long to wait until a store with other data is looked at again. */
+const CONFLICT_RETRY_MS = 5000;
 
 function detachedError(): StoreUnavailableError {
   return new StoreUnavailableError('the lease of this machine ended while it registered');

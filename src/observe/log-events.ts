@@ -23,7 +23,8 @@ export const LOG_EVENTS = {
   control_server_failed: 'A snapshot could not be sent, or a certificate not be renewed.',
   site_end_failed: 'The tunnels of a site that is gone could not be ended.',
   pool_warning: 'Addresses of a pool get scarce, or quotas exceed it.',
-  machine_state: 'This machine, one of several, does not reach the store any more, or does again.',
+  machine_state:
+    'This machine, one of several, does not reach the store any more, or does again, or waits in a restored one.',
   machine_failed:
     'This machine, one of several, could not tell the others something; this is tried again.',
   machine_draining:

@@ -1,6 +1,7 @@
 /** A member of etcd on a host of its own, for the scene of `several-machines-scene.ts`. */
 import { join } from 'node:path';
 import type { Host, Program } from '../support/network.ts';
+import { ZONE } from './several-processes-scene.ts';
 
 /** The arguments by which etcd notices the loss of its leader soon. */
 export const FAST_ETCD: readonly string[] = ['--heartbeat-interval=50', '--election-timeout=500'];
@@ -78,6 +79,23 @@ export class EtcdHost {
     return this.host.get(['etcdctl', '--endpoints=http://127.0.0.1:2379', ...args]);
   }
 
+  /** Returns the keys of the cloud that begin with this, without what all keys begin with. */
+  async keys(prefix: string): Promise<string[]> {
+    const found = await this.ctl('get', '--prefix', '--keys-only', KEYS + prefix);
+    return found.split('\n').flatMap((key) => (key === '' ? [] : key.slice(KEYS.length)));
+  }
+
+  /** Returns the value of a key of the cloud. */
+  async value(key: string): Promise<string> {
+    return (await this.ctl('get', '--print-value-only', KEYS + key)).trim();
+  }
+
+  /** Forgets all that was before now, so that no watch can go on from there. */
+  async compact(): Promise<void> {
+    const { header } = JSON.parse(await this.ctl('put', 'compaction', '', '-w', 'json'));
+    await this.ctl('compact', `${header.revision}`);
+  }
+
   /** Returns whether the member says that it leads. */
   async leads(): Promise<boolean> {
     const [{ Status }] = JSON.parse(await this.ctl('endpoint', 'status', '-w', 'json'));
@@ -89,3 +107,6 @@ export class EtcdHost {
     return this.host.sh(`cat '${file}'`).then((text) => text.trim());
   }
 }
+
+/** What all keys of the cloud begin with. */
+const KEYS = `/vp/${ZONE}/`;

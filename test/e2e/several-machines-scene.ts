@@ -15,7 +15,7 @@
  *  198.51.100.1        .2       .3       .100 etcd    .11       .12
  * ```
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   type AdminAnswer,
@@ -52,6 +52,8 @@ export interface Site {
   readonly wan: string;
   readonly home: string;
   edge: GatewayProcess;
+  /** The process of the edge, in the namespaces. */
+  pid: number;
 }
 
 export interface SceneOptions {
@@ -181,10 +183,7 @@ export class MachinesScene {
       if (hasIpv6) await client.sh(`ip route add ${POOL_6} via fd00::1`);
       const home = join(directory, name);
       mkdirSync(home);
-      const { body } = await admin(join(first.home, 'admin.sock'), 'POST', '/v1/tokens', {
-        site: name,
-      });
-      writeFileSync(join(home, 'token'), body.token!, { mode: 0o600 });
+      await writeToken(first, name, home);
       const routes = hasIpv6 ? [POOL_4, POOL_6] : [POOL_4];
       writeConfig(home, {
         stateDirectory: './state',
@@ -192,7 +191,7 @@ export class MachinesScene {
         device: { type: 'tun', name: 'vp0', mtu: 1500, routes, proxyArp: ['lan0'] },
         dns: { listen: '10.0.0.1:53' },
       });
-      return { name, client, host, wan, home, edge: await startEdge(host, home) };
+      return { name, client, host, wan, home, ...(await startEdge(host, home)) };
     };
     const sites = await Promise.all(Array.from({ length: siteCount }, (_, at) => site(at)));
     return new MachinesScene({
@@ -233,7 +232,9 @@ export class MachinesScene {
   /** Returns the machine that allocates addresses, when all machines that run say the same. */
   controller(): Promise<Machine> {
     return eventually('one machine allocates addresses for all', async () => {
-      const running = this.machines.filter(({ gateway }) => gateway.child.exitCode === null);
+      const running = this.machines.filter(
+        ({ gateway: { child } }) => child.exitCode === null && child.signalCode === null
+      );
       const names = await Promise.all(running.map((each) => controllerAt(each)));
       const [name] = names;
       if (name === undefined || names.some((each) => each !== name)) return undefined;
@@ -264,7 +265,44 @@ export class MachinesScene {
 
   /** Starts the edge of a site after its end. */
   async restartEdge(site: Site): Promise<void> {
-    site.edge = await startEdge(site.host, site.home);
+    Object.assign(site, await startEdge(site.host, site.home));
+  }
+
+  /** Kills the edge of a site, not the program that started it. */
+  async killEdge(site: Site): Promise<void> {
+    await site.host.sh(`kill -KILL ${site.pid}`);
+    await site.edge.ended;
+  }
+
+  /** Ends the revocation of a site, and enrols it again. */
+  async enrolAgain(site: Site): Promise<void> {
+    const [machine] = this.machines;
+    await this.killEdge(site);
+    await this.ask(machine!, 'DELETE', `/v1/revocations/${site.name}`);
+    rmSync(join(site.home, 'state'), { recursive: true });
+    await writeToken(machine!, site.name, site.home);
+    await this.restartEdge(site);
+  }
+
+  /** Brings a site to a machine, if it is not there. */
+  async moveTo(site: Site, machine: Machine): Promise<void> {
+    const holder = this.holderOf(site);
+    if (holder === machine) return;
+    const since = site.edge.output.length;
+    await this.ask(holder, 'POST', '/v1/moves', { site: site.name, machine: machine.name });
+    await site.edge.logged(/: up to /, since);
+    if (this.holderOf(site) !== machine) throw new Error(`${site.name} is at another machine`);
+  }
+
+  /** Returns which member of etcd leads, when one of those that run does. */
+  leader(): Promise<number> {
+    return eventually('a member of etcd leads', async () => {
+      const leads = await Promise.all(
+        this.etcdHosts.map((each) => each.leads().catch(() => false))
+      );
+      const at = leads.indexOf(true);
+      return at === leads.lastIndexOf(true) && at >= 0 ? at : undefined;
+    });
   }
 
   /** Stops all of etcd, or lets it go on. */
@@ -355,16 +393,32 @@ async function startEtcd(
 }
 
 async function startGateway(host: Host, home: string): Promise<Pick<Machine, 'gateway' | 'pid'>> {
-  const gateway = new GatewayProcess('cloud', [join(home, 'gateway.yaml')], host.wrapper);
+  const { process: gateway, pid } = startIn(home, 'cloud', host);
   await gateway.logged(/gateway ready/);
-  const { body } = await admin(join(home, 'admin.sock'), 'GET', '/v1/status');
-  return { gateway, pid: body.pid as number };
+  return { gateway, pid: pid() };
 }
 
-async function startEdge(host: Host, home: string): Promise<GatewayProcess> {
-  const edge = new GatewayProcess('edge', [join(home, 'gateway.yaml')], host.wrapper);
+async function startEdge(host: Host, home: string): Promise<Pick<Site, 'edge' | 'pid'>> {
+  const { process: edge, pid } = startIn(home, 'edge', host);
   await edge.logged(/revision \d+, [1-9]/);
-  return edge;
+  return { edge, pid: pid() };
+}
+
+/** Starts a gateway, which writes its number as it is in the namespaces. */
+function startIn(
+  home: string,
+  program: 'cloud' | 'edge',
+  host: Host
+): { readonly process: GatewayProcess; readonly pid: () => number } {
+  const file = join(home, 'pid');
+  const wrapper = [...host.wrapper, 'sh', '-c', 'echo $$ >"$0" && exec "$@"', file];
+  const process = new GatewayProcess(program, [join(home, 'gateway.yaml')], wrapper);
+  return { process, pid: () => Number(readFileSync(file, 'utf8')) };
+}
+
+async function writeToken(machine: Machine, site: string, home: string): Promise<void> {
+  const { body } = await admin(join(machine.home, 'admin.sock'), 'POST', '/v1/tokens', { site });
+  writeFileSync(join(home, 'token'), body.token!, { mode: 0o600 });
 }
 
 /** Returns which machine allocates addresses, as a machine sees it; undefined if none does. */

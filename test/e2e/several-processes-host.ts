@@ -5,6 +5,9 @@
  *
  * `several-processes-host.ts get HOST PORT`: reads such a stream until it reads `stop` from standard
  * input. Prints a line for each MiB, and at the end whether the hash is right.
+ *
+ * `several-processes-host.ts clients HOST PORT`: asks `whoami` at once from each address of this host that it reads, a line
+ * each. Prints `ADDRESS ANSWER` for each answer, and ends after the last line when all are answered.
  * @module
  */
 import { createHash, randomBytes } from 'node:crypto';
@@ -21,6 +24,7 @@ const HASH_BYTES = 32;
 
 const [command, ...args] = process.argv.slice(2);
 if (command === 'get') get(args[0]!, Number(args[1]));
+else if (command === 'clients') clients(args[0]!, Number(args[1]));
 else await serve(command!, args.map(Number));
 
 async function serve(address: string, ports: readonly number[]): Promise<void> {
@@ -53,6 +57,16 @@ function stream(socket: Socket): void {
   socket.on('end', () => {
     clearInterval(timer);
     socket.end(hash.digest());
+  });
+}
+
+function clients(host: string, port: number): void {
+  createInterface(process.stdin).on('line', (localAddress) => {
+    const socket = connect({ host, port, localAddress }, () => socket.end('whoami\n'));
+    const print = (answer: string): void =>
+      void process.stdout.write(`${localAddress} ${answer}\n`);
+    socket.on('data', (answer) => print(answer.toString().trim()));
+    socket.on('error', (error: NodeJS.ErrnoException) => print(`${error.code}`));
   });
 }
 

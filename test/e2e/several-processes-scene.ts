@@ -219,6 +219,36 @@ export function whoami(host: Host, address: string, port: number = OPEN_PORT): P
   return host.get(['bash', '-c', script]).then((text) => text.trim());
 }
 
+/** Many clients on one host, each with an address of its own, that ask a service which address it sees. */
+export class Clients {
+  readonly #host: Host;
+  readonly #program: Program;
+
+  constructor(host: Host, service: string) {
+    this.#host = host;
+    this.#program = host.start([...HOST_PROGRAM, 'clients', service, `${OPEN_PORT}`]);
+  }
+
+  /** Lets clients with these addresses of 10.0.0.0/16 ask at once. */
+  async ask(clients: readonly string[]): Promise<void> {
+    await this.#host.sh(clients.map((each) => `ip address replace ${each}/16 dev eth0`).join('\n'));
+    this.#program.write(clients.map((each) => `${each}\n`).join(''));
+  }
+
+  /** The answers so far, or errors, by client. */
+  get answers(): Readonly<Record<string, string>> {
+    const lines = this.#program.stdout.split('\n').slice(0, -1);
+    return Object.fromEntries(lines.map((line) => line.split(' ') as [string, string]));
+  }
+
+  /** Returns the answers when there are all. */
+  async end(): Promise<Readonly<Record<string, string>>> {
+    this.#program.child.stdin!.end();
+    await this.#program.ended;
+    return this.answers;
+  }
+}
+
 /** A transfer over one TCP connection that goes on during a test. */
 export class Transfer {
   readonly #program: Program;

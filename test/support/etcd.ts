@@ -9,7 +9,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { expect, vi } from 'vitest';
+import { eventually } from './gateway-process.ts';
 
 const PACKAGES = { etcd: 'etcd-server', etcdctl: 'etcd-client', setpriv: 'util-linux' };
 
@@ -68,7 +68,7 @@ export class EtcdServer {
       readdirSync(`/proc/${pid}/task`).map((thread) =>
         readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8').replace(/^.*\) (.).*$/s, '$1')
       );
-    await vi.waitFor(() => expect(new Set(states())).toEqual(new Set(['T'])));
+    await eventually('a stopped etcd', () => states().every((state) => state === 'T') || undefined);
   }
 
   resume(): void {

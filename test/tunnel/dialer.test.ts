@@ -160,7 +160,8 @@ describe('a dialled tunnel', () => {
     tunnel.on('up', up);
     const [{ delayMs, cause }] = await next(tunnel, 'waiting');
     expect(cause.reason).toContain(reason);
-    expect(delayMs).toBe(100);
+    // Longer where nobody has answered.
+    expect(delayMs).toBe(reason === 'ECONNREFUSED' ? 250 : 100);
     expect(tunnel.state).toBe('waiting');
     expect(up).not.toHaveBeenCalled();
   });

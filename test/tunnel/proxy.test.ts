@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
-import { loadNotSentLowat } from '../../src/device/index.ts';
+import { loadTcpControl } from '../../src/device/index.ts';
 import { ConfigError } from '../../src/errors.ts';
 import { CONNECTION_CHECK_MS } from '../../src/tunnel/connection-scaler.ts';
 import { type CloseCause, CloseCode, MtlsTunnel } from '../../src/tunnel/index.ts';
@@ -127,7 +127,7 @@ describe('a tunnel through a proxy', () => {
 
   test('reads and paces the connection as one without a proxy', async () => {
     const proxy = await openProxy();
-    const limit = await loadNotSentLowat();
+    const control = await loadTcpControl();
     const descriptors: number[] = [];
     const reads = vi.mocked(readInto);
     reads.mockClear();
@@ -135,9 +135,13 @@ describe('a tunnel through a proxy', () => {
       {},
       {
         proxy: proxy.url,
-        notSentLowat: (socket, bytes) => {
-          descriptors.push((socket as unknown as { _handle: { fd: number } })._handle.fd);
-          limit?.(socket, bytes);
+        tcp: {
+          limitUnsent: (socket, bytes) => {
+            descriptors.push((socket as unknown as { _handle: { fd: number } })._handle.fd);
+            control?.limitUnsent(socket, bytes);
+          },
+          sendProgress: () => undefined,
+          boundRetransmission: () => false,
         },
       }
     );

@@ -37,9 +37,9 @@ setUpTunnels();
 const LOST: CloseCause = { by: 'network', code: CloseCode.ConnectionLost, reason: '' };
 const BUSY: CloseCause = { by: 'peer', code: CloseCode.Busy, reason: '', retryAfterMs: 2_000 };
 
-function waits(random: number): DialWait {
+function waits(random: number, clock = new FakeClock()): DialWait {
   const backoff = { minMs: 200, maxMs: 30_000 };
-  return new DialWait({ backoff, random: () => random });
+  return new DialWait({ backoff, random: () => random, clock });
 }
 
 describe('the wait before the next attempt', () => {
@@ -66,7 +66,36 @@ describe('the wait before the next attempt', () => {
       wait.nextMs({ ...LOST, errorCode: 'EHOSTUNREACH' }, false, false),
       wait.nextMs({ ...LOST, errorCode: 'ECONNRESET' }, false, false),
       wait.nextMs({ ...LOST, errorCode: 'ECONNRESET' }, false, false),
-    ]).toEqual([100, 200, 400, 3_000, 1_600]);
+    ]).toEqual([100, 250, 250, 3_000, 400]);
+  });
+
+  test('stays short while no gateway is reached, and grows only as the outage does', () => {
+    const clock = new FakeClock();
+    const wait = waits(0.5, clock);
+    const [unreached, refused] = ['ENETUNREACH', 'ECONNREFUSED'].map((errorCode) => ({
+      ...LOST,
+      errorCode,
+    }));
+    const seen: number[][] = [];
+    for (const laterMs of [0, 8_000, 56_000, 192_000, 3_600_000]) {
+      clock.advance(laterMs);
+      seen.push([
+        wait.nextMs(unreached!, false, false),
+        wait.nextMs(refused!, false, false),
+        wait.againMs,
+      ]);
+    }
+    expect(seen).toEqual([
+      [250, 250, 312.5],
+      [250, 250, 312.5],
+      [250, 250, 625],
+      [1_000, 1_000, 1_250],
+      [15_000, 15_000, 1_250],
+    ]);
+    // None of these attempts counts when a gateway answers again.
+    expect(wait.nextMs(LOST, false, false)).toBe(100);
+    wait.onUp(0);
+    expect([wait.againMs, wait.nextMs(unreached!, false, false)]).toEqual([312.5, 250]);
   });
 
   test('is not spread after a tunnel that came up again', () => {

@@ -1,0 +1,52 @@
+/**
+ * What a run says of a violation: the seed, what has happened, and the state and the log of each machine.
+ * @module
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { MachinesScene } from '../e2e/several-machines-scene.ts';
+import type { StoreWatch } from './store-watch.ts';
+
+export interface ReportParts {
+  readonly seed: number;
+  readonly texts: readonly string[];
+  readonly log: readonly string[];
+  readonly scene: MachinesScene;
+  readonly watch: StoreWatch;
+}
+
+export async function reportOf({ seed, texts, log, scene, watch }: ReportParts): Promise<string> {
+  const parts = [
+    `seed ${seed}`,
+    ...texts.slice(0, MOST_TEXTS).map((text) => `VIOLATION ${text}`),
+    '--- what has happened',
+    ...log,
+    '--- the store, as its watch has shown it',
+    watch.dump(),
+  ];
+  for (const machine of scene.machines) {
+    const states = await Promise.all(
+      ['/v1/machines', '/v1/status'].map((path) =>
+        within(scene.ask(machine, 'GET', path).then(({ body }) => JSON.stringify(body)))
+      )
+    );
+    const routes = await machine.host.run(['ip', '-4', 'route']);
+    const lines = machine.gateway.output.split('\n');
+    parts.push(`--- ${machine.name}`, ...states, routes.text, ...lines.slice(-LOG_LINES));
+  }
+  for (const { name, edge } of scene.sites) {
+    parts.push(`--- edge of ${name}`, ...edge.output.split('\n').slice(-LOG_LINES));
+  }
+  return parts.join('\n');
+}
+
+/** Waits for an answer, which a machine that hangs does not give. */
+function within(answer: Promise<string>): Promise<string> {
+  return Promise.race([
+    answer.catch((error: Error) => error.message),
+    delay(ANSWER_MS, 'no answer', { ref: false }),
+  ]);
+}
+
+const MOST_TEXTS = 20;
+const LOG_LINES = 150;
+const ANSWER_MS = 5000;
