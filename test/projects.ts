@@ -119,6 +119,7 @@ export const longest: readonly string[] = [
   'test/e2e/bad-input.test.ts',
   'test/e2e/bench-demo.test.ts',
   'test/e2e/prometheus.test.ts',
+  'test/e2e/several-machines-guide.test.ts',
   'test/e2e/several-machines-amqp.test.ts',
   'test/e2e/proxy.test.ts',
   'test/e2e/sockets-rabbitmq.test.ts',

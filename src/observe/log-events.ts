@@ -27,6 +27,8 @@ export const LOG_EVENTS = {
     'This machine, one of several, does not reach the store any more, or does again, or waits in a restored one.',
   machine_failed:
     'This machine, one of several, could not tell the others something; this is tried again.',
+  machine_draining:
+    'A drain of this machine, one of several, begins, is done, or is ended, so that it takes sites again.',
   controller_elected: 'Another machine, or this one, allocates addresses for all from now on.',
   site_claim_failed: 'A site could not be claimed, taken or given up here.',
   registry_failed: 'An entry of the desired state in the store is not usable.',

@@ -144,6 +144,13 @@ describe('a cloud of two machines', () => {
     await one.cloud.drain();
     await served(hosts, 'two', '10.0.0.6');
     await one.cloud.resume();
+    expect(gateways.log).toEqual(
+      expect.arrayContaining([
+        expect.stringContaining('one hands its sites over and takes none'),
+        expect.stringContaining('one has handed 1 sites over, and keeps 0'),
+        expect.stringContaining('one takes sites again'),
+      ])
+    );
     await two.cloud.drain();
     await two.cloud.close();
     await served(hosts, 'one', '10.0.0.7');
