@@ -20,7 +20,7 @@ import type { Outage } from './cells.ts';
 export interface Gaps {
   /** The first answer to a message. */
   readonly pongMs: number | undefined;
-  /** Until 64 KiB of the stream have arrived, a quarter of a tenth of a second's worth. */
+  /** Until 16 KiB of the stream have arrived: as much as TCP sends before it waits for an acknowledgement. */
   readonly bulkMs: number | undefined;
 }
 
@@ -191,4 +191,4 @@ function timesOf(text: string, what: 'pong' | 'bulk'): [number, number][] {
 const FLOWS = [process.execPath, '--import', 'tsx', join(import.meta.dirname, 'flows.ts')];
 /** Of those that every contender lets pass. */
 const FLOW_PORTS = [PORTS.echo, PORTS.answer].map(String);
-const MOVED_BYTES = 65_536;
+const MOVED_BYTES = 16_384;

@@ -152,7 +152,7 @@ export class EdgeSession {
         expectedPeer: { trustDomain, role: 'cloud' },
       });
       closing.add(() => tunnel.close());
-      const dataPlane = new EdgeDataPlane({ device, tunnel });
+      const dataPlane = new EdgeDataPlane({ device, tunnel, clock });
       session = new EdgeSession(options, endpoints.length, { tunnel, dataPlane, control }, closing);
       session.#begin();
       return session;

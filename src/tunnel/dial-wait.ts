@@ -119,8 +119,8 @@ const UNREACHED: ReadonlySet<string> = new Set(
 /** The code of an attempt to which the system of the gateway has answered, and no gateway. */
 const NOBODY_LISTENS = 'ECONNREFUSED';
 /** The longest wait after an attempt that has reached no gateway, in ms. */
-const UNREACHED_MS = 500;
-const MIN_AGAIN_MS = 250;
+const UNREACHED_MS = 250;
+const MIN_AGAIN_MS = 200;
 const MAX_AGAIN_MS = 1_000;
 /** What a wait may add to an outage, as a share of it. */
 const OUTAGE_SHARE = 1 / 128;

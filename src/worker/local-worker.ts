@@ -95,11 +95,11 @@ export class LocalWorker implements Worker, AsyncDisposable {
   }
 
   load(plan: TranslationPlanInput): void {
-    this.#pathsRemoved += this.#translator.load(plan);
+    this.#onPathsRemoved(this.#translator.load(plan));
   }
 
   apply(changes: PlanChangesInput): void {
-    this.#pathsRemoved += this.#translator.apply(changes);
+    this.#onPathsRemoved(this.#translator.apply(changes));
   }
 
   planned(realm: string): PlannedRealm | undefined {
@@ -263,6 +263,11 @@ export class LocalWorker implements Worker, AsyncDisposable {
       const mayEnter = verdict === undefined || isAdmitted;
       return (mayEnter ? this.#access.refusalOf(candidate, number) : undefined) ?? verdict;
     });
+  }
+
+  #onPathsRemoved(count: number): void {
+    this.#pathsRemoved += count;
+    if (count > 0) this.#dataPlane?.forgetKept();
   }
 
   #terminateUnwanted(close: TunnelClose): TerminationReport {

@@ -66,7 +66,7 @@ describe('the wait before the next attempt', () => {
       wait.nextMs({ ...LOST, errorCode: 'EHOSTUNREACH' }, false, false),
       wait.nextMs({ ...LOST, errorCode: 'ECONNRESET' }, false, false),
       wait.nextMs({ ...LOST, errorCode: 'ECONNRESET' }, false, false),
-    ]).toEqual([100, 250, 250, 3_000, 400]);
+    ]).toEqual([100, 125, 125, 3_000, 400]);
   });
 
   test('stays short while no gateway is reached, and grows only as the outage does', () => {
@@ -86,8 +86,8 @@ describe('the wait before the next attempt', () => {
       ]);
     }
     expect(seen).toEqual([
-      [250, 250, 312.5],
-      [250, 250, 312.5],
+      [125, 125, 250],
+      [125, 125, 250],
       [250, 250, 625],
       [1_000, 1_000, 1_250],
       [15_000, 15_000, 1_250],
@@ -95,7 +95,7 @@ describe('the wait before the next attempt', () => {
     // None of these attempts counts when a gateway answers again.
     expect(wait.nextMs(LOST, false, false)).toBe(100);
     wait.onUp(0);
-    expect([wait.againMs, wait.nextMs(unreached!, false, false)]).toEqual([312.5, 250]);
+    expect([wait.againMs, wait.nextMs(unreached!, false, false)]).toEqual([250, 125]);
   });
 
   test('is not spread after a tunnel that came up again', () => {
