@@ -28,6 +28,7 @@ import {
   Horizon,
   type MachineStatus,
   Member,
+  type MemberState,
   mayTake,
   type RecallWait,
   SiteClaims,
@@ -320,8 +321,7 @@ export class CloudCluster {
     member.on('state', ({ state }) => {
       if (state === 'closed') return;
       const text = `${member.name} ${STATE_TEXTS[state]}`;
-      logger.warn({ event: 'machine_state', machine: member.name, state }, text);
-      this.#hooks.onFault(state === 'attached' ? undefined : text);
+      tellState(this.#options, this.#hooks, state, text);
     });
     member.on('problem', ({ error }) => this.#failed(error));
     this.#election.on('problem', ({ error }) => this.#failed(error));
@@ -396,9 +396,10 @@ export class CloudCluster {
 
 /** Returns a function that says what a restored store waits for. */
 function waitReporter(
-  { machine, logger }: ResolvedClusterOptions & Pick<ResolvedCloudOptions, 'logger'>,
+  options: ResolvedClusterOptions & Pick<ResolvedCloudOptions, 'logger'>,
   hooks: ClusterHooks
 ): (wait: RecallWait) => void {
+  const { machine } = options;
   return ({ machines, leftMs }) => {
     const left = Number.isFinite(leftMs)
       ? `at most ${Math.ceil(leftMs / 1000)} s`
@@ -408,9 +409,19 @@ function waitReporter(
         ? 'until cached names have expired'
         : `for ${machines.join(', ')}: start it, or remove it if it is off`;
     const text = `the store was restored from a backup: ${machine} waits ${left} ${what}`;
-    logger.warn({ event: 'machine_state', machine, state: 'restoring' }, text);
-    hooks.onFault(text);
+    tellState(options, hooks, 'restoring', text);
   };
+}
+
+/** Logs the state of this machine, and says whether it is a fault of the gateway. */
+function tellState(
+  { machine, logger }: ResolvedClusterOptions & Pick<ResolvedCloudOptions, 'logger'>,
+  hooks: ClusterHooks,
+  state: MemberState | 'restoring',
+  text: string
+): void {
+  logger.warn({ event: 'machine_state', machine, state }, text);
+  hooks.onFault(state === 'attached' ? undefined : text);
 }
 
 /** Refuses an edge for a moment. */

@@ -80,9 +80,9 @@ export class CloudMetrics {
   #addWorkers(set: MetricSet, workers: readonly WorkerStatus[], killed: number): void {
     const down = workers.filter(({ pid }) => pid === 0).length;
     set.addEach('workers', {}, 'state', { up: workers.length - down, down });
+    set.add('workers_killed_total', {}, killed);
     // A single worker is in this process.
     if (workers.length > 1) {
-      set.add('workers_killed_total', {}, killed);
       const worker = 'host';
       set.addHistogram('event_loop_delay_seconds', this.#eventLoopDelay.sample({ worker }));
     }

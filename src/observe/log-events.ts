@@ -78,6 +78,8 @@ export const LOG_EVENTS = {
   cloud_without_sites: 'The cloud has no site yet, and the line says what to do first.',
   edge_ready: 'The command `edge` has started its gateway; `listening` has the addresses.',
   gateway_stopping: 'A signal ends the gateway.',
+  etcd_files_failed:
+    'The renewed files of the certificate for etcd cannot be used; those before are.',
   reloaded: 'The configuration was read again.',
   reload_failed: 'The configuration could not be read again; the gateway goes on as before.',
   restart_needed: 'Keys of the configuration have changed that take effect after a restart.',
