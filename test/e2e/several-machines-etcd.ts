@@ -116,8 +116,10 @@ export class EtcdHost {
     await this.ctl('compact', `${header.revision}`);
   }
 
-  /** Returns whether the member says that it leads. */
+  /** Returns whether the member runs, and says that it leads. */
   async leads(): Promise<boolean> {
+    const { exitCode, signalCode } = this.#program!.child;
+    if (exitCode !== null || signalCode !== null) return false;
     const [{ Status }] = JSON.parse(await this.ctl('endpoint', 'status', '-w', 'json'));
     return Status.leader === Status.header.member_id;
   }

@@ -300,9 +300,7 @@ export class MachinesScene {
   /** Returns which member of etcd leads, when one of those that run does. */
   leader(): Promise<number> {
     return eventually('a member of etcd leads', async () => {
-      const leads = await Promise.all(
-        this.etcdHosts.map((each) => each.leads().catch(() => false))
-      );
+      const leads = await Promise.all(this.etcdHosts.map((each) => each.leads()));
       const at = leads.indexOf(true);
       return at === leads.lastIndexOf(true) && at >= 0 ? at : undefined;
     });
