@@ -158,8 +158,8 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   // The offsets and sums of packets are for the modules on the packet path, and not public. A translator
   // needs no segmenter either.
   'src/packet/checksum.ts': ['replay', 'sockets', 'tcp', 'translator'],
-  'src/packet/fields.ts': ['replay', 'sockets', 'tcp', 'translator'],
-  'src/packet/flow-hash.ts': ['tunnel'],
+  'src/packet/fields.ts': ['dataplane', 'replay', 'sockets', 'tcp', 'translator'],
+  'src/packet/flow-hash.ts': ['dataplane', 'tunnel'],
   'src/packet/header.ts': ['replay', 'sockets', 'tcp', 'translator'],
   'src/packet/ip-writer.ts': ['replay', 'sockets', 'tcp', 'translator'],
   'src/packet/ipv6-extensions.ts': ['sockets', 'translator'],
