@@ -203,7 +203,7 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   setApplied(version: number): void {
     if (version <= this.#applied) return;
     this.#applied = version;
-    this.#writing ??= this.#writeApplied();
+    this.#writeAppliedSoon();
   }
 
   /**
@@ -275,6 +275,7 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     this.#stopTimer();
     lease.ended.addEventListener('abort', () => this.#onLeaseEnd(), { once: true });
     this.#setState('attached');
+    this.#writeAppliedSoon();
     // Nobody waits for it.
     void this.#restored.forget();
   }
@@ -382,21 +383,25 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     this.emit('stop', { detachedMs: this.clock.monotonicMs() - this.#detachedAtMs });
   }
 
-  async #writeApplied(): Promise<void> {
-    const { signal } = this.#end;
-    while (this.#writtenApplied < this.#applied && !signal.aborted) {
-      const lease = this.lease;
-      const version = this.#applied;
-      try {
-        // While this machine is detached, the next registration writes it.
-        if (lease !== undefined) await this.store.commit([this.#appliedWrite(lease)]);
-        this.#writtenApplied = version;
-      } catch (error) {
-        if (!(error instanceof StoreError)) throw error;
-      }
-      await pause(this.clock, this.#options.appliedEveryMs, signal);
+  /** What is applied while this machine is detached is written when it is attached. */
+  #writeAppliedSoon(): void {
+    const isWritten = this.#writtenApplied >= this.#applied;
+    if (this.#writing !== undefined || this.lease === undefined || isWritten) return;
+    this.#writing = this.#writeApplied(this.lease).then(() => {
+      this.#writing = undefined;
+      if (!this.#end.signal.aborted) this.#writeAppliedSoon();
+    });
+  }
+
+  async #writeApplied(lease: StoreLease): Promise<void> {
+    const version = this.#applied;
+    try {
+      await this.store.commit([this.#appliedWrite(lease)]);
+      this.#writtenApplied = version;
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
     }
-    this.#writing = undefined;
+    await pause(this.clock, this.#options.appliedEveryMs, this.#end.signal);
   }
 
   #setState(state: MemberState): void {
