@@ -33,7 +33,7 @@ export {
   type UdpDeviceOptions,
   type UnixDeviceOptions,
 } from './socket.ts';
-export { loadTcpControl, type TcpControl } from './tcp-control.ts';
+export { loadTcpControl, TcpControl } from './tcp-control.ts';
 export type { SocketFaultCounters } from './transport.ts';
 export type { TunRoutes, TunSetup } from './tun-routes.ts';
 export type { TunOffload } from './tun-setup.ts';

@@ -35,13 +35,15 @@ export class EdgeBars {
    * Follows a new snapshot.
    *
    * @param before the snapshot from which names were answered until now; undefined if there was none
-   * @param awayMs for how long the edge had been without its cloud before the snapshot came
+   * @param awayMs for how long the edge had been without its cloud before the snapshot came, as far as it has noticed; 0 if
+   *   it was not
    */
   follow(before: Snapshot | undefined, after: Snapshot, awayMs: number): void {
     const present = hostsByAddress(after);
     const ttlMs = (before?.ttlSeconds ?? 0) * 1000;
     // A presence rests for a TTL at least before it gets another host.
-    if (before !== undefined && ttlMs > 0 && awayMs + NOTICE_MS >= ttlMs) {
+    const isLate = awayMs > 0 && awayMs + NOTICE_MS >= ttlMs;
+    if (before !== undefined && ttlMs > 0 && isLate) {
       const untilMs = this.#clock.monotonicMs() + ttlMs;
       for (const [text, { address, names }] of hostsByAddress(before)) {
         if (!isShared(names, present.get(text)?.names)) {
@@ -52,7 +54,7 @@ export class EdgeBars {
     this.#apply(present);
   }
 
-  /** Ends the timer; what is barred stays so. */
+  /** Ends the timer. What is barred stays barred. */
   close(): void {
     this.#cancel();
   }
@@ -81,7 +83,7 @@ export class EdgeBars {
 interface NamedPresence {
   readonly address: IpAddress;
   readonly names: Set<string>;
-  /** Whether anything is offered there. To a host that is only a client nobody can begin to send. */
+  /** Whether anything is offered there. Nobody can begin to send to a host that offers nothing. */
   isServed: boolean;
 }
 
@@ -112,5 +114,5 @@ function isShared(names: ReadonlySet<string>, others: ReadonlySet<string> | unde
   return false;
 }
 
-/** An edge may be cut off for so long before it notices. */
+/** An edge may be cut off for so long before it notices: three intervals of a keepalive of 10 s, and some more. */
 const NOTICE_MS = 40_000;

@@ -182,7 +182,8 @@ function runClients(service: string, port: number): void {
   };
   const begin = (id: number, client: string): void => {
     const socket = connect({ host: service, port, localAddress: client, family: 4 });
-    socket.on('connect', () => socket.write(`exchange ${id}\n`));
+    // It is sent when the connection is there, also if the exchange has to end before.
+    socket.write(`exchange ${id}\n`);
     const exchange = new Exchange(socket, id, 'client');
     socket.on('data', (chunk) => exchange.take(chunk));
     exchanges.set(id, exchange);

@@ -20,13 +20,17 @@ const WAIT = { timeout: 30_000 };
 
 /** Hosts as `name=address`; one in brackets offers nothing, a name after a comma is an alias. */
 function snapshot(...hosts: string[]): Snapshot {
+  return snapshotOf(TTL_SECONDS, ...hosts);
+}
+
+function snapshotOf(ttlSeconds: number, ...hosts: string[]): Snapshot {
   return {
     revision: 1,
     site: 'site-a',
     sources: [],
     pools: [],
     zone: 'example.test',
-    ttlSeconds: TTL_SECONDS,
+    ttlSeconds,
     pointers: [],
     hosts: hosts.map((text) => {
       const [names = '', address = ''] = text.replace(/[[\]]/g, '').split('=');
@@ -77,6 +81,12 @@ describe('EdgeBars', () => {
 
   test.each([
     ['an edge that was not away', 0, K, snapshot('l=10.0.0.200')],
+    [
+      'an edge that was not away, whose TTL is short',
+      0,
+      snapshotOf(30, 'k=10.0.0.200'),
+      snapshot('l=10.0.0.200'),
+    ],
     ['the same host', TTL_MS, K, K],
     ['a host that keeps one of its names', TTL_MS, snapshot('k,a=::5'), snapshot('b,a=::5')],
     ['a host that is only a client now', TTL_MS, K, snapshot('[l=10.0.0.200')],
