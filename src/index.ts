@@ -263,7 +263,6 @@ export {
   type HandshakeLimits,
   type ListenOptions,
   MtlsTunnel,
-  type NotSentLowat,
   type Tunnel,
   type TunnelCandidate,
   type TunnelEvents,

@@ -14,6 +14,7 @@ const timed: readonly string[] = ['test/interop/', 'test/tcp/scripts/linux.test.
 const programs: readonly string[] = [
   'test/differential/',
   'test/e2e/',
+  'test/faults/',
   'test/package/',
   'test/translator/allocation.test.ts',
 ];
@@ -107,13 +108,19 @@ export const longest: readonly string[] = [
   'test/worker/restart.test.ts',
   'test/gateway/sockets.test.ts',
   // Of `programs`.
+  'test/faults/random-faults.test.ts',
   'test/e2e/two-sites.test.ts',
   'test/package/package.test.ts',
   'test/e2e/trust.test.ts',
   'test/e2e/several-processes.test.ts',
+  'test/e2e/several-machines-store.test.ts',
+  'test/e2e/several-machines.test.ts',
+  'test/e2e/several-machines-partitions.test.ts',
   'test/e2e/bad-input.test.ts',
   'test/e2e/bench-demo.test.ts',
   'test/e2e/prometheus.test.ts',
+  'test/e2e/several-machines-guide.test.ts',
+  'test/e2e/several-machines-amqp.test.ts',
   'test/e2e/proxy.test.ts',
   'test/e2e/sockets-rabbitmq.test.ts',
   'test/e2e/protocols.test.ts',

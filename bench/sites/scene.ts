@@ -170,7 +170,7 @@ export class SitesScene {
   async #token(site: string): Promise<string> {
     const socket = join(this.#options.directory, 'admin.sock');
     const { status, body } = await admin(socket, 'POST', '/v1/tokens', { site });
-    if (status !== 200) throw new Error(`no token for ${site}: ${body.message}`);
+    if (status !== 201) throw new Error(`no token for ${site}: ${body.detail}`);
     return body.token!;
   }
 }

@@ -87,6 +87,7 @@ static void deliver(struct direction *direction, uint64_t now);
 static void fail(const char *what);
 
 static struct options options;
+static bool is_cut;
 
 /* ---- set-up ---- */
 
@@ -200,6 +201,7 @@ static void forward(struct direction *directions)
 		if (fds[2].revents) {
 			if (read(STDIN_FILENO, line, sizeof line) <= 0)
 				return;
+			is_cut = line[0] == '-' || (is_cut && line[0] != '+');
 			report(directions);
 		}
 	}
@@ -259,7 +261,7 @@ static bool pass_link(struct direction *direction, uint32_t bytes, uint64_t now)
 			direction->counters.greatest_queue = queue;
 		direction->clear_at += bytes * 8000000000ull / options.rate;
 	}
-	if (is_lost(direction)) {
+	if (is_lost(direction) || is_cut) {
 		direction->counters.lost++;
 		return false;
 	}
@@ -407,7 +409,9 @@ static void deliver(struct direction *direction, uint64_t now)
 			return;
 		if (now - run->due > direction->counters.greatest_late_ns)
 			direction->counters.greatest_late_ns = now - run->due;
-		if (!write_run(direction, run))
+		if (is_cut)
+			direction->counters.lost += run->count;
+		else if (!write_run(direction, run))
 			direction->counters.refused++;
 		if (run->is_last)
 			direction->tail = run->at + run->length;

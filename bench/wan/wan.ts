@@ -92,11 +92,17 @@ export class Wan {
     return new Wan(forwarder, cloud, edge);
   }
 
+  /** Loses every packet, those on their way too, until `repair`. Resolves when it has begun. */
+  async cut(): Promise<void> {
+    await this.#ask('-');
+  }
+
+  async repair(): Promise<void> {
+    await this.#ask('+');
+  }
+
   async report(): Promise<WanReport> {
-    const asked = this.#forwarder.stdout.length;
-    this.#forwarder.write('?\n');
-    const line = await this.#answer(asked);
-    const [toEdge, toCloud] = JSON.parse(line) as [WanCounters, WanCounters];
+    const [toEdge, toCloud] = await this.#ask('?');
     const dropped = await Promise.all([droppedBy(this.#cloud), droppedBy(this.#edge)]);
     return { toCloud, toEdge, dropped: dropped[0] + dropped[1] };
   }
@@ -104,6 +110,12 @@ export class Wan {
   async close(): Promise<void> {
     this.#forwarder.child.stdin!.end();
     await this.#forwarder.ended;
+  }
+
+  async #ask(question: string): Promise<[WanCounters, WanCounters]> {
+    const asked = this.#forwarder.stdout.length;
+    this.#forwarder.write(`${question}\n`);
+    return JSON.parse(await this.#answer(asked)) as [WanCounters, WanCounters];
   }
 
   #answer(after: number): Promise<string> {

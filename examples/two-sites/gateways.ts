@@ -53,14 +53,16 @@ export class GatewayProcess {
   }
 }
 
-/** The process of the cloud gateway, and the command by which it is operated. */
+/** The process of a cloud gateway, and the command by which it is operated. */
 export class CloudProcess extends GatewayProcess {
   readonly #host: Pick<Place, 'run'>;
   readonly #adminSocket: string;
 
-  /** @param config the keys of `cloud.yaml` that depend on the scene */
-  constructor(host: Pick<Place, 'spawn' | 'run'>, directory: string, config: object) {
-    const home = join(directory, 'cloud');
+  /**
+   * @param home its directory
+   * @param config the keys of `cloud.yaml` that depend on the scene
+   */
+  constructor(host: Pick<Place, 'spawn' | 'run'>, home: string, config: object) {
     mkdirSync(home, { recursive: true });
     const common = {
       trustDomain: ZONE,

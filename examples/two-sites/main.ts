@@ -3,7 +3,8 @@
  *
  * It runs itself in new namespaces (user, network, mount, PID), so it needs no root, changes nothing outside and
  * leaves nothing behind. If the system forbids that, it prints what is missing and runs the same programs with devices
- * of the type `sockets`, which need no namespaces; `--rootless` does the same. With `--json`, standard output is one JSON
+ * of the type `sockets`, which need no namespaces; `--rootless` does the same. `--machines 2` shows another scene: a cloud
+ * of two machines, one of which is lost. It needs namespaces, etcd and RabbitMQ. With `--json`, standard output is one JSON
  * object. `VP_DEMO_WORKERS=2` in the environment spreads the cloud gateway over two processes, if it has a TUN.
  * SIGTERM, SIGINT or SIGHUP ends the demo with all processes that it has started.
  * @module
@@ -14,6 +15,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LinuxTun } from 'virtual-presence';
+import { SERVER as RABBITMQ } from './rabbitmq.ts';
 import { Report } from './report.ts';
 
 /** The environment variable with the scene's directory, for the program inside the namespaces. */
@@ -23,6 +25,13 @@ const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 /** The longest time that the scene may take to end after a signal, in ms. */
 const END_TIMEOUT_MS = 10_000;
 
+const isMachines = process.argv.includes('--machines');
+if (isMachines && process.argv[process.argv.indexOf('--machines') + 1] !== '2') {
+  fail('--machines takes the number 2: the scene has two machines');
+}
+if (isMachines && process.argv.includes('--rootless')) {
+  fail('the scene of two machines needs namespaces, so --rootless cannot show it');
+}
 const { [INSIDE]: inside } = process.env;
 if (inside !== undefined) await runInside(inside);
 else if (process.argv.includes('--rootless')) await runRootless();
@@ -40,6 +49,7 @@ async function runOutside(): Promise<void> {
   } else {
     process.stderr.write(`${missing}\n`);
   }
+  if (isMachines) fail('the scene of two machines is not shown, because it needs what is missing');
   await runRootless();
 }
 
@@ -67,12 +77,11 @@ async function runInNamespaces(flags: readonly string[]): Promise<number> {
 
 function whatIsMissing(flags: readonly string[]): string | undefined {
   if (process.platform !== 'linux') return 'namespaces and TUN need Linux';
-  for (const program of ['unshare', 'nsenter', 'ip']) {
+  const programs = { unshare: 'util-linux', nsenter: 'util-linux', ip: 'iproute2' };
+  const machines = { etcd: 'etcd-server', [RABBITMQ]: 'rabbitmq-server' };
+  for (const [program, from] of Object.entries({ ...programs, ...(isMachines && machines) })) {
     const { status } = spawnSync('sh', ['-c', `command -v ${program}`]);
-    if (status !== 0) {
-      const from = program === 'ip' ? 'iproute2' : 'util-linux';
-      return `${program} is not installed (Debian package ${from})`;
-    }
+    if (status !== 0) return `${program} is not installed (Debian package ${from})`;
   }
   const { status, stderr } = spawnSync('unshare', [...flags, 'true'], { encoding: 'utf8' });
   if (status !== 0) return `this system forbids new namespaces: ${stderr.trim()}`;
@@ -88,14 +97,14 @@ async function runInside(directory: string): Promise<void> {
     process.stderr.write(`${(error as Error).message}\n`);
     process.exit(MISSING);
   }
+  const { runMachinesScene } = await import('./two-machines.ts');
   const { runScene } = await import('./namespaces.ts');
-  await run((report) => runScene(report, directory));
+  await run((report) => (isMachines ? runMachinesScene : runScene)(report, directory));
 }
 
 async function runRootless(): Promise<void> {
   if (process.platform !== 'linux') {
-    process.stderr.write('the demo needs Linux, which alone has all addresses of 127.0.0.0/8\n');
-    process.exit(1);
+    fail('the demo needs Linux, which alone has all addresses of 127.0.0.0/8');
   }
   process.stderr.write(
     'running the gateways without namespaces, with devices of the type sockets\n'
@@ -105,6 +114,11 @@ async function runRootless(): Promise<void> {
   const { endProcesses } = await import('./local-place.ts');
   const directory = newDirectory(endProcesses);
   await run((report) => runRootlessScene(report, directory));
+}
+
+function fail(reason: string): never {
+  process.stderr.write(`${reason}\n`);
+  process.exit(1);
 }
 
 /** Creates a directory that is removed when this process exits, after `end`. */

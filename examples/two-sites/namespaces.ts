@@ -30,7 +30,7 @@ export async function runScene(report: Report, directory: string): Promise<void>
   await a.start('console', ['compute host of site A', '6080', '6081']);
   await b.start('console', ['compute host of site B', '6080', '6081']);
 
-  const cloud = new CloudProcess(cloudGateway, directory, {
+  const cloud = new CloudProcess(cloudGateway, `${directory}/cloud`, {
     workers: Number(process.env.VP_DEMO_WORKERS ?? 1),
     device,
     tunnel: `${CLOUD_WAN}:7443`,

@@ -20,7 +20,9 @@ export interface Download {
   readonly isWhole: boolean;
   readonly length: number;
   readonly elapsedMs: number;
+  /** When the last data arrived, by the wall clock. */
   readonly lastMs: number;
+  readonly longestGapMs: number;
   readonly error?: string;
 }
 
@@ -69,7 +71,11 @@ export abstract class Place {
   }
 
   /** Starts one of the programs in `hosts/` and waits until it is ready. */
-  async start(program: string, args: readonly string[], env?: NodeJS.ProcessEnv): Promise<void> {
+  async start(
+    program: string,
+    args: readonly string[],
+    env?: NodeJS.ProcessEnv
+  ): Promise<{ readonly child: ChildProcess; readonly output: () => string }> {
     const child = this.spawn(this.script(program, ...args), env);
     const output = outputOf(child);
     await eventually(`${program} at ${this.name}`, () => {
@@ -77,6 +83,7 @@ export abstract class Place {
       if (child.exitCode !== null) throw new Error(output().trim());
       return undefined;
     });
+    return { child, output };
   }
 
   async get(url: string): Promise<string> {
@@ -97,12 +104,14 @@ export abstract class Place {
     return this.run(this.script('connect', host, String(port), ...source));
   }
 
-  /** Starts a download that runs in the background. */
+  /** Starts a download that runs in the background, and gives up after so many seconds without data. */
   async download(
-    mebibytes: number
+    mebibytes: number,
+    patienceSeconds = 2
   ): Promise<{ flows: Promise<unknown>; result: Promise<Download> }> {
     const host = await this.reach(`neutron.${ZONE}`);
-    const child = this.spawn(this.script('download', host, '9697', String(mebibytes)));
+    const args = [host, '9697', String(mebibytes), String(patienceSeconds)];
+    const child = this.spawn(this.script('download', ...args));
     const output = outputOf(child);
     const ended = new Promise<void>((resolve) => child.once('close', resolve));
     return {
@@ -136,7 +145,7 @@ export async function checkByDig(
   expect(/NOERROR/.test(empty.stdout) && /ANSWER: 0/.test(empty.stdout), 'AAAA is not empty');
 }
 
-function outputOf(child: ChildProcess): () => string {
+export function outputOf(child: ChildProcess): () => string {
   let output = '';
   for (const stream of [child.stdout!, child.stderr!]) {
     stream.on('data', (chunk: Buffer) => {

@@ -1,14 +1,15 @@
 /**
- * Starts RabbitMQ on a host of the scene, with all its files in the scene's directory.
+ * RabbitMQ on a host of the scene, with all its files in the scene's directory.
  * @module
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Place } from './place.ts';
-import { eventually, LeftOut } from './report.ts';
+import { eventually, expect, LeftOut } from './report.ts';
 
-/** The script in Debian; its wrapper in /usr/sbin would start it as another user. */
-const SERVER = '/usr/lib/rabbitmq/bin/rabbitmq-server';
+/** The scripts in Debian; their wrappers in /usr/sbin would start them as another user. */
+const SCRIPTS = '/usr/lib/rabbitmq/bin';
+export const SERVER: string = `${SCRIPTS}/rabbitmq-server`;
 
 /** @throws {LeftOut} if RabbitMQ is not installed. */
 export function checkRabbitMq(): void {
@@ -37,8 +38,7 @@ export async function startRabbitMq(
   );
   writeFileSync(join(home, 'enabled_plugins'), '[].\n');
   const env = {
-    HOME: home,
-    RABBITMQ_NODENAME: 'rabbit@localhost',
+    ...nodeOf(home),
     RABBITMQ_CONFIG_FILE: join(home, 'rabbitmq.conf'),
     RABBITMQ_ENABLED_PLUGINS_FILE: join(home, 'enabled_plugins'),
     RABBITMQ_MNESIA_BASE: join(home, 'mnesia'),
@@ -62,4 +62,35 @@ export async function startRabbitMq(
     },
     60_000
   );
+}
+
+/** A connection, as the broker sees it. */
+export interface BrokerConnection {
+  /** The client's address and port, and the broker's. */
+  readonly name: string;
+  readonly connectedAt: Date;
+}
+
+/** Asks the RabbitMQ of this host and directory which connections it has. */
+export async function listConnections(
+  host: Pick<Place, 'run'>,
+  directory: string
+): Promise<BrokerConnection[]> {
+  const variables = Object.entries(nodeOf(join(directory, 'rabbitmq'))).map((each) =>
+    each.join('=')
+  );
+  const list = ['list_connections', 'name', 'connected_at', '--silent', '--formatter', 'json'];
+  const command = ['env', ...variables, `${SCRIPTS}/rabbitmqctl`, ...list];
+  const { code, stdout, stderr } = await host.run(command);
+  expect(code === 0, `rabbitmqctl: ${stderr.trim()}`);
+  const connections = JSON.parse(stdout) as { name: string; connected_at: number }[];
+  return connections.map(({ name, connected_at }) => ({
+    name,
+    connectedAt: new Date(connected_at),
+  }));
+}
+
+/** What its programs have to know of a broker: where the shared secret is, and its name. */
+function nodeOf(home: string): Record<string, string> {
+  return { HOME: home, RABBITMQ_NODENAME: 'rabbit@localhost' };
 }

@@ -55,7 +55,7 @@ export async function runRootlessScene(report: Report, directory: string): Promi
   await a.start('console', ['compute host of site A', '6080', '6081'], at(services.a));
   await b.start('console', ['compute host of site B', '6080', '6081'], at(services.b));
 
-  const cloud = new CloudProcess(control, directory, {
+  const cloud = new CloudProcess(control, join(directory, 'cloud'), {
     device: {
       type: 'sockets',
       address: CONTROL,

@@ -1,5 +1,5 @@
 /**
- * The networks of the scene: three realms with one address plan, and a WAN between their gateways.
+ * The networks of the scenes. In both, all realms have one address plan, and a WAN is between their gateways.
  *
  * ```
  *  site A 10.0.0.0/24         cloud 10.0.0.0/24             site B 10.0.0.0/24
@@ -8,8 +8,17 @@
  *                   +----------------- wan (a bridge) ---------------+
  * ```
  *
+ * With two machines, and etcd on the WAN:
+ *
+ * ```
+ *  site A 10.0.0.0/24         cloud 10.0.0.0/24 (lan, a bridge)
+ *  compute-a .5 - gw-a .1     broker .5     one .2         two .3
+ *                   |198.51.100.11            |198.51.100.1  |198.51.100.2
+ *                   +--------------- wan (a bridge) ---------+---- .100 etcd
+ * ```
+ *
  * In each realm the presences are in 10.0.0.128/25. This is a part of the LAN's own prefix, and the gateway's
- * kernel answers ARP for it, so no host needs a route or other configuration for the gateways.
+ * kernel answers ARP for it; of two machines, the one that holds the site does; so no host needs a route or other configuration for the gateways.
  * @module
  */
 import { execFile } from 'node:child_process';
@@ -23,12 +32,20 @@ export interface Topology {
   readonly sites: Readonly<Record<'a' | 'b', { readonly gateway: Host; readonly compute: Host }>>;
 }
 
+export interface MachinesTopology {
+  readonly machines: readonly [Host, Host];
+  readonly broker: Host;
+  readonly site: { readonly gateway: Host; readonly compute: Host };
+}
+
 export const LAN_GATEWAY = '10.0.0.1';
 export const CLOUD_WAN = '198.51.100.1';
+/** The addresses of the machines `one` and `two`, and of etcd. */
+export const MACHINES_WAN = ['198.51.100.1', '198.51.100.2'] as const;
+export const ETCD = '198.51.100.100';
 
 export async function buildTopology(directory: string): Promise<Topology> {
-  await ip('link', 'add', 'wan', 'type', 'bridge');
-  await ip('link', 'set', 'wan', 'up');
+  await bridge('wan');
 
   const cloudGateway = await gateway('gw', CLOUD_WAN);
   await cloudGateway.ip('link', 'add', 'lan0', 'type', 'bridge');
@@ -43,15 +60,46 @@ export async function buildTopology(directory: string): Promise<Topology> {
     cloudGateway,
     broker,
     control,
-    sites: { a: await site('a', 11), b: await site('b', 12) },
+    sites: { a: await site('a', 11, directory), b: await site('b', 12, directory) },
   };
+}
 
-  async function site(name: string, wan: number) {
-    const siteGateway = await gateway(`gw-${name}`, `198.51.100.${wan}`);
-    const compute = await lanHost(`compute-${name}`, '10.0.0.5', siteGateway, 'lan0', directory);
-    await siteGateway.ip('address', 'add', `${LAN_GATEWAY}/24`, 'dev', 'lan0');
-    return { gateway: siteGateway, compute };
-  }
+export async function buildMachinesTopology(directory: string): Promise<MachinesTopology> {
+  await bridge('wan');
+  await ip('address', 'add', `${ETCD}/24`, 'dev', 'wan');
+  await bridge('lan');
+  const broker = await lanHost('broker', '10.0.0.5', undefined, 'lan-broker', directory);
+  await ip('link', 'set', 'lan-broker', 'master', 'lan');
+  return {
+    machines: [await machine('one', 0), await machine('two', 1)],
+    broker,
+    site: await site('a', 11, directory),
+  };
+}
+
+/** Takes the cables out of a machine, so that its kernel tells nobody that its programs end. */
+export async function cutOff({ name }: Host): Promise<void> {
+  for (const port of [`lan-${name}`, `wan-${name}`]) await ip('link', 'set', port, 'down');
+}
+
+async function bridge(name: string): Promise<void> {
+  await ip('link', 'add', name, 'type', 'bridge');
+  await ip('link', 'set', name, 'up');
+}
+
+async function machine(name: string, index: 0 | 1): Promise<Host> {
+  const host = await gateway(name, MACHINES_WAN[index]);
+  await host.cable('lan0', undefined, `lan-${name}`);
+  await host.ip('address', 'add', `10.0.0.${index + 2}/24`, 'dev', 'lan0');
+  await ip('link', 'set', `lan-${name}`, 'master', 'lan');
+  return host;
+}
+
+async function site(name: string, wan: number, directory: string) {
+  const siteGateway = await gateway(`gw-${name}`, `198.51.100.${wan}`);
+  const compute = await lanHost(`compute-${name}`, '10.0.0.5', siteGateway, 'lan0', directory);
+  await siteGateway.ip('address', 'add', `${LAN_GATEWAY}/24`, 'dev', 'lan0');
+  return { gateway: siteGateway, compute };
 }
 
 async function gateway(name: string, wanAddress: string): Promise<Host> {
@@ -65,7 +113,7 @@ async function gateway(name: string, wanAddress: string): Promise<Host> {
 async function lanHost(
   name: string,
   address: string,
-  gatewayHost: Host,
+  gatewayHost: Host | undefined,
   port: string,
   directory: string
 ): Promise<Host> {

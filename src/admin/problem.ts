@@ -96,6 +96,9 @@ const STATUSES: Readonly<Record<string, number>> = {
   ERR_PRESENCE_PEER_REFUSED: 502,
   ERR_PRESENCE_STORE: 503,
   ERR_PRESENCE_STORE_UNAVAILABLE: 503,
+  ERR_PRESENCE_STORE_DOUBT: 503,
+  ERR_PRESENCE_STORE_REPLACED: 503,
+  ERR_PRESENCE_ALLOCATOR_UNAVAILABLE: 503,
   ERR_PRESENCE_ENVIRONMENT: 503,
 };
 
@@ -105,5 +108,6 @@ const REMEDIES: Readonly<Record<string, string>> = {
   ERR_PRESENCE_STORE: 'Check the state directory and its disk, then read the state again.',
   ERR_PRESENCE_STORE_UNAVAILABLE:
     'Look at the store and the way to it, and repeat the request, also at another machine of the cloud.',
+  ERR_PRESENCE_STORE_DOUBT: 'Look whether the change is there before you repeat the request.',
   ERR_PRESENCE_POOL_EXHAUSTED: 'Give the site a larger pool, or release the addresses of clients.',
 };

@@ -9,8 +9,9 @@ import { HostPortSchema } from '../base/host-port-schema.ts';
 import { NameText, type Schema } from '../base/schema.ts';
 import { MEMBER_DEFAULTS } from '../cluster/index.ts';
 import { ConfigError } from '../errors.ts';
-import type { EtcdStore, EtcdStoreOptions } from '../etcd/index.ts';
+import type { EtcdCredentials, EtcdStore, EtcdStoreOptions } from '../etcd/index.ts';
 import { endpointList } from '../gateway/cloud-options.ts';
+import type { Logger } from '../observe/index.ts';
 import { PathText } from './common-file.ts';
 import type { ConfigFile } from './config-file.ts';
 import { readPassphrase, readText } from './files.ts';
@@ -77,7 +78,7 @@ export const ClusterFileSchema: Schema<ClusterKeys> = v.strictObject({
 }) as unknown as Schema<ClusterKeys>;
 
 /** What the files of the keys say. */
-type EtcdFiles = Pick<EtcdStoreOptions, 'credentials' | 'user'>;
+type EtcdFiles = Pick<EtcdStoreOptions, 'user'> & { readonly credentials?: EtcdCredentials };
 
 /**
  * Reads the files that the keys name, and connects to nothing.
@@ -116,7 +117,8 @@ export function readEtcdFiles(file: ConfigFile, { etcd }: ClusterKeys): EtcdFile
 }
 
 /**
- * Opens the store that all machines share.
+ * Opens the store that all machines share. The files of its certificate are read again for each new connection, so that
+ * renewed ones are used.
  *
  * @throws {ConfigError | EnvironmentError} as `readEtcdFiles`, and if the packages are not installed.
  * @throws {StoreUnavailableError} if etcd does not answer.
@@ -124,12 +126,47 @@ export function readEtcdFiles(file: ConfigFile, { etcd }: ClusterKeys): EtcdFile
 export async function openClusterStore(
   file: ConfigFile,
   keys: ClusterKeys,
-  trustDomain: string
+  trustDomain: string,
+  logger: Logger
 ): Promise<EtcdStore> {
   const { endpoints, prefix = `/vp/${trustDomain}/` } = keys.etcd;
-  const files = readEtcdFiles(file, keys);
+  const { credentials, user } = readEtcdFiles(file, keys);
   const { EtcdStore } = await import('../etcd/index.ts');
-  return EtcdStore.open({ endpoints, prefix, ...files });
+  return EtcdStore.open({
+    endpoints,
+    prefix,
+    ...(credentials && {
+      credentials: renewable(credentials, () => readEtcdFiles(file, keys), logger),
+    }),
+    ...(user && { user }),
+  });
+}
+
+/**
+ * Returns a function that reads the credentials again, and logs once why that fails each time.
+ *
+ * @param first what was read at the start
+ */
+function renewable(
+  first: EtcdCredentials,
+  read: () => EtcdFiles,
+  logger: Logger
+): () => EtcdCredentials {
+  let present = first;
+  let fault = '';
+  return () => {
+    try {
+      const { credentials = first } = read();
+      present = credentials;
+      fault = '';
+    } catch (error) {
+      const { message } = error as Error;
+      const text = `the files for etcd cannot be used, those before are: ${message}`;
+      if (message !== fault) logger.warn({ event: 'etcd_files_failed', err: error }, text);
+      fault = message;
+    }
+    return present;
+  };
 }
 
 function at(key: keyof EtcdKeys): string {

@@ -67,6 +67,7 @@ export async function runGateway(
     throw error;
   } finally {
     for (const [signal, listener] of listeners) signals.off(signal, listener);
+    notify.close();
   }
 }
 

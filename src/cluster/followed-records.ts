@@ -17,14 +17,11 @@ export interface Followed<T> {
  * When a commit of this process resolves, its records are here.
  */
 export class FollowedRecords<T> {
-  readonly #store: LeasingStore;
   readonly #prefix: string;
   readonly #schema: Schema<T>;
   readonly #onChange: (names: readonly string[]) => void;
   readonly #records = new Map<string, Followed<T>>();
   readonly #unwatch: () => void;
-  /** The store's data that the versions here are about. */
-  #clusterId: string;
   /** Changes that came before the store was read. */
   #early: Change[] | undefined = [];
 
@@ -34,11 +31,9 @@ export class FollowedRecords<T> {
     schema: Schema<T>,
     onChange: (names: readonly string[]) => void
   ) {
-    this.#store = store;
     this.#prefix = prefix;
     this.#schema = schema;
     this.#onChange = onChange;
-    this.#clusterId = store.clusterId;
     this.#unwatch = store.watch(prefix, (changes) => {
       if (this.#early === undefined) this.#onChange(this.#take(changes));
       else this.#early.push(...changes);
@@ -87,15 +82,12 @@ export class FollowedRecords<T> {
   }
 
   #take(changes: readonly Change[]): readonly string[] {
-    // Versions of different stores cannot be compared.
-    const isSameStore = this.#clusterId === this.#store.clusterId;
-    this.#clusterId = this.#store.clusterId;
     const names: string[] = [];
     for (const { key, value, version } of changes) {
       const name = key.slice(this.#prefix.length);
       const known = this.#records.get(name);
       // A list may be newer than what the watch has shown so far.
-      if (known !== undefined && isSameStore && version <= known.version) continue;
+      if (known !== undefined && version <= known.version) continue;
       const read = value === undefined ? undefined : v.safeParse(this.#schema, value);
       if (read?.success === true) this.#records.set(name, { value: read.output, version });
       else this.#records.delete(name);

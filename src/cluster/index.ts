@@ -17,6 +17,8 @@ export { Horizon } from './horizon.ts';
 export type { MachineStatus, Machines, MachinesEvents } from './machines.ts';
 export { Member, type MemberEvents, type MemberState } from './member.ts';
 export { MEMBER_DEFAULTS, type MemberOptions } from './member-options.ts';
+export { mayTake } from './next-machine.ts';
+export type { RecallRules, RecallWait } from './recall.ts';
 export {
   type Claim,
   SITE_CLAIMS_DEFAULTS,

@@ -3,7 +3,7 @@
  *
  * | key | value | ends with |
  * | --- | --- | --- |
- * | `meta` | which store's data this is | |
+ * | `meta` | which store's data this is: `StoreMeta` | |
  * | `machine/<name>` | that a machine is one of the cloud | `Member.remove` |
  * | `worker/<name>` | where a live machine can be reached | its lease |
  * | `fence/<name>` | compared by every transaction of the machine | its lease |
@@ -12,6 +12,9 @@
  * | `holder/<site>` | the machine at which the site's tunnel is | its lease |
  * | `want/<site>/<name>` | a machine's question whether the holder has a live tunnel | its lease |
  * | `confirm/<name>` | the version up to which revocations are in effect at the machine | its lease |
+ * | `recall/<name>/<key>` | an entry as the machine had it when the store was restored | the restore |
+ * | `recalled/<name>` | that these entries are complete | the restore |
+ * | `restored` | whose recalled entries count | the restore |
  *
  * A value that does not match its schema counts as absent. Fields that a schema does not know are ignored, so that a
  * later version may add some.
@@ -20,8 +23,9 @@
 import * as v from 'valibot';
 import type { HostPort } from '../base/host-port.ts';
 import type { Schema } from '../base/schema.ts';
+import type { Json } from '../store/index.ts';
+import type { StoreMeta } from '../store/meta.ts';
 
-export const META_KEY = 'meta';
 export const CONTROLLER_KEY = 'controller';
 export const MACHINES = 'machine/';
 export const WORKERS = 'worker/';
@@ -30,13 +34,16 @@ export const APPLIED = 'applied/';
 export const HOLDERS = 'holder/';
 export const WANTS = 'want/';
 export const CONFIRMS = 'confirm/';
+export const RECALLS = 'recall/';
+export const RECALLED = 'recalled/';
+export const RESTORED_KEY = 'restored';
 
-export interface MetaRecord {
-  /** `LeasingStore.clusterId` of the store for which the data is valid. */
-  readonly cluster: string;
-}
-
-export const MetaSchema: Schema<MetaRecord> = v.object({ cluster: v.string() });
+export const MetaSchema: Schema<StoreMeta> = v.looseObject({
+  cluster: v.string(),
+  id: v.optional(v.string()),
+  cloud: v.optional(v.string()),
+  versionBase: v.optional(v.pipe(v.number(), v.safeInteger())),
+}) as Schema<StoreMeta>;
 
 export interface MachineRecord {
   /** After how long without the store the machine ends all tunnels, in ms; null: never. */
@@ -86,6 +93,48 @@ export interface OwnerRecord {
 export const OwnerSchema: Schema<OwnerRecord> = v.object({
   machine: v.string(),
   lease: v.string(),
+});
+
+/** An entry as a machine had it; without a value if it had none. */
+export interface RecallRecord {
+  readonly value?: Json | undefined;
+}
+
+export const RecallSchema: Schema<RecallRecord> = v.object({
+  value: v.optional(v.unknown()),
+}) as Schema<RecallRecord>;
+
+/** What a machine has recalled. */
+export interface RecalledRecord {
+  /** `LeasingStore.clusterId` of the store that was restored. */
+  readonly cluster: string;
+  /** The last version that the machine has seen; 0 for a process that has no memory of the store. */
+  readonly seen: number;
+  /** The version of the data that `recall/<name>/` has; 0 if it has nothing. */
+  readonly version: number;
+  /** An operator has said instead that the machine is off. */
+  readonly removed: boolean;
+}
+
+export const RecalledSchema: Schema<RecalledRecord> = v.object({
+  cluster: v.string(),
+  seen: v.number(),
+  version: v.number(),
+  removed: v.boolean(),
+});
+
+/** How a store comes into force again. */
+export interface RestoredRecord {
+  readonly cluster: string;
+  /** The machine whose entries count; null if none has any. */
+  readonly machine: string | null;
+  readonly versionBase: number;
+}
+
+export const RestoredSchema: Schema<RestoredRecord> = v.object({
+  cluster: v.string(),
+  machine: v.nullable(v.string()),
+  versionBase: v.number(),
 });
 
 /** A want says all in its key. */

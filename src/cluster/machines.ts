@@ -94,6 +94,12 @@ export class Machines extends Emitter<MachinesEvents> {
     return this.#workers.get(name);
   }
 
+  /** Counts anew for how long each machine is not alive, because a restored store has just come into force. */
+  restart(): void {
+    const nowMs = this.#clock.monotonicMs();
+    for (const name of this.#deadSinceMs.keys()) this.#deadSinceMs.set(name, nowMs);
+  }
+
   close(): void {
     this.#records.close();
     this.#workers.close();

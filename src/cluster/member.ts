@@ -4,10 +4,12 @@
  * - A machine registers, and only then what needs the store reads it (rule of `test/model/revocation.ts`): so whoever
  *   waits for all machines that are registered misses none.
  * - Each commit compares the machine's fence, and a commit in doubt is looked up (rule of `test/model/doubt.ts`).
+ * - Before it registers, a store that was restored from a backup gets back what machines had in memory (`recall.ts`).
  * - When its lease may have ended, the machine is detached. It tries again, and registers again under a new lease. What
  *   else it had written under the lease, the others of this module write again.
  * @module
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../base/clock.ts';
 import { Emitter } from '../base/emitter.ts';
 import type { HostPort } from '../base/host-port.ts';
@@ -23,9 +25,10 @@ import {
   type MemberOptions,
   type ResolvedMemberOptions,
 } from './member-options.ts';
-import { checkMeta } from './meta.ts';
 import { pause } from './pause.ts';
+import { RECALL_CONTACT_MS, type RecallWait } from './recall.ts';
 import { MachineRemovedError, Registration } from './registration.ts';
+import { RestoredStore } from './restored-store.ts';
 
 /**
  * `attached`: the lease is alive. `detached`: it may have ended, and this machine claims and writes nothing. `removed`: an
@@ -54,6 +57,7 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   readonly #fence: Fence;
   readonly #fenced: FencedStore;
   readonly #registration: Registration;
+  readonly #restored: RestoredStore;
   readonly #end = new AbortController();
   #machines: Machines | undefined;
   #state: MemberState = 'detached';
@@ -62,6 +66,10 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   #stopTimer: () => void = () => {};
   #endpoints: readonly HostPort[];
   #isDraining = false;
+  /** Whether the restored store has what this machine uses. */
+  #isRecalled = false;
+  /** What the last registration has written of this machine as a worker. */
+  #written: Write | undefined;
   #applied = 0;
   #writtenApplied = 0;
   #writing: Promise<void> | undefined;
@@ -81,21 +89,29 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
       fence: this.#fence,
       signal: this.#end.signal,
     });
+    const hooks = { onWait: this.#onWait, onRestored: () => this.#machines?.restart() };
+    this.#restored = new RestoredStore(options, hooks, this.#end.signal);
     this.#endpoints = options.endpoints;
     this.#detachedAtMs = options.clock.monotonicMs();
   }
 
   /**
    * Registers this machine. If a process of the same machine was alive shortly before, it waits for the end of its lease.
+   * If the store was restored from a backup, it waits for other machines, see `MemberOptions.onRecall`.
    *
-   * @throws {ConflictError} if another process is this machine, or the store has the data of another one; see `checkMeta`.
+   * @throws {ConflictError} if another process is this machine, or the store has the data of another cloud.
+   * @throws the reason of `options.signal`, if that is aborted meanwhile.
    * @throws {StoreError} if the store does not answer.
    * @throws {ApiMisuseError | ConfigError} if an option is invalid; the message names it.
    */
   static async join(options: MemberOptions): Promise<Member> {
     const member = new Member(checkMemberOptions(options));
+    const { signal } = options;
+    const end = (): void => member.#end.abort();
     try {
-      await checkMeta(member.leasing);
+      signal?.throwIfAborted();
+      signal?.addEventListener('abort', end);
+      await member.#restored.settled(false);
       await member.#attach();
       const machines = await Machines.open(member.leasing, member.clock);
       member.#machines = machines;
@@ -103,7 +119,10 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
       return member;
     } catch (error) {
       await member.close();
+      signal?.throwIfAborted();
       throw error;
+    } finally {
+      signal?.removeEventListener('abort', end);
     }
   }
 
@@ -128,7 +147,8 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   get detached(): { readonly sinceMs: number; readonly stopsAtMs: number } | undefined {
     if (this.#state === 'attached') return undefined;
     const sinceMs = this.#detachedAtMs;
-    const leftMs = this.#state === 'removed' ? 0 : this.#options.maxDetachedMs;
+    const endless = this.#isRecalled ? Number.POSITIVE_INFINITY : this.#options.maxDetachedMs;
+    const leftMs = this.#state === 'removed' ? 0 : endless;
     return { sinceMs, stopsAtMs: sinceMs + leftMs };
   }
 
@@ -183,17 +203,20 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   setApplied(version: number): void {
     if (version <= this.#applied) return;
     this.#applied = version;
-    this.#writing ??= this.#writeApplied();
+    this.#writeAppliedSoon();
   }
 
   /**
-   * Removes a machine from the cloud, on the operator's word that it is off: nobody waits for it any more.
+   * Removes a machine from the cloud, on the operator's word that it is off: nobody waits for it any more, also not while
+   * the store was restored.
    *
    * @throws {NotFoundError} if there is no such machine.
    * @throws {ConflictError} if it is alive.
    * @throws {StoreUnavailableError} if this machine is detached.
    */
   async remove(machine: string): Promise<void> {
+    const { recall } = this.#restored;
+    if (recall !== undefined) return recall.remove(machine);
     const status = this.machines.get(machine);
     if (status === undefined) throw new NotFoundError(`there is no machine "${machine}"`);
     if (status.isLive) {
@@ -236,6 +259,11 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     const lease = await this.leasing.grant(this.#options.ttlMs);
     try {
       await this.#registration.write(lease, () => this.#others(lease));
+      // What has changed while that commit was on its way is not a part of it.
+      while (!isDeepStrictEqual(this.#written, this.#workerWrite(lease))) {
+        this.#written = this.#workerWrite(lease);
+        await this.store.commit([this.#written]);
+      }
       // The lease may have ended meanwhile.
       if (this.#fence.guard === undefined || this.#end.signal.aborted) throw detachedError();
     } catch (error) {
@@ -247,10 +275,14 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     this.#stopTimer();
     lease.ended.addEventListener('abort', () => this.#onLeaseEnd(), { once: true });
     this.#setState('attached');
+    this.#writeAppliedSoon();
+    // Nobody waits for it.
+    void this.#restored.forget();
   }
 
   #others(lease: StoreLease): readonly Write[] {
     const worker = this.#workerWrite(lease);
+    this.#written = worker;
     this.#writtenApplied = this.#applied;
     return this.#applied === 0 ? [worker] : [worker, this.#appliedWrite(lease)];
   }
@@ -275,12 +307,37 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     this.#fence.end();
     if (this.#state !== 'attached') return;
     const { maxDetachedMs } = this.#options;
-    this.#detachedAtMs = this.clock.monotonicMs();
-    if (Number.isFinite(maxDetachedMs)) {
-      this.#stopTimer = this.clock.after(maxDetachedMs, () => this.#emitStop(), true);
-    }
+    this.#stopIn(maxDetachedMs);
     this.#setState('detached');
     this.#attaching = this.#attachAgain();
+  }
+
+  /** All tunnels have to end in `ms` unless this machine attaches before. */
+  #stopIn(ms: number): void {
+    this.#stopTimer();
+    this.#detachedAtMs = this.clock.monotonicMs();
+    if (Number.isFinite(ms)) this.#stopTimer = this.clock.after(ms, () => this.#emitStop(), true);
+  }
+
+  /** The restored store has what this machine uses, and nobody counts on its end while it reaches that store. */
+  readonly #onWait = (wait: RecallWait): void => {
+    this.#isRecalled = true;
+    this.#stopTimer();
+    this.#options.onRecall?.(wait);
+  };
+
+  /** Waits for the end of a restore. */
+  async #settled(): Promise<void> {
+    try {
+      await this.#restored.settled(true);
+    } finally {
+      const { maxDetachedMs } = this.#options;
+      // It may have lost the restored store that long ago.
+      if (this.#isRecalled && this.#state === 'detached') {
+        this.#stopIn(Math.max(0, maxDetachedMs - RECALL_CONTACT_MS));
+      }
+      this.#isRecalled = false;
+    }
   }
 
   async #attachAgain(): Promise<void> {
@@ -290,8 +347,7 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     let told: string | undefined;
     while (this.#state === 'detached') {
       try {
-        // The store may have been restored meanwhile.
-        await checkMeta(this.leasing);
+        await this.#settled();
         await this.#attach();
       } catch (error) {
         if (signal.aborted) return;
@@ -302,7 +358,8 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
         // An outage is told once.
         if (told !== String(error)) this.emit('problem', { error: error as Error });
         told = String(error);
-        await pause(this.clock, this.#options.ttlMs / 4, signal);
+        const isWrong = error instanceof ConflictError;
+        await pause(this.clock, isWrong ? CONFLICT_RETRY_MS : this.#options.ttlMs / 4, signal);
       }
     }
   }
@@ -326,21 +383,25 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     this.emit('stop', { detachedMs: this.clock.monotonicMs() - this.#detachedAtMs });
   }
 
-  async #writeApplied(): Promise<void> {
-    const { signal } = this.#end;
-    while (this.#writtenApplied < this.#applied && !signal.aborted) {
-      const lease = this.lease;
-      const version = this.#applied;
-      try {
-        // While this machine is detached, the next registration writes it.
-        if (lease !== undefined) await this.store.commit([this.#appliedWrite(lease)]);
-        this.#writtenApplied = version;
-      } catch (error) {
-        if (!(error instanceof StoreError)) throw error;
-      }
-      await pause(this.clock, this.#options.appliedEveryMs, signal);
+  /** What is applied while this machine is detached is written when it is attached. */
+  #writeAppliedSoon(): void {
+    const isWritten = this.#writtenApplied >= this.#applied;
+    if (this.#writing !== undefined || this.lease === undefined || isWritten) return;
+    this.#writing = this.#writeApplied(this.lease).then(() => {
+      this.#writing = undefined;
+      if (!this.#end.signal.aborted) this.#writeAppliedSoon();
+    });
+  }
+
+  async #writeApplied(lease: StoreLease): Promise<void> {
+    const version = this.#applied;
+    try {
+      await this.store.commit([this.#appliedWrite(lease)]);
+      this.#writtenApplied = version;
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
     }
-    this.#writing = undefined;
+    await pause(this.clock, this.#options.appliedEveryMs, this.#end.signal);
   }
 
   #setState(state: MemberState): void {
@@ -350,6 +411,9 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     this.emit('state', { state, previous });
   }
 }
+
+/** How long to wait until a store with other data is looked at again. */
+const CONFLICT_RETRY_MS = 5000;
 
 function detachedError(): StoreUnavailableError {
   return new StoreUnavailableError('the lease of this machine ended while it registered');

@@ -379,17 +379,26 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
     }
   }
 
-  /** Answers the machines that ask for a site that is here. */
+  /** Answers the machines that ask for a site that is here. While this machine is detached, it can answer nobody. */
   #answer(site: string): void {
-    const isAsked = this.#wants?.isAsked(site) === true;
-    if (!isAsked || this.#holders?.get(site)?.isHere !== true) return;
-    if (this.#answering.has(site)) return;
+    if (!this.#isAskedHere(site) || this.#answering.has(site)) return;
     this.#answering.add(site);
-    void this.#tried(site, this.#answerAll(site)).then(() => {
-      this.#answering.delete(site);
-      // Another machine may have asked meanwhile.
-      if (!this.#end.signal.aborted) this.#answer(site);
-    });
+    void this.#answerUntilDone(site);
+  }
+
+  #isAskedHere(site: string): boolean {
+    const isHere = this.#holders?.get(site)?.isHere === true;
+    const mayWrite = this.#member.lease !== undefined && !this.#end.signal.aborted;
+    return isHere && mayWrite && this.#wants?.isAsked(site) === true;
+  }
+
+  async #answerUntilDone(site: string): Promise<void> {
+    while (this.#isAskedHere(site)) {
+      await this.#tried(site, this.#answerAll(site));
+      // The store did not take the answer, or another machine has asked meanwhile.
+      if (this.#isAskedHere(site)) await pause(this.#member.clock, RETRY_MS, this.#end.signal);
+    }
+    this.#answering.delete(site);
   }
 
   async #answerAll(site: string): Promise<void> {
@@ -410,6 +419,7 @@ export class SiteClaims extends Emitter<SiteClaimsEvents> implements AsyncDispos
     for (const [site, { isWaiting }] of this.#held) if (isWaiting) void this.#free(site);
     for (const site of this.#holders!.here()) {
       if (!this.#held.has(site) && !this.#claiming.has(site)) this.#expect(site);
+      this.#answer(site);
     }
     this.#restore();
   };

@@ -156,6 +156,11 @@ export class ControlClient extends EventEmitter<ControlClientEvents> implements 
     return new Date(clock.wallMs() + snapshotValidMs - this.#contact.awayMs);
   }
 
+  /** For how long there has been no contact with the cloud, also in earlier processes, in ms; 0 while the tunnel is up. */
+  get awayMs(): number {
+    return this.#contact.awayMs;
+  }
+
   /**
    * Says whether the tunnel is up. While it is, there is contact with the cloud. Without this call, each message of the
    * cloud is a contact.

@@ -13,6 +13,8 @@
  * 4. If its client has no presence yet, queue it until one is stored, then continue with step 2.
  * 5. If it is refused and gets an answer, send the answer back to where the packet came from.
  *
+ * A packet for a site whose tunnel is down is dropped, or kept until it is up (`kept-packets.ts`).
+ *
  * If a tunnel is down or does not take the packet that was read last, a device that has `refused` is told so.
  * @module
  */
@@ -32,6 +34,7 @@ import { type PacketTranslator, TRANSLATION_HEADROOM, Verdict } from '../transla
 import { MAX_PACKET_PAYLOAD } from '../tunnel/frame.ts';
 import { FrameType, type Tunnel } from '../tunnel/index.ts';
 import { BATCH_BYTES, DEFAULT_BATCH, MAX_BATCH } from './batch.ts';
+import { KeptPackets } from './kept-packets.ts';
 import { PacketSender, type SegmentCounters, SendResult } from './packet-sender.ts';
 import { PendingQueue, type PendingQueueOptions } from './pending-queue.ts';
 import { ignore, startReading } from './reader.ts';
@@ -63,8 +66,10 @@ export const CLOUD_DATA_PLANE_DEFAULTS: Readonly<{ batch: number }> = Object.fre
 export interface CloudDataPlaneCounters extends SegmentCounters {
   /** The answers to refused packets that were sent. */
   replies: number;
-  /** The packets for a site whose tunnel is not up. */
+  /** The packets for a site whose tunnel is not up; those that were kept are no more counted. */
   dropNoTunnel: number;
+  /** The packets that were kept while the tunnel of their site was down, and sent when it was up. */
+  sentLate: number;
   /** The packets for a site that does not read as fast as they come. */
   dropTunnelFull: number;
   /** The packets that the device refused. */
@@ -82,6 +87,7 @@ export class CloudDataPlane {
     replies: 0,
     dropUncut: 0,
     dropNoTunnel: 0,
+    sentLate: 0,
     dropTunnelFull: 0,
     dropDeviceFull: 0,
     dropWaitingFull: 0,
@@ -94,6 +100,8 @@ export class CloudDataPlane {
   readonly #batch: number;
   readonly #clock: Clock;
   readonly #pending: PendingQueue;
+  /** By realm index. */
+  readonly #kept: KeptPackets = new KeptPackets();
   readonly #sender: PacketSender = new PacketSender(this.counters);
   /** The translator's `reply`, as a `Buffer` for devices and tunnels. */
   readonly #reply: Buffer;
@@ -148,6 +156,7 @@ export class CloudDataPlane {
     if (this.#isStopped) return;
     this.#isStopped = true;
     this.#stopReading();
+    this.#kept.clear();
     for (const [realm, tunnel] of this.#tunnels.entries()) {
       if (tunnel !== undefined) this.#detach(realm, tunnel);
     }
@@ -179,7 +188,13 @@ export class CloudDataPlane {
       isTimeSet = false;
       this.#flush();
     };
+    this.#sendKept(realm, tunnel);
     return () => this.#detach(realm, tunnel);
+  }
+
+  /** Drops what is kept. Called when paths were removed, because it was translated while they were there. */
+  forgetKept(): void {
+    this.counters.dropNoTunnel += this.#kept.clear();
   }
 
   /** Returns how many packets of a site wait until their clients have a presence. */
@@ -306,7 +321,11 @@ export class CloudDataPlane {
     }
     const tunnel = this.#tunnels[realm];
     if (tunnel === undefined) {
-      counters.dropNoTunnel++;
+      // One that does not fit a frame is dropped.
+      const canKeep = segmentTo === 0 && end - vnet <= MAX_PACKET_PAYLOAD;
+      counters.dropNoTunnel += canKeep
+        ? this.#kept.keep(realm, buffer, vnet, end, this.#clock.monotonicMs())
+        : 1;
       this.#onDropped();
       return false;
     }
@@ -347,6 +366,14 @@ export class CloudDataPlane {
       else this.#handleVerdict(realm, packet, start, packet.length, verdict);
     }
     this.#flush();
+  }
+
+  #sendKept(realm: number, tunnel: Tunnel): void {
+    const { counters } = this;
+    counters.dropNoTunnel += this.#kept.release(realm, this.#clock.monotonicMs(), (packet, end) => {
+      if (tunnel.sendPacket(packet, 0, end)) counters.sentLate++;
+    });
+    tunnel.flush();
   }
 
   #flushLater(tunnel: Tunnel): void {

@@ -7,6 +7,8 @@
  * 2. Check it there with the `SiteFilter`. A refused packet is not committed.
  * 3. Commit the frame. Flush the batch when the device has no more packets.
  *
+ * While the tunnel is down, packets are read, and dropped or kept (`kept-packets.ts`) until it is up.
+ *
  * A device that has `linkChanged` is told when the tunnel comes up and goes down, and is paused while it is down. A
  * device that has `refused` is told of a packet that the tunnel did not take.
  *
@@ -15,13 +17,15 @@
  * @module
  */
 
-import { checkMethods, checkObject, checkWhole } from '../base/option-check.ts';
+import type { Clock } from '../base/clock.ts';
+import { checkClock, checkMethods, checkObject, checkWhole } from '../base/option-check.ts';
 import type { PacketDevice } from '../device/index.ts';
 import { ApiMisuseError } from '../errors.ts';
 import { MAX_PACKET_LENGTH, VNET_HEADER_LENGTH } from '../packet/index.ts';
 import { SiteFilter, Verdict } from '../translator/index.ts';
 import { FrameType, type Tunnel } from '../tunnel/index.ts';
 import { BATCH_BYTES, DEFAULT_BATCH, MAX_BATCH } from './batch.ts';
+import { KeptPackets } from './kept-packets.ts';
 import { PacketSender, type SegmentCounters, SendResult } from './packet-sender.ts';
 import { ignore, startReading } from './reader.ts';
 
@@ -30,6 +34,8 @@ export interface EdgeDataPlaneOptions {
   readonly tunnel: Tunnel;
   /** The number of packets to read at most in one turn of the event loop; default 128. */
   readonly batch?: number;
+  /** The clock; its monotonic time says how old kept packets are. Default: the system's clock. */
+  readonly clock?: Clock;
 }
 
 /** The defaults of the options. */
@@ -39,8 +45,10 @@ export const EDGE_DATA_PLANE_DEFAULTS: Readonly<{ batch: number }> = Object.free
 
 /** Counters since the start. The `filter` counts what it refused. */
 export interface EdgeDataPlaneCounters extends SegmentCounters {
-  /** The packets that were read and dropped while the tunnel was down. */
+  /** The packets that were read and dropped while the tunnel was down; those that were kept are no more counted. */
   dropNoTunnel: number;
+  /** The packets that were kept while the tunnel was down, and sent when it was up. */
+  sentLate: number;
   /** The packets that the device refused. */
   dropDeviceFull: number;
 }
@@ -52,6 +60,7 @@ export class EdgeDataPlane {
     cut: 0,
     dropUncut: 0,
     dropNoTunnel: 0,
+    sentLate: 0,
     dropDeviceFull: 0,
   };
 
@@ -59,7 +68,9 @@ export class EdgeDataPlane {
   readonly #tunnel: Tunnel;
   readonly #batch: number;
   readonly #sender: PacketSender = new PacketSender(this.counters);
-  /** The packets that are dropped without a tunnel are read into it. */
+  readonly #clock: Clock;
+  readonly #kept: KeptPackets = new KeptPackets();
+  /** The packets that cannot be sent are read into it. */
   readonly #discarded: Buffer;
   #stopReading: (() => void) | undefined;
   #isStopped = false;
@@ -73,6 +84,7 @@ export class EdgeDataPlane {
     this.#device = device;
     this.#tunnel = tunnel;
     this.#batch = checkWhole('batch', batch, 1, MAX_BATCH);
+    this.#clock = checkClock(options.clock);
     this.#discarded = Buffer.allocUnsafeSlow(VNET_HEADER_LENGTH + MAX_PACKET_LENGTH);
   }
 
@@ -108,6 +120,7 @@ export class EdgeDataPlane {
     if (this.#isStopped) return;
     this.#isStopped = true;
     this.#stopReading?.();
+    this.#kept.clear();
     this.#leaveTunnel();
   }
 
@@ -123,7 +136,10 @@ export class EdgeDataPlane {
 
   readonly #onUp = (): void => {
     const device = this.#device;
-    if (device.linkChanged === undefined) return;
+    if (device.linkChanged === undefined) {
+      this.#sendKept();
+      return;
+    }
     device.linkChanged(true);
     device.resume();
   };
@@ -182,11 +198,29 @@ export class EdgeDataPlane {
     if (result === SendResult.Refused) this.counters.dropDeviceFull++;
   };
 
-  /** Drops the packets of a batch: without a tunnel they would only get old in a queue. */
+  /** Keeps or drops the packets of a batch: without a tunnel most would only get old in a queue. */
   #discard(): void {
+    const buffer = this.#discarded;
+    const nowMs = this.#clock.monotonicMs();
     for (let i = 0; i < this.#batch; i++) {
-      if (this.#device.read(this.#discarded, 0) === 0) return;
-      this.counters.dropNoTunnel++;
+      const length = this.#device.read(buffer, 0);
+      if (length === 0) return;
+      const verdict = this.filter.checkOutbound(buffer, VNET_HEADER_LENGTH, length, 0);
+      const dropped =
+        verdict === Verdict.Forward ? this.#kept.keep(0, buffer, 0, length, nowMs) : 1;
+      this.counters.dropNoTunnel += dropped;
     }
+  }
+
+  #sendKept(): void {
+    const tunnel = this.#tunnel;
+    this.counters.dropNoTunnel += this.#kept.release(
+      0,
+      this.#clock.monotonicMs(),
+      (packet, end) => {
+        if (tunnel.sendPacket(packet, 0, end)) this.counters.sentLate++;
+      }
+    );
+    tunnel.flush();
   }
 }

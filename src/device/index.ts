@@ -22,9 +22,7 @@ export {
 export type { FaultCounters, Faults } from './faults.ts';
 export { LINUX_TUN_DEFAULTS, LinuxTun, type LinuxTunOptions } from './linux-tun.ts';
 export { MEMORY_DEVICE_DEFAULTS, MemoryDevice, type MemoryDeviceOptions } from './memory.ts';
-export { loadNotSentLowat } from './not-sent-lowat.ts';
 export { openTun, TUN_DEVICE_DEFAULTS, type TunDeviceOptions } from './open-tun.ts';
-export { loadSendProgress } from './send-progress.ts';
 export {
   type CommonSocketOptions,
   deviceAddress,
@@ -35,6 +33,7 @@ export {
   type UdpDeviceOptions,
   type UnixDeviceOptions,
 } from './socket.ts';
+export { loadTcpControl, type TcpControl } from './tcp-control.ts';
 export type { SocketFaultCounters } from './transport.ts';
 export type { TunRoutes, TunSetup } from './tun-routes.ts';
 export type { TunOffload } from './tun-setup.ts';

@@ -2,9 +2,16 @@
  * The connection to etcd: one endpoint at a time, the next one when it fails; the token of the user; deadlines.
  * @module
  */
-import type { Client, ClientDuplexStream, Metadata, ServiceError } from '@grpc/grpc-js';
+import type {
+  ChannelCredentials,
+  Client,
+  ClientDuplexStream,
+  Metadata,
+  ServiceError,
+} from '@grpc/grpc-js';
 import { formatHostPort } from '../base/host-port.ts';
 import { CallError, Code } from './call-error.ts';
+import { CurrentCredentials } from './current-credentials.ts';
 import type { Calls, Streams } from './descriptor.ts';
 import { type LoadedGrpc, loadGrpc } from './grpc.ts';
 import type { EtcdSettings } from './options.ts';
@@ -27,6 +34,9 @@ export class EtcdConnection {
   readonly #loaded: LoadedGrpc;
   /** A client of each endpoint; undefined where none is needed yet. */
   readonly #clients: (Client | undefined)[];
+  readonly #credentials: CurrentCredentials;
+  /** The credentials of each client. */
+  readonly #credentialsOf = new WeakMap<Client, ChannelCredentials>();
   /** The number of the endpoint in use. */
   #used = 0;
   /** The token of the user; undefined if another one is needed, or there is no user. */
@@ -39,6 +49,7 @@ export class EtcdConnection {
     this.#settings = settings;
     this.#loaded = loaded;
     this.#clients = settings.endpoints.map(() => undefined);
+    this.#credentials = new CurrentCredentials(loaded.grpc, settings.credentials);
   }
 
   /**
@@ -179,10 +190,7 @@ export class EtcdConnection {
 
   /** Takes the next endpoint, unless that has happened already. */
   #leave(used: number, isDead = false): void {
-    if (isDead) {
-      this.#clients[used]?.close();
-      this.#clients[used] = undefined;
-    }
+    if (isDead) this.#discard(used);
     if (this.#used === used) this.#used = (used + 1) % this.#clients.length;
   }
 
@@ -211,6 +219,7 @@ export class EtcdConnection {
   /** Returns why there is no connection; undefined if there is one. */
   async #connect(used: number, deadlineMs: number): Promise<string | undefined> {
     const { connectivityState } = this.#loaded.grpc;
+    this.#renewCredentials(used);
     const channel = this.#client(used).getChannel();
     // A host that is off answers nothing, and the next endpoint may work.
     const leftMs = Math.min(deadlineMs - this.#nowMs(), CONNECT_MS);
@@ -277,21 +286,26 @@ export class EtcdConnection {
     if (client === undefined) {
       const { grpc } = this.#loaded;
       const address = formatHostPort(this.#settings.endpoints[number]!);
-      client = new grpc.Client(address, this.#credentials(), CHANNEL_OPTIONS);
+      const { present } = this.#credentials;
+      client = new grpc.Client(address, present, CHANNEL_OPTIONS);
+      this.#credentialsOf.set(client, present);
       this.#clients[number] = client;
     }
     return client;
   }
 
-  #credentials(): import('@grpc/grpc-js').ChannelCredentials {
-    const { credentials: channel } = this.#loaded.grpc;
-    const { credentials } = this.#settings;
-    if (credentials === undefined) return channel.createInsecure();
-    const { ca, cert, key } = credentials;
-    const [rootCerts, privateKey, chain] = [ca, key, cert].map((pem) =>
-      pem === undefined ? null : Buffer.from(pem)
-    ) as [Buffer, Buffer | null, Buffer | null];
-    return channel.createSsl(rootCerts, privateKey, chain, { rejectUnauthorized: true });
+  /** Gives up a client that is not connected, if there are other credentials than those that it connects with. */
+  #renewCredentials(used: number): void {
+    const client = this.#clients[used];
+    const { READY } = this.#loaded.grpc.connectivityState;
+    if (client === undefined || client.getChannel().getConnectivityState(false) === READY) return;
+    this.#credentials.refresh();
+    if (this.#credentialsOf.get(client) !== this.#credentials.present) this.#discard(used);
+  }
+
+  #discard(used: number): void {
+    this.#clients[used]?.close();
+    this.#clients[used] = undefined;
   }
 
   async #pause(): Promise<void> {

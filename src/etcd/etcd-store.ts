@@ -7,12 +7,12 @@ import { Emitter } from '../base/emitter.ts';
 import { checkDuration } from '../base/option-check.ts';
 import { ApiMisuseError, StoreDoubtError, StoreError, StoreUnavailableError } from '../errors.ts';
 import { CommitWrites } from '../store/changes.ts';
-import type { Change, Entry, Guard, LeasingStore, StoreLease, Write } from '../store/store.ts';
+import type { Change, Entry, Guard, RestorableStore, StoreLease, Write } from '../store/store.ts';
 import { CallError } from './call-error.ts';
 import { CommitOrder } from './commit-order.ts';
 import { EtcdConnection } from './connection.ts';
 import { EtcdLease } from './etcd-lease.ts';
-import { Keyspace } from './keyspace.ts';
+import type { Keyspace } from './keyspace.ts';
 import { type EtcdStoreEvents, type EtcdStoreState, Mirror } from './mirror.ts';
 import { type EtcdSettings, type EtcdStoreOptions, resolveEtcdStore } from './options.ts';
 import { type Outcome, Transaction } from './transaction.ts';
@@ -21,24 +21,28 @@ import { type Outcome, Transaction } from './transaction.ts';
  * A store on etcd. `get` and `list` return what its watch has shown. When `commit` resolves, the watch has shown it and
  * the watchers of this process have been called. While etcd cannot be reached, reading goes on.
  */
-export class EtcdStore extends Emitter<EtcdStoreEvents> implements LeasingStore {
+export class EtcdStore extends Emitter<EtcdStoreEvents> implements RestorableStore {
   /** 120: etcd takes at most 128 operations. */
   readonly maxWrites: number = MAX_WRITES;
+  readonly #options: EtcdStoreOptions;
   readonly #settings: EtcdSettings;
   readonly #connection: EtcdConnection;
-  readonly #keyspace: Keyspace;
   readonly #mirror: Mirror;
   readonly #order = new CommitOrder(MAX_UNDER_WAY);
   readonly #commits = new Set<Promise<void>>();
   readonly #leases = new Set<EtcdLease>();
   #closing: Promise<void> | undefined;
 
-  private constructor(settings: EtcdSettings, connection: EtcdConnection) {
+  private constructor(
+    options: EtcdStoreOptions,
+    settings: EtcdSettings,
+    connection: EtcdConnection
+  ) {
     super();
+    this.#options = options;
     this.#settings = settings;
     this.#connection = connection;
-    this.#keyspace = new Keyspace(settings.prefix);
-    this.#mirror = new Mirror(connection, settings, this.#keyspace);
+    this.#mirror = new Mirror(connection, settings);
     this.#mirror.on('problem', (problem) => this.emit('problem', problem));
     this.#mirror.on('state', (change) => {
       if (change.state === 'replaced') this.#abandonLeases('is given up: etcd has other data');
@@ -56,7 +60,7 @@ export class EtcdStore extends Emitter<EtcdStoreEvents> implements LeasingStore 
    */
   static async open(options: EtcdStoreOptions): Promise<EtcdStore> {
     const settings = resolveEtcdStore(options);
-    const store = new EtcdStore(settings, await EtcdConnection.open(settings));
+    const store = new EtcdStore(options, settings, await EtcdConnection.open(settings));
     try {
       await store.#mirror.open();
       return store;
@@ -74,6 +78,11 @@ export class EtcdStore extends Emitter<EtcdStoreEvents> implements LeasingStore 
   /** The id of etcd's cluster. A restored one has another only with another `--initial-cluster-token`. */
   get clusterId(): string {
     return this.#mirror.clusterId;
+  }
+
+  /** Whether etcd has other data than this process shows. */
+  get isReplaced(): boolean {
+    return this.#mirror.state === 'replaced';
   }
 
   get version(): number {
@@ -144,6 +153,25 @@ export class EtcdStore extends Emitter<EtcdStoreEvents> implements LeasingStore 
     }
   }
 
+  /**
+   * Opens the data that etcd has now, over a connection of its own; see `RestorableStore`.
+   *
+   * @throws what `EtcdStore.open` throws.
+   */
+  openRestored(): Promise<EtcdStore> {
+    return EtcdStore.open(this.#options);
+  }
+
+  /** See `RestorableStore`. The leases of this store end. */
+  async goOver(): Promise<void> {
+    this.#assertOpen();
+    try {
+      await this.#mirror.goOver();
+    } catch (error) {
+      throw storeErrorOf(error);
+    }
+  }
+
   /** Waits for commits in progress, then ends watches and connections. Its leases are not renewed any more. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -172,8 +200,8 @@ export class EtcdStore extends Emitter<EtcdStoreEvents> implements LeasingStore 
       if ((lease as Partial<StoreLease>).ended?.aborted !== true) continue;
       throw new StoreError(`"${key}" is not written: its lease ${lease.id} has ended`);
     }
-    const outcome = await this.#transact(given);
-    const { table } = this.#mirror;
+    const { table, keyspace } = this.#mirror;
+    const outcome = await this.#transact(given, keyspace);
     if (!outcome.isApplied) {
       const { present, at, error } = outcome;
       // A caller who looks again must find what is in the way.
@@ -183,14 +211,17 @@ export class EtcdStore extends Emitter<EtcdStoreEvents> implements LeasingStore 
       throw error;
     }
     const { version } = outcome;
-    if (version === undefined || (await this.#seen(() => table.version >= version))) return;
+    // After `goOver`, a later version proves nothing.
+    const isSame = (): boolean => this.#mirror.keyspace === keyspace;
+    if (version === undefined) return;
+    if ((await this.#seen(() => table.version >= version)) && isSame()) return;
     throw new StoreDoubtError(
       `etcd has applied the commit as revision ${version}, and its watch has not shown it for ${this.#settings.requestTimeoutMs} ms: look whether it is there`
     );
   }
 
-  async #transact(given: CommitWrites): Promise<Outcome> {
-    const transaction = new Transaction(given, this.#keyspace);
+  async #transact(given: CommitWrites, keyspace: Keyspace): Promise<Outcome> {
+    const transaction = new Transaction(given, keyspace);
     try {
       const answer = await this.#connection.call('/etcdserverpb.KV/Txn', transaction.request, {
         timeoutMs: this.#settings.requestTimeoutMs,

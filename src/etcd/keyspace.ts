@@ -10,12 +10,15 @@ import type { KeyValue } from './descriptor.ts';
 /** The keys of one store. */
 export class Keyspace {
   readonly prefix: string;
+  /** What is added to a revision to make a version. */
+  readonly base: number;
   /** The first key of the store, and the first one behind it. */
   readonly start: Buffer;
   readonly end: Buffer;
 
-  constructor(prefix: string) {
+  constructor(prefix: string, base = 0) {
     this.prefix = prefix;
+    this.base = base;
     this.start = Buffer.from(prefix);
     this.end = Buffer.from(this.start);
     // The prefix ends with a slash, so that its last byte can be counted up.
@@ -35,8 +38,18 @@ export class Keyspace {
         `etcd has under ${this.prefix} a key that this library does not write, in hexadecimal ${pair.key.toString('hex')}: delete it with etcdctl, or use another prefix`
       );
     }
-    const version = Number(pair.mod_revision);
+    const version = this.versionOf(pair.mod_revision);
     return Object.freeze({ key, value: this.#valueOf(key, pair), version });
+  }
+
+  /** Returns the version of a revision, which etcd's messages have as a text. */
+  versionOf(revision: string | number): number {
+    return Number(revision) + this.base;
+  }
+
+  /** Returns the revision of a version. It is negative for versions from before a restore, which no entry has. */
+  revisionOf(version: number): number {
+    return version - this.base;
   }
 
   /** Returns the key of an entry; undefined if it is not UTF-8, or empty. */

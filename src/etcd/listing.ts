@@ -14,7 +14,7 @@ export interface Listing {
   readonly entries: readonly Entry[];
   /** Why keys and values are not among the entries. */
   readonly faults: readonly StoreError[];
-  /** The revision at which the entries were read. */
+  /** The version of the revision at which the entries were read. */
   readonly version: number;
 }
 
@@ -47,16 +47,16 @@ async function listOnce(
   const slices = slicesOf();
   const entries: Entry[] = [];
   const faults: StoreError[] = [];
-  let version = 0;
+  let revision = 0;
   let key = keyspace.start;
   for (;;) {
     const page: RangeResponse = await connection.call(
       '/etcdserverpb.KV/Range',
-      { key, range_end: keyspace.end, limit: PAGE_ENTRIES, revision: version },
+      { key, range_end: keyspace.end, limit: PAGE_ENTRIES, revision },
       { timeoutMs, isRepeatable: true }
     );
     onHeader(page.header);
-    if (version === 0) version = Number(page.header.revision);
+    if (revision === 0) revision = Number(page.header.revision);
     for (const pair of page.kvs) {
       if (slices.isOver) await slices.next();
       try {
@@ -66,7 +66,7 @@ async function listOnce(
         faults.push(error);
       }
     }
-    if (!page.more) return { entries, faults, version };
+    if (!page.more) return { entries, faults, version: keyspace.versionOf(revision) };
     key = keyAfter(page.kvs);
   }
 }

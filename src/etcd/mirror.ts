@@ -8,13 +8,14 @@ import { slicesOf } from '../base/slices.ts';
 import { StoreError, StoreReplacedError, StoreUnavailableError } from '../errors.ts';
 import { areMany } from '../store/changes.ts';
 import { differenceOf } from '../store/difference.ts';
+import { META_KEY, versionBaseOf } from '../store/meta.ts';
 import type { Change } from '../store/store.ts';
 import { EntryTable } from '../store/table.ts';
 import { CallError } from './call-error.ts';
 import type { EtcdConnection } from './connection.ts';
 import { EVENT_DELETE, type ResponseHeader, type WatchEvent } from './descriptor.ts';
-import type { Keyspace } from './keyspace.ts';
-import { listAll } from './listing.ts';
+import { Keyspace } from './keyspace.ts';
+import { type Listing, listAll } from './listing.ts';
 import type { EtcdSettings } from './options.ts';
 import { WatchSession } from './watch-session.ts';
 
@@ -24,7 +25,7 @@ export type EtcdStoreState =
   | 'connected'
   /** etcd cannot be reached; what was seen last is shown. */
   | 'disconnected'
-  /** etcd has other data, and what was seen last before is shown for ever. */
+  /** etcd has other data, and what was seen last before is shown until `goOver`. */
   | 'replaced'
   | 'closed';
 
@@ -44,7 +45,7 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
   readonly table: EntryTable = new EntryTable();
   readonly #connection: EtcdConnection;
   readonly #settings: EtcdSettings;
-  readonly #keyspace: Keyspace;
+  #keyspace: Keyspace;
   #state: EtcdStoreState = 'disconnected';
   #clusterId = '';
   /** The greatest raft term and revision of an answer that all members agree on. */
@@ -62,11 +63,11 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
   #following: Promise<void> = Promise.resolve();
   #wake: () => void = () => {};
 
-  constructor(connection: EtcdConnection, settings: EtcdSettings, keyspace: Keyspace) {
+  constructor(connection: EtcdConnection, settings: EtcdSettings) {
     super();
     this.#connection = connection;
     this.#settings = settings;
-    this.#keyspace = keyspace;
+    this.#keyspace = new Keyspace(settings.prefix);
     this.#freshAtMs = settings.clock.monotonicMs();
   }
 
@@ -76,6 +77,11 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
 
   get clusterId(): string {
     return this.#clusterId;
+  }
+
+  /** It is another one after `goOver`. */
+  get keyspace(): Keyspace {
+    return this.#keyspace;
   }
 
   /** Up to when the entries are those of etcd, on the monotonic clock. */
@@ -91,15 +97,50 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
    */
   async open(): Promise<void> {
     this.#freshAtMs = this.#settings.clock.monotonicMs();
-    const { entries, faults, version } = await this.#list();
+    const { keyspace, listing } = await this.#listAnew((header) => this.check(header, true));
+    const { entries, faults, version } = listing;
     const [fault] = faults;
     if (fault !== undefined) throw fault;
+    this.#keyspace = keyspace;
     const slices = slicesOf();
     for (const entry of entries) {
       if (slices.isOver) await slices.next();
       this.table.load([entry]);
     }
     this.table.version = version;
+    this.#following = this.#follow();
+    await this.connected();
+  }
+
+  /**
+   * Takes the data that etcd has now, tells the difference and watches again. If it rejects, the state is `replaced`.
+   *
+   * @throws {CallError} if etcd does not answer in time, or refuses.
+   * @throws {StoreReplacedError} if the versions there are not later than those before, or etcd has changed again.
+   */
+  async goOver(): Promise<void> {
+    this.#end('replaced');
+    await this.#following;
+    let data: ResponseHeader | undefined;
+    const { keyspace, listing } = await this.#listAnew((header) => {
+      if (data !== undefined && header.cluster_id !== data.cluster_id) {
+        throw replaced('and has changed again while it was read');
+      }
+      data = header;
+    });
+    if (keyspace.base < this.table.version || this.#state === 'closed') {
+      throw replaced(
+        `with versions from ${keyspace.base} on, and this process has seen ${this.table.version}; start it again`
+      );
+    }
+    this.#keyspace = keyspace;
+    this.#clusterId = data!.cluster_id;
+    this.#raftTerm = Number(data!.raft_term);
+    this.#revision = Number(data!.revision);
+    this.#fault = undefined;
+    await this.#take(listing);
+    // It may have been closed meanwhile.
+    if (this.#state === 'replaced') this.#change('disconnected');
     this.#following = this.#follow();
     await this.connected();
   }
@@ -116,7 +157,7 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
     await this.until(() => this.#state !== 'disconnected', timeoutMs);
     const state = this.#state as EtcdStoreState;
     if (state === 'connected') return;
-    if (state === 'replaced') throw replaced('it had other data before');
+    if (state === 'replaced') throw replaced('which this process does not show yet');
     throw new StoreUnavailableError(
       this.#fault === undefined
         ? `etcd at ${this.#connection.endpoint} cannot be reached: check it and the network`
@@ -182,7 +223,10 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
         await this.#verify();
         const session = this.#newSession();
         this.#session = session;
-        const end = await session.run(this.#keyspace, this.table.version + 1);
+        const end = await session.run(
+          this.#keyspace,
+          this.#keyspace.revisionOf(this.table.version) + 1
+        );
         this.#session = undefined;
         await this.#working;
         this.#turn('disconnected');
@@ -227,7 +271,8 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
    */
   async #verify(): Promise<void> {
     const { start } = this.#keyspace;
-    const [raftTerm, revision] = [this.#raftTerm, Math.max(this.#revision, this.table.version)];
+    const raftTerm = this.#raftTerm;
+    const revision = Math.max(this.#revision, this.#keyspace.revisionOf(this.table.version));
     const { header } = await this.#connection.call(
       '/etcdserverpb.KV/Range',
       { key: start, count_only: true },
@@ -243,16 +288,36 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
     this.check(header, true);
   }
 
-  #list(): ReturnType<typeof listAll> {
+  #list(keyspace: Keyspace, onHeader: (header: ResponseHeader) => void): Promise<Listing> {
     const { requestTimeoutMs } = this.#settings;
-    return listAll(this.#connection, this.#keyspace, requestTimeoutMs, (header) =>
-      this.check(header, true)
+    return listAll(this.#connection, keyspace, requestTimeoutMs, onHeader);
+  }
+
+  /** Lists the entries by the versions of the data that etcd has now. */
+  async #listAnew(
+    onHeader: (header: ResponseHeader) => void
+  ): Promise<{ readonly keyspace: Keyspace; readonly listing: Listing }> {
+    const plain = new Keyspace(this.#settings.prefix);
+    const listing = await this.#list(plain, onHeader);
+    const keyspace = new Keyspace(
+      this.#settings.prefix,
+      versionBaseOf(listing.entries.find(({ key }) => key === META_KEY)?.value)
     );
+    if (keyspace.base === 0) return { keyspace, listing };
+    const entries = listing.entries.map((entry) =>
+      Object.freeze({ ...entry, version: keyspace.versionOf(entry.version) })
+    );
+    const version = keyspace.versionOf(listing.version);
+    return { keyspace, listing: { ...listing, entries, version } };
   }
 
   /** Lists the entries again and tells the difference. */
   async #catchUp(): Promise<void> {
-    const { entries, faults, version } = await this.#list();
+    await this.#take(await this.#list(this.#keyspace, (header) => this.check(header, true)));
+  }
+
+  /** Makes the entries those of a listing, and tells the difference. */
+  async #take({ entries, faults, version }: Listing): Promise<void> {
     for (const error of faults) this.emit('problem', { error });
     const slices = slicesOf();
     const changes: Change[] = [];
@@ -269,7 +334,10 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
   #apply(events: readonly WatchEvent[]): Promise<void> | void {
     const changes = events.flatMap((event) => this.#changeOf(event));
     const reach = (): void => {
-      this.table.version = Math.max(this.table.version, Number(events[0]!.kv.mod_revision));
+      this.table.version = Math.max(
+        this.table.version,
+        this.#keyspace.versionOf(events[0]!.kv.mod_revision)
+      );
       this.#tell();
     };
     if (areMany(changes)) return this.table.apply(changes).then(reach);
@@ -289,7 +357,8 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
       }
     }
     if (key === undefined || this.table.versionOf(key) === 0) return [];
-    return [Object.freeze({ key, value: undefined, version: Number(kv.mod_revision) })];
+    const version = this.#keyspace.versionOf(kv.mod_revision);
+    return [Object.freeze({ key, value: undefined, version })];
   }
 
   #do(work: () => Promise<void> | void): void {
@@ -316,15 +385,19 @@ export class Mirror extends Emitter<EtcdStoreEvents> {
   }
 
   #turn(state: EtcdStoreState): void {
+    if (state !== this.#state && !this.#isOver) this.#change(state);
+  }
+
+  #change(state: EtcdStoreState): void {
     const previous = this.#state;
-    if (state === previous || this.#isOver) return;
     this.#state = state;
     this.emit('state', { state, previous });
     this.#tell();
   }
 
   #end(state: 'replaced' | 'closed'): void {
-    this.#turn(state);
+    if (state === 'closed' && this.#state === 'replaced') this.#change(state);
+    else this.#turn(state);
     this.#session?.stop(state);
     this.#wake();
   }
@@ -364,7 +437,7 @@ function* revisionsOf(events: readonly WatchEvent[]): Generator<readonly WatchEv
 
 function replaced(how: string): StoreReplacedError {
   return new StoreReplacedError(
-    `etcd has other data than when the store was opened, ${how}: if it was restored from a backup, check the backup and start this process again`
+    `etcd has other data than before, ${how}: check whether it was restored from a backup`
   );
 }
 

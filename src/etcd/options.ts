@@ -29,8 +29,12 @@ export interface EtcdStoreOptions {
   readonly endpoints: readonly HostPortInput[];
   /** What all keys of this store begin with in etcd: `/vp/<cloud>/`. Two clouds have two prefixes. It ends with `/`. */
   readonly prefix: string;
-  /** Absent: connections without TLS, for loopback only. */
-  readonly credentials?: EtcdCredentials;
+  /**
+   * Absent: connections without TLS, for loopback only. A function is called for the first connection, and again whenever
+   * there is none, so that renewed credentials are used; while it throws, those before stay in use. A connection that stands
+   * keeps its credentials.
+   */
+  readonly credentials?: EtcdCredentials | (() => EtcdCredentials);
   /** A user of etcd; absent: none, or the one that etcd takes from the common name of the certificate. */
   readonly user?: { readonly name: string; readonly password: string };
   /** How long a request may take, and how long a commit waits for a lost connection, in ms; default 5000. */
@@ -47,7 +51,7 @@ export const ETCD_STORE_DEFAULTS: Readonly<{ requestTimeoutMs: number }> = Objec
 export interface EtcdSettings {
   readonly endpoints: readonly HostPort[];
   readonly prefix: string;
-  readonly credentials: EtcdCredentials | undefined;
+  readonly credentials: EtcdCredentials | (() => EtcdCredentials) | undefined;
   readonly user: { readonly name: string; readonly password: string } | undefined;
   readonly requestTimeoutMs: number;
   readonly clock: Clock;
@@ -63,7 +67,7 @@ export function resolveEtcdStore(options: EtcdStoreOptions): EtcdSettings {
   checkThat('endpoints', endpoints, isList, 'a list of one or more');
   checkText('prefix', prefix);
   checkThat('prefix', prefix, prefix.endsWith('/'), 'a text that ends with "/"');
-  if (credentials !== undefined) checkCredentials(credentials);
+  if (credentials !== undefined && typeof credentials !== 'function') checkCredentials(credentials);
   if (user !== undefined) {
     checkText('user.name', checkObject('user', user).name);
     checkText('user.password', user.password);
@@ -71,13 +75,22 @@ export function resolveEtcdStore(options: EtcdStoreOptions): EtcdSettings {
   return {
     endpoints: endpoints.map((each, i) => parseSchema(HostPortSchema, each, `endpoints[${i}]`)),
     prefix,
-    credentials,
+    credentials: typeof credentials === 'function' ? checked(credentials) : credentials,
     user,
     requestTimeoutMs: checkDuration(
       'requestTimeoutMs',
       requestTimeoutMs ?? ETCD_STORE_DEFAULTS.requestTimeoutMs
     ),
     clock: checkClock(clock),
+  };
+}
+
+/** Returns a function that throws too if what the other one returns is invalid. */
+function checked(credentials: () => EtcdCredentials): () => EtcdCredentials {
+  return () => {
+    const present = credentials();
+    checkCredentials(present);
+    return present;
   };
 }
 

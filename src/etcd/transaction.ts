@@ -30,8 +30,10 @@ export type Outcome =
 export class Transaction {
   readonly request: TxnRequest;
   readonly #conditions: readonly Condition[];
+  readonly #keyspace: Keyspace;
 
   constructor({ frozen, guards }: CommitWrites, keyspace: Keyspace) {
+    this.#keyspace = keyspace;
     this.#conditions = [
       ...frozen.flatMap(({ key, expect }) =>
         expect === undefined ? [] : [{ key, version: expect }]
@@ -44,7 +46,7 @@ export class Transaction {
           result: COMPARE_EQUAL,
           target: COMPARE_MOD,
           key: keyspace.bytesOf(key),
-          mod_revision: version,
+          mod_revision: version === 0 ? 0 : keyspace.revisionOf(version),
         })
       ),
       success: frozen.map(({ key, value, lease }): RequestOp => {
@@ -63,7 +65,7 @@ export class Transaction {
   }
 
   outcomeOf({ header, succeeded, responses }: TxnResponse): Outcome {
-    const at = Number(header.revision);
+    const at = this.#keyspace.versionOf(header.revision);
     if (succeeded) {
       const hasChanged = responses.some(
         ({ response_put, response_delete_range }) =>
@@ -72,10 +74,10 @@ export class Transaction {
       return { isApplied: true, version: hasChanged ? at : undefined };
     }
     const present = new Map(
-      this.#conditions.map(({ key }, i): [string, number] => [
-        key,
-        Number(responses[i]?.response_range?.kvs[0]?.mod_revision ?? 0),
-      ])
+      this.#conditions.map(({ key }, i): [string, number] => {
+        const found = responses[i]?.response_range?.kvs[0];
+        return [key, found === undefined ? 0 : this.#keyspace.versionOf(found.mod_revision)];
+      })
     );
     const { key, version } = this.#conditions.find(
       (each) => present.get(each.key) !== each.version

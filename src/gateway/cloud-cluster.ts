@@ -11,6 +11,7 @@
  * | the controller has applied changes of leases | `applied/<name>`: addresses that were released may be leased again later |
  * | a revocation is in effect | `confirm/<name>`: the machine that was asked to revoke waits for it |
  * | the store is not reached | the gateway is degraded; what needs no change of the store goes on |
+ * | the store was restored | this machine brings back what it knows, and waits for the others (`recalled-state.ts`) |
  * @module
  */
 import type { CloseStack } from '../base/close-stack.ts';
@@ -27,6 +28,9 @@ import {
   Horizon,
   type MachineStatus,
   Member,
+  type MemberState,
+  mayTake,
+  type RecallWait,
   SiteClaims,
 } from '../cluster/index.ts';
 import type { Allocation, PresenceController } from '../control/index.ts';
@@ -43,6 +47,7 @@ import {
 } from '../tunnel/index.ts';
 import type { WorkerPool } from '../worker/index.ts';
 import type { ResolvedCloudOptions, ResolvedClusterOptions } from './cloud-options.ts';
+import { RECALLED_STATE } from './recalled-state.ts';
 
 /** What a machine of a cloud tells the rest of its gateway. */
 export interface ClusterHooks {
@@ -105,25 +110,35 @@ export class CloudCluster {
   }
 
   /**
-   * Registers this machine, and stands for election. All that is opened is added to `closing`.
+   * Registers this machine, and stands for election. All that is opened is added to `closing`. If the store was restored
+   * from a backup, this waits for other machines.
    *
-   * @throws {ConflictError} if another process is this machine, or the store has the data of another one.
+   * @throws {ConflictError} if another process is this machine, or the store has the data of another cloud.
    * @throws {StoreError} if the store does not answer.
+   * @throws the reason of `options.signal`, if that is aborted meanwhile.
    */
   static async join(
-    options: ResolvedClusterOptions & Pick<ResolvedCloudOptions, 'logger' | 'clock' | 'ttlSeconds'>,
+    options: ResolvedClusterOptions &
+      Pick<ResolvedCloudOptions, 'logger' | 'clock' | 'ttlSeconds' | 'trustDomain' | 'signal'>,
     hooks: ClusterHooks,
     closing: CloseStack
   ): Promise<CloudCluster> {
-    const { store, machine, ttlMs, maxDetachedMs, clock, ttlSeconds } = options;
+    const { store, machine, ttlMs, maxDetachedMs, clock, ttlSeconds, trustDomain, signal } =
+      options;
     const member = await Member.join({
       store,
       machine,
       endpoints: [],
       ttlMs,
       maxDetachedMs,
+      cloud: trustDomain,
+      dnsTtlMs: ttlSeconds * 1000,
+      recalled: RECALLED_STATE,
+      onRecall: waitReporter(options, hooks),
+      signal,
       clock,
     });
+    hooks.onFault(undefined);
     closing.add(() => member.close());
     const horizon = await Horizon.open(member, ttlSeconds * 1000);
     closing.add(async () => horizon.close());
@@ -277,7 +292,7 @@ export class CloudCluster {
     const { signal } = this.#draining;
     const report = await drain(this.member, this.#claims!, { signal });
     const others = this.member.machines.list().filter(({ name }) => name !== this.member.name);
-    const isLast = !others.some(({ isLive, isDraining }) => isLive && !isDraining);
+    const isLast = !others.some(mayTake);
     // Somebody has to allocate addresses.
     if (!signal.aborted && !isLast) await this.#election.resign();
     return report;
@@ -306,8 +321,7 @@ export class CloudCluster {
     member.on('state', ({ state }) => {
       if (state === 'closed') return;
       const text = `${member.name} ${STATE_TEXTS[state]}`;
-      logger.warn({ event: 'machine_state', machine: member.name, state }, text);
-      this.#hooks.onFault(state === 'attached' ? undefined : text);
+      tellState(this.#options, this.#hooks, state, text);
     });
     member.on('problem', ({ error }) => this.#failed(error));
     this.#election.on('problem', ({ error }) => this.#failed(error));
@@ -351,7 +365,8 @@ export class CloudCluster {
   #endpoints(): readonly HostPort[] {
     const lists = this.member.machines
       .list()
-      .flatMap(({ isLive, isDraining, endpoints }) => (isLive && !isDraining ? [endpoints] : []));
+      .filter(mayTake)
+      .map(({ endpoints }) => endpoints);
     const longest = Math.max(0, ...lists.map(({ length }) => length));
     const inTurns = Array.from({ length: longest }, (_, at) =>
       lists.flatMap((endpoints) => endpoints[at] ?? [])
@@ -377,6 +392,36 @@ export class CloudCluster {
     this.#options.logger.warn(fields, `${site}: ${error.message}`);
     this.#hooks.onProblem(error, site);
   }
+}
+
+/** Returns a function that says what a restored store waits for. */
+function waitReporter(
+  options: ResolvedClusterOptions & Pick<ResolvedCloudOptions, 'logger'>,
+  hooks: ClusterHooks
+): (wait: RecallWait) => void {
+  const { machine } = options;
+  return ({ machines, leftMs }) => {
+    const left = Number.isFinite(leftMs)
+      ? `at most ${Math.ceil(leftMs / 1000)} s`
+      : 'without an end';
+    const what =
+      machines.length === 0
+        ? 'until cached names have expired'
+        : `for ${machines.join(', ')}: start it, or remove it if it is off`;
+    const text = `the store was restored from a backup: ${machine} waits ${left} ${what}`;
+    tellState(options, hooks, 'restoring', text);
+  };
+}
+
+/** Logs the state of this machine, and says whether it is a fault of the gateway. */
+function tellState(
+  { machine, logger }: ResolvedClusterOptions & Pick<ResolvedCloudOptions, 'logger'>,
+  hooks: ClusterHooks,
+  state: MemberState | 'restoring',
+  text: string
+): void {
+  logger.warn({ event: 'machine_state', machine, state }, text);
+  hooks.onFault(state === 'attached' ? undefined : text);
 }
 
 /** Refuses an edge for a moment. */

@@ -457,7 +457,7 @@ export class CloudGateway extends Emitter<CloudEvents> implements AdminTarget, A
   }
 
   get #machines(): CloudMachines {
-    return new CloudMachines(this.#parts, this.#options.clock);
+    return new CloudMachines(this.#parts, this.#options);
   }
 
   get #diagnosis(): CloudDiagnosis {

@@ -8,6 +8,7 @@ import type { HostPort } from '../base/host-port.ts';
 import { NameText, parseSchema } from '../base/schema.ts';
 import type { DrainReport, MemberState } from '../cluster/index.ts';
 import { ConfigError, ConflictError } from '../errors.ts';
+import type { Logger } from '../observe/index.ts';
 import type { CloudCluster } from './cloud-cluster.ts';
 import type { CloudParts } from './cloud-parts.ts';
 import { edgeSiteOf } from './cloud-requests.ts';
@@ -61,10 +62,12 @@ export type MoveDestination = number | { readonly machine: string };
 export class CloudMachines {
   readonly #parts: CloudParts;
   readonly #clock: Clock;
+  readonly #logger: Logger;
 
-  constructor(parts: CloudParts, clock: Clock) {
+  constructor(parts: CloudParts, { clock, logger }: { clock: Clock; logger: Logger }) {
     this.#parts = parts;
     this.#clock = clock;
+    this.#logger = logger;
   }
 
   list(): CloudMachineList {
@@ -80,14 +83,21 @@ export class CloudMachines {
 
   async drain(): Promise<DrainReport> {
     const cluster = this.#cluster;
-    this.#parts.audit?.machine('drain', cluster.member.name);
-    return cluster.drain();
+    const { name: machine } = cluster.member;
+    this.#parts.audit?.machine('drain', machine);
+    this.#logDrain(machine, 'hands its sites over and takes none');
+    const report = await cluster.drain();
+    const { handedOver, kept } = report;
+    this.#logDrain(machine, `has handed ${handedOver} sites over, and keeps ${kept.length}`);
+    return report;
   }
 
   async resume(): Promise<void> {
     const cluster = this.#cluster;
     await cluster.resume();
-    this.#parts.audit?.machine('resume', cluster.member.name);
+    const { name: machine } = cluster.member;
+    this.#parts.audit?.machine('resume', machine);
+    this.#logDrain(machine, 'takes sites again');
   }
 
   async remove(machine: string): Promise<void> {
@@ -118,6 +128,10 @@ export class CloudMachines {
     }
     await cluster.move(name, machine);
     audit?.machine('move', machine, name);
+  }
+
+  #logDrain(machine: string, text: string): void {
+    this.#logger.info({ event: 'machine_draining', machine }, `${machine} ${text}`);
   }
 
   /** @throws {ConflictError} if this gateway is the only one of its cloud. */

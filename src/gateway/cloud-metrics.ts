@@ -46,7 +46,7 @@ export class CloudMetrics {
     const slices = slicesOf(this.#options.clock);
     const sites = Array.from(parts.registry.sites(), ({ name }) => name);
     for await (const { sites: some, statuses } of parts.workers.statusParts(sites)) {
-      if (some.length === 0) this.#addWorkers(set, statuses);
+      if (some.length === 0) this.#addWorkers(set, statuses, parts.workers.diagnosis.killed);
       const steps = scrape.addSites(some, statuses);
       while (!slices.run(steps)) await slices.next();
     }
@@ -77,9 +77,10 @@ export class CloudMetrics {
     set.add(expiry, { subject: 'cloud' }, trust.certificateNotAfter.getTime() / 1000);
   }
 
-  #addWorkers(set: MetricSet, workers: readonly WorkerStatus[]): void {
+  #addWorkers(set: MetricSet, workers: readonly WorkerStatus[], killed: number): void {
     const down = workers.filter(({ pid }) => pid === 0).length;
     set.addEach('workers', {}, 'state', { up: workers.length - down, down });
+    set.add('workers_killed_total', {}, killed);
     // A single worker is in this process.
     if (workers.length > 1) {
       const worker = 'host';

@@ -16,7 +16,7 @@ import type { RankedHostPort } from '../base/host-port.ts';
 import type { ProxyOption } from '../base/proxy.ts';
 import { ControlClient, type Snapshot, type SnapshotExpiry } from '../control/index.ts';
 import { EdgeDataPlane } from '../dataplane/index.ts';
-import { loadNotSentLowat, loadSendProgress, type PacketDevice } from '../device/index.ts';
+import { loadTcpControl, type PacketDevice } from '../device/index.ts';
 import { ConfigError, type PresenceError } from '../errors.ts';
 import { errorFields, type Logger } from '../observe/index.ts';
 import type { Store } from '../store/index.ts';
@@ -28,6 +28,7 @@ import {
   MtlsTunnel,
 } from '../tunnel/index.ts';
 import { CredentialKeeper } from './credential-keeper.ts';
+import { EdgeBars } from './edge-bars.ts';
 import type { SiteCredentials } from './site-credentials.ts';
 
 export interface EdgeSessionOptions {
@@ -56,7 +57,7 @@ export interface EdgeSessionOptions {
 export interface SessionMeasures {
   readonly tunnel: MtlsTunnel['counters'];
   readonly filter: EdgeDataPlane['filter'];
-  /** Counters of the data plane, see `EdgeDataPlaneCounters`. */
+  /** Counters of the data plane, see `EdgeDataPlaneCounters`, and `dropBarred`, see `EdgeBars`. */
   readonly drops: Readonly<Record<string, number>>;
   /** Attempts to connect by result. */
   readonly handshakes: Readonly<Record<'accepted' | 'refused' | 'failed', number>>;
@@ -72,8 +73,13 @@ export class EdgeSession {
   readonly #dataPlane: EdgeDataPlane;
   readonly #control: ControlClient;
   readonly #keeper: CredentialKeeper;
+  readonly #bars: EdgeBars;
   readonly #endpoints: number;
   readonly #closing: CloseStack;
+  /** The snapshot from which names were answered last, also if it has expired. */
+  #answered: Snapshot | undefined;
+  /** For how long there was no contact with the cloud before the tunnel came up; 0 since a snapshot has come. */
+  #awayMs = 0;
   /** Consecutive failures that another endpoint may not have, modulo the number of endpoints. */
   #endpointFailures = 0;
   readonly #handshakes = { accepted: 0, refused: 0, failed: 0 };
@@ -102,7 +108,8 @@ export class EdgeSession {
     this.#dataPlane = parts.dataPlane;
     this.#control = parts.control;
     this.#closing = closing;
-    const { tunnel, control } = parts;
+    const { tunnel, control, dataPlane } = parts;
+    this.#bars = new EdgeBars(clock, (addresses) => dataPlane.filter.setBarred(addresses));
     this.#keeper = new CredentialKeeper({ credentials, control, tunnel, clock, logger });
   }
 
@@ -122,8 +129,7 @@ export class EdgeSession {
     }
     const closing = new CloseStack();
     try {
-      const notSentLowat = await loadNotSentLowat();
-      const sendProgress = await loadSendProgress();
+      const tcp = await loadTcpControl();
       let session: EdgeSession | undefined;
       // This is called last: a renewal in progress ends with the tunnel and the control channel.
       closing.add(async () => {
@@ -142,12 +148,11 @@ export class EdgeSession {
         proxy,
         clock,
         ...credentials.credentials,
-        notSentLowat,
-        sendProgress,
+        tcp,
         expectedPeer: { trustDomain, role: 'cloud' },
       });
       closing.add(() => tunnel.close());
-      const dataPlane = new EdgeDataPlane({ device, tunnel });
+      const dataPlane = new EdgeDataPlane({ device, tunnel, clock });
       session = new EdgeSession(options, endpoints.length, { tunnel, dataPlane, control }, closing);
       session.#begin();
       return session;
@@ -160,7 +165,7 @@ export class EdgeSession {
   /** The counters of this gateway. Verdicts and the counters of the options are left out while they are zero. */
   get counters(): Readonly<Record<string, number>> {
     const { filter, counters } = this.#dataPlane;
-    const named: Record<string, number> = { ...counters };
+    const named: Record<string, number> = { ...counters, dropBarred: filter.barredPackets };
     for (const [name, count] of Object.entries(this.#tunnel.counters)) {
       named[`tunnel.${name}`] = count;
     }
@@ -203,7 +208,10 @@ export class EdgeSession {
     return {
       tunnel: this.#tunnel.counters,
       filter: this.#dataPlane.filter,
-      drops: { ...this.#dataPlane.counters },
+      drops: {
+        ...this.#dataPlane.counters,
+        dropBarred: this.#dataPlane.filter.barredPackets,
+      },
       handshakes: this.#handshakes,
       renewals: this.#keeper.renewals,
       certificateNotAfter: this.#keeper.notAfter,
@@ -232,6 +240,9 @@ export class EdgeSession {
     const control = this.#control;
     const apply = (snapshot: Snapshot): void => {
       this.#dataPlane.filter.setAddresses(snapshot);
+      this.#bars.follow(this.#answered, snapshot, this.#awayMs);
+      this.#answered = snapshot;
+      this.#awayMs = 0;
       onSnapshot(snapshot);
       const { revision, hosts } = snapshot;
       logger.info(
@@ -242,6 +253,7 @@ export class EdgeSession {
     };
     const expire = (expiry: SnapshotExpiry): void => {
       this.#dataPlane.filter.setAddresses({ sources: [], pools: [] });
+      this.#answered = expiry.snapshot;
       onExpired(expiry);
     };
     control.on('snapshot', apply);
@@ -259,6 +271,7 @@ export class EdgeSession {
     this.#follow();
     this.#dataPlane.start();
     this.#closing.add(() => this.#dataPlane.stop());
+    this.#closing.add(() => this.#bars.close());
   }
 
   #follow(): void {
@@ -269,6 +282,7 @@ export class EdgeSession {
       logger.info({ event: 'tunnel_up', site }, `${site}: up to ${describe(info)}`);
       this.#handshakes.accepted++;
       this.#endpointFailures = 0;
+      this.#awayMs = Math.max(this.#awayMs, this.#control.awayMs);
       this.#control.linkChanged(true);
       this.#reportOnline();
     });

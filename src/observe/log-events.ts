@@ -23,9 +23,12 @@ export const LOG_EVENTS = {
   control_server_failed: 'A snapshot could not be sent, or a certificate not be renewed.',
   site_end_failed: 'The tunnels of a site that is gone could not be ended.',
   pool_warning: 'Addresses of a pool get scarce, or quotas exceed it.',
-  machine_state: 'This machine, one of several, does not reach the store any more, or does again.',
+  machine_state:
+    'This machine, one of several, does not reach the store any more, or does again, or waits in a restored one.',
   machine_failed:
     'This machine, one of several, could not tell the others something; this is tried again.',
+  machine_draining:
+    'A drain of this machine, one of several, begins, is done, or is ended, so that it takes sites again.',
   controller_elected: 'Another machine, or this one, allocates addresses for all from now on.',
   site_claim_failed: 'A site could not be claimed, taken or given up here.',
   registry_failed: 'An entry of the desired state in the store is not usable.',
@@ -75,6 +78,8 @@ export const LOG_EVENTS = {
   cloud_without_sites: 'The cloud has no site yet, and the line says what to do first.',
   edge_ready: 'The command `edge` has started its gateway; `listening` has the addresses.',
   gateway_stopping: 'A signal ends the gateway.',
+  etcd_files_failed:
+    'The renewed files of the certificate for etcd cannot be used; those before are.',
   reloaded: 'The configuration was read again.',
   reload_failed: 'The configuration could not be read again; the gateway goes on as before.',
   restart_needed: 'Keys of the configuration have changed that take effect after a restart.',

@@ -34,6 +34,7 @@ export type MetricName =
   | 'dns_forward_duration_seconds'
   | 'store_commit_duration_seconds'
   | 'workers'
+  | 'workers_killed_total'
   | 'machines'
   | 'machine_attached'
   | 'controller'
@@ -197,6 +198,11 @@ export const METRICS: Readonly<Record<MetricName, MetricDefinition>> = Object.fr
     'How long it took until a commit of the store was durable, or had failed.'
   ),
   workers: gauge(CLOUD, ['state'], 'Workers that are up and that are down.'),
+  workers_killed_total: counter(
+    CLOUD,
+    [],
+    'Processes of workers that did not answer, and were killed and started again.'
+  ),
   machines: gauge(
     CLOUD,
     ['state'],

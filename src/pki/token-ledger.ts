@@ -200,6 +200,11 @@ export function unknownToken(): EnrolmentError {
   return new EnrolmentError('unknown', 'the enrolment token is not known');
 }
 
+/** Returns whether an entry has a token with which nobody has enrolled. */
+export function isUnusedToken({ key, value }: Entry): boolean {
+  return key.startsWith(TOKENS) && (value as Partial<TokenRecord> | null)?.usedAtMs === null;
+}
+
 interface StoredToken {
   readonly key: string;
   readonly id: string;
@@ -218,4 +223,4 @@ type TokenRecord = {
 
 /** The area of the store. */
 const AREA = 'token';
-const TOKENS = `${AREA}/`;
+export const TOKENS: string = `${AREA}/`;

@@ -14,6 +14,7 @@ export type {
   Json,
   LeaseReference,
   LeasingStore,
+  RestorableStore,
   Store,
   StoreLease,
   Write,

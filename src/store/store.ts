@@ -121,3 +121,28 @@ export interface LeasingStore extends Store {
    */
   grant(ttlMs: number): Promise<StoreLease>;
 }
+
+/**
+ * A store whose data may be replaced by that of a backup while processes use it. Such a process shows what it has seen
+ * before, and its commits fail with `StoreReplacedError`, until it goes over.
+ */
+export interface RestorableStore extends LeasingStore {
+  /** Whether the store has other data than this process shows. */
+  readonly isReplaced: boolean;
+
+  /**
+   * Opens the data that the store has now, as a store of its own. The caller closes it.
+   *
+   * @throws {StoreError} if it cannot be read.
+   */
+  openRestored(): Promise<LeasingStore>;
+
+  /**
+   * Shows the data that the store has now. Watchers are called once with the difference. Its versions are later than all
+   * before, by `StoreMeta.versionBase`; so each entry that stays has another version, and is told too.
+   *
+   * @throws {StoreReplacedError} if its versions are not later than those that this process has seen: start it again.
+   * @throws {StoreError} if it cannot be read; then it can be tried again.
+   */
+  goOver(): Promise<void>;
+}

@@ -4,7 +4,7 @@
  * detail; the filter keeps invalid packets out of the tunnel.
  * @module
  */
-import type { Family } from '../base/address.ts';
+import type { Family, IpAddress } from '../base/address.ts';
 import { IpPrefix, type PrefixInput } from '../base/prefix.ts';
 import { PacketKind, Parse } from '../packet/fields.ts';
 import { PacketHeader } from '../packet/header.ts';
@@ -36,12 +36,31 @@ export class SiteFilter {
   readonly #verdicts = new Float64Array(2 * VERDICT_NAMES.length);
   #sources: readonly IpPrefix[] = [];
   #pools: readonly IpPrefix[] = [];
+  /** The barred presences by the last word of their addresses. */
+  #barred: ReadonlyMap<number, readonly IpPrefix[]> = new Map();
+  #barredPackets = 0;
 
   /** @throws {ApiMisuseError} if a text is not a prefix. */
   setAddresses({ sources, pools }: SiteAddresses): void {
     const parsed = sources.map(IpPrefix.from);
     this.#pools = pools.map(IpPrefix.from);
     this.#sources = parsed;
+  }
+
+  /** Lets no packet pass to these presences, as if they were none, until the next call. */
+  setBarred(addresses: readonly IpAddress[]): void {
+    const barred = new Map<number, IpPrefix[]>();
+    for (const address of addresses) {
+      const last = address.words.at(-1)!;
+      const others = barred.get(last) ?? [];
+      barred.set(last, [...others, IpPrefix.around(address)]);
+    }
+    this.#barred = barred;
+  }
+
+  /** How many packets to barred presences were dropped; they are counted as `DropNoPresence` too. */
+  get barredPackets(): number {
+    return this.#barredPackets;
   }
 
   /**
@@ -92,6 +111,8 @@ export class SiteFilter {
     const destinationAt = this.#readAddresses(view);
     if (!containsWords(this.#pools, family, this.#words, destinationAt))
       return Verdict.DropNoPresence;
+    if (this.#barred.size > 0 && this.#isBarred(family, destinationAt))
+      return Verdict.DropNoPresence;
     if (kind === PacketKind.IcmpError) return Verdict.Forward;
     return this.#isReal(family, 0) ? Verdict.Forward : Verdict.DropSpoofed;
   }
@@ -101,6 +122,14 @@ export class SiteFilter {
     const destinationAt = this.#readAddresses(view);
     if (!containsWords(this.#pools, family, this.#words, 0)) return Verdict.DropSpoofed;
     return this.#isReal(family, destinationAt) ? Verdict.Forward : Verdict.DropNoPresence;
+  }
+
+  #isBarred(family: Family, at: number): boolean {
+    const last = this.#words[family === 4 ? at : at + 3]!;
+    const barred = this.#barred.get(last);
+    if (barred === undefined || !containsWords(barred, family, this.#words, at)) return false;
+    this.#barredPackets++;
+    return true;
   }
 
   /** Copies both addresses to `#words`. Returns the index of the destination. */

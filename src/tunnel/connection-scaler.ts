@@ -12,8 +12,9 @@ import type { ResolvedDialOptions } from './options.ts';
 
 /**
  * Says how many connections a tunnel needs: one while there is little traffic, so that an idle site costs one
- * connection; one for each flow, up to a limit, when there is much. Then each flow has its own share of the network,
- * and a lost segment holds up one of them only.
+ * connection; one for each busy flow, up to a limit, when there is much. Then each flow has its own share of the network,
+ * and a lost segment holds up one of them only. Short connections do not count, however many there are: the packets of
+ * one exchange would come over several sockets, each with system calls of its own.
  */
 export class ConnectionScaler {
   readonly #max: number;
@@ -29,7 +30,7 @@ export class ConnectionScaler {
    * Called every `CONNECTION_CHECK_MS`.
    *
    * @param bytes sent and received, cumulative
-   * @param flows that have sent something recently
+   * @param flows that are busy
    */
   update(nowMs: number, bytes: number, flows: number): number {
     const isBusy = bytes - this.#bytes >= BUSY_BYTES;
@@ -125,7 +126,7 @@ export class FurtherConnections {
   #scale(scaler: ConnectionScaler, nowMs: number): void {
     const { counters, sender } = this.#set;
     const bytes = counters.sentBytes + counters.receivedBytes;
-    const wanted = scaler.update(nowMs, bytes, sender.activeFlows(nowMs));
+    const wanted = scaler.update(nowMs, bytes, sender.busyFlows(nowMs));
     if (wanted < sender.connections.length) this.#set.shrink(wanted);
     // A listener that learned of it may have ended the tunnel.
     if (this.#set.info === undefined) return;
@@ -154,4 +155,4 @@ export const CONNECTION_CHECK_MS = 250;
 /** Bytes in one check interval from which a tunnel is busy: 4 Mbit/s. */
 const BUSY_BYTES = 128 * 1024;
 /** How long connections are kept that are not needed, because opening one takes several round trips. */
-const KEEP_MS = 30_000;
+const KEEP_MS = 10_000;

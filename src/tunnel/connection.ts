@@ -19,7 +19,7 @@ import {
   writeFrameHeader,
 } from './frame.ts';
 import { FrameDecoder } from './frame-decoder.ts';
-import { Keepalive, type Progress } from './keepalive.ts';
+import { DEAD_AFTER, Keepalive, type Progress } from './keepalive.ts';
 import {
   type Close,
   CloseCode,
@@ -67,6 +67,8 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
   readonly #keepalive: Keepalive;
   #cancelTimer: () => void = () => {};
   #isDraining = false;
+  /** Whether the system looks often for a silent peer. */
+  #isBounded = false;
   /** What waited is not sent any more. */
   #isDropped = false;
   /** Control messages that are not to be sent yet; undefined if they go at once. */
@@ -82,7 +84,7 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
     this.#socket = socket;
     this.#options = options;
     this.#decoder = new FrameDecoder(handshakeLimits(first), options.pool);
-    const { pool, clock, notSentLowat } = options;
+    const { pool, clock, tcp } = options;
     this.#outbox = new Outbox(socket, {
       pool,
       budget: NO_BUDGET,
@@ -90,9 +92,9 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
       onDrain: () => {
         if (this.#phase === 'up') this.onDrain();
       },
-      ...(notSentLowat === undefined
+      ...(tcp === undefined
         ? {}
-        : { onPace: (bytes: number) => notSentLowat(socket, NOT_SENT_CHUNKS * bytes) }),
+        : { onPace: (bytes: number) => tcp.limitUnsent(socket, NOT_SENT_CHUNKS * bytes) }),
     });
     this.#keepalive = new Keepalive({
       clock,
@@ -156,6 +158,7 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
   joinTunnel(counters: ConnectionCounters, budget: SlabBudget): void {
     this.#counters = counters;
     this.#outbox.budget = budget;
+    if (!this.#isBounded) counters.unboundedRetransmission++;
   }
 
   /** Sends HELLO or WELCOME. */
@@ -173,6 +176,10 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
     if (this.#phase !== 'handshake') return;
     this.#phase = 'up';
     this.#decoder.limits = openLimits(this.#options.maxReceivedControlBytes);
+    // The keepalive decides when the peer is dead, not the system.
+    const giveUpMs = 2 * DEAD_AFTER * keepaliveMs;
+    this.#isBounded =
+      this.#options.tcp?.boundRetransmission(this.#socket, MAX_SILENCE_MS, giveUpMs) ?? false;
     this.#keepalive.start(keepaliveMs);
   }
 
@@ -368,7 +375,9 @@ export class TunnelConnection extends EventEmitter<ConnectionEvents> {
   /** What the peer's system has acknowledged, or if that is not known, what the own system has taken. */
   #progress(): Progress {
     const { writtenBytes } = this.#outbox;
-    return this.#options.sendProgress?.(this.#socket) ?? { done: writtenBytes, end: writtenBytes };
+    return (
+      this.#options.tcp?.sendProgress(this.#socket) ?? { done: writtenBytes, end: writtenBytes }
+    );
   }
 
   #drop(): void {
@@ -405,5 +414,7 @@ function lost(reason: string): CloseCause {
 const NO_BUDGET: SlabBudget = new SlabBudget(0);
 /** What the system keeps before it is sent, in writes: one is on its way while the next is made. */
 const NOT_SENT_CHUNKS = 2;
+/** How long the system waits before it sends again what was not acknowledged, in ms, at most; Linux takes no less. */
+const MAX_SILENCE_MS = 1_000;
 /** How long a connection that ends may take to send what is queued, in ms. */
 const LINGER_MS = 2_000;

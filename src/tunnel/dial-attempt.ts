@@ -36,6 +36,8 @@ export interface AttemptTarget extends Pick<Hello, 'tunnel' | 'lane' | 'renews'>
   readonly endpoints: readonly HostPort[];
   readonly context: SecureContext;
   readonly lastEpoch: LastEpoch;
+  /** After how many ms an endpoint that does not answer is dialled anew, see `TcpRace`. */
+  readonly againMs?: number;
   /** One of several endpoints could not be reached. The last one is that of `failed`. */
   readonly onEndpointFailed?: (endpoint: HostPort) => void;
 }
@@ -75,6 +77,7 @@ export class DialAttempt extends EventEmitter<AttemptEvents> {
     this.#cancelTimer = clock.after(handshakeTimeoutMs, () => this.#onTimeout());
     this.#race = new TcpRace({
       endpoints: target.endpoints,
+      againMs: target.againMs,
       proxy,
       clock,
       onOpen: (socket, endpoint, isProxied) => {

@@ -142,6 +142,7 @@ export class DialDriver implements TunnelDriver {
       lastEpoch: this.#lastEpoch,
       tunnel,
       lane: 0,
+      againMs: this.#wait.againMs,
       onEndpointFailed: (endpoint) => {
         this.#othersUnreached = true;
         this.#endpoints.failed(endpoint, clock.monotonicMs());

@@ -4,6 +4,9 @@
  * connection with the fewest buckets. When connections come and go, and when a connection carries several busy flows
  * while another has none, only as many buckets move as balance needs: packets of those few flows may overtake others,
  * once.
+ *
+ * A flow is busy if it sends much within a second. Thousands of short connections fill every bucket and have no busy
+ * flow, so each bucket counts one flow only: that of most of its packets (Boyer and Moore's majority vote).
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -35,7 +38,7 @@ export class SteeredSender {
   #reserved = 0;
   #reservedAt = 0;
   #wasRefused = false;
-  /** The time of the last flush; steering needs no finer time. */
+  /** The time of the last flush, or of the last change of connections; steering needs no finer time. */
   #nowMs = 0;
 
   constructor(counters: ConnectionCounters, clock: Clock) {
@@ -63,7 +66,9 @@ export class SteeredSender {
   add(connection: TunnelConnection): void {
     this.#connections.push(connection);
     if (this.#connections.length === 1) return;
-    this.#table().setConnections(this.#connections.length, this.#clock.monotonicMs());
+    // A bucket that is quiet now stays with its number, so it must be quiet for the next packet too.
+    this.#nowMs = this.#clock.monotonicMs();
+    this.#table().setConnections(this.#connections.length, this.#nowMs);
     this.#reserved = 0;
   }
 
@@ -73,14 +78,15 @@ export class SteeredSender {
     if (at < 0) return false;
     const last = this.#connections.pop()!;
     if (last !== connection) this.#connections[at] = last;
-    this.#table().removeConnection(at, this.#clock.monotonicMs());
+    this.#nowMs = this.#clock.monotonicMs();
+    this.#table().removeConnection(at, this.#nowMs);
     this.#reserved = 0;
     return true;
   }
 
-  /** Returns how many flows have sent packets recently. */
-  activeFlows(nowMs: number): number {
-    return this.#table().active(nowMs);
+  /** Returns how many flows are busy. */
+  busyFlows(nowMs: number): number {
+    return this.#table().busy(nowMs);
   }
 
   /** See `Tunnel.reserve`. */
@@ -166,8 +172,11 @@ export class FlowSteering {
   readonly #connectionOf = new Uint8Array(BUCKETS);
   /** When the last packet of each bucket came, in ms. */
   readonly #seenMs = new Float64Array(BUCKETS).fill(Number.NEGATIVE_INFINITY);
-  /** Keyed by bucket, since the last `#balance`. */
-  readonly #bytes = new Float64Array(BUCKETS);
+  /** The hash of the flow that each bucket counts, and by how much it leads, in bytes, since the last `#balance`. */
+  readonly #leader = new Int32Array(BUCKETS);
+  readonly #lead = new Float64Array(BUCKETS);
+  /** Whether the flow of each bucket was busy before the last `#balance`: 0 or 1. */
+  readonly #wasBusy = new Uint8Array(BUCKETS);
   #balancedMs = 0;
   readonly #load = new Int32Array(256);
 
@@ -178,20 +187,21 @@ export class FlowSteering {
 
   /** Returns the number of the connection for a packet of `bytes` that is sent now. */
   connectionOf(hash: number, bytes: number, nowMs: number): number {
+    if (nowMs - this.#balancedMs >= BALANCE_MS) this.#balance(nowMs);
     const bucket = hash & (BUCKETS - 1);
     if (nowMs - this.#seenMs[bucket]! > QUIET_MS)
       this.#connectionOf[bucket] = this.#emptiest(nowMs);
     this.#seenMs[bucket] = nowMs;
-    this.#bytes[bucket]! += bytes;
-    if (nowMs - this.#balancedMs >= BALANCE_MS) this.#balance(nowMs);
+    this.#count(bucket, hash | 0, Math.max(bytes, MIN_BYTES));
     return this.#connectionOf[bucket]!;
   }
 
-  /** Returns how many flows, as far as the buckets distinguish them, have sent something recently. */
-  active(nowMs: number): number {
+  /** Returns how many flows, as far as the buckets distinguish them, are busy. */
+  busy(nowMs: number): number {
+    if (nowMs - this.#balancedMs >= BALANCE_MS) this.#balance(nowMs);
     let count = 0;
     for (let bucket = 0; bucket < BUCKETS; bucket++) {
-      if (nowMs - this.#seenMs[bucket]! <= QUIET_MS) count++;
+      if (this.#wasBusy[bucket] === 1 || this.#lead[bucket]! >= BUSY_BYTES) count++;
     }
     return count;
   }
@@ -224,16 +234,33 @@ export class FlowSteering {
     this.setConnections(last, nowMs);
   }
 
+  /** A packet of another flow than the one that leads takes from its lead, and a new flow leads when nothing is left. */
+  #count(bucket: number, hash: number, bytes: number): void {
+    const lead = this.#lead[bucket]!;
+    if (this.#leader[bucket] === hash) this.#lead[bucket] = lead + bytes;
+    else if (lead >= bytes) this.#lead[bucket] = lead - bytes;
+    else {
+      this.#leader[bucket] = hash;
+      this.#lead[bucket] = bytes - lead;
+    }
+  }
+
   /** Moves busy flows from connections that have several to connections that have at least two fewer. */
   #balance(nowMs: number): void {
+    // What was counted before a pause says nothing about now.
+    const isRecent = nowMs - this.#balancedMs < 2 * BALANCE_MS;
     this.#balancedMs = nowMs;
+    for (let bucket = 0; bucket < BUCKETS; bucket++) {
+      this.#wasBusy[bucket] = isRecent && this.#lead[bucket]! >= BUSY_BYTES ? 1 : 0;
+    }
+    this.#lead.fill(0);
     if (this.#connections > 1) {
       const load = this.#load.fill(0);
       for (let bucket = 0; bucket < BUCKETS; bucket++) {
-        if (this.#bytes[bucket]! >= BUSY_BYTES) load[this.#connectionOf[bucket]!]!++;
+        if (this.#wasBusy[bucket] === 1) load[this.#connectionOf[bucket]!]!++;
       }
       for (let bucket = 0; bucket < BUCKETS; bucket++) {
-        if (this.#bytes[bucket]! < BUSY_BYTES) continue;
+        if (this.#wasBusy[bucket] === 0) continue;
         const from = this.#connectionOf[bucket]!;
         const to = emptiest(load, this.#connections);
         if (load[from]! < load[to]! + 2) continue;
@@ -242,7 +269,6 @@ export class FlowSteering {
         this.#connectionOf[bucket] = to;
       }
     }
-    this.#bytes.fill(0);
   }
 
   #emptiest(nowMs: number): number {
@@ -274,5 +300,7 @@ const BUCKETS = 1024;
 /** How often busy flows are balanced, in ms, and how many bytes make a flow busy in that time. */
 const BALANCE_MS = 1000;
 const BUSY_BYTES = 64 * 1024;
+/** For how many bytes a packet counts at least: a flow that receives much sends 32 acknowledgements in a second. */
+const MIN_BYTES = 2048;
 /** The time in ms after which no packet of a flow is in the network any more, so it may take another connection. */
 const QUIET_MS = 1000;

@@ -33,10 +33,9 @@ export {
   type HandshakeLimits,
   LISTEN_DEFAULTS,
   type ListenOptions,
-  type NotSentLowat,
-  type SendProgress,
   type TunnelLimits,
   type TunnelOptions,
+  type TunnelTcp,
 } from './options.ts';
 export type {
   CloseCause,

@@ -280,7 +280,7 @@ function pingOf(number: number): Buffer {
 function ignore(): void {}
 
 /** PINGs, or intervals of the keepalive, without a byte after which the peer counts as dead. */
-const DEAD_AFTER = 3;
+export const DEAD_AFTER = 3;
 /** How long a watched connection may be silent before the first PING, and how long each has for its answer, in ms. */
 const PROBE_MS = 300;
 /** The same on a slow network, in ms, at most. */

@@ -50,11 +50,18 @@ export interface TunnelLimits {
   readonly drainTimeoutMs?: number;
 }
 
-/** Sets how many bytes the system keeps for a socket before it sends them (TCP_NOTSENT_LOWAT). */
-export type NotSentLowat = (socket: TLSSocket, bytes: number) => void;
-
-/** Tells how far the bytes of a connection have got; undefined if the system does not tell (TCP_INFO). */
-export type SendProgress = (socket: TLSSocket) => Progress | undefined;
+/** What a tunnel asks of the system about the TCP connections below it, see `loadTcpControl`. */
+export interface TunnelTcp {
+  /** Sets how many bytes the system keeps for a socket before it sends them (TCP_NOTSENT_LOWAT). */
+  limitUnsent(socket: TLSSocket, bytes: number): void;
+  /** Tells how far the bytes of a connection have got; undefined if the system does not tell (TCP_INFO). */
+  sendProgress(socket: TLSSocket): Progress | undefined;
+  /**
+   * Bounds the time in ms between two attempts to reach a silent peer (TCP_RTO_MAX_MS), and until the system gives the
+   * connection up (TCP_USER_TIMEOUT). Returns false if the system cannot.
+   */
+  boundRetransmission(socket: TLSSocket, maxWaitMs: number, giveUpMs: number): boolean;
+}
 
 /** Options that both sides of a tunnel have, besides its limits. */
 export interface TunnelOptions {
@@ -62,13 +69,12 @@ export interface TunnelOptions {
   readonly software?: string;
   /** Size of the buffers in which packets are collected, in bytes; default 256 KiB. */
   readonly slabBytes?: number;
-  /** Keeps the queues of the system as short as those of the tunnel. Default: they are left as they are. */
-  readonly notSentLowat?: NotSentLowat | undefined;
   /**
-   * Keeps a connection whose PING waits behind many bytes in the network from being taken for dead. Default: only what
-   * waits on this side is known.
+   * Keeps the queues of the system as short as those of the tunnel, has it try every second whether a silent peer is
+   * back, and keeps a connection whose PING waits behind many bytes in the network from being taken for dead. Default:
+   * the system's own settings, and only what waits on this side is known.
    */
-  readonly sendProgress?: SendProgress | undefined;
+  readonly tcp?: TunnelTcp | undefined;
   /** Gives the time for all waits and for the end of certificates; default `systemClock`. */
   readonly clock?: Clock;
 }
@@ -208,6 +214,11 @@ const HOST: Limits = must(
 const ROLE: Limits = must('site or cloud', (value) => value === 'site' || value === 'cloud');
 const CLOCK: Limits = { expected: 'a Clock', check: checkClock };
 const BACKOFF: Limits = { expected: 'numbers, 0 or more', check: checkBackoff };
+const TCP: Limits = must('an object with the methods of TcpControl', (value) =>
+  ['limitUnsent', 'sendProgress', 'boundRetransmission'].every(
+    (name) => typeof (value as Record<string, unknown>)[name] === 'function'
+  )
+);
 const PROTOCOLS: Limits = {
   expected: 'functions by their ALPN names',
   check: checkProtocols,
@@ -221,8 +232,7 @@ const SHARED_ROWS: RowsOf<
   connections: row(8, range(1, MAX_CONNECTIONS)),
   handshakeTimeoutMs: row(10_000, RATE),
   clock: row(systemClock, CLOCK),
-  notSentLowat: row<NotSentLowat | undefined>(undefined, FUNCTION),
-  sendProgress: row<SendProgress | undefined>(undefined, FUNCTION),
+  tcp: row<TunnelTcp | undefined>(undefined, TCP),
   maxSlabs: row(16, POSITIVE),
   maxControlBytes: row(4 * 1024 * 1024, CONTROL_BYTES),
   maxReceivedControlBytes: derived(({ maxControlBytes }) => maxControlBytes, CONTROL_BYTES),
@@ -285,8 +295,7 @@ export const LISTEN_DEFAULTS: Readonly<
 export interface ConnectionOptions extends Required<TunnelLimits> {
   readonly pool: SlabPool;
   readonly clock: Clock;
-  readonly notSentLowat: NotSentLowat | undefined;
-  readonly sendProgress: SendProgress | undefined;
+  readonly tcp: TunnelTcp | undefined;
 }
 
 export interface ResolvedDialOptions extends Omit<typeof DIAL_DEFAULTS, 'backoff'> {

@@ -4,6 +4,10 @@
  * one fails, the next one is dialled at once. The first one that connects is used, and the others are closed: only one
  * gets a TLS handshake, which costs a listener far more. Through an HTTP proxy, connected means that the proxy has
  * answered CONNECT.
+ *
+ * When all were dialled, those that have not failed are dialled anew, one every `againMs`, in turn. The system sends the
+ * first packet of a connection again after 1, 3 and 7 s, so a new connection is there sooner when the network is back. A
+ * proxy would dial the endpoint itself, so it is asked once.
  * @module
  */
 import { connect, type Socket } from 'node:net';
@@ -15,6 +19,8 @@ import { connectThrough } from '../base/proxy-connect.ts';
 export interface TcpRaceOptions {
   /** One or more; the first one is dialled first. */
   readonly endpoints: readonly HostPort[];
+  /** After how many ms each further attempt begins when all endpoints were dialled; default 250. */
+  readonly againMs?: number | undefined;
   readonly proxy: ProxyOption | undefined;
   readonly clock: Clock;
   /** Called once, unless all fail or the race is cancelled. The socket is paused, and its errors are ignored. */
@@ -30,19 +36,22 @@ export class TcpRace {
   readonly #options: TcpRaceOptions;
   /** The connections that are not open yet, oldest first. */
   readonly #sockets = new Map<Socket, HostPort>();
-  #next = 0;
+  /** The endpoints that are to be dialled, the next one in front. */
+  readonly #queue: HostPort[];
+  #dialled = 0;
   #cancelTimer: () => void = () => {};
   #isOver = false;
 
   /** Nothing is called before the constructor has returned. */
   constructor(options: TcpRaceOptions) {
     this.#options = options;
+    this.#queue = [...options.endpoints];
     this.#dialNext();
   }
 
   /** The endpoints whose connections are not open yet. */
   get pending(): readonly HostPort[] {
-    return [...this.#sockets.values()];
+    return [...new Set(this.#sockets.values())];
   }
 
   /** Closes the connections that are not open; nothing is called any more. */
@@ -54,31 +63,47 @@ export class TcpRace {
   }
 
   #dialNext(): void {
-    const { endpoints, clock } = this.#options;
+    const { clock, againMs = STAGGER_MS } = this.#options;
     this.#cancelTimer();
-    const endpoint = endpoints[this.#next];
-    if (this.#isOver || endpoint === undefined) return;
-    this.#next++;
-    const [oldest] = this.#sockets;
-    if (oldest !== undefined && this.#sockets.size >= MAX_AT_ONCE) this.#giveUp(...oldest);
+    const endpoint = this.#isOver ? undefined : this.#queue.shift();
+    if (endpoint === undefined) return;
+    this.#makeRoom();
+    this.#dialled++;
     try {
-      this.#dial(endpoint);
+      if (!this.#dial(endpoint)) this.#queue.push(endpoint);
     } catch (error) {
-      process.nextTick(() => this.#onFailed(error as Error, endpoint, undefined));
+      process.nextTick(() => this.#onFailed(error as Error, endpoint));
     }
-    if (this.#next < endpoints.length) {
-      this.#cancelTimer = clock.after(STAGGER_MS, () => this.#dialNext());
-    }
+    if (this.#queue.length === 0) return;
+    const delayMs = this.#hasDialledAll ? againMs : STAGGER_MS;
+    this.#cancelTimer = clock.after(delayMs, () => this.#dialNext());
   }
 
-  /** @throws {PresenceError} if there is no such proxy, or it cannot be asked for the host. */
-  #dial(endpoint: HostPort): void {
+  get #hasDialledAll(): boolean {
+    return this.#dialled >= this.#options.endpoints.length;
+  }
+
+  /** Gives up the oldest connection if there are too many, for another endpoint; and later the one after the oldest. */
+  #makeRoom(): void {
+    if (this.#sockets.size < MAX_AT_ONCE) return;
+    // The oldest one is left, for a network on which an answer takes longer than the others have.
+    const at = this.#hasDialledAll ? 1 : 0;
+    const [socket, endpoint] = [...this.#sockets][at]!;
+    this.#giveUp(socket, endpoint);
+  }
+
+  /**
+   * Returns whether it dials through a proxy.
+   *
+   * @throws {PresenceError} if there is no such proxy, or it cannot be asked for the host.
+   */
+  #dial(endpoint: HostPort): boolean {
     const { host, port } = endpoint;
     const proxy = proxyFor(this.#options.proxy, host, port);
     let socket: Socket;
     if (proxy === undefined) {
       socket = connect({ host, port, noDelay: true });
-      const onError = (error: Error): void => this.#onFailed(error, endpoint, socket);
+      const onError = (error: Error): void => this.#onFailed(error, endpoint);
       socket.once('error', onError);
       socket.once('connect', () => {
         socket.off('error', onError).pause();
@@ -90,19 +115,21 @@ export class TcpRace {
         { host, port },
         {
           onOpen: (opened) => this.#onOpen(opened, endpoint, true),
-          onFailed: (error) => this.#onFailed(error, endpoint, socket),
+          onFailed: (error) => this.#onFailed(error, endpoint),
         }
       );
     }
     // An error may come when nobody waits for the connection any more.
     socket.on('error', () => {});
     this.#sockets.set(socket, endpoint);
+    return proxy !== undefined;
   }
 
-  /** Another endpoint is tried instead, or has connected. */
+  /** Another connection is tried instead, or has connected. */
   #giveUp(socket: Socket, endpoint: HostPort): void {
     this.#sockets.delete(socket);
     socket.destroy();
+    if (this.pending.includes(endpoint)) return;
     const error = new Error('it does not connect, and other endpoints are tried');
     this.#options.onFailed(Object.assign(error, { code: 'ETIMEDOUT' }), endpoint, false);
   }
@@ -111,17 +138,24 @@ export class TcpRace {
     if (this.#isOver) return;
     for (const [other, slower] of [...this.#sockets]) {
       if (other === socket) break;
-      this.#giveUp(other, slower);
+      if (slower !== endpoint) this.#giveUp(other, slower);
     }
     this.#sockets.delete(socket);
     this.cancel();
     this.#options.onOpen(socket, endpoint, isProxied);
   }
 
-  #onFailed(error: NodeJS.ErrnoException, endpoint: HostPort, socket: Socket | undefined): void {
+  /** The endpoint cannot be reached, so none of its connections will open. */
+  #onFailed(error: NodeJS.ErrnoException, endpoint: HostPort): void {
     if (this.#isOver) return;
-    if (socket !== undefined) this.#sockets.delete(socket);
-    const isLast = this.#sockets.size === 0 && this.#next === this.#options.endpoints.length;
+    for (const [socket, to] of [...this.#sockets]) {
+      if (to !== endpoint) continue;
+      this.#sockets.delete(socket);
+      socket.destroy();
+    }
+    const at = this.#queue.indexOf(endpoint);
+    if (at >= 0) this.#queue.splice(at, 1);
+    const isLast = this.#sockets.size === 0 && this.#queue.length === 0;
     if (isLast) this.cancel();
     this.#options.onFailed(error, endpoint, isLast);
     this.#dialNext();

@@ -33,6 +33,8 @@ export interface ConnectionCounters {
   droppedLate: number;
   /** Connections that were ended because the peer did not answer DRAIN in time. */
   drainTimeouts: number;
+  /** Connections for which the system waits as long as it likes before it looks for a silent peer (`tcp`). */
+  unboundedRetransmission: number;
 }
 
 export function newConnectionCounters(): ConnectionCounters {
@@ -47,6 +49,7 @@ export function newConnectionCounters(): ConnectionCounters {
     droppedFull: 0,
     droppedLate: 0,
     drainTimeouts: 0,
+    unboundedRetransmission: 0,
   };
 }
 

@@ -1,6 +1,7 @@
 /**
  * `Answers`: waits for what workers answer, but not for a worker whose process hangs. Such a worker is waited for once, and
- * not again until it has answered. Where its answer cannot be done without, its process is killed.
+ * not again until it has answered. Where its answer cannot be done without, its process is killed; and also when it has
+ * not answered for long, so that its tunnels come up again.
  * @module
  */
 import type { Clock } from '../base/clock.ts';
@@ -11,10 +12,49 @@ export class Answers {
   readonly #clock: Clock;
   /** The workers that have not answered in time, and how many answers each of them owes. */
   readonly #late = new Map<Worker, number>();
+  #killed = 0;
+  #stopWatch = (): void => {};
 
   /** @param clock measures how long a worker takes */
   constructor(clock: Clock) {
     this.#clock = clock;
+  }
+
+  /** How many processes were killed because they did not answer. */
+  get killed(): number {
+    return this.#killed;
+  }
+
+  /**
+   * Kills the process of each worker that hangs, until `close`: of one that has not answered in `WATCH_CHECKS` checks, one
+   * every `WATCH_INTERVAL_MS`. Checks are counted instead of time, which passes also while the whole machine stands still;
+   * this process reads answers between two checks.
+   */
+  watch(workers: readonly Worker[]): void {
+    const silentChecks = new Map<Worker, number>();
+    const check = (): void => {
+      for (const worker of workers) {
+        const silent = silentChecks.get(worker);
+        if (silent === undefined) {
+          silentChecks.set(worker, 0);
+          // A worker that is down answers at once, one that is killed as soon as it has ended.
+          void worker
+            .settled()
+            .catch(() => {})
+            .then(() => silentChecks.delete(worker));
+        } else {
+          silentChecks.set(worker, silent + 1);
+          if (silent + 1 === WATCH_CHECKS) this.#kill(worker);
+        }
+      }
+      this.#stopWatch = this.#clock.after(WATCH_INTERVAL_MS, check, true);
+    };
+    this.#stopWatch = this.#clock.after(WATCH_INTERVAL_MS, check, true);
+  }
+
+  /** Ends `watch`. */
+  close(): void {
+    this.#stopWatch();
   }
 
   /** Whether a worker has not answered for `ANSWER_TIMEOUT_MS`, and not since. */
@@ -70,8 +110,12 @@ export class Answers {
    */
   async orKill<T>(worker: Worker, call: (worker: Worker) => Promise<T>): Promise<T> {
     const patienceMs = this.#late.has(worker) ? 0 : ANSWER_TIMEOUT_MS;
-    const cancel = this.#clock.after(patienceMs, () => worker.kill?.(), true);
+    const cancel = this.#clock.after(patienceMs, () => this.#kill(worker), true);
     return call(worker).finally(cancel);
+  }
+
+  #kill(worker: Worker): void {
+    if (worker.kill?.() === true) this.#killed++;
   }
 
   #answered(worker: Worker): void {
@@ -88,3 +132,5 @@ function insteadOf<T>(otherwise: { readonly value: T } | undefined): T {
 
 /** A worker answers in less than 1 ms, unless its machine is overloaded. */
 const ANSWER_TIMEOUT_MS = 5000;
+const WATCH_INTERVAL_MS = 2000;
+const WATCH_CHECKS = 5;

@@ -6,12 +6,7 @@ import type { X509Certificate } from 'node:crypto';
 import { VERSION } from '../base/version.ts';
 import { type PresenceUse, PresenceUses } from '../control/index.ts';
 import { CloudDataPlane } from '../dataplane/index.ts';
-import {
-  deviceAddress,
-  loadNotSentLowat,
-  loadSendProgress,
-  type PacketDevice,
-} from '../device/index.ts';
+import { deviceAddress, loadTcpControl, type PacketDevice } from '../device/index.ts';
 import { EventLoopDelay, errorFields } from '../observe/index.ts';
 import { CLOUD } from '../registry/index.ts';
 import type { Json } from '../store/index.ts';
@@ -100,11 +95,11 @@ export class LocalWorker implements Worker, AsyncDisposable {
   }
 
   load(plan: TranslationPlanInput): void {
-    this.#pathsRemoved += this.#translator.load(plan);
+    this.#onPathsRemoved(this.#translator.load(plan));
   }
 
   apply(changes: PlanChangesInput): void {
-    this.#pathsRemoved += this.#translator.apply(changes);
+    this.#onPathsRemoved(this.#translator.apply(changes));
   }
 
   planned(realm: string): PlannedRealm | undefined {
@@ -134,8 +129,7 @@ export class LocalWorker implements Worker, AsyncDisposable {
       translator: this.#translator,
       admit: (...client) => host.admit(...client),
     });
-    const notSentLowat = await loadNotSentLowat();
-    const sendProgress = await loadSendProgress();
+    const tcp = await loadTcpControl();
     const credentials = this.#credentials!;
     const listener = await MtlsTunnel.listen({
       ...tunnel,
@@ -143,8 +137,7 @@ export class LocalWorker implements Worker, AsyncDisposable {
       ...limits,
       expectedTunnels: () => this.#access.sitesPerWorker,
       ...this.#listening,
-      notSentLowat,
-      sendProgress,
+      tcp,
       authorize: (candidate) => this.#authorize(candidate, options),
     });
     listener.on('refused', ({ remoteAddress, code, reason, identity, serial }) => {
@@ -270,6 +263,11 @@ export class LocalWorker implements Worker, AsyncDisposable {
       const mayEnter = verdict === undefined || isAdmitted;
       return (mayEnter ? this.#access.refusalOf(candidate, number) : undefined) ?? verdict;
     });
+  }
+
+  #onPathsRemoved(count: number): void {
+    this.#pathsRemoved += count;
+    if (count > 0) this.#dataPlane?.forgetKept();
   }
 
   #terminateUnwanted(close: TunnelClose): TerminationReport {

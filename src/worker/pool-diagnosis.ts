@@ -41,6 +41,11 @@ export class PoolDiagnosis {
     this.#holderOf = holderOf;
   }
 
+  /** How many processes of workers were killed because they did not answer. */
+  get killed(): number {
+    return this.#answers.killed;
+  }
+
   /**
    * Returns the tunnel of a site; undefined if there is none.
    *

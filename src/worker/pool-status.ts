@@ -87,7 +87,9 @@ export class PoolStatus {
       if (!this.#answers.isLate(worker)) return [];
       const pid = this.#pids.get(worker);
       const which = pid === undefined ? `${number}` : `${number} (process ${pid})`;
-      return [`worker ${which} does not answer: kill its process, and it is started again`];
+      return [
+        `worker ${which} does not answer: if it does not soon, it is killed and started again`,
+      ];
     });
     return silent.length === 0 ? undefined : silent.join('; ');
   }

@@ -206,8 +206,7 @@ export class WorkerPool
     close: TunnelClose
   ): Promise<TerminationReport> {
     if ('unwanted' in filter) this.refreshRevocations();
-    const terminate = (worker: Worker): Promise<TerminationReport> =>
-      worker.terminate(filter, close);
+    const terminate = (worker: Worker) => worker.terminate(filter, close);
     const all = await Promise.all(
       this.#workers.map((worker) => this.#answers.orKill(worker, terminate))
     );
@@ -351,10 +350,11 @@ export class WorkerPool
       })
     );
     throwFirst(openings);
-    // If the workers took free ports, each one must learn the ports of the others.
+    // Each one must learn the free ports that the others took.
     this.refreshAccess();
     this.#access.refreshPorts();
     await this.#tuns.open();
+    if (this.#options.workers > 1) this.#answers.watch(this.#workers);
   }
 
   #emitWorkers(): void {
@@ -363,6 +363,7 @@ export class WorkerPool
   }
 
   async #close(): Promise<void> {
+    this.#answers.close();
     await this.#held.settled();
     await this.#tuns.stop();
     const closings = await Promise.allSettled(this.#workers.map((worker) => worker.close()));

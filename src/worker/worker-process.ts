@@ -191,13 +191,14 @@ export class WorkerProcess implements Worker {
   }
 
   /** Ends the process at once; calls under way are answered as those to a worker that is down. */
-  kill(): void {
+  kill(): boolean {
     const child = this.#child?.process;
-    if (child === undefined || child.killed || child.exitCode !== null) return;
+    if (child === undefined || child.killed || child.exitCode !== null) return false;
     const { number: worker } = this.#opened!;
     const message = `process ${worker} (${child.pid}) does not answer, and is killed`;
     this.#options.host.log('error', { event: 'worker_killed', worker }, message);
     child.kill('SIGKILL');
+    return true;
   }
 
   async #start(options: WorkerOptions): Promise<WorkerAddresses> {

@@ -91,8 +91,11 @@ export interface Worker {
   endCapture(capture: number): Promise<CaptureBatch>;
   /** Ends the tunnels and closes the device. */
   close(): Promise<void>;
-  /** Ends the process of the worker, which is then started again. Absent for a worker in the process of its host. */
-  kill?(): void;
+  /**
+   * Ends the process of the worker, which is then started again. Returns false if it has ended already. Absent for a worker
+   * in the process of its host.
+   */
+  kill?(): boolean;
 }
 
 export const WORKER_NOTIFICATIONS: Notifications<Worker> = {

@@ -1,5 +1,5 @@
 /** What systemd is told of a gateway that the command runs, on a NOTIFY_SOCKET of the test's. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,15 +17,21 @@ afterAll(() => rmSync(root, { recursive: true, force: true }));
 
 /** Receives datagrams as systemd does, and prints each as a line. */
 const LISTENER = `
-import json, socket, sys
+import json, socket, sys, time
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 listener.bind(sys.argv[1])
 print("listening", flush=True)
-while True: print(json.dumps(listener.recv(4096).decode()), flush=True)`;
+while True:
+    text = listener.recv(4096).decode()
+    print(json.dumps([text, time.monotonic()]), flush=True)`;
 
 /** A NOTIFY_SOCKET and the messages that came, each as its assignments. */
 class NotifySocket {
   readonly path: string;
+  /** When the last message came, in milliseconds of this machine's monotonic clock. */
+  atMs = 0;
+  /** The variables of all messages so far. */
+  readonly seen = new Set<string>();
   readonly #lines: AsyncIterator<string>;
 
   private constructor(path: string, lines: AsyncIterator<string>) {
@@ -49,9 +55,11 @@ class NotifySocket {
     for (;;) {
       const { value, done } = await this.#lines.next();
       if (done === true) throw new Error(`the listener ended before ${variable}`);
-      const text = JSON.parse(value) as string;
+      const [text, at] = JSON.parse(value) as [string, number];
+      this.atMs = at * 1000;
       const pairs = text.split('\n').map((line) => line.split(/=(.*)/s).slice(0, 2));
       const message = Object.fromEntries(pairs) as Record<string, string>;
+      for (const name of Object.keys(message)) this.seen.add(name);
       if (variable in message) return message;
     }
   }
@@ -108,6 +116,61 @@ describe.skipIf(!isThere && process.env.CI === undefined)(`NOTIFY_SOCKET${title}
     expect(await socket.next('STOPPING')).toEqual({ STOPPING: '1', STATUS: 'stopping' });
     expect((await ended).code).toBe(ExitCode.Done);
     expect(io.signals.eventNames()).toEqual([]);
+  });
+
+  test('gets WATCHDOG twice in its time while the event loop turns, and none while it does not', async () => {
+    const socket = await NotifySocket.open();
+    const watchdog = { WATCHDOG_USEC: '200000', WATCHDOG_PID: `${process.pid}` };
+    const io = new TestIo({ env: { ...process.env, NOTIFY_SOCKET: socket.path, ...watchdog } });
+    const ended = runCommand(['cloud', configuration()], io);
+    await socket.next('READY');
+    await socket.next('WATCHDOG');
+
+    const nobody = new Int32Array(new SharedArrayBuffer(4));
+    const beginMs = Number(process.hrtime.bigint()) / 1e6;
+    Atomics.wait(nobody, 0, 0, 1_000);
+    const blockedMs = Number(process.hrtime.bigint()) / 1e6 - beginMs;
+    let lastMs = socket.atMs;
+    let longestMs = 0;
+    // The listener is another process, so it has the times of all messages.
+    while (lastMs < beginMs + blockedMs) {
+      expect(await socket.next('WATCHDOG')).toEqual({ WATCHDOG: '1' });
+      longestMs = Math.max(longestMs, socket.atMs - lastMs);
+      lastMs = socket.atMs;
+    }
+    // A message may have been on its way when the event loop stopped.
+    expect(longestMs).toBeGreaterThan(blockedMs / 2);
+    io.signals.emit('SIGTERM');
+    await socket.next('STOPPING');
+    expect((await ended).code).toBe(ExitCode.Done);
+  });
+
+  test('gets no WATCHDOG from a process that systemd does not mean', async () => {
+    const socket = await NotifySocket.open();
+    const watchdog = { WATCHDOG_USEC: '2000', WATCHDOG_PID: '1' };
+    const io = new TestIo({ env: { ...process.env, NOTIFY_SOCKET: socket.path, ...watchdog } });
+    const ended = runCommand(['cloud', configuration()], io);
+    await socket.next('READY');
+    io.signals.emit('SIGTERM');
+    await socket.next('STOPPING');
+    expect(socket.seen).not.toContain('WATCHDOG');
+    expect((await ended).code).toBe(ExitCode.Done);
+  });
+
+  test('gets a message also when the process that sends it was killed', async () => {
+    const socket = await NotifySocket.open();
+    const bin = mkdtempSync(join(root, 'x'));
+    const real = execFileSync('which', ['systemd-notify'], { encoding: 'utf8' }).trim();
+    const script = `#!/bin/sh\nmkdir ${bin}/once 2>/dev/null && kill -9 $PPID\nexec ${real} "$@"\n`;
+    writeFileSync(join(bin, 'systemd-notify'), script, { mode: 0o755 });
+    const env = { NOTIFY_SOCKET: socket.path, PATH: `${bin}:${process.env.PATH}` };
+    const io = new TestIo({ env: { ...process.env, ...env } });
+    const ended = runCommand(['cloud', configuration()], io);
+    await socket.next('READY');
+    io.signals.emit('SIGTERM');
+    await socket.next('STOPPING');
+    expect((await ended).code).toBe(ExitCode.Done);
+    expect(io.err).not.toMatch(/systemd-notify fails/);
   });
 
   test('gets the sentence of a start that fails', async () => {

@@ -34,11 +34,12 @@ describe('a machine', () => {
     );
   });
 
-  test('refuses a store with the data of another one', async () => {
+  test('refuses a store with the data of another cloud', async () => {
     const cloud = new Cloud();
     const store = cloud.handle();
-    await store.commit([{ key: 'meta', value: { cluster: 'other' } }]);
-    await expect(cloud.start('m1')).rejects.toThrow('its data is that of other');
+    await store.commit([{ key: 'meta', value: { cluster: 'x', cloud: 'example.com' } }]);
+    const joining = cloud.start('m1', { cloud: 'example.org' });
+    await expect(joining).rejects.toThrow('has the data of the cloud "example.com"');
     await store.commit([{ key: 'meta', value: 'not ours' }]);
     await expect(cloud.start('m1')).rejects.toThrow('is not one of a cloud');
   });
@@ -96,25 +97,6 @@ describe('a machine that loses its lease', () => {
     await cloud.pass(MAX_DETACHED_MS + TTL_MS);
     expect(m1.member.state).toBe('attached');
   });
-});
-
-test('a machine whose store was restored meanwhile stays detached, and says so once', async () => {
-  const cloud = new Cloud();
-  const m1 = await cloud.start('m1');
-  await m1.claims.claim('site-a');
-  m1.tunnels.add('site-a');
-  const problems: string[] = [];
-  m1.member.on('problem', ({ error }) => problems.push(error.message));
-  m1.store.inner.disconnect();
-  await cloud.pass(TTL_MS + 500);
-  await cloud.handle().commit([{ key: 'meta', value: { cluster: 'before' } }]);
-  problems.length = 0;
-  m1.store.inner.reconnect();
-  await cloud.pass(5000);
-  expect(m1.member.state).toBe('detached');
-  expect(m1.allocation.guards).toBeUndefined();
-  expect(m1.tunnels).toContain('site-a');
-  expect(problems).toEqual([expect.stringContaining('and its data is that of before')]);
 });
 
 describe('a machine that is removed', () => {

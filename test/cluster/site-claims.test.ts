@@ -226,6 +226,31 @@ test('a key that somebody has deleted by hand is made again', async () => {
   expect(m1.claims.holderOf(SITE)).toMatchObject({ isCurrent: true });
 });
 
+test('a machine that is detached while it looks for the tunnel of a site does not look again', async () => {
+  const [cloud, m1, m2] = await twoMachines();
+  await dial(cloud, m1);
+  await cloud.pass(1000);
+  let looks = 0;
+  let found = (_: boolean): void => {};
+  const isAlive = new Promise<boolean>((resolve) => {
+    found = resolve;
+  });
+  m1.tunnels.has = () => {
+    // So that a test that fails ends.
+    if (++looks === 100) void m1.claims.close();
+    return isAlive as unknown as boolean;
+  };
+  void m2.claims.claim(SITE);
+  await cloud.settle();
+  expect(looks).toBe(1);
+  m1.store.inner.disconnect();
+  await cloud.pass(TTL_MS);
+  expect(m1.member.state).toBe('detached');
+  found(false);
+  await cloud.settle();
+  expect(looks).toBe(1);
+});
+
 describe('a hand-over', () => {
   test('moves the key under the lease of the next machine, with a higher epoch', async () => {
     const [cloud, m1, m2] = await twoMachines();

@@ -147,6 +147,7 @@ const NO_DROPS = {
   replies: 0,
   dropUncut: 0,
   dropNoTunnel: 0,
+  sentLate: 0,
   dropTunnelFull: 0,
   dropDeviceFull: 0,
   dropWaitingFull: 0,
@@ -482,14 +483,32 @@ describe('limits', () => {
 });
 
 describe('tunnels that are attached and detached', () => {
-  test('a packet for a site without a tunnel is dropped and counted', async () => {
+  test('packets for a site without a tunnel are dropped and counted, but for the newest of a flow', async () => {
     const cloud = await startCloud();
     cloud.lan.send(reply(cloud, 'site-a', 0));
     cloud.lan.run();
     cloud.detach['site-a']();
     cloud.lan.send(reply(cloud, 'site-a', 1), reply(cloud, 'site-a', 2));
     cloud.lan.run();
-    expect(cloud.plane.counters).toEqual({ ...NO_DROPS, dropNoTunnel: 2 });
+    expect(cloud.plane.counters).toEqual({ ...NO_DROPS, dropNoTunnel: 1 });
+    // The newest one of the flow is kept until there is a tunnel.
+    let detach = (): void => {};
+    const attach = (): Buffer[] => {
+      const [edge, newer] = FakeTunnel.pair('site-a');
+      const received: Buffer[] = [];
+      collect(edge, received);
+      detach = cloud.plane.attach('site-a', newer);
+      newer.deliver();
+      return received;
+    };
+    expect(hex(attach())).toEqual(hex([replyAt(cloud, 'site-a', 2)]));
+    expect(cloud.plane.counters.sentLate).toBe(1);
+    detach();
+    cloud.lan.send(reply(cloud, 'site-a', 3));
+    cloud.lan.run();
+    cloud.plane.forgetKept();
+    expect(attach()).toEqual([]);
+    expect(cloud.plane.counters).toEqual({ ...NO_DROPS, dropNoTunnel: 2, sentLate: 1 });
     expect(cloud.tunnels['site-a'].deliver()).toBe(1);
   });
 
@@ -543,7 +562,7 @@ describe('tunnels that are attached and detached', () => {
     cloud.detach['site-a']();
     cloud.lan.send(reply(cloud, 'site-a', 7));
     cloud.lan.run();
-    expect(cloud.plane.counters).toEqual({ ...NO_DROPS, dropTunnelFull: 4, dropNoTunnel: 1 });
+    expect(cloud.plane.counters).toEqual({ ...NO_DROPS, dropTunnelFull: 4 });
     expect(refused).toEqual([3, 4, 6, 8]);
   });
 

@@ -82,7 +82,7 @@ describe('blocks', () => {
 
 /** Commands of shell blocks that are neither of this repository nor of Node. */
 const FOREIGN =
-  /^((apt|apt-get) install|tcpdump|systemctl|cp|mv|tar|install|openssl|watch|etcdctl|export) /;
+  /^((apt|apt-get) install|tcpdump|systemctl|cp|mv|rm|tar|install|openssl|watch|etcdctl|export) /;
 
 describe('commands', () => {
   const lines = inLanguage('sh').flatMap(({ document, text }) =>

@@ -282,15 +282,19 @@ test.skipIf(skipReason !== undefined)(
     // A machine that is cut off from the store that it shares with another one.
     const shared = new MemoryStore();
     const listen = { metrics: { listen: ANY_PORT } };
-    const rest = await gateways.machine(shared, 'rest', listen);
+    const rest = await gateways.machine(shared, 'rest', { ...listen, ttlMs: 1000 });
     const cut = await gateways.machine(shared, 'cut', { ...listen, ttlMs: 1000 });
     const ports = [rest, cut].map(({ cloud: machine }) => machine.addresses.metrics!.port);
     prometheus.scrape('virtual-presence-cloud', metrics!.port, ...ports);
     cut.store.disconnect();
     const fourth = ['MachineDetached', 'MachineGone'];
     await fires(fourth);
+    // Now none of them allocates addresses.
+    rest.store.disconnect();
+    await fires(['NoController']);
+    rest.store.reconnect();
     cut.store.reconnect();
-    await end([...fourth, 'NotReady']);
+    await end([...fourth, 'NoController', 'NotReady']);
 
     const { groups } = parse(readFileSync(RULES, 'utf8')) as {
       groups: { rules: { alert: string }[] }[];

@@ -5,12 +5,15 @@
  *
  * `several-processes-host.ts get HOST PORT`: reads such a stream until it reads `stop` from standard
  * input. Prints a line for each MiB, and at the end whether the hash is right.
+ *
+ * `several-processes-host.ts clients HOST PORT`: asks `whoami` at once from each address of this host that it reads, a line
+ * each. Prints `ADDRESS ANSWER` for each answer, and ends after the last line when all are answered.
  * @module
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { connect, createServer, type Socket } from 'node:net';
+import { connect, createServer, isIPv6, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 
 const MEBIBYTE = 1 << 20;
@@ -21,6 +24,7 @@ const HASH_BYTES = 32;
 
 const [command, ...args] = process.argv.slice(2);
 if (command === 'get') get(args[0]!, Number(args[1]));
+else if (command === 'clients') clients(args[0]!, Number(args[1]));
 else await serve(command!, args.map(Number));
 
 async function serve(address: string, ports: readonly number[]): Promise<void> {
@@ -33,7 +37,7 @@ async function serve(address: string, ports: readonly number[]): Promise<void> {
       });
     });
     await once(server.listen(port, address), 'listening');
-    const echo = createSocket('udp4');
+    const echo = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
     echo.on('message', (message, from) => echo.send(message, from.port, from.address));
     echo.bind(port, address);
     await once(echo, 'listening');
@@ -56,8 +60,18 @@ function stream(socket: Socket): void {
   });
 }
 
+function clients(host: string, port: number): void {
+  createInterface(process.stdin).on('line', (localAddress) => {
+    const socket = connect({ host, port, localAddress }, () => socket.end('whoami\n'));
+    const print = (answer: string): void =>
+      void process.stdout.write(`${localAddress} ${answer}\n`);
+    socket.on('data', (answer) => print(answer.toString().trim()));
+    socket.on('error', (error: NodeJS.ErrnoException) => print(`${error.code}`));
+  });
+}
+
 function get(host: string, port: number): void {
-  const socket = connect({ host, port, family: 4 });
+  const socket = connect({ host, port });
   const hash = createHash('sha256');
   let length = 0;
   // The last bytes are the hash of all bytes before them.

@@ -24,6 +24,15 @@ import type { Host, Network, Program } from '../support/network.ts';
 export const ZONE = 'openstack.test';
 export const OPEN_PORT = 8080;
 export const CLOSED_PORT = 8081;
+/** The program of the hosts, which its arguments follow. */
+export const HOST_PROGRAM: readonly string[] = [
+  process.execPath,
+  '--import',
+  'tsx',
+  'test/e2e/several-processes-host.ts',
+];
+/** Longer than all tests; the programs end with the network. */
+export const LIFETIME_SECONDS = 600;
 
 const REALM = { sources: ['10.0.0.0/24'], pools: ['10.0.0.128/25'], zone: ZONE };
 const PORTS = ['icmp', `tcp/${OPEN_PORT}`, `udp/${OPEN_PORT}`];
@@ -113,7 +122,7 @@ export class Scene {
       `);
       await host.sh('ip address add 10.0.0.5/24 dev eth0');
       await host
-        .start([...PROGRAM, '10.0.0.5', `${OPEN_PORT}`, `${CLOSED_PORT}`], LIFETIME_SECONDS)
+        .start([...HOST_PROGRAM, '10.0.0.5', `${OPEN_PORT}`, `${CLOSED_PORT}`], LIFETIME_SECONDS)
         .printed(/ready/, START_DEADLINE_MS);
       return [gateway, host];
     };
@@ -199,8 +208,8 @@ export class Scene {
 }
 
 /** Returns the address of a name of the zone at a host. */
-export async function resolve(host: Host, name: string): Promise<string> {
-  const answer = await host.get(['getent', 'ahostsv4', `${name}.${ZONE}`]);
+export async function resolve(host: Host, name: string, family: 4 | 6 = 4): Promise<string> {
+  const answer = await host.get(['getent', `ahostsv${family}`, `${name}.${ZONE}`]);
   return answer.split(/\s/)[0]!;
 }
 
@@ -210,12 +219,53 @@ export function whoami(host: Host, address: string, port: number = OPEN_PORT): P
   return host.get(['bash', '-c', script]).then((text) => text.trim());
 }
 
+/** Many clients on one host, each with an address of its own, that ask a service which address it sees. */
+export class Clients {
+  readonly #host: Host;
+  readonly #program: Program;
+
+  constructor(host: Host, service: string) {
+    this.#host = host;
+    this.#program = host.start([...HOST_PROGRAM, 'clients', service, `${OPEN_PORT}`]);
+  }
+
+  /** Lets clients with these addresses of 10.0.0.0/16 ask at once. */
+  async ask(clients: readonly string[]): Promise<void> {
+    await this.#host.sh(clients.map((each) => `ip address replace ${each}/16 dev eth0`).join('\n'));
+    this.#program.write(clients.map((each) => `${each}\n`).join(''));
+  }
+
+  /** The answers so far, or errors, by client. */
+  get answers(): Readonly<Record<string, string>> {
+    const lines = this.#program.stdout.split('\n').slice(0, -1);
+    return Object.fromEntries(lines.map((line) => line.split(' ') as [string, string]));
+  }
+
+  /** Returns the answers when there are all. */
+  async end(): Promise<Readonly<Record<string, string>>> {
+    this.#program.child.stdin!.end();
+    await this.#program.ended;
+    return this.answers;
+  }
+}
+
+/** Returns the addresses that such clients have, as the service sees them. */
+export async function askedAt(
+  host: Host,
+  service: string,
+  addresses: readonly string[]
+): Promise<Readonly<Record<string, string>>> {
+  const clients = new Clients(host, service);
+  await clients.ask(addresses);
+  return clients.end();
+}
+
 /** A transfer over one TCP connection that goes on during a test. */
 export class Transfer {
   readonly #program: Program;
 
-  constructor(host: Host, address: string) {
-    this.#program = host.start([...PROGRAM, 'get', address, `${OPEN_PORT}`], LIFETIME_SECONDS);
+  constructor(host: Host, address: string, lifetimeSeconds: number = LIFETIME_SECONDS) {
+    this.#program = host.start([...HOST_PROGRAM, 'get', address, `${OPEN_PORT}`], lifetimeSeconds);
   }
 
   /** Waits for so many more MiB. */
@@ -250,13 +300,5 @@ async function startCloud(gateway: Host, home: string): Promise<GatewayProcess> 
   return cloud;
 }
 
-const PROGRAM: readonly string[] = [
-  process.execPath,
-  '--import',
-  'tsx',
-  'test/e2e/several-processes-host.ts',
-];
 const FIRST_PORT = 7443;
-/** Longer than all tests; the programs end with the network. */
-const LIFETIME_SECONDS = 600;
 const START_DEADLINE_MS = 90_000;

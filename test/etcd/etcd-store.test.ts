@@ -157,6 +157,55 @@ describe.skipIf(isSkipped)(`EtcdStore${isSkipped ? ` (skipped: ${reason})` : ''}
     forge.close();
   });
 
+  test.skipIf(!hasOpenssl)(
+    `takes a renewed certificate for each new connection${noTls}`,
+    async () => {
+      const forge = new Forge();
+      const ca = forge.root('/CN=etcd', 'basicConstraints=critical,CA:TRUE');
+      const uses = [...USES_OF_SITE, 'extendedKeyUsage = clientAuth, serverAuth'];
+      const server = forge.leaf(ca, { extensions: [...uses, subjectAltName('IP:127.0.0.1')] });
+      const hourAgo = (hours: number): Date => new Date(Date.now() - hours * 3_600_000);
+      const expired = forge.leaf(ca, { extensions: uses, from: hourAgo(2), to: hourAgo(1) });
+      const renewed = forge.leaf(ca, { extensions: uses });
+      const pathOf = (name: string): string => join(etcd.directory, `renewed-${name}.pem`);
+      const tls = { cert: pathOf('cert'), key: pathOf('key'), ca: pathOf('ca') };
+      writeFileSync(tls.cert, server.cert);
+      writeFileSync(tls.key, server.key);
+      writeFileSync(tls.ca, ca.cert);
+      const secure = await EtcdServer.start({ tls });
+      const relay = await Relay.open(secure.port);
+      let client: { readonly key: string; readonly cert: string } | undefined = expired;
+      let reads = 0;
+      const opening = open({
+        endpoints: [`127.0.0.1:${relay.port}`],
+        requestTimeoutMs: 30_000,
+        credentials: () => {
+          reads++;
+          if (client === undefined) throw new Error('the file is being replaced');
+          return { ca: ca.cert, key: client.key, cert: client.cert };
+        },
+      });
+      // etcd has refused the certificate, so that there is no connection.
+      await vi.waitFor(() => expect(reads).toBeGreaterThan(2), 20_000);
+      client = renewed;
+      const store = await opening;
+      await store.commit([{ key: 'a', value: 1 }]);
+
+      // Files that cannot be used change nothing.
+      client = undefined;
+      const before = reads;
+      relay.cut();
+      relay.target = secure.port;
+      // A commit that was on its way is in doubt.
+      await vi.waitFor(() => store.commit([{ key: 'a', value: 2 }]), 20_000);
+      expect(reads).toBeGreaterThan(before);
+      await store.close();
+      relay.close();
+      await secure.close();
+      forge.close();
+    }
+  );
+
   test('authenticates as a user with a role for the prefix, again when its token is void', async () => {
     const secured = await EtcdServer.start();
     await secured.ctl('user', 'add', 'root:secret');

@@ -4,6 +4,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import {
+  StoreConflictError,
   StoreDoubtError,
   StoreError,
   StoreReplacedError,
@@ -11,6 +12,7 @@ import {
 } from '../../src/errors.ts';
 import { EtcdStore } from '../../src/etcd/index.ts';
 import type { Change, Json } from '../../src/store/index.ts';
+import { META_KEY } from '../../src/store/meta.ts';
 import { EtcdServer, whyNoEtcd } from '../support/etcd.ts';
 import { Relay } from '../support/relay.ts';
 
@@ -151,10 +153,63 @@ describe.skipIf(isSkipped)(`EtcdStore${isSkipped ? ` (skipped: ${reason})` : ''}
       expect(problems).toEqual([expect.any(StoreReplacedError)]);
       await expect(store.commit([{ key: 'b', value: 1 }])).rejects.toThrow(StoreReplacedError);
       expect(await valuesOf(store)).toEqual([['a', 2]]);
-      const again = await EtcdStore.open(options());
+      const again = await store.openRestored();
       expect(await valuesOf(again)).toEqual([['a', 1]]);
       expect(again.clusterId).not.toBe(clusterId);
       await again.close();
+    });
+
+    test('goes over to a restored snapshot: all versions are later than before', async () => {
+      await store.commit([
+        { key: 'a', value: 1 },
+        { key: 'b', value: 1 },
+      ]);
+      const snapshot = join(etcd.directory, 'snapshot');
+      await etcd.ctl('snapshot', 'save', snapshot);
+      for (let i = 0; i < 20; i++) await store.commit([{ key: 'a', value: 2 + i }]);
+      await store.commit([{ key: 'c', value: 1 }]);
+      const { clusterId, version } = store;
+      const before = (await store.get('b'))!.version;
+      relay.cut();
+      await etcd.stop();
+      await etcd.restore(snapshot, 'restored-again');
+      await etcd.start();
+      relay.target = etcd.port;
+      await reaches('replaced');
+      // The versions of the restored data are those of before.
+      await expect(store.goOver()).rejects.toThrow('start it again');
+      expect(store.state).toBe('replaced');
+      const restored = await store.openRestored();
+      expect((await restored.get('b'))!.version).toBe(before);
+      const base = version + 1000;
+      await restored.commit([{ key: META_KEY, value: { cluster: 'x', versionBase: base } }]);
+      const raw = restored.version;
+      await restored.close();
+      const calls: (readonly Change[])[] = [];
+      store.watch('', (changes) => calls.push(changes));
+      await store.goOver();
+      expect(calls).toEqual([
+        [
+          { key: 'a', value: 1, version: before + base },
+          { key: 'b', value: 1, version: before + base },
+          { key: 'meta', value: { cluster: 'x', versionBase: base }, version: raw + base },
+          { key: 'c', value: undefined, version: raw + base },
+        ],
+      ]);
+      expect(store).toMatchObject({ state: 'connected', version: raw + base });
+      expect(store.clusterId).not.toBe(clusterId);
+      // What compares versions and what the watch shows goes by the new ones.
+      await expect(store.commit([{ key: 'a', value: 3, expect: before }])).rejects.toThrow(
+        StoreConflictError
+      );
+      await store.commit([{ key: 'a', value: 3, expect: before + base }]);
+      expect(await store.get('a')).toEqual({ key: 'a', value: 3, version: raw + base + 1 });
+      const lease = await store.grant(1000);
+      await store.commit([{ key: 'd', value: 1, expect: 0, lease }]);
+      // A process that starts now has the same versions.
+      const other = await EtcdStore.open(options());
+      expect(await other.list('')).toEqual(await store.list(''));
+      await other.close();
     });
 
     test('works with an etcd that takes 200 ms for each answer', async () => {

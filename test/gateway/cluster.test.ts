@@ -57,6 +57,13 @@ function nextState(gateway: CloudGateway | EdgeGateway): Promise<string> {
   });
 }
 
+/** Asks as a client until a machine answers; answers of another one may have been on their way. */
+async function served(hosts: Hosts, machine: string, client: string): Promise<void> {
+  let answer: string;
+  do answer = await hosts.request(BUS, 'is it served?', client);
+  while (!answer.startsWith(`${machine} `));
+}
+
 beforeEach(() => {
   shared = new MemoryStore();
 });
@@ -126,5 +133,26 @@ describe('a cloud of two machines', () => {
     expect(receipt).toMatchObject({ confirmed: ['one', 'two'], unconfirmed: [] });
     expect((await one.cloud.status('site-a')).sites[0]).toMatchObject({ edge: undefined });
     await rejected;
+  });
+
+  test('drained one after the other, a machine that takes sites again allocates addresses', async () => {
+    const one = await startMachine('one');
+    const two = await startMachine('two');
+    await one.cloud.apply(desired('site-a'));
+    const { hosts } = await startEdge('site-a', one);
+    expect(await hosts.request(BUS, 'before')).toMatch(/^one /);
+    await one.cloud.drain();
+    await served(hosts, 'two', '10.0.0.6');
+    await one.cloud.resume();
+    expect(gateways.log).toEqual(
+      expect.arrayContaining([
+        expect.stringContaining('one hands its sites over and takes none'),
+        expect.stringContaining('one has handed 1 sites over, and keeps 0'),
+        expect.stringContaining('one takes sites again'),
+      ])
+    );
+    await two.cloud.drain();
+    await two.cloud.close();
+    await served(hosts, 'one', '10.0.0.7');
   });
 });

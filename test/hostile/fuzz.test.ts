@@ -91,8 +91,7 @@ test('a connection accepts the valid beginning of any stream, and ends at the fi
     maxReceivedControlBytes: MAX_CONTROL_BYTES,
     maxControlByteRate: MAX_CONTROL_BYTES,
     maxControlQueueBytes: 2 * MAX_CONTROL_BYTES,
-    notSentLowat: undefined,
-    sendProgress: undefined,
+    tcp: undefined,
   };
   const tally = await fuzz('connections', async (random) => {
     const stream = edgeStream(random);

@@ -10,6 +10,7 @@ import { type AdmissionRules, type AdmissionScene, admissions } from './admissio
 import { doubt } from './doubt.ts';
 import { explore, type Model } from './explore.ts';
 import { type HolderRules, type HolderScene, holder } from './holder.ts';
+import { type RestoreRules, type RestoreScene, restore } from './restore.ts';
 import { revocation } from './revocation.ts';
 
 const isFull = process.env.VP_FULL === '1';
@@ -137,6 +138,48 @@ describe('admissions and the epoch of the controller (src/cluster/election.ts)',
       expectCounterexample(admissions({ ...rules, perWorker: false }, twoAskers), 'stuck');
     });
   }
+});
+
+describe('a restored store (src/cluster/recall.ts)', () => {
+  const rules: RestoreRules = {
+    recalls: true,
+    waits: true,
+    ofMemory: true,
+    ttl: true,
+    newest: true,
+    complete: true,
+    keeps: true,
+    voids: true,
+  };
+  const behind = { faults: 0, allow: [], memory: [3, 2] } as const;
+  const same = { faults: 1, allow: ['die', 'cut'], memory: [2, 2] } as const;
+  const searches: readonly [string, RestoreScene, Partial<RestoreRules>][] = [
+    ['machines have later data in memory', { ...behind, memory: [2, 2] }, { recalls: false }],
+    ['the memory of one of them is behind', behind, { newest: false }],
+    ['a machine comes later than the others', behind, { waits: false }],
+    [
+      'a machine has joined since the backup',
+      { ...behind, memory: [2, 3], joined: true },
+      { ofMemory: false },
+    ],
+    ['a memory is lost', { faults: 2, allow: ['die'], memory: [2, 2] }, { ttl: false }],
+    [
+      'a machine ends in the middle of it',
+      { ...behind, faults: 1, allow: ['die'] },
+      { complete: false },
+    ],
+    ['a machine has recalled and starts again', { ...same, faults: 2 }, { keeps: false }],
+    ['a token was used since the backup', same, { voids: false }],
+  ];
+
+  test.each(searches)('%s', (_, scene, draft) => {
+    expectHolds(restore(rules, scene));
+    expectCounterexample(restore({ ...rules, ...draft }, scene), 'broken');
+  });
+
+  test('all faults', () => {
+    expectHolds(restore(rules, { faults: 4, allow: ['die', 'cut'], memory: [3, 2] }));
+  });
 });
 
 test('no packet passes after a revocation while a machine joins, if it registers first', () => {

@@ -71,6 +71,10 @@ describe.each(UNITS)('%s', (unit) => {
     expect(valuesOf(text, 'Type')).toEqual(['notify']);
     expect(valuesOf(text, 'NotifyAccess')).toEqual(['all']);
     expect(valuesOf(text, 'RestartPreventExitStatus')).toEqual(['2']);
+    // A gateway that hangs is killed, and started again.
+    expect(valuesOf(text, 'WatchdogSec')).toEqual(['15']);
+    expect(valuesOf(text, 'WatchdogSignal')).toEqual(['SIGKILL']);
+    expect(valuesOf(text, 'Restart')).toEqual(['on-failure']);
   });
 
   test('names the directories and the secret that its comments tell the operator to use', () => {

@@ -131,6 +131,7 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   // A machine of several follows what the store has of these.
   'src/control/stored-lease.ts': ['gateway'],
   'src/pki/revocation-index.ts': ['gateway'],
+  'src/pki/token-ledger.ts': ['gateway'],
   // The command checks a desired state as the start of a gateway does.
   'src/gateway/cloud-parts.ts': ['cli'],
   'src/sockets/forward/forward.ts': ['cli'],
@@ -157,8 +158,8 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   // The offsets and sums of packets are for the modules on the packet path, and not public. A translator
   // needs no segmenter either.
   'src/packet/checksum.ts': ['replay', 'sockets', 'tcp', 'translator'],
-  'src/packet/fields.ts': ['replay', 'sockets', 'tcp', 'translator'],
-  'src/packet/flow-hash.ts': ['tunnel'],
+  'src/packet/fields.ts': ['dataplane', 'replay', 'sockets', 'tcp', 'translator'],
+  'src/packet/flow-hash.ts': ['dataplane', 'tunnel'],
   'src/packet/header.ts': ['replay', 'sockets', 'tcp', 'translator'],
   'src/packet/ip-writer.ts': ['replay', 'sockets', 'tcp', 'translator'],
   'src/packet/ipv6-extensions.ts': ['sockets', 'translator'],
@@ -200,6 +201,7 @@ const SIDE_ENTRIES: Readonly<Record<string, readonly string[]>> = {
   'src/store/changes.ts': ['etcd'],
   'src/store/difference.ts': ['etcd'],
   'src/store/json.ts': ['etcd'],
+  'src/store/meta.ts': ['cluster', 'etcd'],
   'src/store/table.ts': ['etcd'],
   // The interface alone.
   'src/store/store.ts': ['audit', 'etcd', 'pki', 'tunnel'],
@@ -248,7 +250,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   ],
   dns: ['dns-packet', 'node:crypto', 'node:dgram', 'node:events', 'node:net', 'valibot'],
   registry: ['node:crypto', 'valibot'],
-  cluster: ['node:util', 'valibot'],
+  cluster: ['node:crypto', 'node:util', 'valibot'],
   device: [
     'koffi',
     'node:child_process',
@@ -300,6 +302,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
     'node:net',
     'node:os',
     'node:path',
+    'node:readline',
     'node:stream',
     'node:timers/promises',
     'node:tls',

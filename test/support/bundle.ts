@@ -4,13 +4,20 @@
  * @module
  */
 import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { build } from 'esbuild';
+import { build, type Plugin } from 'esbuild';
 
 /** In the repository, because the programs import packages. */
 const CACHE = 'node_modules/.cache';
 
 /** Vitest calls it before the tests, and what it returns after them. */
 export default async function setup(): Promise<() => void> {
+  const directory = await bundleGateways();
+  process.env.VP_BUNDLED_GATEWAYS = directory;
+  return () => rmSync(directory, { recursive: true });
+}
+
+/** Returns the directory of a new bundle, which is removed by the caller. */
+export async function bundleGateways(plugins: Plugin[] = []): Promise<string> {
   mkdirSync(CACHE, { recursive: true });
   const directory = mkdtempSync(`${CACHE}/bundled-gateways-`);
   // Some tests start a gateway as another user.
@@ -29,7 +36,7 @@ export default async function setup(): Promise<() => void> {
     platform: 'node',
     target: 'node20',
     format: 'esm',
+    plugins,
   });
-  process.env.VP_BUNDLED_GATEWAYS = directory;
-  return () => rmSync(directory, { recursive: true });
+  return directory;
 }

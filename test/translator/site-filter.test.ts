@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { IpAddress } from '../../src/base/address.ts';
 import { ApiMisuseError } from '../../src/errors.ts';
 import { type SiteAddresses, SiteFilter, VERDICT_NAMES } from '../../src/translator/index.ts';
 import {
@@ -64,6 +65,19 @@ describe.each(FAMILIES)('IPv%i', (family) => {
     for (const build of BUILDERS) {
       expect(check(filter(), 'outbound', build({ source, destination }))).toBe(verdict);
     }
+  });
+
+  test('outbound to a barred presence, and to its neighbours', () => {
+    const barred = filter();
+    const text = family === 4 ? '100.64.0.7' : 'fd64::7:0:0:7';
+    const other = family === 4 ? '100.64.0.8' : 'fd64::7';
+    barred.setBarred([IpAddress.parse(text)]);
+    const to = (destination: string): string =>
+      check(barred, 'outbound', tcp({ source: host, destination }));
+    expect([to(text), to(other), barred.barredPackets]).toEqual(['DropNoPresence', 'Forward', 1]);
+    expect(check(barred, 'inbound', tcp({ source: text, destination: host }))).toBe('Forward');
+    barred.setBarred([]);
+    expect([to(text), barred.barredPackets]).toEqual(['Forward', 1]);
   });
 
   test.each([

@@ -133,6 +133,31 @@ describe('a race of endpoints', () => {
     expect([(last as NodeJS.ErrnoException).code, failed.length]).toEqual(['ECONNREFUSED', 2]);
   });
 
+  test('dials an endpoint anew that does not answer, and reports nothing of it', async () => {
+    const listener = await listen();
+    const clock = new FakeClock();
+    let dialled = 0;
+    const onFailed = vi.fn();
+    const open = new Promise<Socket>((resolve) => {
+      const own = new TcpRace({
+        endpoints: [at(listener.port)],
+        againMs: 300,
+        clock,
+        proxy: () => {
+          dialled++;
+          return undefined;
+        },
+        onOpen: resolve,
+        onFailed,
+      });
+      // No answer comes before the event loop has run.
+      clock.advance(6 * 300 + 299);
+      expect([dialled, own.pending]).toEqual([7, [at(listener.port)]]);
+    });
+    (await open).destroy();
+    expect([clock.delays, onFailed.mock.calls]).toEqual([[], []]);
+  });
+
   test('has four connections under way at most, and goes on all the same', async () => {
     const listener = await listen();
     const { open, failed } = await race([1, 2, 3, 4, 5, 6, listener.port]);

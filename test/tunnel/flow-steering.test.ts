@@ -14,10 +14,9 @@ describe('FlowSteering', () => {
     const steering = new FlowSteering();
     steering.setConnections(4, 0);
     expect(load(steering, 8, 1)).toEqual([2, 2, 2, 2]);
-    expect(steering.active(1)).toBe(8);
   });
 
-  test('keeps a flow on its connection as long as it sends, and no longer counts it when it has not', () => {
+  test('keeps a flow on its connection as long as it sends', () => {
     const steering = new FlowSteering();
     steering.setConnections(3, 0);
     const connection = steering.connectionOf(7, 100, 0);
@@ -25,8 +24,47 @@ describe('FlowSteering', () => {
       load(steering, 3, nowMs);
       expect(steering.connectionOf(7, 100, nowMs)).toBe(connection);
     }
-    expect(steering.active(59_500)).toBe(4);
-    expect(steering.active(70_000)).toBe(0);
+  });
+
+  test('counts the flows that send much, soon, and not when they have stopped', () => {
+    const steering = new FlowSteering();
+    for (let flow = 0; flow < 8; flow++) steering.connectionOf(flow, 65_000, 100);
+    expect(steering.busy(100)).toBe(0);
+    for (let flow = 0; flow < 8; flow++) steering.connectionOf(flow, 65_000, 200);
+    expect(steering.busy(250)).toBe(8);
+    // One of them goes on.
+    for (let nowMs = 300; nowMs < 4_000; nowMs += 100) steering.connectionOf(5, 65_000, nowMs);
+    expect(steering.busy(4_000)).toBe(1);
+    expect(steering.busy(9_000)).toBe(0);
+  });
+
+  test('counts a flow that sends acknowledgements only', () => {
+    const steering = new FlowSteering();
+    for (let nowMs = 0; nowMs < 4_000; nowMs += 20) steering.connectionOf(3, 52, nowMs);
+    expect(steering.busy(4_000)).toBe(1);
+  });
+
+  test.each([500, 2_000, 20_000])('does not count %i short connections a second', (rate) => {
+    const steering = new FlowSteering();
+    let most = 0;
+    for (let connection = 0; connection < 4 * rate; connection++) {
+      const nowMs = (1000 * connection) / rate;
+      const hash = Math.imul(connection, 0x9e3779b1);
+      for (let packet = 0; packet < 8; packet++) steering.connectionOf(hash, 400, nowMs);
+      if (connection % (rate / 4) === 0) most = Math.max(most, steering.busy(nowMs));
+    }
+    expect(most).toBe(0);
+  });
+
+  test('counts the streams beside which 2,000 short connections a second pass', () => {
+    const steering = new FlowSteering();
+    for (let connection = 0; connection < 8_000; connection++) {
+      const nowMs = connection / 2;
+      const hash = Math.imul(connection, 0x9e3779b1);
+      for (let packet = 0; packet < 8; packet++) steering.connectionOf(hash, 400, nowMs);
+      for (let stream = 0; stream < 8; stream++) steering.connectionOf(stream, 1_500, nowMs);
+    }
+    expect(steering.busy(4_000)).toBe(8);
   });
 
   test('moves a flow that was quiet to the connection with the fewest', () => {

@@ -6,6 +6,7 @@ import { FrameType } from '../../src/tunnel/index.ts';
 import { Keepalive } from '../../src/tunnel/keepalive.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { WELCOME } from '../support/raw-peer.ts';
+import { BUSY_LENGTH, sendRound } from './packets.ts';
 import { dial, next, pair, serve, setUpTunnels } from './scene.ts';
 
 setUpTunnels();
@@ -243,15 +244,8 @@ describe('a tunnel', () => {
     const tunnel = dial(port, { clock });
     await next(tunnel, 'up');
     const two = next(tunnel, 'connections');
-    // Many bytes of many flows make it open another connection.
-    for (let flow = 0; flow < 64; flow++) {
-      const packet = Buffer.alloc(10 + 8_000);
-      packet.set([0x45, 0], 10);
-      packet.writeUInt32BE(flow, 10 + 12);
-      packet[19] = 17;
-      tunnel.sendPacket(packet, 0, packet.length);
-    }
-    tunnel.flush();
+    // Two busy flows make it open another connection.
+    sendRound(tunnel, 2, 0, BUSY_LENGTH);
     clock.advance(250);
     await two;
     const down = vi.fn();

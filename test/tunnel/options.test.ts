@@ -35,7 +35,7 @@ const SHARED: [Wrong, Fault, RegExp][] = [
   [{ maxSlabs: null }, ApiMisuseError, /^maxSlabs must be a positive integer, not null$/],
   [{ clock: {} }, ApiMisuseError, /^clock must be a Clock, but its wallMs is no function$/],
   [{ clock: null }, ApiMisuseError, /^clock must be a Clock, but its wallMs is no function$/],
-  [{ notSentLowat: 1 }, ApiMisuseError, /^notSentLowat must be a function, not 1$/],
+  [{ tcp: {} }, ApiMisuseError, /^tcp must be an object with the methods of TcpControl, not/],
   [{ handshakeTimeoutMs: 0 }, ApiMisuseError, /^handshakeTimeoutMs must be a number above 0, n/],
 ];
 

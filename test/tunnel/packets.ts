@@ -7,6 +7,9 @@ import { plainFrame } from '../support/datagrams.ts';
 import { udpPacket } from '../support/packets.ts';
 import { VNET } from '../support/vnet.ts';
 
+/** The length of a packet that alone makes its flow busy, with its virtio-net header. */
+export const BUSY_LENGTH = 65_540;
+
 /** A UDP packet of a flow, with its number in it, behind a virtio-net header. */
 export function packetOf(flow: number, number: number, length: number): Buffer {
   const payload = Buffer.alloc(length - VNET - 28);

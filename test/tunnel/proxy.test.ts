@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
-import { loadNotSentLowat } from '../../src/device/index.ts';
+import { loadTcpControl } from '../../src/device/index.ts';
 import { ConfigError } from '../../src/errors.ts';
 import { CONNECTION_CHECK_MS } from '../../src/tunnel/connection-scaler.ts';
 import { type CloseCause, CloseCode, MtlsTunnel } from '../../src/tunnel/index.ts';
@@ -8,7 +8,7 @@ import { CLOUD, site } from '../support/certificates.ts';
 import { ConnectProxy, scriptedProxy } from '../support/connect-proxy.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { refusingTcpPort } from '../support/refusing-port.ts';
-import { record, sendRound } from './packets.ts';
+import { BUSY_LENGTH, record, sendRound } from './packets.ts';
 import { ca, cleanUp, dial, listen, next, pair, setUpTunnels, siteA } from './scene.ts';
 
 vi.mock('../../src/tunnel/socket-reader.ts', async (original) => {
@@ -59,7 +59,7 @@ describe('a tunnel through a proxy', () => {
     const clock = new FakeClock();
     const [dialled, accepted, listener] = await pair({ clock }, { clock, proxy: proxy.url });
     const received = record(accepted);
-    sendRound(dialled, 3, 0, 50_000);
+    sendRound(dialled, 3, 0, BUSY_LENGTH);
     clock.advance(CONNECTION_CHECK_MS);
     await vi.waitFor(() => expect([dialled.connections, accepted.connections]).toEqual([3, 3]));
     await vi.waitFor(() => expect(received.size).toBe(3));
@@ -127,7 +127,7 @@ describe('a tunnel through a proxy', () => {
 
   test('reads and paces the connection as one without a proxy', async () => {
     const proxy = await openProxy();
-    const limit = await loadNotSentLowat();
+    const control = await loadTcpControl();
     const descriptors: number[] = [];
     const reads = vi.mocked(readInto);
     reads.mockClear();
@@ -135,9 +135,13 @@ describe('a tunnel through a proxy', () => {
       {},
       {
         proxy: proxy.url,
-        notSentLowat: (socket, bytes) => {
-          descriptors.push((socket as unknown as { _handle: { fd: number } })._handle.fd);
-          limit?.(socket, bytes);
+        tcp: {
+          limitUnsent: (socket, bytes) => {
+            descriptors.push((socket as unknown as { _handle: { fd: number } })._handle.fd);
+            control?.limitUnsent(socket, bytes);
+          },
+          sendProgress: () => undefined,
+          boundRetransmission: () => false,
         },
       }
     );

@@ -37,9 +37,9 @@ setUpTunnels();
 const LOST: CloseCause = { by: 'network', code: CloseCode.ConnectionLost, reason: '' };
 const BUSY: CloseCause = { by: 'peer', code: CloseCode.Busy, reason: '', retryAfterMs: 2_000 };
 
-function waits(random: number): DialWait {
+function waits(random: number, clock = new FakeClock()): DialWait {
   const backoff = { minMs: 200, maxMs: 30_000 };
-  return new DialWait({ backoff, random: () => random });
+  return new DialWait({ backoff, random: () => random, clock });
 }
 
 describe('the wait before the next attempt', () => {
@@ -66,7 +66,36 @@ describe('the wait before the next attempt', () => {
       wait.nextMs({ ...LOST, errorCode: 'EHOSTUNREACH' }, false, false),
       wait.nextMs({ ...LOST, errorCode: 'ECONNRESET' }, false, false),
       wait.nextMs({ ...LOST, errorCode: 'ECONNRESET' }, false, false),
-    ]).toEqual([100, 200, 400, 3_000, 1_600]);
+    ]).toEqual([100, 125, 125, 3_000, 400]);
+  });
+
+  test('stays short while no gateway is reached, and grows only as the outage does', () => {
+    const clock = new FakeClock();
+    const wait = waits(0.5, clock);
+    const [unreached, refused] = ['ENETUNREACH', 'ECONNREFUSED'].map((errorCode) => ({
+      ...LOST,
+      errorCode,
+    }));
+    const seen: number[][] = [];
+    for (const laterMs of [0, 8_000, 56_000, 192_000, 3_600_000]) {
+      clock.advance(laterMs);
+      seen.push([
+        wait.nextMs(unreached!, false, false),
+        wait.nextMs(refused!, false, false),
+        wait.againMs,
+      ]);
+    }
+    expect(seen).toEqual([
+      [125, 125, 250],
+      [125, 125, 250],
+      [250, 250, 625],
+      [1_000, 1_000, 1_250],
+      [15_000, 15_000, 1_250],
+    ]);
+    // None of these attempts counts when a gateway answers again.
+    expect(wait.nextMs(LOST, false, false)).toBe(100);
+    wait.onUp(0);
+    expect([wait.againMs, wait.nextMs(unreached!, false, false)]).toEqual([250, 125]);
   });
 
   test('is not spread after a tunnel that came up again', () => {
@@ -88,6 +117,16 @@ describe('the wait before the next attempt', () => {
     const wait = waits(0.5);
     wait.onUp(6_000);
     expect([0, 1, 2].map((i) => wait.nextMs(LOST, i === 0, false))).toEqual([100, 3_000, 400]);
+  });
+
+  test('is short again when the tunnel is lost soon after an outage in which many attempts failed', () => {
+    const wait = waits(0.5);
+    wait.onUp(0);
+    const outage = (): number[] =>
+      Array.from({ length: 7 }, (_, i) => wait.nextMs(LOST, i === 0, false));
+    expect(outage()).toEqual([100, 200, 400, 800, 1_600, 3_200, 6_400]);
+    wait.onUp(0);
+    expect(outage()).toEqual([200, 400, 800, 1_600, 3_200, 6_400, 12_800]);
   });
 
   test.each([
@@ -150,6 +189,30 @@ describe('a dialled tunnel', () => {
     // The tunnel was up for no time, so the backoff has doubled once; `busy` has not doubled it.
     expect((await again)[0].delayMs).toBe(200);
     expect(refused).not.toHaveBeenCalled();
+  });
+
+  test('dials seldom, and keeps nothing, when it comes and goes every second for an hour', async () => {
+    const clock = new FakeClock();
+    const peers: RawPeer[] = [];
+    const port = await serve((peer) => {
+      peers.push(peer);
+      peer.send(FrameType.Welcome, { ...WELCOME, keepaliveMs: 600_000 });
+    });
+    const tunnel = dial(port, { clock });
+    const startMs = clock.monotonicMs();
+    const timers: number[] = [];
+    while (clock.monotonicMs() - startMs < 3_600_000) {
+      await next(tunnel, 'up');
+      clock.advance(1_000);
+      const waiting = next(tunnel, 'waiting');
+      peers.at(-1)!.socket.destroy();
+      clock.advance((await waiting)[0].delayMs);
+      timers.push(clock.delays.length);
+    }
+    // Each wait is 15 s in the end, half of the longest one; the first ones are shorter.
+    expect(peers.length).toBeGreaterThan(225);
+    expect(peers.length).toBeLessThan(240);
+    expect(Math.max(...timers.slice(-100))).toBe(timers[10]);
   });
 
   test('is not delayed by the spread when it is renewed, or moved', async () => {

@@ -80,7 +80,7 @@ test('the fault names the process, also if nobody else asks the workers', async 
   expect(status.fault()).toBeUndefined();
   clock.advance(1);
   expect(status.fault()).toBe(
-    'worker 1 (process 12) does not answer: kill its process, and it is started again'
+    'worker 1 (process 12) does not answer: if it does not soon, it is killed and started again'
   );
   slow.goOn();
   await turn();

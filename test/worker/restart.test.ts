@@ -258,7 +258,7 @@ test('a worker that hangs is left out, and killed when packets have to stop', as
   const explained = expect(opened.explain(new Uint8Array(20), 'cloud')).rejects.toThrow(
     'a worker does not answer'
   );
-  await vi.waitFor(() => expect(clock.delays).toEqual([5000, 5000, 5000]));
+  await vi.waitFor(() => expect(clock.delays).toEqual([2000, 5000, 5000, 5000]));
   clock.advance(5000);
   expect(await settled).toEqual([undefined, []]);
   await explained;
@@ -283,10 +283,33 @@ test('a worker that begins to hang has 5000 ms to end tunnels', async () => {
   const [, hanging] = started as [FakeWorker, FakeWorker];
   hanging.hangs = true;
   const terminated = opened.terminate({ site: 'site-a' }, { code: CloseCode.Revoked, reason: '' });
-  await vi.waitFor(() => expect(clock.delays).toEqual([5000]));
+  await vi.waitFor(() => expect(clock.delays).toEqual([2000, 5000]));
   clock.advance(4999);
   expect(hanging.killed).toBe(false);
   clock.advance(1);
   expect(hanging.killed).toBe(true);
   expect(await terminated).toMatchObject({ tunnelsClosed: 1 });
+});
+
+test('a worker that does not answer five checks is killed, and started again', async () => {
+  const clock = new FakeClock();
+  const opened = await open(clock);
+  const [other, hanging] = started as [FakeWorker, FakeWorker];
+  /** A call and its answer take a turn of the event loop each. */
+  const answered = async (): Promise<void> => {
+    for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setImmediate(resolve));
+  };
+  clock.advance(2000);
+  await answered();
+  hanging.hangs = true;
+  // The check that asks, and four that find no answer.
+  for (let check = 0; check < 5; check++) {
+    clock.advance(2000);
+    await answered();
+  }
+  expect([hanging.killed, opened.diagnosis.killed]).toEqual([false, 0]);
+  clock.advance(2000);
+  expect([other.killed, hanging.killed, opened.diagnosis.killed]).toEqual([false, true, 1]);
+  await vi.waitFor(() => expect(started).toHaveLength(3), 20_000);
+  await vi.waitFor(() => expect(opened.running).toBe(2), 20_000);
 });

@@ -59,7 +59,7 @@ export async function startCloud(
   const program = cloud.start([process.execPath, ...programs.cloud, config], LIFETIME_SECONDS);
   await program.printed(/gateway ready/);
   const { status, body } = await admin(adminSocket, 'POST', '/v1/tokens', { site: SITE });
-  if (status !== 200) throw new Error(`no token: ${body.message}`);
+  if (status !== 201) throw new Error(`no token: ${body.detail}`);
   return { program, token: body.token! };
 }
 

@@ -62,7 +62,7 @@ async function start(path: string, logger: Logger, notify: Notify, call: string)
   };
   const { cluster } = keys;
   const clusterStore =
-    cluster && (await file.locate(() => openClusterStore(file, cluster, keys.trustDomain)));
+    cluster && (await file.locate(() => openClusterStore(file, cluster, keys.trustDomain, logger)));
   const host: CloudHostOptions = { passphrase, clusterStore, reload, logger };
   const before = await stateOf(file, keys, host);
   const gateway = await file
