@@ -2,8 +2,10 @@
  * Says when the snapshot of a site has changed, and makes snapshots. A changed view gets the next revision; changes at
  * the same time make one snapshot. Of each site it keeps the revision and a hash of the view, not the snapshot.
  *
- * A change is published as soon as the event loop turns. After that, changes are collected for `coalesceMs`. Many sites
- * are published in slices, so that packets go on.
+ * A change is published as soon as the event loop turns. After that, changes are collected for `coalesceMs`. Where no
+ * view has changed, the next change is published as soon, once in this time: an exposure changes the view only with the
+ * lease of its address, which a store of several machines shows a commit later. Many sites are published in slices, so
+ * that packets go on.
  * @module
  */
 import { createHash } from 'node:crypto';
@@ -32,6 +34,10 @@ export class SnapshotPublisher {
   #revision: number;
   /** Ends the wait for the first slice, or for the end of `coalesceMs`; undefined while there is nothing to wait for. */
   #endWait: (() => void) | undefined;
+  /** Whether a view has changed since changes were last collected. */
+  #hasNews = false;
+  /** When changes were last not collected because no view had changed, on the monotonic clock. */
+  #sparedAtMs = Number.NEGATIVE_INFINITY;
   #isClosed = false;
 
   constructor(options: SnapshotPublisherOptions) {
@@ -90,8 +96,18 @@ export class SnapshotPublisher {
     const isDone = this.#slices.run(this.#publishDirty());
     const { clock, coalesceMs } = this.#options;
     if (this.#isClosed) return;
-    if (!isDone) this.#slices.later(() => this.#publishSlice());
-    else this.#endWait = clock.after(coalesceMs, () => this.#publishCollected(), true);
+    if (!isDone) {
+      this.#slices.later(() => this.#publishSlice());
+      return;
+    }
+    const nowMs = clock.monotonicMs();
+    if (!this.#hasNews && nowMs - this.#sparedAtMs > coalesceMs) {
+      this.#sparedAtMs = nowMs;
+      this.#endWait = undefined;
+      return;
+    }
+    this.#hasNews = false;
+    this.#endWait = clock.after(coalesceMs, () => this.#publishCollected(), true);
   }
 
   *#publishDirty(): Generator<void> {
@@ -111,7 +127,7 @@ export class SnapshotPublisher {
   #publish(site: string): Snapshot | undefined {
     const view = this.#options.viewOf(site);
     if (view === undefined) {
-      this.#published.delete(site);
+      if (this.#published.delete(site)) this.#hasNews = true;
       return undefined;
     }
     const hash = hashOf(view);
@@ -119,6 +135,7 @@ export class SnapshotPublisher {
     if (before?.hash === hash) return { revision: before.revision, ...view };
     const snapshot = { revision: ++this.#revision, ...view };
     this.#published.set(site, { revision: snapshot.revision, hash });
+    this.#hasNews = true;
     this.#options.onSnapshot(snapshot);
     return snapshot;
   }

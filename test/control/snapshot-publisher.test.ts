@@ -79,6 +79,26 @@ describe('a marked site', () => {
     expect(published.at(-1)).toBe('b 2');
   });
 
+  test('is published as soon after a mark that has changed no view, once in coalesceMs', () => {
+    publisher.mark('a');
+    clock.advance(2 * COALESCE_MS);
+    publisher.mark('a');
+    clock.advance(0);
+    ttls.set('a', 2);
+    publisher.mark('a');
+    clock.advance(0);
+    expect(published).toEqual(['a 1', 'a 2']);
+    clock.advance(COALESCE_MS);
+    publisher.mark('a');
+    clock.advance(0);
+    ttls.set('a', 3);
+    publisher.mark('a');
+    clock.advance(COALESCE_MS - 1);
+    expect(published).toHaveLength(2);
+    clock.advance(1);
+    expect(published.at(-1)).toBe('a 3');
+  });
+
   test('is not published if its view is the last one, and is again after it had none', () => {
     publisher.mark('a');
     clock.advance(COALESCE_MS);
