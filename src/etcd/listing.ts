@@ -76,5 +76,8 @@ function keyAfter(pairs: readonly KeyValue[]): Buffer {
   return Buffer.concat([pairs.at(-1)!.key, Buffer.of(0)]);
 }
 
-/** With values of 500 bytes, a page has half a MiB. */
-const PAGE_ENTRIES = 1000;
+/**
+ * With values of 500 bytes, a page has 5 MB. etcd 3.4 counts for each page all keys behind it, so small pages take a time
+ * that grows with the square: 400,000 entries take 18 s in pages of 1,000, and 4 s so.
+ */
+const PAGE_ENTRIES = 10_000;
