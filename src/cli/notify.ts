@@ -98,7 +98,7 @@ class Sender {
     const line = assignments.map(oneLine).join(SEPARATOR);
     const fault = await this.#shell.send(line);
     if (!this.#shell.hasEnded) return fault;
-    // The same message twice is as once.
+    // A message that is sent twice has the same effect as one that is sent once.
     this.#shell = new Shell(this.#env);
     return this.#shell.send(line);
   }
@@ -127,7 +127,7 @@ class Shell {
     child.once('exit', (code, signal) => onEnd(`the shell has ended (${signal ?? code})`));
     // The event `exit` follows.
     child.stdin.on('error', () => {});
-    // A gateway that has ended does not wait for it.
+    // The shell does not keep the process of a gateway that has ended.
     child.unref();
   }
 
