@@ -14,7 +14,7 @@
  *    entries are written, what is void is deleted (rule `voids`), and then `meta` says that the data is valid.
  *
  * Each commit compares `meta`, so none is applied after the end. Each step may be repeated, by several machines at a time.
- * A machine that only such machines know as have lost their memory is not waited for.
+ * A machine that is known only to machines without a memory is not waited for.
  * @module
  */
 import { isDeepStrictEqual } from 'node:util';
@@ -153,6 +153,10 @@ export class Recall {
    */
   async remove(machine: string): Promise<void> {
     const { store } = this.#options;
+    // `run` may not have looked yet. Data that is in force has nothing to recall.
+    if (this.#guard === undefined && (await this.#found()) === undefined) {
+      throw new NotFoundError(`the restore does not wait for machine "${machine}" any more`);
+    }
     const expect = await this.#versionOf(RECALLED + machine);
     if ((await this.#recalled()).get(machine)?.removed === false) {
       throw new ConflictError(
@@ -366,13 +370,14 @@ export async function forgetRecalls(store: LeasingStore): Promise<void> {
   const meta = await store.get(META_KEY);
   if (meta === undefined || (await store.get(RESTORED_KEY)) === undefined) return;
   const left = [...(await store.list(RECALLS)), ...(await store.list(RECALLED))];
-  // The last one says that nothing is left.
-  const keys = [...left.map(({ key }) => key), RESTORED_KEY];
+  const guard = { key: META_KEY, version: meta.version };
   await commitInParts(
     store,
-    keys.map((key) => ({ key, value: undefined })),
-    { key: META_KEY, version: meta.version }
+    left.map(({ key }) => ({ key, value: undefined })),
+    guard
   );
+  // Its absence says that nothing is left, so it goes when all the others are gone.
+  await store.commit([{ key: RESTORED_KEY, value: undefined }], [guard]);
 }
 
 /** Commits in parts, some of them at a time: their order means nothing. */
