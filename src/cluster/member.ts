@@ -63,6 +63,8 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   #state: MemberState = 'detached';
   #lease: StoreLease | undefined;
   #detachedAtMs: number;
+  /** When all tunnels have to end unless this machine attaches before. */
+  #stopsAtMs: number;
   #stopTimer: () => void = () => {};
   #endpoints: readonly HostPort[];
   #isDraining = false;
@@ -93,6 +95,7 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
     this.#restored = new RestoredStore(options, hooks, this.#end.signal);
     this.#endpoints = options.endpoints;
     this.#detachedAtMs = options.clock.monotonicMs();
+    this.#stopsAtMs = this.#detachedAtMs + options.maxDetachedMs;
   }
 
   /**
@@ -147,9 +150,8 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   get detached(): { readonly sinceMs: number; readonly stopsAtMs: number } | undefined {
     if (this.#state === 'attached') return undefined;
     const sinceMs = this.#detachedAtMs;
-    const endless = this.#isRecalled ? Number.POSITIVE_INFINITY : this.#options.maxDetachedMs;
-    const leftMs = this.#state === 'removed' ? 0 : endless;
-    return { sinceMs, stopsAtMs: sinceMs + leftMs };
+    if (this.#state === 'removed') return { sinceMs, stopsAtMs: sinceMs };
+    return { sinceMs, stopsAtMs: this.#isRecalled ? Number.POSITIVE_INFINITY : this.#stopsAtMs };
   }
 
   /** Whether this machine takes no sites any more. */
@@ -316,6 +318,7 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
   #stopIn(ms: number): void {
     this.#stopTimer();
     this.#detachedAtMs = this.clock.monotonicMs();
+    this.#stopsAtMs = this.#detachedAtMs + ms;
     if (Number.isFinite(ms)) this.#stopTimer = this.clock.after(ms, () => this.#emitStop(), true);
   }
 
@@ -328,14 +331,14 @@ export class Member extends Emitter<MemberEvents> implements AsyncDisposable {
 
   /** Waits for the end of a restore. */
   async #settled(): Promise<void> {
+    const { maxDetachedMs } = this.#options;
+    // A process that fails may have lost the restored store that long ago.
+    let leftMs = Math.max(0, maxDetachedMs - RECALL_CONTACT_MS);
     try {
       await this.#restored.settled(true);
+      leftMs = maxDetachedMs;
     } finally {
-      const { maxDetachedMs } = this.#options;
-      // It may have lost the restored store that long ago.
-      if (this.#isRecalled && this.#state === 'detached') {
-        this.#stopIn(Math.max(0, maxDetachedMs - RECALL_CONTACT_MS));
-      }
+      if (this.#isRecalled && this.#state === 'detached') this.#stopIn(leftMs);
       this.#isRecalled = false;
     }
   }
