@@ -66,7 +66,7 @@ export const CLOUD_DATA_PLANE_DEFAULTS: Readonly<{ batch: number }> = Object.fre
 export interface CloudDataPlaneCounters extends SegmentCounters {
   /** The answers to refused packets that were sent. */
   replies: number;
-  /** The packets for a site whose tunnel is not up; those that were kept are no more counted. */
+  /** The packets for a site whose tunnel is not up; one that is kept counts only if it is dropped later. */
   dropNoTunnel: number;
   /** The packets that were kept while the tunnel of their site was down, and sent when it was up. */
   sentLate: number;
@@ -192,7 +192,7 @@ export class CloudDataPlane {
     return () => this.#detach(realm, tunnel);
   }
 
-  /** Drops what is kept. Called when paths were removed, because it was translated while they were there. */
+  /** Drops what is kept. Called when the plan has changed, because it was translated by the plan before. */
   forgetKept(): void {
     this.counters.dropNoTunnel += this.#kept.clear();
   }
@@ -372,6 +372,7 @@ export class CloudDataPlane {
     const { counters } = this;
     counters.dropNoTunnel += this.#kept.release(realm, this.#clock.monotonicMs(), (packet, end) => {
       if (tunnel.sendPacket(packet, 0, end)) counters.sentLate++;
+      else counters.dropTunnelFull++;
     });
     tunnel.flush();
   }

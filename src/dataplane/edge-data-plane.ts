@@ -45,7 +45,7 @@ export const EDGE_DATA_PLANE_DEFAULTS: Readonly<{ batch: number }> = Object.free
 
 /** Counters since the start. The `filter` counts what it refused. */
 export interface EdgeDataPlaneCounters extends SegmentCounters {
-  /** The packets that were read and dropped while the tunnel was down; those that were kept are no more counted. */
+  /** The packets that were read and dropped while the tunnel was down; one that is kept counts only if it is dropped later. */
   dropNoTunnel: number;
   /** The packets that were kept while the tunnel was down, and sent when it was up. */
   sentLate: number;
@@ -206,21 +206,22 @@ export class EdgeDataPlane {
       const length = this.#device.read(buffer, 0);
       if (length === 0) return;
       const verdict = this.filter.checkOutbound(buffer, VNET_HEADER_LENGTH, length, 0);
-      const dropped =
-        verdict === Verdict.Forward ? this.#kept.keep(0, buffer, 0, length, nowMs) : 1;
-      this.counters.dropNoTunnel += dropped;
+      // The filter counts what it refuses.
+      if (verdict !== Verdict.Forward) continue;
+      this.counters.dropNoTunnel += this.#kept.keep(0, buffer, 0, length, nowMs);
     }
   }
 
+  /** The filter may be another one by now, so each packet is checked again. */
   #sendKept(): void {
+    const { counters, filter } = this;
     const tunnel = this.#tunnel;
-    this.counters.dropNoTunnel += this.#kept.release(
-      0,
-      this.#clock.monotonicMs(),
-      (packet, end) => {
-        if (tunnel.sendPacket(packet, 0, end)) this.counters.sentLate++;
-      }
-    );
+    const nowMs = this.#clock.monotonicMs();
+    counters.dropNoTunnel += this.#kept.release(0, nowMs, (packet, end) => {
+      if (filter.checkOutbound(packet, VNET_HEADER_LENGTH, end, 0) !== Verdict.Forward) return;
+      if (tunnel.sendPacket(packet, 0, end)) counters.sentLate++;
+      else counters.dropNoTunnel++;
+    });
     tunnel.flush();
   }
 }

@@ -3,9 +3,8 @@
  * they are sent, so that the receiver acknowledges and the sender goes on at once. Without that a flow stands still until
  * its sender's timer, which has doubled with each packet that was lost (RFC 6298 section 5.5), tries again.
  *
- * Whatever comes, what is kept is bounded: in packets and bytes for each tunnel, in bytes for all of them, and in age,
- * which is half of the time that a segment may live in a network (RFC 9293 section 3.4.1). A new packet then takes the
- * place of the one of its tunnel that is oldest. Packets of other protocols are not kept: who sends datagrams wants them
+ * Whatever comes, what is kept is bounded: in packets and bytes for each tunnel, in bytes for all of them, and in age. A new
+ * packet takes the place of the oldest one of its tunnel; where the memory of all tunnels is used up, it is dropped. Packets of other protocols are not kept: who sends datagrams wants them
  * now or never.
  * @module
  */
@@ -38,7 +37,7 @@ export class KeptPackets {
     return size;
   }
 
-  /** Bytes of memory that the packets take. */
+  /** Bytes of memory that the packets take, about. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -51,7 +50,7 @@ export class KeptPackets {
   keep(tunnel: number, buffer: Buffer, vnet: number, end: number, nowMs: number): number {
     const start = vnet + VNET_HEADER_LENGTH;
     const length = end - vnet;
-    if (!isTcp(buffer, start, end) || length > MAX_BYTES) return 1;
+    if (!isTcp(buffer, start, end) || length + OVERHEAD_BYTES > MAX_BYTES) return 1;
     const packets = this.#tunnels.get(tunnel) ?? new Map<number, Kept>();
     const flow = flowHash(buffer, start, end);
     let dropped = 0;
@@ -61,12 +60,15 @@ export class KeptPackets {
       dropped++;
     };
     if (packets.has(flow)) drop(flow);
-    while (packets.size >= MAX_PACKETS || this.#held(tunnel) + length > MAX_BYTES) {
+    while (
+      packets.size >= MAX_PACKETS ||
+      this.#held(tunnel) + length + OVERHEAD_BYTES > MAX_BYTES
+    ) {
       drop(packets.keys().next().value!);
     }
-    if (this.#bytes + length > MAX_BYTES_OF_ALL) {
+    if (this.#bytes + length + OVERHEAD_BYTES > MAX_BYTES_OF_ALL) {
       dropped += this.#purge(nowMs);
-      if (this.#bytes + length > MAX_BYTES_OF_ALL) return dropped + 1;
+      if (this.#bytes + length + OVERHEAD_BYTES > MAX_BYTES_OF_ALL) return dropped + 1;
     }
     if (memory === undefined || memory.length < length || memory.length > 2 * length) {
       memory = Buffer.allocUnsafeSlow(length);
@@ -74,7 +76,7 @@ export class KeptPackets {
     buffer.copy(memory, 0, vnet, end);
     packets.set(flow, { memory, length, sinceMs: nowMs });
     this.#tunnels.set(tunnel, packets);
-    this.#count(tunnel, memory.length);
+    this.#count(tunnel, memory.length + OVERHEAD_BYTES);
     return dropped;
   }
 
@@ -121,7 +123,7 @@ export class KeptPackets {
   #remove(tunnel: number, packets: Map<number, Kept>, flow: number): Buffer {
     const { memory } = packets.get(flow)!;
     packets.delete(flow);
-    this.#count(tunnel, -memory.length);
+    this.#count(tunnel, -memory.length - OVERHEAD_BYTES);
     return memory;
   }
 
@@ -164,7 +166,10 @@ function isTcp(buffer: Buffer, start: number, end: number): boolean {
   return buffer[start + IPV6_NEXT_HEADER] === Protocol.Tcp;
 }
 
-const MAX_AGE_MS = 60_000;
+/** Less than the TTL of names by default (30 s), for which a presence rests before it may get another host. */
+const MAX_AGE_MS = 25_000;
+/** What a packet takes beside its bytes, about. */
+const OVERHEAD_BYTES = 512;
 /** Of one tunnel. */
 const MAX_PACKETS = 1_024;
 const MAX_BYTES = 1024 * 1024;

@@ -5,13 +5,14 @@
  *    first attempt after a loss comes at once, and an edge that alone has lost its tunnel has it back. When the tunnel is
  *    up, the attempts that failed before are forgotten. The losses are forgotten only when it was up for long, so that an
  *    edge whose tunnel comes and goes dials seldom.
- * 2. An attempt that does not reach any gateway costs nobody anything, so another one follows within `UNREACHED_MS`, or a
- *    128th of the time that the outage has lasted if that is longer. `againMs` is likewise the time after which an attempt
- *    sends TCP's first packet again: the system would double that time, and be late when the network is back.
+ * 2. An attempt that does not reach any gateway costs little, so another one follows within `UNREACHED_MS`, or a 128th of the
+ *    time that the outage has lasted if that is longer; where nobody listens, within four times that. `againMs` is likewise
+ *    the time after which an attempt sends TCP's first packet again: the system would double that time, and be late when the
+ *    network is back.
  * 3. If a gateway does not take the first attempt after a loss, it waits a random time below the spread that the
  *    listening side gave in WELCOME. A listening side that has lost many tunnels resets those that are too many before
  *    their TLS, which costs it little, and then gets as many handshakes a second as it can do. An attempt that gets
- *    no answer at all says nothing about that, so it is not spread.
+ *    no answer of a gateway says nothing about that, so it is not spread.
  * 4. If the listening side says how long to wait (`retryAfterMs`), it waits that long, and the bound does not double.
  * 5. After a refusal that will not pass soon, it waits for the longest time.
  * @module
@@ -81,18 +82,17 @@ export class DialWait {
       return backoffDelayMs(this.#losses++, this.#backoff, this.#random);
     }
     const code = cause.errorCode ?? '';
-    const isUnreached = UNREACHED.has(code);
-    const delayMs =
-      isUnreached || code === NOBODY_LISTENS
-        ? this.#unreachedMs
-        : backoffDelayMs(this.#losses + this.#failures++, this.#backoff, this.#random);
-    if (!this.#isFirst || isUnreached) return delayMs;
+    if (UNREACHED.has(code)) return this.#unreachedMs(UNREACHED_MS);
+    if (code === NOBODY_LISTENS) return this.#unreachedMs(NOBODY_LISTENS_MS);
+    const delayMs = backoffDelayMs(this.#losses + this.#failures++, this.#backoff, this.#random);
+    if (!this.#isFirst) return delayMs;
     this.#isFirst = false;
     return Math.max(delayMs, this.#random() * this.#spreadMs);
   }
 
-  get #unreachedMs(): number {
-    const boundMs = Math.max(UNREACHED_MS, this.#outageMs * OUTAGE_SHARE);
+  #unreachedMs(leastMs: number): number {
+    const share = (leastMs / UNREACHED_MS) * OUTAGE_SHARE;
+    const boundMs = Math.max(leastMs, this.#outageMs * share);
     return this.#random() * Math.min(boundMs, this.#backoff.maxMs);
   }
 
@@ -118,8 +118,10 @@ const UNREACHED: ReadonlySet<string> = new Set(
 );
 /** The code of an attempt to which the system of the gateway has answered, and no gateway. */
 const NOBODY_LISTENS = 'ECONNREFUSED';
-/** The longest wait after an attempt that has reached no gateway, in ms. */
+/** Below which an attempt follows one that has reached no gateway, in ms, in a short outage. */
 const UNREACHED_MS = 250;
+/** The same where the system of the gateway has answered: each of many edges costs it something. */
+const NOBODY_LISTENS_MS = 1_000;
 const MIN_AGAIN_MS = 200;
 const MAX_AGAIN_MS = 1_000;
 /** What a wait may add to an outage, as a share of it. */

@@ -7,10 +7,11 @@
  *
  * When all were dialled, those that have not failed are dialled anew, one every `againMs`, in turn. The system sends the
  * first packet of a connection again after 1, 3 and 7 s, so a new connection is there sooner when the network is back. A
- * proxy would dial the endpoint itself, so it is asked once.
+ * proxy would dial the endpoint itself, so it is asked once. A name that is still looked up is not looked up again: a lookup
+ * cannot be cancelled, and those of an outage would keep the later ones waiting.
  * @module
  */
-import { connect, type Socket } from 'node:net';
+import { connect, isIP, type Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import type { HostPort } from '../base/host-port.ts';
 import { type ProxyOption, proxyFor } from '../base/proxy.ts';
@@ -19,7 +20,7 @@ import { connectThrough } from '../base/proxy-connect.ts';
 export interface TcpRaceOptions {
   /** One or more; the first one is dialled first. */
   readonly endpoints: readonly HostPort[];
-  /** After how many ms each further attempt begins when all endpoints were dialled; default 250. */
+  /** After how many ms each further attempt begins when all endpoints were dialled; default: there is none. */
   readonly againMs?: number | undefined;
   readonly proxy: ProxyOption | undefined;
   readonly clock: Clock;
@@ -36,6 +37,8 @@ export class TcpRace {
   readonly #options: TcpRaceOptions;
   /** The connections that are not open yet, oldest first. */
   readonly #sockets = new Map<Socket, HostPort>();
+  /** Those whose name is looked up. */
+  readonly #lookingUp = new Set<Socket>();
   /** The endpoints that are to be dialled, the next one in front. */
   readonly #queue: HostPort[];
   #dialled = 0;
@@ -63,19 +66,21 @@ export class TcpRace {
   }
 
   #dialNext(): void {
-    const { clock, againMs = STAGGER_MS } = this.#options;
+    const { clock, againMs } = this.#options;
     this.#cancelTimer();
     const endpoint = this.#isOver ? undefined : this.#queue.shift();
     if (endpoint === undefined) return;
-    this.#makeRoom();
-    this.#dialled++;
-    try {
-      if (!this.#dial(endpoint)) this.#queue.push(endpoint);
-    } catch (error) {
-      process.nextTick(() => this.#onFailed(error as Error, endpoint));
+    if (this.#isLookedUp(endpoint) || !this.#makeRoom()) this.#queue.push(endpoint);
+    else {
+      this.#dialled++;
+      try {
+        if (!this.#dial(endpoint) && againMs !== undefined) this.#queue.push(endpoint);
+      } catch (error) {
+        process.nextTick(() => this.#onFailed(error as Error, endpoint));
+      }
     }
     if (this.#queue.length === 0) return;
-    const delayMs = this.#hasDialledAll ? againMs : STAGGER_MS;
+    const delayMs = this.#hasDialledAll ? (againMs ?? STAGGER_MS) : STAGGER_MS;
     this.#cancelTimer = clock.after(delayMs, () => this.#dialNext());
   }
 
@@ -83,13 +88,25 @@ export class TcpRace {
     return this.#dialled >= this.#options.endpoints.length;
   }
 
-  /** Gives up the oldest connection if there are too many, for another endpoint; and later the one after the oldest. */
-  #makeRoom(): void {
-    if (this.#sockets.size < MAX_AT_ONCE) return;
-    // The oldest one is left, for a network on which an answer takes longer than the others have.
-    const at = this.#hasDialledAll ? 1 : 0;
-    const [socket, endpoint] = [...this.#sockets][at]!;
-    this.#giveUp(socket, endpoint);
+  #isLookedUp(endpoint: HostPort): boolean {
+    for (const socket of this.#lookingUp) if (this.#sockets.get(socket) === endpoint) return true;
+    return false;
+  }
+
+  /**
+   * Gives up a connection if there are too many: the oldest one for an endpoint that was not dialled yet. For one that is
+   * dialled anew, a connection to whose endpoint there is an older one, which is left for a slow network. Returns false if
+   * there is none.
+   */
+  #makeRoom(): boolean {
+    if (this.#sockets.size < MAX_AT_ONCE) return true;
+    const all = [...this.#sockets];
+    const isSecond = ([, endpoint]: (typeof all)[number], at: number): boolean =>
+      all.findIndex(([, other]) => other === endpoint) < at;
+    const found = this.#hasDialledAll ? all.find(isSecond) : all[0];
+    if (found === undefined) return false;
+    this.#giveUp(...found);
+    return true;
   }
 
   /**
@@ -103,6 +120,10 @@ export class TcpRace {
     let socket: Socket;
     if (proxy === undefined) {
       socket = connect({ host, port, noDelay: true });
+      if (isIP(host) === 0) {
+        this.#lookingUp.add(socket);
+        socket.once('lookup', () => this.#lookingUp.delete(socket));
+      }
       const onError = (error: Error): void => this.#onFailed(error, endpoint);
       socket.once('error', onError);
       socket.once('connect', () => {
@@ -121,6 +142,7 @@ export class TcpRace {
     }
     // An error may come when nobody waits for the connection any more.
     socket.on('error', () => {});
+    socket.once('close', () => this.#lookingUp.delete(socket));
     this.#sockets.set(socket, endpoint);
     return proxy !== undefined;
   }

@@ -95,11 +95,13 @@ export class LocalWorker implements Worker, AsyncDisposable {
   }
 
   load(plan: TranslationPlanInput): void {
-    this.#onPathsRemoved(this.#translator.load(plan));
+    this.#pathsRemoved += this.#translator.load(plan);
+    this.#dataPlane?.forgetKept();
   }
 
   apply(changes: PlanChangesInput): void {
-    this.#onPathsRemoved(this.#translator.apply(changes));
+    this.#pathsRemoved += this.#translator.apply(changes);
+    this.#dataPlane?.forgetKept();
   }
 
   planned(realm: string): PlannedRealm | undefined {
@@ -263,11 +265,6 @@ export class LocalWorker implements Worker, AsyncDisposable {
       const mayEnter = verdict === undefined || isAdmitted;
       return (mayEnter ? this.#access.refusalOf(candidate, number) : undefined) ?? verdict;
     });
-  }
-
-  #onPathsRemoved(count: number): void {
-    this.#pathsRemoved += count;
-    if (count > 0) this.#dataPlane?.forgetKept();
   }
 
   #terminateUnwanted(close: TunnelClose): TerminationReport {

@@ -161,7 +161,7 @@ describe('a dialled tunnel', () => {
     const [{ delayMs, cause }] = await next(tunnel, 'waiting');
     expect(cause.reason).toContain(reason);
     // Where no gateway has answered, the bound is another one.
-    expect(delayMs).toBe(reason === 'ECONNREFUSED' ? 125 : 100);
+    expect(delayMs).toBe(reason === 'ECONNREFUSED' ? 500 : 100);
     expect(tunnel.state).toBe('waiting');
     expect(up).not.toHaveBeenCalled();
   });

@@ -86,10 +86,10 @@ describe('the wait before the next attempt', () => {
       ]);
     }
     expect(seen).toEqual([
-      [125, 125, 250],
-      [125, 125, 250],
-      [250, 250, 625],
-      [1_000, 1_000, 1_250],
+      [125, 500, 250],
+      [125, 500, 250],
+      [250, 1_000, 625],
+      [1_000, 4_000, 1_250],
       [15_000, 15_000, 1_250],
     ]);
     // None of these attempts counts when a gateway answers again.
