@@ -189,6 +189,6 @@ function timesOf(text: string, what: 'pong' | 'bulk'): [number, number][] {
 }
 
 const FLOWS = [process.execPath, '--import', 'tsx', join(import.meta.dirname, 'flows.ts')];
-/** Of those that every contender lets pass. */
+/** Every contender lets them pass. */
 const FLOW_PORTS = [PORTS.echo, PORTS.answer].map(String);
 const MOVED_BYTES = 16_384;

@@ -56,7 +56,7 @@ export function resultOf(
   };
 }
 
-/** Those of ours: two round trips plus 300 ms at the median, and 2 s at worst. */
+/** The targets of ours: two round trips plus 300 ms at the median, and 2 s at worst. */
 export function targetsOf(results: readonly Result[]): Target[] {
   return results
     .filter(({ contender }) => contender === 'ours')

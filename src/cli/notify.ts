@@ -3,9 +3,9 @@
  * and that its event loop turns, for `WatchdogSec=`. A unit needs `Type=notify` and `NotifyAccess=all`. Without
  * NOTIFY_SOCKET in the environment, nothing is told.
  *
- * Node has no datagram sockets of the family AF_UNIX, so the program `systemd-notify` sends. A shell starts it: it was
- * started while the gateway was small, and starts a program at once. From a gateway of 600 MiB that takes 36 ms, in which
- * no packet passes.
+ * Node has no datagram sockets of the family AF_UNIX, so the program `systemd-notify` sends. A shell starts it, because the
+ * start of a program from a gateway of 600 MiB takes 36 ms, in which no packet passes. The shell was started while the
+ * gateway was small.
  * @module
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';

@@ -100,7 +100,7 @@ export class CloudDataPlane {
   readonly #batch: number;
   readonly #clock: Clock;
   readonly #pending: PendingQueue;
-  /** By realm index. */
+  /** The packets whose tunnel is down; the index of the realm is the number of the tunnel. */
   readonly #kept: KeptPackets = new KeptPackets();
   readonly #sender: PacketSender = new PacketSender(this.counters);
   /** The translator's `reply`, as a `Buffer` for devices and tunnels. */

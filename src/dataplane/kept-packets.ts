@@ -23,7 +23,7 @@ import { VNET_HEADER_LENGTH } from '../packet/index.ts';
 
 /** Copies the packets, so the caller may reuse its buffers at once. Tunnels are numbers. */
 export class KeptPackets {
-  /** By tunnel, then by the hash of the flow; the oldest packet first. */
+  /** The packets of each tunnel, keyed by the hash of the flow; the oldest one is the first. */
   readonly #tunnels = new Map<number, Map<number, Kept>>();
   /** Bytes of memory held, of each tunnel and of all. */
   readonly #bytesOf = new Map<number, number>();
@@ -170,7 +170,7 @@ function isTcp(buffer: Buffer, start: number, end: number): boolean {
 const MAX_AGE_MS = 25_000;
 /** What a packet takes beside its bytes, about. */
 const OVERHEAD_BYTES = 512;
-/** Of one tunnel. */
+/** What one tunnel may keep. */
 const MAX_PACKETS = 1_024;
 const MAX_BYTES = 1024 * 1024;
 const MAX_BYTES_OF_ALL = 16 * 1024 * 1024;

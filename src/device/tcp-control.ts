@@ -75,7 +75,7 @@ function descriptorOf(socket: Socket): number {
 
 const value: Buffer = Buffer.alloc(4);
 const IPPROTO_TCP = 6;
-/** Of linux/tcp.h. */
+/** The options of linux/tcp.h. */
 const TCP_INFO = 11;
 const TCP_USER_TIMEOUT = 18;
 const TCP_NOTSENT_LOWAT = 25;

@@ -21,7 +21,7 @@ interface LeftPresence {
 export class EdgeBars {
   readonly #clock: Clock;
   readonly #setBarred: (addresses: readonly IpAddress[]) => void;
-  /** By the text of the address. */
+  /** Keyed by the text of the address. */
   readonly #left = new Map<string, LeftPresence>();
   #cancel = (): void => {};
 

@@ -37,7 +37,7 @@ export class TcpRace {
   readonly #options: TcpRaceOptions;
   /** The connections that are not open yet, oldest first. */
   readonly #sockets = new Map<Socket, HostPort>();
-  /** Those whose name is looked up. */
+  /** The connections that wait for the lookup of their name. */
   readonly #lookingUp = new Set<Socket>();
   /** The endpoints that are to be dialled, the next one in front. */
   readonly #queue: HostPort[];

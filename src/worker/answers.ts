@@ -1,7 +1,7 @@
 /**
  * `Answers`: waits for what workers answer, but not for a worker whose process hangs. Such a worker is waited for once, and
- * not again until it has answered. Where its answer cannot be done without, its process is killed; and also when it has
- * not answered for long, so that its tunnels come up again.
+ * not again until it has answered. A call that cannot do without the answer kills its process. So does `watch` when the
+ * worker has not answered for long, so that its tunnels come up again.
  * @module
  */
 import type { Clock } from '../base/clock.ts';

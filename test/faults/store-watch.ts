@@ -36,7 +36,7 @@ interface HandOvers {
   readonly until: number;
 }
 
-/** Who may have an address again, and when it was released as this process has seen it. */
+/** The host that may have an address again, and when this process has seen the release. */
 interface Released {
   readonly endpoint: string;
   readonly atMs: number;
@@ -56,7 +56,7 @@ export class StoreWatch {
   #revision = 0;
   readonly #entries = new Map<string, unknown>();
   readonly #released = new Map<string, Released>();
-  /** By realm and host: the address that it has. */
+  /** The address of each host, keyed by its realm and the host. */
   readonly #addresses = new Map<string, string>();
   #mark = 0;
 
@@ -87,7 +87,7 @@ export class StoreWatch {
     this.#handOvers.set(machine, { open: open + 1, until });
   }
 
-  /** That hand-over is in the store now, or never will be. */
+  /** The hand-over is in the store now, or never will be. */
   async endHandOver(machine: string): Promise<void> {
     const text = await this.#ctl('get', MARK, '-w', 'json');
     const until = JSON.parse(text).header.revision as number;
